@@ -1,0 +1,1 @@
+"""From HTTP to classes: `python -m service`, `resnet-serve`."""

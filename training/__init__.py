@@ -1,0 +1,1 @@
+"""From data to artifact: `python -m training`, `resnet-train`."""
