@@ -116,7 +116,7 @@ class Metadata:
     """
 
     architecture: str
-    arguments: dict[str, str | int | float | bool]
+    arguments: dict[str, str]
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
     preprocessing: Preprocessing
     precision: Precision

@@ -1,0 +1,64 @@
+"""A network as an ONNX graph that takes pixels: uint8 [batch, height, width, channels] to logits [batch, classes]."""
+
+import onnx
+import torch
+from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+from torch import Tensor, nn
+
+from models.artifact import METADATA_KEY, Metadata, Preprocessing
+
+OPSET = 20
+IR_VERSION = 10
+
+
+class PixelNet(nn.Module):
+    """A network behind its normalisation: uint8 [n, height, width, channels] to logits [n, classes]."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("mean", torch.tensor(preprocessing.mean, dtype=torch.float64).mul(255).float())
+        self.register_buffer(
+            "scale", 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255).float()
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
+        normalised = (image.float() - self.mean) * self.scale
+        # Without contiguous() the exporter adds Shape, Range and Gather nodes, which a GPU session refuses.
+        logits: Tensor = self.network(normalised.permute(0, 3, 1, 2).contiguous())
+        return logits
+
+
+def to_onnx(network: PixelNet, shape: tuple[int, int, int]) -> bytes:
+    """Export a network for images of `shape` [height, width, channels], without metadata, as one checked file."""
+    example = torch.zeros((2, *shape), dtype=torch.uint8)  # a batch of 1 would be taken for a constant
+    program = torch.onnx.export(
+        network.eval(),
+        (example,),
+        dynamo=True,
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        opset_version=OPSET,
+        verbose=False,
+    )
+    assert program is not None
+    ClearMetadataAndDocStringPass()(program.model)  # node metadata names this machine's source files
+    model = program.model_proto
+    model.ir_version = IR_VERSION
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.ClearField("metadata_props")
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def with_metadata(model: bytes, metadata: Metadata) -> bytes:
+    """The model with this metadata in place of any it had."""
+    proto = onnx.load_from_string(model)
+    del proto.metadata_props[:]
+    proto.metadata_props.add(key=METADATA_KEY, value=metadata.to_json())
+    return proto.SerializeToString()
