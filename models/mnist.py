@@ -50,7 +50,7 @@ class ResidualNet(nn.Module):
 
 
 class InceptionA(nn.Module):
-    """Four branches side by side, [n, channels, h, w] to [n, 88, h, w]; unlike GoogLeNet's, no ReLU inside."""
+    """Four branches side by side, [n, channels, h, w] to [n, 88, h, w]; no ReLU inside."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
