@@ -128,9 +128,7 @@ def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
     """Every file that SHA256SUMS lists, read once, with its verified digest."""
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
-        raise ArtifactError(
-            f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files"
-        )
+        raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
     sums = _parse_sums(sums_file.read_bytes())
     present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE}
     if missing := sorted({MODEL_FILE, *sums} - present):
@@ -154,9 +152,7 @@ def _parse_sums(data: bytes) -> dict[str, str]:
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
         match = _SUMS_LINE.fullmatch(line)
         if match is None or match[2] in sums or match[2] == SUMS_FILE:
-            raise ArtifactError(
-                f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}"
-            )
+            raise ArtifactError(f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}")
         sums[match[2]] = match[1]
     return sums
 
@@ -169,9 +165,7 @@ def _check_interface(onnx_file: OnnxFile, metadata: Metadata) -> None:
     _check_tensors("output", onnx_file.outputs, "logits", "float32", (len(metadata.labels),))
 
 
-def _check_tensors(
-    kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str, shape: tuple[int, ...]
-) -> None:
+def _check_tensors(kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str, shape: tuple[int, ...]) -> None:
     if len(tensors) == 1:
         (tensor,) = tensors
         dynamic = tensor.shape[:1] and isinstance(tensor.shape[0], str)

@@ -66,9 +66,7 @@ def verify(artifact: Artifact, engine: Engine) -> None:
             ) from error
 
 
-def _verify_example(
-    example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float
-) -> None:
+def _verify_example(example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float) -> None:
     pixels = preprocessor(example.png)
     if (digest := _digest(pixels)) != example.pixels_sha256:
         raise ArtifactError(f"pixels have SHA-256 {digest[:12]}..., expected {example.pixels_sha256[:12]}...")

@@ -10,9 +10,7 @@ FORMAT_VERSION: Final = 1
 
 Precision = Literal["fp32", "tf32", "fp16", "bf16", "int8"]
 
-_STRICT = ConfigDict(
-    extra="forbid", strict=True, allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64"
-)
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, ser_json_bytes="base64", val_json_bytes="base64")
 
 _Side = Annotated[int, Field(gt=0, le=65_535)]
 _Level = Annotated[int, Field(ge=0, le=255)]

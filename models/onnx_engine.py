@@ -37,9 +37,7 @@ class OnnxEngine:
         except Exception as error:
             raise EngineError(f"ONNX Runtime failed on a batch of {images.shape}: {error}") from error
         if logits.shape != (len(images), self._classes):
-            raise EngineError(
-                f"{len(images)} images in, {logits.shape} out, {self._classes} classes expected"
-            )
+            raise EngineError(f"{len(images)} images in, {logits.shape} out, {self._classes} classes expected")
         return logits
 
 

@@ -147,7 +147,5 @@ def _has_external_data(kind: str, message: memoryview) -> bool:
         )
     paths = _TENSOR_PATHS[kind]
     return any(
-        _has_external_data(paths[number], _message(value))
-        for number, value in _fields(message)
-        if number in paths
+        _has_external_data(paths[number], _message(value)) for number, value in _fields(message) if number in paths
     )

@@ -12,8 +12,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from models.headers import ImageType, check_bmp, check_jpeg, gif_size, image_type, still_png, webp_size
 from models.metadata import Preprocessing
-from models.sniff import ImageType, gif_size, image_type, still_png, webp_size
 
 # Each type's own class: `Image.open` would try others, and takes longer.
 _DECODERS: dict[ImageType, type[ImageFile]] = {
@@ -25,22 +25,21 @@ _DECODERS: dict[ImageType, type[ImageFile]] = {
 }
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _ORIENTATION = 0x0112
-_EXIF_SOURCES = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp"})
 
 
 class ImageError(Exception):
     """The bytes are not an image that can be classified; the message is fit for the client."""
 
 
-class UnsupportedImage(ImageError):  # noqa: N818 - named after the image
+class UnsupportedImage(ImageError):
     """The bytes are none of the image types taken."""
 
 
-class ImageTooLarge(ImageError):  # noqa: N818
+class ImageTooLarge(ImageError):
     """The header announces more pixels than are allowed."""
 
 
-class CorruptImage(ImageError):  # noqa: N818
+class CorruptImage(ImageError):
     """The bytes say that they are an image and do not decode."""
 
 
@@ -72,7 +71,7 @@ class Preprocessor:
 
     def _pixels(self, kind: ImageType, data: bytes) -> NDArray[np.uint8]:
         image = self._decode(kind, data)
-        if self._spec.exif_transpose and not _EXIF_SOURCES.isdisjoint(image.info):
+        if self._spec.exif_transpose and "exif" in image.info:
             image = _upright(image)
         grey_or_rgb = self._resize(self._convert(image)).tobytes()
         pixels = np.frombuffer(grey_or_rgb, np.uint8).reshape(self._spec.shape)
@@ -83,6 +82,10 @@ class Preprocessor:
     def _decode(self, kind: ImageType, data: bytes) -> Image.Image:
         if kind == "png":
             data = still_png(data)
+        elif kind == "jpeg":
+            check_jpeg(data)
+        elif kind == "bmp":
+            check_bmp(data)
         elif kind == "webp":
             self._check_size(webp_size(data))
         elif kind == "gif":
@@ -104,7 +107,7 @@ class Preprocessor:
         shorter = self._spec.resize
         scale = shorter / min(image.size)
         # Pillow shrinks by no more than either side allows, so that the orientation does not matter.
-        image.draft(None, (max(shorter, int(image.width * scale)), max(shorter, int(image.height * scale))))
+        image.draft(self._spec.mode, (max(shorter, int(image.width * scale)), max(shorter, int(image.height * scale))))
 
     def _convert(self, image: Image.Image) -> Image.Image:
         """The image in the network's mode, opaque."""
@@ -128,9 +131,7 @@ class Preprocessor:
         return image.resize(self._size, self._filter, box)
 
 
-def _crop_box(
-    size: tuple[int, int], crop: tuple[int, int], shorter_side: int
-) -> tuple[float, float, float, float]:
+def _crop_box(size: tuple[int, int], crop: tuple[int, int], shorter_side: int) -> tuple[float, float, float, float]:
     """The part of an image of `size` that a resize to `shorter_side` and a central `crop` would show.
 
     Sizes and boxes are width first. Lengths are rounded where torchvision's Resize and CenterCrop round them.

@@ -1,4 +1,4 @@
-"""A network as an ONNX graph that takes pixels: uint8 [batch, height, width, channels] to logits [batch, classes]."""
+"""A network as an ONNX graph from uint8 pixels [batch, height, width, channels] to logits [batch, classes]."""
 
 import onnx
 import torch
@@ -21,9 +21,7 @@ class PixelNet(nn.Module):
         super().__init__()
         self.network = network
         self.register_buffer("mean", torch.tensor(preprocessing.mean, dtype=torch.float64).mul(255).float())
-        self.register_buffer(
-            "scale", 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255).float()
-        )
+        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255).float())
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits."""
@@ -34,7 +32,7 @@ class PixelNet(nn.Module):
 
 
 def to_onnx(network: PixelNet, shape: tuple[int, int, int]) -> bytes:
-    """Export a network for images of `shape` [height, width, channels], without metadata, as one checked file."""
+    """Export for images of `shape` [height, width, channels]: one checked file, without metadata."""
     example = torch.zeros((2, *shape), dtype=torch.uint8)  # a batch of 1 would be taken for a constant
     program = torch.onnx.export(
         network.eval(),
@@ -53,7 +51,8 @@ def to_onnx(network: PixelNet, shape: tuple[int, int, int]) -> bytes:
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
         value.ClearField("metadata_props")
     onnx.checker.check_model(model, full_check=True)
-    return model.SerializeToString()
+    data: bytes = model.SerializeToString()
+    return data
 
 
 def with_metadata(model: bytes, metadata: Metadata) -> bytes:
@@ -61,4 +60,5 @@ def with_metadata(model: bytes, metadata: Metadata) -> bytes:
     proto = onnx.load_from_string(model)
     del proto.metadata_props[:]
     proto.metadata_props.add(key=METADATA_KEY, value=metadata.to_json())
-    return proto.SerializeToString()
+    data: bytes = proto.SerializeToString()
+    return data

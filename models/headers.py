@@ -1,0 +1,136 @@
+"""What encoded images say before they are decoded, and what must not reach a decoder.
+
+Pillow parses containers in Python, block by block: ten megabytes of empty blocks hold it for seconds, and of
+compressed colour profiles for half a minute. These functions bound that; they raise ValueError.
+"""
+
+import struct
+from typing import Literal
+
+ImageType = Literal["png", "jpeg", "webp", "bmp", "gif"]
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_CHUNKS_USED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
+_PNG_CHUNK = struct.Struct(">I4s")
+_JPEG_SCAN = b"\xff\xda"
+_JPEG_SEQUENTIAL_FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc9")
+
+# Each allows some ten times what cameras and editors write.
+_MAX_PNG_CHUNKS = 16_384
+_MAX_JPEG_SEGMENTS = 4_096
+_MAX_JPEG_SCANS = 100
+_MAX_GIF_HEAD = 256 * 1024  # bytes
+_MAX_BMP_RUNS = 256 * 1024  # bytes
+
+
+def image_type(data: bytes) -> ImageType | None:
+    """The type that the magic bytes tell, or None for any other."""
+    if data.startswith(_PNG_SIGNATURE):
+        return "png"
+    if data.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "webp"
+    if data.startswith((b"GIF87a", b"GIF89a")):
+        return "gif"
+    if data.startswith(b"BM"):
+        return "bmp"
+    return None
+
+
+def still_png(data: bytes) -> bytes:
+    """The PNG with only what its still picture needs: no animation, text, profiles, or anything behind its end."""
+    kept = []
+    start, everything = len(_PNG_SIGNATURE), True
+    for _ in range(_MAX_PNG_CHUNKS):
+        if start + _PNG_CHUNK.size > len(data):
+            break
+        length, kind = _PNG_CHUNK.unpack_from(data, start)
+        end = start + 12 + length
+        if kind in _PNG_CHUNKS_USED:
+            kept.append((start, end))
+        else:
+            everything = False
+        start = end
+        if kind == b"IEND":
+            break
+    else:
+        raise ValueError(f"more than {_MAX_PNG_CHUNKS} chunks")
+    if everything:
+        return data[:start]
+    return _PNG_SIGNATURE + b"".join(data[start:end] for start, end in kept)
+
+
+def check_jpeg(data: bytes) -> None:
+    """Refuse a JPEG with too many segments in its header, or with too many scans of its picture."""
+    position, components = 2, 0
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker = data[position : position + 2]
+        if marker == _JPEG_SCAN or marker[:1] != b"\xff":
+            break
+        if marker == b"\xff\xff":  # padding
+            position += 1
+        elif b"\xff\xd0" <= marker <= b"\xff\xd9" or marker in (b"\xff\x00", b"\xff\x01"):
+            position += 2
+        else:
+            if marker in _JPEG_SEQUENTIAL_FRAMES:
+                components = _big(data[position + 9 : position + 10])
+            position += 2 + _big(data[position + 2 : position + 4])
+    else:
+        raise ValueError(f"more than {_MAX_JPEG_SEGMENTS} segments")
+    # A sequential picture with all components in its first scan has no other; to count them takes 1 ns a byte.
+    single_scan = components == _big(data[position + 4 : position + 5])
+    if not single_scan and data.count(_JPEG_SCAN) > _MAX_JPEG_SCANS:
+        raise ValueError(f"more than {_MAX_JPEG_SCANS} scans")
+
+
+def check_bmp(data: bytes) -> None:
+    """Refuse a large BMP of the run-length encoded kinds, which Pillow decodes in Python."""
+    if len(data) > _MAX_BMP_RUNS and _little(data[30:34]) in (1, 2):
+        raise ValueError(f"run-length encoded and over {_MAX_BMP_RUNS} bytes")
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the canvas, which Pillow allocates twice before it tells its size."""
+    chunk, body = data[12:16], data[20:30]
+    if chunk == b"VP8X" and len(body) == 10:
+        return _little(body[4:7]) + 1, _little(body[7:10]) + 1
+    if chunk == b"VP8 " and body[3:6] == b"\x9d\x01\x2a":
+        return _little(body[6:8]) & 0x3FFF, _little(body[8:10]) & 0x3FFF
+    if chunk == b"VP8L" and body[:1] == b"\x2f":
+        sizes = _little(body[1:5])
+        return (sizes & 0x3FFF) + 1, (sizes >> 14 & 0x3FFF) + 1
+    raise ValueError("no WebP bitstream where one must begin")
+
+
+def gif_size(data: bytes) -> tuple[int, int]:
+    """Width and height of the screen, widened to hold the first frame.
+
+    Pillow widens it before it tells the size, and warns when that is huge.
+    """
+    width, height = _little(data[6:8]), _little(data[8:10])
+    start = _first_gif_frame(data[:_MAX_GIF_HEAD])
+    left, top, frame_width, frame_height = (_little(data[at : at + 2]) for at in range(start, start + 8, 2))
+    return max(width, left + frame_width), max(height, top + frame_height)
+
+
+def _first_gif_frame(head: bytes) -> int:
+    """Where the first frame's position and size stand, behind the header, the global palette and extensions."""
+    flags = head[10] if len(head) > 10 else 0
+    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+    while head[position : position + 1] == b"!":
+        position += 2
+        while length := _little(head[position : position + 1]):
+            position += 1 + length
+        position += 1
+    if head[position : position + 1] != b",":
+        raise ValueError("no frame where one must begin")
+    return position + 1
+
+
+def _big(data: bytes) -> int:
+    return int.from_bytes(data)
+
+
+def _little(data: bytes) -> int:
+    return int.from_bytes(data, "little")
