@@ -45,7 +45,8 @@ def make(artifact: Artifact, engine: Engine, seed: int = 0) -> tuple[GoldenExamp
         logits = engine.run(pixels)
         second, first = np.sort(logits, axis=1)[:, -2:].T
         best = int(np.argmax(first - second))
-        examples.append(GoldenExample(name, pngs[best], _digest(pixels[best]), tuple(logits[best].tolist())))
+        digest, winner = _digest(pixels[best]), tuple(logits[best].tolist())
+        examples.append(GoldenExample(name=name, png=pngs[best], pixels_sha256=digest, logits=winner))
     return tuple(examples)
 
 

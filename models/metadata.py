@@ -22,7 +22,7 @@ class ArtifactError(Exception):
     """A released model is not what it should be; the message says what is wrong and what to do."""
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Preprocessing:
     """How an encoded image becomes the network's input, and how the graph normalises that.
 
@@ -54,14 +54,14 @@ class Preprocessing:
     resize: _Side
     mean: tuple[float, ...]
     std: tuple[_Positive, ...]
-    crop: Literal["center"] = "center"
-    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
-    antialias: Literal[True] = True
-    exif_transpose: bool = True
-    background: tuple[_Level, _Level, _Level] = (255, 255, 255)
-    sixteen_bit: Literal["high_byte"] = "high_byte"
-    polarity: Literal["as_is", "light_on_dark"] = "as_is"
-    draft: bool = False
+    crop: Literal["center"]
+    interpolation: Literal["bilinear", "bicubic"]
+    antialias: Literal[True]
+    exif_transpose: bool
+    background: tuple[_Level, _Level, _Level]
+    sixteen_bit: Literal["high_byte"]
+    polarity: Literal["as_is", "light_on_dark"]
+    draft: bool
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -84,7 +84,7 @@ class Preprocessing:
         return self.height, self.width, self.channels
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class GoldenExample:
     """A lossless picture with what became of it at export: the digest of its pixels, and its logits."""
 
@@ -94,11 +94,12 @@ class GoldenExample:
     logits: tuple[float, ...]
 
 
-@dataclass(frozen=True, slots=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Metadata:
     """All that is known of a released model beyond its graph.
 
     Attributes:
+        format_version: of this document.
         architecture: name in `models.registry`.
         arguments: what the registry's builder was given beyond the class count.
         labels: name of each class, in the order of the logits.
@@ -113,6 +114,7 @@ class Metadata:
 
     """
 
+    format_version: Literal[1]
     architecture: str
     arguments: dict[str, str]
     labels: Annotated[tuple[str, ...], Field(min_length=2)]
@@ -124,7 +126,6 @@ class Metadata:
     tools: dict[str, str]
     created: str
     golden: tuple[GoldenExample, ...]
-    format_version: Literal[1] = FORMAT_VERSION
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -66,7 +66,7 @@ def read_onnx(model: bytes) -> OnnxFile:
             outputs=tuple(_tensor(_message(value)) for number, value in graph if number == _GRAPH_OUTPUT),
             external_data=_has_external_data("model", memoryview(model)),
         )
-    except (ValueError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise ArtifactError(f"not an ONNX model: {error}; export it again") from error
 
 
