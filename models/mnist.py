@@ -33,6 +33,7 @@ class ResidualNet(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(1, 16, 5, bias=not batch_norm)
         self.bn1 = _normalize(16, batch_norm)
+        self.maxpool = nn.MaxPool2d(2)
         self.block1 = ResidualBlock(16, batch_norm)
         self.conv2 = nn.Conv2d(16, 32, 5, bias=not batch_norm)
         self.bn2 = _normalize(32, batch_norm)
@@ -41,9 +42,9 @@ class ResidualNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [n, classes] of x [n, 1, 28, 28]."""
-        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 2)
+        x = self.maxpool(F.relu(self.bn1(self.conv1(x))))
         x = self.block1(x)
-        x = F.max_pool2d(F.relu(self.bn2(self.conv2(x))), 2)
+        x = self.maxpool(F.relu(self.bn2(self.conv2(x))))
         x = self.block2(x)
         logits: Tensor = self.fc(x.flatten(1))
         return logits
@@ -75,6 +76,7 @@ class InceptionNet(nn.Module):
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(1, 10, 5)
+        self.maxpool = nn.MaxPool2d(2)
         self.inception1 = InceptionA(10)
         self.conv2 = nn.Conv2d(88, 20, 5)
         self.inception2 = InceptionA(20)
@@ -82,9 +84,9 @@ class InceptionNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the logits [n, classes] of x [n, 1, 28, 28]."""
-        x = F.relu(F.max_pool2d(self.conv1(x), 2))
+        x = F.relu(self.maxpool(self.conv1(x)))
         x = self.inception1(x)
-        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        x = F.relu(self.maxpool(self.conv2(x)))
         x = self.inception2(x)
         logits: Tensor = self.fc(x.flatten(1))
         return logits
