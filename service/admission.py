@@ -1,0 +1,93 @@
+"""Who is let in: a bound on slots and a bound on the bytes of bodies in flight, checked at the headers and again when a
+body is complete. Refusing early is what keeps the latency of those who are let in.
+"""
+
+from service.errors import TooLarge, Unavailable
+
+
+class Admission:
+    """The free slots of one API process, and the bytes of bodies it still takes.
+
+    Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
+    """
+
+    def __init__(self, slots: int, max_bytes_in_flight: int) -> None:
+        self.capacity = slots
+        self._free = list(reversed(range(slots)))
+        self._bytes_left = max_bytes_in_flight
+        self.open = False
+        self.draining = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many slots are taken."""
+        return self.capacity - len(self._free)
+
+    def check(self) -> None:
+        """Raise Unavailable if a request that begins now would not be let in."""
+        if self.draining:
+            raise Unavailable("draining", "the server is shutting down")
+        if not self.open:
+            raise Unavailable("loading", "the models are still loading")
+        if not self._free:
+            raise self._full()
+
+    def acquire(self, n: int) -> list[int]:
+        """All n slots, or none and Unavailable."""
+        if n > self.capacity:
+            raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
+        if n > len(self._free):
+            raise self._full()
+        return [self._free.pop() for _ in range(n)]
+
+    def release(self, slot: int) -> None:
+        """Take a slot back."""
+        self._free.append(slot)
+
+    def reserve_bytes(self, n: int) -> None:
+        """Set n bytes aside for a body that arrives, or raise Unavailable."""
+        if n > self._bytes_left:
+            raise Unavailable("full", "too many bytes of request bodies are in flight")
+        self._bytes_left -= n
+
+    def return_bytes(self, n: int) -> None:
+        """Take n bytes back."""
+        self._bytes_left += n
+
+    def _full(self) -> Unavailable:
+        return Unavailable("full", f"all {self.capacity} places are taken")
+
+
+class Arrival:
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+
+    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
+        """`content_length` is what the headers declare, None for a chunked body."""
+        self._admission, self._max_bytes = admission, max_bytes
+        self._parts: list[bytes] = []
+        self._size = self._reserved = 0
+        if content_length is not None:
+            self._reserve(content_length)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body; TooLarge or Unavailable if it is not to be had."""
+        self._size += len(part)
+        if self._size > self._reserved:
+            self._reserve(self._size)
+        self._parts.append(part)
+
+    def _reserve(self, total: int) -> None:
+        if total > self._max_bytes:
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+        self._admission.reserve_bytes(total - self._reserved)
+        self._reserved = total
+
+    @property
+    def body(self) -> bytes:
+        """What has arrived."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def close(self) -> None:
+        """Give the bytes back."""
+        self._admission.return_bytes(self._reserved)
+        self._parts, self._reserved = [], 0

@@ -1,0 +1,144 @@
+"""One API process: what it owns between its first request and its last."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+
+import structlog
+
+from service.admission import Admission, Arrival
+from service.answer import Answer
+from service.batching import Batcher
+from service.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
+from service.decoding import Decoder
+from service.errors import Unavailable
+from service.metrics import Metrics, expose
+from service.predict import Predictor
+from service.repository import Catalog
+from service.settings import Settings
+from service.status import Status
+from service.target import Target
+from service.transport import Channels, Pipe
+
+log = structlog.get_logger()
+
+GRACE_MARGIN_S = 0.5  # of the grace period, for writing the refusals of what did not get done
+
+
+class Api:
+    """Listens to the supervisor, and holds the parts that answer requests.
+
+    `stop` is called once draining is so far that no new connection is to be taken.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        channels: Channels,
+        control: Pipe,
+        catalog: Catalog,
+        metrics: Metrics,
+        settings: Settings,
+        stop: Callable[[], None],
+    ) -> None:
+        metrics.attach(index)
+        self.catalog, self.metrics, self.settings = catalog, metrics, settings
+        self.status = Status(catalog)
+        self.admission = Admission(settings.queue_capacity, settings.max_bytes_in_flight)
+        self.batcher = Batcher(
+            index, channels, [settings.max_batch_size] * len(catalog.artifacts), self.admission.release, self._on_batch
+        )
+        self.decoder = Decoder(settings.decode_threads)
+        self.predictor = Predictor(catalog, self.status, self.admission, self.batcher, self.decoder, metrics, settings)
+        self._stop = stop
+        self._loop = asyncio.get_running_loop()
+        self._control = control
+        self._loop.add_reader(control.reader, Listener(control, self._on_message).read)
+        self._settled = False
+        self._settling: asyncio.Task[None] | None = None
+        self._supervisor_pid = os.getppid()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self._loop.remove_reader(self._control.reader)
+        self.batcher.close()
+        self.decoder.close()
+
+    @property
+    def ready(self) -> bool:
+        """Whether the default model can take work now."""
+        return self.admission.open and self.status.ready
+
+    def open_arrival(self, content_length: int | None) -> Arrival:
+        """Let a request in at its headers, or raise Unavailable or TooLarge."""
+        self.admission.check()
+        return Arrival(self.admission, self.settings.max_body_bytes, content_length)
+
+    def expose_metrics(self) -> bytes:
+        """The Prometheus text of the whole server."""
+        self.metrics.queue_depth.set(self.batcher.depth)
+        self.metrics.inflight.set(self.admission.in_flight)
+        self.metrics.queue_capacity.set(self.admission.capacity)
+        self.metrics.info = {
+            (a.name, str(a.version), report.engine, report.device, report.precision, a.sha256): None
+            for a, report in ((self.catalog.artifacts[i], report) for i, report in self.status.known.items())
+            if report.state == "ready"
+        }
+        return expose(self.metrics, self._supervisor_pid)
+
+    def count(self, answer: Answer, method: str, target: Target) -> None:
+        """Count a request whose answer has been written."""
+        journey, metrics = answer.journey, self.metrics
+        journey.written_ns = time.monotonic_ns()
+        metrics.count_http(target.route, method, answer.status)
+        metrics.requests.inc(answer.model, answer.version, answer.outcome)
+        metrics.request_duration.observe(journey.total_s, answer.model)
+        if answer.shed:
+            metrics.shed.inc(answer.shed)
+        if answer.tops:
+            for stage, seconds in journey.stages_s().items():
+                metrics.stage_duration.observe(seconds, answer.model, stage)
+        for label, probability in answer.tops:
+            metrics.confidence.observe(probability, answer.model)
+            metrics.predictions.inc(answer.model, label)
+
+    def count_cancelled(self, answer: Answer) -> None:
+        """Count a request whose client left before the answer."""
+        self.metrics.requests.inc(answer.model, answer.version, "cancelled")
+
+    def _on_batch(self, model: int, size: int) -> None:
+        self.metrics.batch_size.observe(size, self.catalog.artifacts[model].name)
+
+    def _on_message(self, message: Message) -> None:
+        match message:
+            case SeatUp(seat, epoch, reports):
+                self.status.seat_up(seat, list(reports))
+                self.batcher.seat_up(seat, epoch)
+            case SeatDown(seat):
+                self.status.seat_down(seat)
+                self.batcher.seat_down(seat)
+            case Begin():
+                self._settling = self._loop.create_task(self._settle())
+            case Drain(delay_s, grace_s):
+                self._drain(delay_s, grace_s)
+        self._open_if_ready()
+
+    async def _settle(self) -> None:
+        await self.batcher.settle()
+        self._settled = True
+        self._open_if_ready()
+
+    def _open_if_ready(self) -> None:
+        """Let requests in from the first time on that they can be served; a restarting worker does not shut the door."""
+        if self._settled and self.status.ready:
+            self.admission.open = True
+
+    def _drain(self, delay_s: float, grace_s: float) -> None:
+        self.status.draining = True
+        self._loop.call_later(delay_s, self._stop)
+        self._loop.call_later(max(delay_s, grace_s - GRACE_MARGIN_S), self._refuse_the_rest)
+
+    def _refuse_the_rest(self) -> None:
+        self.admission.draining = True
+        self.batcher.fail_all(Unavailable("draining", "the server stopped before this request was answered"))

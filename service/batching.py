@@ -1,0 +1,263 @@
+"""The queue and the batches of one API process: images in, results out, and who holds what in between.
+
+The queue is first in, first out for each model. A worker seat holds at most one batch that runs and one that waits, so
+a free worker never waits for work and work never waits behind a busy worker longer than it must: no timer, no polling.
+Everything runs on the event loop's thread.
+"""
+
+import asyncio
+import itertools
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import DeadlineExceeded, InferenceFailed, ServiceError, Unavailable
+from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, BatchMessage, Channels, Reply, unpack_replies
+
+BATCHES_PER_SEAT = 2  # one runs, one waits
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What the worker found in one image."""
+
+    indices: list[int]  # the most probable classes, in falling order
+    probabilities: list[float]
+    batch_size: int
+    taken_ns: int
+    done_ns: int
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One image on its way; it owns its slot until its result is read or its worker is dead."""
+
+    slot: int
+    model: int
+    top_k: int
+    deadline_ns: int
+    future: asyncio.Future[Result]
+    retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
+
+    @property
+    def wanted(self) -> bool:
+        """Whether someone still waits for it."""
+        return not self.future.done()
+
+
+@dataclass(eq=False, slots=True)
+class Seat:
+    """One worker seat as this API process sees it."""
+
+    index: int
+    writer: int
+    epoch: int = 0
+    up: bool = False
+    batches: dict[int, list[Item]] = field(default_factory=dict)  # by batch id, oldest first
+    fence: asyncio.Future[None] | None = None
+
+    @property
+    def free(self) -> bool:
+        """Whether the seat takes another batch."""
+        return self.up and len(self.batches) < BATCHES_PER_SEAT
+
+    def pass_fence(self) -> None:
+        """All that was sent before the fence is finished."""
+        if self.fence and not self.fence.done():
+            self.fence.set_result(None)
+
+
+class Batcher:
+    """Sends what is queued to the seats in batches, and hands each result to whoever waits for it.
+
+    `release` gets back each slot, exactly once, when nobody can write to it any more. `on_batch` hears of each batch
+    that was answered: (model, size).
+    """
+
+    def __init__(
+        self,
+        api: int,
+        channels: Channels,
+        max_batch_sizes: Sequence[int],
+        release: Callable[[int], None],
+        on_batch: Callable[[int, int], None],
+    ) -> None:
+        self._api, self._board = api, channels.board
+        self._region, self._replies = channels.regions[api], channels.replies[api].reader
+        self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
+        self._max_batch_sizes = [min(size, MAX_BATCH_SIZE) for size in max_batch_sizes]
+        self._release, self._on_batch = release, on_batch
+        self._queues: list[deque[Item]] = [deque() for _ in max_batch_sizes]
+        self._ids = itertools.count(time.monotonic_ns())  # above every id of this process's predecessor
+        self._loop = asyncio.get_running_loop()
+        self._dispatch_is_due = False
+        os.set_blocking(self._replies, False)
+        self._loop.add_reader(self._replies, self._read_replies)
+
+    def close(self) -> None:
+        """Stop listening to the workers."""
+        self._loop.remove_reader(self._replies)
+
+    @property
+    def depth(self) -> int:
+        """How many images wait that no worker was given yet."""
+        return sum(map(len, self._queues))
+
+    def submit(
+        self, slot: int, model: int, top_k: int, pixels: NDArray[np.uint8], deadline_ns: int
+    ) -> asyncio.Future[Result]:
+        """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on.
+
+        The future fails with a ServiceError; whoever no longer wants the result cancels it.
+        """
+        self._region.put(slot, pixels, deadline_ns)
+        future: asyncio.Future[Result] = self._loop.create_future()
+        self._queues[model].append(Item(slot, model, top_k, deadline_ns, future))
+        self._dispatch_soon()
+        return future
+
+    def _dispatch_soon(self) -> None:
+        """Send once this turn of the loop is over, so that what arrives together travels together."""
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            self._loop.call_soon(self._dispatch)
+
+    def _dispatch(self) -> None:
+        self._dispatch_is_due = False
+        for model, queue in enumerate(self._queues):
+            while queue and (seat := self._least_loaded()):
+                if (items := self._take(queue, self._max_batch_sizes[model])) and not self._send(seat, model, items):
+                    queue.extendleft(reversed(items))
+                    return
+
+    def _least_loaded(self) -> Seat | None:
+        return min((seat for seat in self._seats if seat.free), key=lambda seat: len(seat.batches), default=None)
+
+    def _take(self, queue: deque[Item], most: int) -> list[Item]:
+        """The next batch from the queue's head, without what expired or is no longer wanted."""
+        items: list[Item] = []
+        now = time.monotonic_ns()
+        while queue and len(items) < most:
+            item = queue[0]
+            if item.retried and items:
+                break
+            queue.popleft()
+            if not item.wanted:
+                self._drop(item)
+            elif item.deadline_ns <= now:
+                self._fail(item, DeadlineExceeded("the deadline passed while the request waited in the queue"))
+            else:
+                items.append(item)
+                if item.retried:
+                    break
+        return items
+
+    def _send(self, seat: Seat, model: int, items: list[Item]) -> bool:
+        batch = next(self._ids)
+        k = max((item.top_k for item in items), default=1)
+        slots = tuple(item.slot for item in items)
+        try:
+            os.write(seat.writer, BatchMessage(self._api, model, seat.epoch, batch, k, slots).pack())
+        except BlockingIOError:
+            return False  # leftovers of dead workers fill the pipe; the next worker reads them away
+        seat.batches[batch] = items
+        return True
+
+    def _read_replies(self) -> None:
+        try:
+            data = os.read(self._replies, 1 << 16)
+        except BlockingIOError:
+            return
+        for reply in unpack_replies(data):
+            seat = self._seats[reply.seat]
+            if reply.epoch == seat.epoch and (items := seat.batches.pop(reply.batch, None)) is not None:
+                self._finish(seat, items, reply)
+        self._dispatch()
+
+    def _finish(self, seat: Seat, items: list[Item], reply: Reply) -> None:
+        if not items:
+            seat.pass_fence()
+            return
+        ran = sum(1 for item in items if self._region.statuses[item.slot] != EXPIRED)
+        for item in items:
+            self._deliver(item, ran, reply)
+        if ran:
+            self._on_batch(items[0].model, ran)
+
+    def _deliver(self, item: Item, batch_size: int, reply: Reply) -> None:
+        """Hand over one item's result."""
+        slot, k = item.slot, item.top_k
+        status = self._region.statuses[slot]
+        if status == OK and item.wanted:
+            indices = self._region.indices[slot, :k].tolist()
+            probabilities = self._region.probabilities[slot, :k].tolist()
+            item.future.set_result(Result(indices, probabilities, batch_size, reply.taken_ns, reply.done_ns))
+            self._release(slot)
+        elif status == OK:
+            self._drop(item)
+        elif status == EXPIRED:
+            self._fail(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
+        else:
+            self._fail(item, InferenceFailed("the engine failed for this image"))
+
+    def _drop(self, item: Item) -> None:
+        self._release(item.slot)
+
+    def _fail(self, item: Item, error: ServiceError) -> None:
+        if item.wanted:
+            item.future.set_exception(error)
+        self._release(item.slot)
+
+    def seat_up(self, index: int, epoch: int) -> None:
+        """The seat's worker of this epoch is ready for work."""
+        seat = self._seats[index]
+        seat.epoch, seat.up = epoch, True
+        self._dispatch()
+
+    async def settle(self) -> None:
+        """Wait until no seat works any more on what a predecessor of this process, which died, had sent.
+
+        Each seat that is up gets an empty batch, a fence: once that is answered, or the seat is dead, all is finished
+        that was sent before. Until then no slot may be used.
+        """
+        for seat in self._seats:
+            if seat.up:
+                seat.fence = self._loop.create_future()
+                self._send(seat, 0, [])
+        await asyncio.gather(*(seat.fence for seat in self._seats if seat.fence))
+
+    def seat_down(self, index: int) -> None:
+        """The seat's worker is dead: retry alone, once, what it had begun; queue again what it had not."""
+        seat = self._seats[index]
+        seat.up = False
+        seat.pass_fence()
+        begun = int(self._board.taken[index, self._api])
+        lost, seat.batches = seat.batches, {}
+        for batch, items in sorted(lost.items(), reverse=True):
+            for item in reversed(items):
+                self._recover(item, was_running=batch <= begun)
+        self._dispatch()
+
+    def _recover(self, item: Item, *, was_running: bool) -> None:
+        if not item.wanted:
+            self._drop(item)
+        elif was_running and item.retried:
+            self._fail(item, Unavailable("worker_lost", "the worker died twice while it ran this request"))
+        else:
+            item.retried = item.retried or was_running
+            self._queues[item.model].appendleft(item)
+
+    def fail_all(self, error: ServiceError) -> None:
+        """Answer everyone who still waits with this error; slots that workers hold stay theirs."""
+        for queue in self._queues:
+            while queue:
+                self._fail(queue.popleft(), error)
+        for seat in self._seats:
+            for item in itertools.chain.from_iterable(seat.batches.values()):
+                if item.wanted:
+                    item.future.set_exception(error)

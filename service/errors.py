@@ -1,0 +1,147 @@
+"""Everything that a client can be told went wrong.
+
+ServiceError                     status  code
+├── BadRequest                   400     bad_request
+├── NotFound                     404     not_found
+├── MethodNotAllowed             405     method_not_allowed
+├── RequestTimeout               408     request_timeout
+├── TooLarge                     413     too_large
+├── UnsupportedMediaType         415     unsupported_media_type
+├── UndecodableImage             422     undecodable_image
+├── InferenceFailed              500     internal_error
+├── Unavailable                  503     (reason: full, draining, loading, worker_lost)
+└── DeadlineExceeded             504     deadline_exceeded
+
+An error knows its status, its stable code and the words that the client may read. `problem` is the one place that
+turns any exception into an answer's content; what is not a ServiceError becomes a constant text.
+"""
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from models.preprocess import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
+
+ShedReason = Literal["full", "draining", "loading", "worker_lost"]
+SHED_REASONS: tuple[ShedReason, ...] = ("full", "draining", "loading", "worker_lost")
+
+
+class ServiceError(Exception):
+    """An error that a client is told about; its message is public."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The HTTP header fields that belong to this error."""
+        return {}
+
+
+class BadRequest(ServiceError):
+    """The request itself is malformed: JSON, base64, multipart, a parameter."""
+
+    status, code, title = 400, "bad_request", "Bad request"
+
+
+class NotFound(ServiceError):
+    """No such model, version or route."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The route exists, not with this method."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+    def __init__(self, method: str, allowed: tuple[str, ...]) -> None:
+        super().__init__(f"{method} is not allowed here; use {' or '.join(allowed)}")
+        self.allowed = allowed
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Which methods are allowed (RFC 9110, 15.5.6)."""
+        return {"allow": ", ".join(self.allowed)}
+
+
+class RequestTimeout(ServiceError):
+    """Headers or body did not arrive in time."""
+
+    status, code, title = 408, "request_timeout", "Request timeout"
+
+
+class TooLarge(ServiceError):
+    """Body, number of images, or width x height over its limit."""
+
+    status, code, title = 413, "too_large", "Content too large"
+
+
+class UnsupportedMediaType(ServiceError):
+    """Not an image type that this server takes."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UndecodableImage(ServiceError):
+    """It says that it is an image and does not decode."""
+
+    status, code, title = 422, "undecodable_image", "Undecodable image"
+
+
+class InferenceFailed(ServiceError):
+    """The engine raised, or answered with something that is not a number, for this image alone."""
+
+    status, code, title = 500, "internal_error", "Internal server error"
+
+
+class Unavailable(ServiceError):
+    """Not now: the client may come again after `retry_after_s` seconds."""
+
+    status, code, title = 503, "unavailable", "Service unavailable"
+
+    def __init__(self, reason: ShedReason, message: str, retry_after_s: int = 1) -> None:
+        super().__init__(message)
+        self.reason: ShedReason = reason
+        self.retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come again (RFC 9110, 10.2.3)."""
+        return {"retry-after": str(self.retry_after_s)}
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's deadline passed before its answer was there."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+def from_image_error(error: ImageError) -> ServiceError:
+    """The answer to an image that preprocessing refuses."""
+    by_type: dict[type[ImageError], type[ServiceError]] = {
+        UnsupportedImage: UnsupportedMediaType,
+        ImageTooLarge: TooLarge,
+        CorruptImage: UndecodableImage,
+    }
+    return by_type[type(error)](str(error))
+
+
+def problem(error: Exception, request_id: str) -> dict[str, object]:
+    """The RFC 9457 problem document of any exception; the unknown tells nothing but the request's id."""
+    if isinstance(error, ServiceError) and error.status != InferenceFailed.status:
+        detail, code, title, status = str(error), error.code, error.title, error.status
+    else:
+        detail = "The server failed to answer this request; its log tells more under this request id."
+        code, title, status = InferenceFailed.code, InferenceFailed.title, InferenceFailed.status
+    document: dict[str, object] = {
+        "type": "about:blank",
+        "title": title,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        "request_id": request_id,
+    }
+    if isinstance(error, Unavailable):
+        document["reason"] = error.reason
+    return document

@@ -1,0 +1,114 @@
+"""One prediction request on one connection, from its headers to its counted answer; free of the HTTP library around it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+
+from service.admission import Arrival
+from service.answer import Answer, Journey, begin_answer, fail
+from service.api import Api
+from service.errors import BadRequest, MethodNotAllowed, RequestTimeout, ServiceError
+from service.predict import Request
+from service.target import Target
+
+METHODS = ("POST", "PUT")
+
+
+class Exchange:
+    """Takes a request in pieces and gives back one answer, through `respond`, exactly once.
+
+    An answer may be there before the body is complete: a refusal. What still comes of the body is then discarded.
+    Whoever lets the client go before the answer calls `abandon`.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        method: str,
+        target: Target,
+        query: str,
+        headers: Mapping[str, str],
+        respond: Callable[[Answer], None],
+    ) -> None:
+        self._api, self._method, self._target = api, method, target
+        self._query, self._headers, self._respond = query, headers, respond
+        self.answered = self.received = False
+        self.discarded = 0
+        self._journey = Journey.begin()
+        self._answer = begin_answer(method, headers, self._journey)
+        self._arrival: Arrival | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def begin(self) -> None:
+        """Look at the headers; a request that is not let in is answered at once."""
+        try:
+            if self._method not in METHODS:
+                raise MethodNotAllowed(self._method, METHODS)
+            self._arrival = self._api.open_arrival(_content_length(self._headers))
+        except ServiceError as error:
+            self.refuse(error)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body."""
+        if self.answered or self._arrival is None:
+            self.discarded += len(part)
+            return
+        try:
+            self._arrival.feed(part)
+        except ServiceError as error:
+            self.refuse(error)
+
+    def complete(self) -> None:
+        """The body is complete: run the request."""
+        self.received = True
+        if self.answered or self._arrival is None:
+            return
+        self._journey.body_ns = time.monotonic_ns()
+        request = Request(self._target, self._query, self._headers, self._arrival.body, self._journey)
+        self._task = asyncio.get_running_loop().create_task(self._api.predictor.predict(request, self._answer))
+        self._task.add_done_callback(self._on_done)
+
+    def expire(self) -> None:
+        """The body did not arrive in time."""
+        self.refuse(RequestTimeout(f"the body did not arrive within {self._api.settings.body_timeout:g} s"))
+
+    def abandon(self) -> None:
+        """The client has left: what it asked for is not wanted any more."""
+        if self.answered:
+            return
+        self.answered = True
+        self._close_arrival()
+        if self._task:
+            self._task.cancel()
+        self._api.count_cancelled(self._answer)
+
+    def _on_done(self, task: asyncio.Task[None]) -> None:
+        if not self.answered:
+            task.result()
+            self._finish()
+
+    def refuse(self, error: ServiceError) -> None:
+        """Answer with this error, unless there is an answer already."""
+        if not self.answered:
+            fail(self._answer, error)
+            self._finish()
+
+    def _finish(self) -> None:
+        self.answered = True
+        self._close_arrival()
+        self._respond(self._answer)
+        self._api.count(self._answer, self._method, self._target)
+
+    def _close_arrival(self) -> None:
+        if self._arrival:
+            self._arrival.close()
+
+
+def _content_length(headers: Mapping[str, str]) -> int | None:
+    """What the headers declare; the HTTP parser has refused what is not a number."""
+    declared = headers.get("content-length")
+    if declared is None:
+        return None
+    if not declared.isdecimal():
+        raise BadRequest("Content-Length must be a number")
+    return int(declared)

@@ -1,0 +1,42 @@
+"""What this machine gives us: cores and GPUs."""
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def usable_cores() -> int:
+    """Cores that this process may use: its affinity, less what the cgroup's CPU quota takes away; at least 1."""
+    cores = len(os.sched_getaffinity(0))
+    quota = _cgroup_cores()
+    return max(1, cores if quota is None else min(cores, int(quota)))
+
+
+def _cgroup_cores() -> float | None:
+    """The cgroup v2 quota in cores; None without one."""
+    for folder in ("/sys/fs/cgroup" + _own_cgroup(), "/sys/fs/cgroup"):
+        try:
+            quota, period = Path(folder, "cpu.max").read_text().split()
+        except (OSError, ValueError):
+            continue
+        if quota != "max":
+            return int(quota) / int(period)
+    return None
+
+
+def _own_cgroup() -> str:
+    try:
+        return Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].rstrip("/")
+    except OSError:
+        return ""
+
+
+def gpus() -> int:
+    """How many NVIDIA GPUs there are; CUDA_VISIBLE_DEVICES may hide some."""
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return 0
+    found = sum(line.startswith("GPU ") for line in listed.splitlines())
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    return found if visible is None else min(found, len([name for name in visible.split(",") if name.strip()]))

@@ -1,0 +1,96 @@
+"""The documents that clients read, for OpenAPI; the tests hold real answers against them."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Prediction(_Document):
+    """One class."""
+
+    label: str
+    index: int = Field(ge=0)
+    probability: float = Field(ge=0, le=1)
+
+
+class Timings(_Document):
+    """Milliseconds that the request spent in each stage."""
+
+    read: float
+    decode: float
+    queue: float
+    inference: float
+    respond: float
+    total: float
+
+
+class ImageResult(_Document):
+    """What one image shows: the most probable classes, in falling order."""
+
+    predictions: list[Prediction]
+    batch_size: int = Field(ge=1, description="images that ran together")
+
+
+class Problem(_Document):
+    """What went wrong (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    code: str = Field(description="stable name of the error")
+    detail: str
+    request_id: str
+    reason: str | None = Field(None, description="of a 503: full, draining, loading or worker_lost")
+
+
+class _Head(_Document):
+    request_id: str
+    model: str
+    version: str
+    timings_ms: Timings
+
+
+class PredictAnswer(_Head, ImageResult):
+    """Answer to a request with one image."""
+
+
+class PredictSeveralAnswer(_Head):
+    """Answer to a request with several images, in their order."""
+
+    results: list[ImageResult | Problem]
+
+
+class ModelInput(_Document):
+    """What the network takes."""
+
+    height: int
+    width: int
+    channels: int
+    dtype: str
+
+
+class ModelDocument(_Document):
+    """One model that is served, or that failed."""
+
+    name: str
+    version: str
+    state: str = Field(description="ready, loading or failed")
+    reason: str | None = None
+    default: bool | None = None
+    architecture: str | None = None
+    sha256: str | None = None
+    input: ModelInput | None = None
+    labels: list[str] | None = None
+    metrics: object | None = None
+    engine: str | None = None
+    device: str | None = None
+    precision: str | None = None
+    batch_latency_ms: dict[str, float] | None = None
+
+
+class ModelsDocument(_Document):
+    """Every model."""
+
+    models: list[ModelDocument]

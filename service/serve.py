@@ -1,0 +1,68 @@
+"""Starting the server: from settings to processes."""
+
+import structlog
+
+from models.artifact import Artifact
+from service.lifecycle import Server
+from service.logs import configure_logs
+from service.machine import gpus, usable_cores
+from service.metrics import Metrics, ServedModel
+from service.repository import read_repository
+from service.routes import ROUTES
+from service.settings import Settings
+from service.supervision import Supervisor
+from service.transport import Channels
+from service.worker import Load
+
+log = structlog.get_logger()
+
+
+class DeviceError(Exception):
+    """The device that was asked for is not there."""
+
+
+def choose_device(wanted: str) -> tuple[str, int]:
+    """LitServe's accelerator and how many of it; LitServe's own `auto` would import torch to find out."""
+    if wanted == "cpu":
+        return "cpu", 1
+    if found := gpus():
+        return "cuda", found
+    if wanted == "cuda":
+        raise DeviceError("device cuda was asked for, and nvidia-smi lists no GPU; use --device cpu, or auto")
+    return "cpu", 1
+
+
+def serve(settings: Settings) -> int:
+    """Serve until stopped; the exit code. Raises what makes a start impossible: RepositoryError, DeviceError, OSError."""
+    configure_logs(settings.log_format, settings.log_level)
+    catalog = read_repository(settings.model_repository, settings.default_model)
+    for (name, version), reason in catalog.failed.items():
+        log.error("model failed", model=name, version=version, reason=reason)
+    accelerator, devices = choose_device(settings.device)
+    cores = usable_cores()
+    per_device = settings.workers or (cores if accelerator == "cpu" else 1)
+    settings = settings.model_copy(update={"decode_threads": settings.decode_threads or cores})
+    channels = make_channels(settings, catalog.artifacts, seats=devices * per_device)
+    metrics = Metrics(
+        [ServedModel(artifact.name, str(artifact.version), artifact.labels) for artifact in catalog.artifacts],
+        ROUTES,
+        channels.board.seats,
+        settings.api_processes,
+    )
+    metrics.attach(metrics.supervisor_row)
+    load = Load(settings.engine, max(1, cores // channels.board.seats), settings.max_batch_size)
+    server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
+    log.info("listening", url="http://{}:{}".format(*server.listener.getsockname()[:2]), models=len(catalog.artifacts))
+    return Supervisor(server, channels, catalog, metrics, settings).run()
+
+
+def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], seats: int) -> Channels:
+    """Slots as large as the largest model needs, pipes and the board."""
+    shapes = [artifact.input_shape for artifact in artifacts]
+    return Channels(
+        seats,
+        settings.api_processes,
+        settings.queue_capacity,
+        input_bytes=max(height * width * channels for height, width, channels in shapes),
+        classes=max(artifact.classes for artifact in artifacts),
+    )

@@ -1,0 +1,84 @@
+"""Every setting of the server: one typed model, from which flags, environment variables, help and documents come."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.repository import ZOO
+
+ENV_PREFIX = "RESNET_SERVE_"
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Serve image classifiers over HTTP."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENV_PREFIX,
+        cli_prog_name="resnet-serve",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        extra="forbid",
+    )
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
+    model_repository: Path = Field(
+        ZOO, description="folder of <model>/<version>/model.onnx; default: the models that ship"
+    )
+    default_model: str | None = Field(
+        None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
+    )
+    engine: Literal["auto", "onnxruntime"] = Field("auto", description="what runs the networks; auto is onnxruntime")
+    device: str = Field("auto", description="cpu, cuda or auto: cuda where nvidia-smi lists a GPU")
+    workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
+    api_processes: Positive = Field(1, description="processes that speak HTTP and decode images")
+    decode_threads: int = Field(0, ge=0, description="threads that decode images, an API process; 0: one a core")
+    max_batch_size: int = Field(32, gt=0, le=512, description="most images in one batch")
+    queue_capacity: Positive = Field(
+        1024, description="most images that an API process holds; more are refused with 503"
+    )
+    max_body_bytes: Positive = Field(16 << 20, description="largest request body, in bytes")
+    max_bytes_in_flight: Positive = Field(256 << 20, description="most bytes of request bodies an API process holds")
+    max_images_per_request: Positive = Field(64, description="most images in one request")
+    max_pixels: Positive = Field(50_000_000, description="largest width x height of an image, told by its header")
+    request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
+    max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
+    header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")
+    body_timeout: Seconds = Field(10.0, description="time for a request's body to arrive, in seconds")
+    keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
+    start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
+    drain_delay: float = Field(0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds")
+    grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
+    log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+
+def check_environment(environment: dict[str, str] | None = None) -> list[str]:
+    """Names of RESNET_SERVE_* variables that Kubernetes injected for a service of this name; they are removed.
+
+    Any other name that is no setting raises ValueError: a misspelt setting must not be ignored in silence.
+    """
+    variables = os.environ if environment is None else environment
+    known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
+    injected = []
+    for name in [name for name in variables if name.upper().startswith(ENV_PREFIX)]:
+        if _is_service_link(name, variables[name]):
+            injected.append(name)
+            del variables[name]
+        elif name.upper() not in known:
+            raise ValueError(f"unknown environment variable {name}; the settings are: {', '.join(sorted(known))}")
+    return injected
+
+
+def _is_service_link(name: str, value: str) -> bool:
+    """Kubernetes sets these for a Service called resnet-serve: ..._SERVICE_HOST, ..._SERVICE_PORT, ..._PORT=tcp://..."""
+    rest = name.removeprefix(ENV_PREFIX)
+    return rest.startswith(("SERVICE_HOST", "SERVICE_PORT", "PORT_")) or (rest == "PORT" and "://" in value)

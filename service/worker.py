@@ -1,0 +1,172 @@
+"""What a worker process does: load every model, prove each, then answer batches until it is ended.
+
+A worker blocks in `read` on its seat's request pipe: it burns nothing when idle, and it begins a batch the moment that
+there is one. Everything here is free of LitServe, which `service.lifecycle` puts around it.
+"""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from models.artifact import Artifact, ArtifactError
+from models.engine import Engine, EngineError, load_engine
+from models.golden import verify
+from service.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Region, Reply
+
+log = structlog.get_logger()
+
+HANG_FLOOR_NS = 2_000_000_000
+HANG_FACTOR = 10  # times the latency of that batch size at warm-up
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReport:
+    """What a worker tells of one model once it has tried to load it."""
+
+    model: int  # place in the catalog
+    state: str  # ready | failed
+    reason: str = ""
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+    load_seconds: float = 0.0
+    batch_latency_ms: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that this worker can run, and how long a batch of each size took at warm-up."""
+
+    engine: Engine
+    shape: tuple[int, int, int]
+    latency_ns: dict[int, int]
+
+    def limit_ns(self, n: int) -> int:
+        """How long a batch of n images may take before it counts as hung."""
+        size = min((size for size in self.latency_ns if size >= n), default=max(self.latency_ns))
+        return max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size])
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How models are to be loaded: the settings that matter to a worker."""
+
+    engine: str
+    threads: int
+    max_batch_size: int
+
+
+def warm_up(engine: Engine, shape: tuple[int, int, int], max_batch_size: int) -> dict[int, int]:
+    """Run batches of 1, 2, 4, ... the maximum, and tell how many ns the second run of each took."""
+    sizes = [1 << i for i in range(max_batch_size.bit_length()) if 1 << i < max_batch_size] + [max_batch_size]
+    latency = {}
+    for size in sizes:
+        images = np.zeros((size, *shape), np.uint8)
+        engine.run(images)
+        began = time.monotonic_ns()
+        engine.run(images)
+        latency[size] = time.monotonic_ns() - began
+    return latency
+
+
+def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
+    """Load one model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
+    engine = load_engine(artifact, engine=load.engine, device=device, threads=load.threads)
+    verify(artifact, engine)
+    return LoadedModel(engine, artifact.input_shape, warm_up(engine, artifact.input_shape, load.max_batch_size))
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Probabilities of each row, float32 [n, classes]."""
+    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(exp / exp.sum(axis=1, keepdims=True), np.float32)
+
+
+def write_results(region: Region, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
+    """Write logits, and the k most probable classes in falling order, of every row into its slot."""
+    where, classes = np.asarray(slots), logits.shape[1]
+    probabilities = softmax(logits)
+    if k < classes:
+        top = np.argpartition(-logits, k - 1, axis=1)[:, :k]
+        order = np.argsort(-np.take_along_axis(logits, top, axis=1), axis=1, kind="stable")
+        indices = np.take_along_axis(top, order, axis=1)
+    else:
+        indices = np.argsort(-logits, axis=1, kind="stable")
+    region.logits[where, :classes] = logits
+    region.indices[where, :k] = indices
+    region.probabilities[where, :k] = np.take_along_axis(probabilities, indices, axis=1)
+    region.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
+
+
+class Worker:
+    """One seat's process."""
+
+    def __init__(self, seat: int, device: str, artifacts: Sequence[Artifact], load: Load, channels: Channels) -> None:
+        self._seat, self._channels, self._board = seat, channels, channels.board
+        self._epoch = int(channels.board.epochs[seat])
+        self._board.began_ns[seat] = 0
+        self._models: dict[int, LoadedModel] = {}
+        for index, artifact in enumerate(artifacts):
+            self._report(self._load(index, artifact, device, load))
+
+    def _load(self, index: int, artifact: Artifact, device: str, load: Load) -> ModelReport:
+        began = time.monotonic()
+        try:
+            model = load_model(artifact, device, load)
+        except (ArtifactError, EngineError) as error:
+            return ModelReport(index, "failed", reason=str(error))
+        self._models[index] = model
+        engine = model.engine
+        latency = tuple((size, ns / 1e6) for size, ns in model.latency_ns.items())
+        seconds = time.monotonic() - began
+        return ModelReport(index, "ready", "", engine.name, engine.device, engine.precision, seconds, latency)
+
+    def _report(self, report: ModelReport) -> None:
+        line = json.dumps({"epoch": self._epoch, **asdict(report)}) + "\n"
+        os.write(self._channels.reports[self._seat].writer, line.encode())
+
+    def serve_one(self) -> None:
+        """Wait for a batch, run it, and reply."""
+        message = BatchMessage.unpack(os.read(self._channels.requests[self._seat].reader, PIPE_BUF))
+        if message.epoch != self._epoch:
+            return  # it was meant for a worker that has died since; its API process knows
+        taken = time.monotonic_ns()
+        self._board.taken[self._seat, message.api] = message.batch
+        if message.slots:
+            self._run(message, taken)
+        reply = Reply(self._seat, self._epoch, message.batch, taken, time.monotonic_ns())
+        os.write(self._channels.replies[message.api].writer, reply.pack())
+
+    def _run(self, message: BatchMessage, taken: int) -> None:
+        region, model = self._channels.regions[message.api], self._models[message.model]
+        alive = [slot for slot in message.slots if region.deadlines[slot] > taken]
+        for slot in set(message.slots).difference(alive):
+            region.statuses[slot] = EXPIRED
+        if not alive:
+            return
+        self._board.limit_ns[self._seat] = model.limit_ns(len(alive))
+        self._board.began_ns[self._seat] = taken
+        try:
+            self._infer(region, model, alive, message.top_k)
+        finally:
+            self._board.began_ns[self._seat] = 0
+
+    def _infer(self, region: Region, model: LoadedModel, slots: list[int], k: int) -> None:
+        """Run a batch; if it fails, run each image alone, so that one bad image fails alone."""
+        try:
+            logits = model.engine.run(region.images(slots, model.shape))
+        except EngineError:
+            log.exception("inference failed", images=len(slots), seat=self._seat)
+            if len(slots) == 1:
+                region.statuses[slots[0]] = FAILED
+                return
+            for slot in slots:
+                self._infer(region, model, [slot], k)
+            return
+        write_results(region, slots, logits, k)
