@@ -130,7 +130,7 @@ class Api:
         self._open_if_ready()
 
     def _open_if_ready(self) -> None:
-        """Let requests in from the first time on that they can be served; a restarting worker does not shut the door."""
+        """Let requests in once they can be served; a restarting worker does not shut the door again."""
         if self._settled and self.status.ready:
             self.admission.open = True
 

@@ -1,17 +1,68 @@
-"""The command `resnet-serve`: serve (also without a sub-command), predict, check."""
+"""The command `resnet-serve`: serve (also meant without a sub-command), predict, check.
+
+What each command needs is imported when it is chosen: `--help` answers at once.
+"""
 
 import sys
 
-from pydantic_settings import CliApp
+from pydantic import ValidationError
+from pydantic_settings import CliApp, SettingsError
 
-from service.settings import Settings, check_environment
+from models.artifact import ArtifactError
+from models.engine import EngineError
+from service.machine import DeviceError
+from service.repository import RepositoryError
+from service.settings import ENV_PREFIX, SettingError, Settings, check_environment
+
+FAILURE, USAGE_ERROR = 1, 2
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    injected = check_environment()
-    settings = CliApp.run(Settings, cli_args=arguments)
-    from service.serve import serve
+    try:
+        injected = check_environment()
+        if injected:
+            _say(f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}")
+        return _run(arguments)
+    except ValidationError as error:
+        return _fail("\n".join(_explain(error)), USAGE_ERROR)
+    except (SettingsError, SettingError) as error:
+        return _fail(str(error), USAGE_ERROR)
+    except (RepositoryError, ArtifactError, EngineError, DeviceError, OSError) as error:
+        return _fail(str(error), FAILURE)
 
-    return serve(settings)
+
+def _run(arguments: list[str]) -> int:
+    match arguments:
+        case ["predict", *rest]:
+            from service.classify import Predict, predict
+
+            return predict(CliApp.run(Predict, cli_args=rest))
+        case ["check", *rest]:
+            from service.check import Check, check
+
+            return check(CliApp.run(Check, cli_args=rest))
+        case ["serve", *rest] | rest:
+            settings = CliApp.run(Settings, cli_args=rest)
+            from service.serve import serve
+
+            return serve(settings)
+
+
+def _explain(error: ValidationError) -> list[str]:
+    """A line for each value that does not fit, named as flag and as variable."""
+    return [
+        f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}) = {detail['input']!r}: {detail['msg']}"
+        for detail in error.errors()
+        for name in [".".join(map(str, detail["loc"]))]
+    ]
+
+
+def _say(text: str) -> None:
+    print(f"resnet-serve: {text}", file=sys.stderr)  # noqa: T201
+
+
+def _fail(text: str, code: int) -> int:
+    _say(text)
+    return code

@@ -1,4 +1,4 @@
-"""One prediction request on one connection, from its headers to its counted answer; free of the HTTP library around it."""
+"""One prediction request on one connection, from its headers to its counted answer; free of any HTTP library."""
 
 import asyncio
 import time

@@ -377,6 +377,9 @@ class Door(HttpToolsProtocol):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The listening socket; OSError when the address is taken or not ours."""
+    """The listening socket; OSError that says what to do when the address is taken or not ours."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error

@@ -40,3 +40,18 @@ def gpus() -> int:
     found = sum(line.startswith("GPU ") for line in listed.splitlines())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return found if visible is None else min(found, len([name for name in visible.split(",") if name.strip()]))
+
+
+class DeviceError(Exception):
+    """The device that was asked for is not there."""
+
+
+def choose_device(wanted: str) -> tuple[str, int]:
+    """LitServe's accelerator and how many of it; LitServe's own `auto` would import torch to find out."""
+    if wanted == "cpu":
+        return "cpu", 1
+    if found := gpus():
+        return "cuda", found
+    if wanted == "cuda":
+        raise DeviceError("device cuda was asked for, and nvidia-smi lists no GPU; use --device cpu, or auto")
+    return "cpu", 1

@@ -44,7 +44,7 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
 
     A model that cannot be read is listed as failed and the rest are served, unless it is the default.
     """
-    directories = _highest_versions(repository)
+    directories = highest_versions(repository)
     if not directories:
         raise RepositoryError(
             f"no models in {repository}: expected <model>/<version>/model.onnx; make one with `resnet-train export`"
@@ -63,7 +63,8 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
     return Catalog(tuple(artifacts), failed, place)
 
 
-def _highest_versions(repository: Path) -> list[Path]:
+def highest_versions(repository: Path) -> list[Path]:
+    """The directory of the highest version of each model, by name; RepositoryError if there is no repository."""
     if not repository.is_dir():
         raise RepositoryError(f"the model repository {repository} is no directory")
     versions = (path for path in repository.glob("*/*/") if path.name.isdecimal() and int(path.name) > 0)

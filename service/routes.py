@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -49,7 +50,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         """Prometheus text."""
         return Response(api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
-    missing = {404: {"model": schemas.Problem}}
+    missing: dict[int | str, dict[str, Any]] = {404: {"model": schemas.Problem}}
     app.add_api_route("/models", models, response_model=schemas.ModelsDocument)
     app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
     for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):

@@ -5,7 +5,7 @@ import structlog
 from models.artifact import Artifact
 from service.lifecycle import Server
 from service.logs import configure_logs
-from service.machine import gpus, usable_cores
+from service.machine import choose_device, usable_cores
 from service.metrics import Metrics, ServedModel
 from service.repository import read_repository
 from service.routes import ROUTES
@@ -17,23 +17,8 @@ from service.worker import Load
 log = structlog.get_logger()
 
 
-class DeviceError(Exception):
-    """The device that was asked for is not there."""
-
-
-def choose_device(wanted: str) -> tuple[str, int]:
-    """LitServe's accelerator and how many of it; LitServe's own `auto` would import torch to find out."""
-    if wanted == "cpu":
-        return "cpu", 1
-    if found := gpus():
-        return "cuda", found
-    if wanted == "cuda":
-        raise DeviceError("device cuda was asked for, and nvidia-smi lists no GPU; use --device cpu, or auto")
-    return "cpu", 1
-
-
 def serve(settings: Settings) -> int:
-    """Serve until stopped; the exit code. Raises what makes a start impossible: RepositoryError, DeviceError, OSError."""
+    """Serve until stopped; the exit code. RepositoryError, DeviceError or OSError make a start impossible."""
     configure_logs(settings.log_format, settings.log_level)
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():

@@ -11,22 +11,38 @@ from service.repository import ZOO
 
 ENV_PREFIX = "RESNET_SERVE_"
 
-Positive = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
+
+class SettingError(Exception):
+    """A setting that cannot be meant as it is; the message says which and what to do."""
 
 
-class Settings(BaseSettings):
-    """Serve image classifiers over HTTP."""
-
-    model_config = SettingsConfigDict(
+def command_line(program: str) -> SettingsConfigDict:
+    """How a command's options are read: flags first, then the environment."""
+    return SettingsConfigDict(
         env_prefix=ENV_PREFIX,
-        cli_prog_name="resnet-serve",
+        cli_prog_name=program,
         cli_kebab_case=True,
         cli_implicit_flags=True,
         cli_hide_none_type=True,
         cli_avoid_json=True,
         extra="forbid",
     )
+
+
+Positive = Annotated[int, Field(gt=0)]
+EngineName = Literal["auto", "onnxruntime"]
+DeviceName = Literal["auto", "cpu", "cuda"]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class Settings(BaseSettings):
+    """Serve image classifiers over HTTP.
+
+    Other commands: `resnet-serve predict --help`, `resnet-serve check --help`. Each option can also be set in the
+    environment: --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE.
+    """
+
+    model_config = command_line("resnet-serve")
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
@@ -36,8 +52,8 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
     )
-    engine: Literal["auto", "onnxruntime"] = Field("auto", description="what runs the networks; auto is onnxruntime")
-    device: str = Field("auto", description="cpu, cuda or auto: cuda where nvidia-smi lists a GPU")
+    engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
+    device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
     api_processes: Positive = Field(1, description="processes that speak HTTP and decode images")
     decode_threads: int = Field(0, ge=0, description="threads that decode images, an API process; 0: one a core")
@@ -64,7 +80,7 @@ class Settings(BaseSettings):
 def check_environment(environment: dict[str, str] | None = None) -> list[str]:
     """Names of RESNET_SERVE_* variables that Kubernetes injected for a service of this name; they are removed.
 
-    Any other name that is no setting raises ValueError: a misspelt setting must not be ignored in silence.
+    Any other name that is no setting raises SettingError: a misspelt setting must not be ignored in silence.
     """
     variables = os.environ if environment is None else environment
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
@@ -74,7 +90,7 @@ def check_environment(environment: dict[str, str] | None = None) -> list[str]:
             injected.append(name)
             del variables[name]
         elif name.upper() not in known:
-            raise ValueError(f"unknown environment variable {name}; the settings are: {', '.join(sorted(known))}")
+            raise SettingError(f"unknown environment variable {name}; the settings are: {', '.join(sorted(known))}")
     return injected
 
 

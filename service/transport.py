@@ -49,7 +49,7 @@ class SharedMemory:
 
 
 class SharedObject(Generic[T]):
-    """Something large that every worker needs: pickled once into shared memory, read from there by each life of each."""
+    """Something large that every worker needs: pickled once into shared memory, read from there at each start."""
 
     def __init__(self, value: T) -> None:
         data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)

@@ -76,7 +76,7 @@ def warm_up(engine: Engine, shape: tuple[int, int, int], max_batch_size: int) ->
 
 
 def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
-    """Load one model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
+    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
     engine = load_engine(artifact, engine=load.engine, device=device, threads=load.threads)
     verify(artifact, engine)
     return LoadedModel(engine, artifact.input_shape, warm_up(engine, artifact.input_shape, load.max_batch_size))
