@@ -12,6 +12,10 @@ ImageType = Literal["png", "jpeg", "webp", "bmp", "gif"]
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNKS_USED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 _PNG_CHUNK = struct.Struct(">I4s")
+_ORIENTATION, _SHORT = 0x0112, 3
+_EXIF = b"Exif\0\0"
+# APP1 to APP13, APP15, comments: all but JFIF (APP0) and Adobe (APP14), which tell how colour is coded.
+_JPEG_UNUSED = frozenset(bytes((0xFF, code)) for code in (*range(0xE1, 0xEE), 0xEF, 0xFE))
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_SEQUENTIAL_FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc9")
 
@@ -61,8 +65,9 @@ def still_png(data: bytes) -> bytes:
     return _PNG_SIGNATURE + b"".join(data[start:end] for start, end in kept)
 
 
-def check_jpeg(data: bytes) -> None:
-    """Refuse a JPEG with too many segments in its header, or with too many scans of its picture."""
+def bare_jpeg(data: bytes) -> tuple[bytes, bytes]:
+    """The JPEG without what applications added, colour transforms excepted; and the EXIF block, empty if none."""
+    kept, exif = [b"\xff\xd8"], b""
     position, components = 2, 0
     for _ in range(_MAX_JPEG_SEGMENTS):
         marker = data[position : position + 2]
@@ -70,18 +75,23 @@ def check_jpeg(data: bytes) -> None:
             break
         if marker == b"\xff\xff":  # padding
             position += 1
-        elif b"\xff\xd0" <= marker <= b"\xff\xd9" or marker in (b"\xff\x00", b"\xff\x01"):
-            position += 2
-        else:
-            if marker in _JPEG_SEQUENTIAL_FRAMES:
-                components = _big(data[position + 9 : position + 10])
-            position += 2 + _big(data[position + 2 : position + 4])
+            continue
+        alone = b"\xff\xd0" <= marker <= b"\xff\xd9" or marker in (b"\xff\x00", b"\xff\x01")
+        end = position + 2 + (0 if alone else _big(data[position + 2 : position + 4]))
+        if marker in _JPEG_SEQUENTIAL_FRAMES:
+            components = _big(data[position + 9 : position + 10])
+        if marker not in _JPEG_UNUSED:
+            kept.append(data[position:end])
+        elif marker == b"\xff\xe1" and data.startswith(_EXIF, position + 4):
+            exif = data[position + 4 : end]
+        position = end
     else:
         raise ValueError(f"more than {_MAX_JPEG_SEGMENTS} segments")
     # A sequential picture with all components in its first scan has no other; to count them takes 1 ns a byte.
     single_scan = components == _big(data[position + 4 : position + 5])
     if not single_scan and data.count(_JPEG_SCAN) > _MAX_JPEG_SCANS:
         raise ValueError(f"more than {_MAX_JPEG_SCANS} scans")
+    return b"".join(kept) + data[position:], exif
 
 
 def check_bmp(data: bytes) -> None:
@@ -112,6 +122,24 @@ def gif_size(data: bytes) -> tuple[int, int]:
     start = _first_gif_frame(data[:_MAX_GIF_HEAD])
     left, top, frame_width, frame_height = (_little(data[at : at + 2]) for at in range(start, start + 8, 2))
     return max(width, left + frame_width), max(height, top + frame_height)
+
+
+def exif_orientation(exif: bytes) -> int:
+    """1 to 8, as EXIF 2.3 numbers them; 1, upright, where a block says nothing or nothing sensible.
+
+    Pillow's reader parses every tag, and prints warnings about damaged ones.
+    """
+    tiff = exif.removeprefix(_EXIF)
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(tiff[:4])
+    if order is None or len(tiff) < 8:
+        return 1
+    (start,) = struct.unpack_from(order + "I", tiff, 4)
+    entries = tiff[start + 2 :]
+    count = min(*struct.unpack(order + "H", tiff[start : start + 2].ljust(2, b"\0")), len(entries) // 12)
+    for tag, kind, _, value in struct.iter_unpack(order + "HHIHxx", entries[: count * 12]):
+        if tag == _ORIENTATION and kind == _SHORT and 1 <= value <= 8:
+            return int(value)
+    return 1
 
 
 def _first_gif_frame(head: bytes) -> int:

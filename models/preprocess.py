@@ -1,10 +1,12 @@
 """Encoded bytes in, the network's input pixels out, as an artifact prescribes: Pillow and numpy only."""
 
+import math
 from io import BytesIO
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
@@ -12,7 +14,16 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.headers import ImageType, check_bmp, check_jpeg, gif_size, image_type, still_png, webp_size
+from models.headers import (
+    ImageType,
+    bare_jpeg,
+    check_bmp,
+    exif_orientation,
+    gif_size,
+    image_type,
+    still_png,
+    webp_size,
+)
 from models.metadata import Preprocessing
 
 # Each type's own class: `Image.open` would try others, and takes longer.
@@ -23,8 +34,21 @@ _DECODERS: dict[ImageType, type[ImageFile]] = {
     "bmp": BmpImageFile,
     "gif": GifImageFile,
 }
-_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_ORIENTATION = 0x0112
+# With the radius, in pixels of the longer scale, that each reaches.
+_FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1), "bicubic": (Image.Resampling.BICUBIC, 2)}
+# EXIF orientation -> how the stored image is turned upright, and whether that mirrors its x and y axis.
+_TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, True, False),
+    3: (Image.Transpose.ROTATE_180, True, True),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, True),
+    5: (Image.Transpose.TRANSPOSE, False, False),
+    6: (Image.Transpose.ROTATE_270, False, True),
+    7: (Image.Transpose.TRANSVERSE, True, True),
+    8: (Image.Transpose.ROTATE_90, True, False),
+}
+_UPRIGHT, _FIRST_SIDEWAYS = 1, 5
+
+_Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class ImageError(Exception):
@@ -43,6 +67,15 @@ class CorruptImage(ImageError):
     """The bytes say that they are an image and do not decode."""
 
 
+class _Stored(NamedTuple):
+    """A decoded image, not yet turned upright."""
+
+    image: Image.Image
+    extent: tuple[float, float]
+    """Width and height of the picture in the image's pixels: less than its size where a JPEG's blocks overhang."""
+    exif: bytes
+
+
 class Preprocessor:
     """Turns encoded images into pixels; safe to call from several threads at once.
 
@@ -53,7 +86,7 @@ class Preprocessor:
         self._spec = preprocessing
         self._max_pixels = max_pixels
         self._size = preprocessing.width, preprocessing.height
-        self._filter = _FILTERS[preprocessing.interpolation]
+        self._filter, self._filter_radius = _FILTERS[preprocessing.interpolation]
         self._unchanged_by_resize = preprocessing.height == preprocessing.width == preprocessing.resize
 
     def __call__(self, data: bytes | memoryview) -> NDArray[np.uint8]:
@@ -70,44 +103,44 @@ class Preprocessor:
             raise CorruptImage(f"the {kind.upper()} image does not decode: {error}") from error
 
     def _pixels(self, kind: ImageType, data: bytes) -> NDArray[np.uint8]:
-        image = self._decode(kind, data)
-        if self._spec.exif_transpose and "exif" in image.info:
-            image = _upright(image)
-        grey_or_rgb = self._resize(self._convert(image)).tobytes()
-        pixels = np.frombuffer(grey_or_rgb, np.uint8).reshape(self._spec.shape)
-        if self._spec.polarity == "light_on_dark" and _ring_mean(grey_or_rgb, self._spec.width) > 127:
+        stored = self._decode(kind, data)
+        orientation = exif_orientation(stored.exif) if stored.exif and self._spec.exif_transpose else _UPRIGHT
+        image = self._convert(stored.image)
+        if orientation != _UPRIGHT or image.size != self._size or not self._unchanged_by_resize:
+            image = self._resize(image, stored.extent, orientation)
+        samples = image.tobytes()
+        pixels = np.frombuffer(samples, np.uint8).reshape(self._spec.shape)
+        if self._spec.polarity == "light_on_dark" and _ring_mean(samples, self._spec.width) > 127:
             return 255 - pixels
         return pixels
 
-    def _decode(self, kind: ImageType, data: bytes) -> Image.Image:
+    def _decode(self, kind: ImageType, data: bytes) -> _Stored:
+        exif = b""
         if kind == "png":
             data = still_png(data)
         elif kind == "jpeg":
-            check_jpeg(data)
+            data, exif = bare_jpeg(data)
         elif kind == "bmp":
             check_bmp(data)
-        elif kind == "webp":
-            self._check_size(webp_size(data))
-        elif kind == "gif":
-            self._check_size(gif_size(data))
+        else:
+            self._check_size(webp_size(data) if kind == "webp" else gif_size(data))
         image: Image.Image = _DECODERS[kind](BytesIO(data))
         self._check_size(image.size)
-        if kind == "jpeg" and self._spec.draft:
-            self._draft(image)
+        extent = self._draft(image) if kind == "jpeg" and self._spec.draft else image.size
         image.load()
-        return image
+        return _Stored(image, extent, image.info.get("exif", exif))
 
     def _check_size(self, size: tuple[int, int]) -> None:
         width, height = size
         if width * height > self._max_pixels:
             raise ImageTooLarge(f"{width} x {height} pixels, at most {self._max_pixels} are allowed")
 
-    def _draft(self, image: Image.Image) -> None:
-        """Let the JPEG decoder shrink by 2, 4 or 8 while no side gets shorter than the resize leaves it."""
-        shorter = self._spec.resize
-        scale = shorter / min(image.size)
-        # Pillow shrinks by no more than either side allows, so that the orientation does not matter.
-        image.draft(self._spec.mode, (max(shorter, int(image.width * scale)), max(shorter, int(image.height * scale))))
+    def _draft(self, image: Image.Image) -> tuple[float, float]:
+        """Let the JPEG decoder shrink while no side gets shorter than after the resize; return the new extent."""
+        size = image.size
+        scale = self._spec.resize / min(size)
+        drafted = image.draft(self._spec.mode, (math.ceil(size[0] * scale), math.ceil(size[1] * scale)))
+        return drafted[1][2:] if drafted else size
 
     def _convert(self, image: Image.Image) -> Image.Image:
         """The image in the network's mode, opaque."""
@@ -123,36 +156,52 @@ class Preprocessor:
         background = Image.new("RGBA", image.size, (*self._spec.background, 255))
         return Image.alpha_composite(background, image).convert("RGB")
 
-    def _resize(self, image: Image.Image) -> Image.Image:
-        """Shorter side to `resize`, then the centre: one resampling of the box that the crop shows."""
-        if image.size == self._size and self._unchanged_by_resize:
-            return image
-        box = _crop_box(image.size, self._size, self._spec.resize)
-        return image.resize(self._size, self._filter, box)
+    def _resize(self, image: Image.Image, extent: tuple[float, float], orientation: int) -> Image.Image:
+        """Shorter side to `resize`, then the centre, then upright: one resampling of the box that the crop shows."""
+        if orientation == _UPRIGHT:
+            return self._resample(image, self._size, _crop_box(extent, self._size, self._spec.resize))
+        turn, *mirrored = _TURNS[orientation]
+        width, height = self._size
+        size = (height, width) if orientation >= _FIRST_SIDEWAYS else (width, height)
+        box = _crop_box(extent, size, self._spec.resize, *mirrored)
+        return self._resample(image, size, box).transpose(turn)
+
+    def _resample(self, image: Image.Image, size: tuple[int, int], box: _Box) -> Image.Image:
+        """Resize the box, along the rows first in every version of Pillow.
+
+        Pillow 13 takes the columns of a tall image first, and then rounds differently: golden examples would not fit.
+        """
+        left, top, right, bottom = box
+        if top > 0:
+            reach = 1 + self._filter_radius * max(1, (bottom - top) / size[1])
+            first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
+            image = image.resize((size[0], last - first), self._filter, (left, first, right, last))
+            box = 0, top - first, size[0], bottom - first
+        return image.resize(size, self._filter, box)
 
 
-def _crop_box(size: tuple[int, int], crop: tuple[int, int], shorter_side: int) -> tuple[float, float, float, float]:
-    """The part of an image of `size` that a resize to `shorter_side` and a central `crop` would show.
+def _crop_box(
+    extent: tuple[float, float],
+    crop: tuple[int, int],
+    shorter_side: int,
+    mirrored_x: bool = False,
+    mirrored_y: bool = False,
+) -> _Box:
+    """The part of a picture of this extent that a resize to `shorter_side` and a central `crop` would show.
 
-    Sizes and boxes are width first. Lengths are rounded where torchvision's Resize and CenterCrop round them.
+    Extents, sizes and boxes are width first. Lengths are rounded where torchvision's Resize and CenterCrop round them,
+    from the other end on an axis that will be mirrored.
     """
-    shortest = min(size)
+    shortest = min(extent)
     starts, ends = [], []
-    for length, kept in zip(size, crop, strict=True):
+    for length, kept, mirrored in zip(extent, crop, (mirrored_x, mirrored_y), strict=True):
         resized = int(shorter_side * length / shortest)
         start = round((resized - kept) / 2)
+        if mirrored:
+            start = resized - kept - start
         starts.append(start * length / resized)
         ends.append(min((start + kept) * length / resized, length))
     return starts[0], starts[1], ends[0], ends[1]
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation asks; damaged EXIF beside sound pixels asks for nothing."""
-    try:
-        orientation = image.getexif().get(_ORIENTATION, 1)
-    except Exception:
-        return image
-    return image if orientation == 1 else ImageOps.exif_transpose(image)
 
 
 def _high_bytes(image: Image.Image) -> Image.Image:
