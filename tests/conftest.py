@@ -1,6 +1,8 @@
 """What every test may ask for."""
 
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,17 @@ def shared_data() -> Path:
     if not path.is_dir():
         pytest.skip(f"no data sets at {path}; set RESNET_SERVE_TEST_DATA to a folder with MNIST/, cifar10/, photos/")
     return path
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str], str]:
+    """Give the path of a program; without it the test is skipped, or fails where RESNET_SERVE_TEST_ALL is set."""
+
+    def find(program: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            missing = pytest.fail if os.environ.get("RESNET_SERVE_TEST_ALL") else pytest.skip
+            missing(f"{program} is not installed; .ci/run installs it from Debian's packages")
+        return path
+
+    return find
