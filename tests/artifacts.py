@@ -1,0 +1,176 @@
+"""Released models whose answers can be computed by hand, and whose graphs misbehave when a picture asks for it.
+
+The network is one matrix: logits = pixels / 255 @ weight. The value of a picture's first pixel (top left, first
+channel) can make the graph slow, failing, or give something that is not a number.
+"""
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
+
+from models import golden
+from models.artifact import FORMAT_VERSION, METADATA_KEY, Artifact, Metadata, Preprocessing, write_artifact
+from models.engine import load_engine
+
+SHAPE = (8, 8, 1)
+LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
+
+_OUT_OF_BOUNDS = 256
+_LOOP_MATRIX = 256  # an iteration multiplies matrices of this side: about a millisecond on one core
+
+
+def weight(shape: tuple[int, int, int] = SHAPE, classes: int = len(LABELS)) -> NDArray[np.float32]:
+    """The network, float32 [pixels, classes]."""
+    return np.random.default_rng(classes).normal(size=(int(np.prod(shape)), classes)).astype(np.float32)
+
+
+def expected_probabilities(pixels: NDArray[np.uint8], classes: int = len(LABELS)) -> NDArray[np.float64]:
+    """What a model must answer for one image, uint8 [h, w, c]."""
+    height, width, channels = pixels.shape
+    logits = pixels.reshape(-1) / 255 @ weight((height, width, channels), classes).astype(np.float64)
+    exp = np.exp(logits - logits.max())
+    return np.asarray(exp / exp.sum())
+
+
+def make_artifact(
+    repository: Path,
+    name: str,
+    version: int = 1,
+    *,
+    shape: tuple[int, int, int] = SHAPE,
+    labels: tuple[str, ...] = LABELS,
+    loops: Mapping[int, int] | None = None,
+    fails: Collection[int] = (),
+    nans: Collection[int] = (),
+    golden_error: float = 0.0,
+) -> Path:
+    """Write a model that loads, and answers `expected_probabilities` unless the first pixel's value is listed.
+
+    `loops`: iterations of about a millisecond that a batch with such a picture takes; `fails`: values for which the
+    graph fails; `nans`: values whose logits are not numbers. A `golden_error` makes the model fail its own examples.
+    """
+    model = _model(shape, labels, loops or {}, fails, nans)
+    metadata = _metadata(shape, labels)
+    draft = _with_metadata(model, metadata)
+    artifact = Artifact(name, version, metadata, draft, hashlib.sha256(draft).hexdigest(), None)
+    examples = golden.make(artifact, load_engine(artifact))
+    shifted = [replace(one, logits=tuple(logit + golden_error for logit in one.logits)) for one in examples]
+    return write_artifact(
+        repository, name, version, _with_metadata(model, replace(metadata, golden=tuple(shifted))), None
+    )
+
+
+def _with_metadata(model: onnx.ModelProto, metadata: Metadata) -> bytes:
+    del model.metadata_props[:]
+    helper.set_model_props(model, {METADATA_KEY: metadata.to_json()})
+    return model.SerializeToString()
+
+
+def _metadata(shape: tuple[int, int, int], labels: tuple[str, ...]) -> Metadata:
+    height, width, channels = shape
+    return Metadata(
+        format_version=FORMAT_VERSION,
+        architecture="linear",
+        arguments={},
+        labels=labels,
+        preprocessing=Preprocessing(
+            mode="L" if channels == 1 else "RGB",
+            height=height,
+            width=width,
+            exif_transpose=True,
+            background=(0, 0, 0),
+            sixteen_bit="high_byte",
+            polarity="as_is",
+            resize=max(height, width),
+            crop="center",
+            interpolation="bilinear",
+            antialias=True,
+            draft=False,
+            mean=(0.0,) * channels,
+            std=(1.0,) * channels,
+        ),
+        precision="fp32",
+        tolerance=dict(golden.TOLERANCE),
+        metrics={"dataset": "noise", "split": "test", "images": 1, "accuracy": 1.0},
+        recipe={},
+        tools={},
+        created="2026-01-02T03:04:05Z",
+        golden=(),
+    )
+
+
+def _model(
+    shape: tuple[int, int, int],
+    labels: tuple[str, ...],
+    loops: Mapping[int, int],
+    fails: Collection[int],
+    nans: Collection[int],
+) -> onnx.ModelProto:
+    values = range(256)
+    constants = {
+        "weight": weight(shape, len(labels)) / np.float32(255),
+        "zero": np.array(0, np.int64),
+        "checked": np.array([_OUT_OF_BOUNDS if v in fails else v for v in values], np.int64),
+        "loops": np.array([loops.get(v, 0) for v in values], np.int64),
+        "offsets": np.array([[np.nan if v in nans else 0.0] for v in values], np.float32),
+        "go_on": np.array(True),
+        "zeros": np.zeros((_LOOP_MATRIX, _LOOP_MATRIX), np.float32),
+    }
+    nodes = [
+        helper.make_node("Flatten", ["image"], ["bytes"]),
+        helper.make_node("Cast", ["bytes"], ["floats"], to=TensorProto.FLOAT),
+        helper.make_node("MatMul", ["floats", "weight"], ["products"]),
+        *_misbehaviour(),
+        helper.make_node("Add", ["products", "offset"], ["shifted"]),
+        helper.make_node("Add", ["shifted", "nothing"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", *shape])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", len(labels)])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    onnx.checker.check_model(model, full_check=True)
+    return model
+
+
+def _misbehaviour() -> list[NodeProto]:
+    """From `bytes`: `offset`, zero or NaN for each picture, and `nothing`, which is zero and takes its time."""
+    return [
+        helper.make_node("Gather", ["bytes", "zero"], ["first_bytes"], axis=1),
+        helper.make_node("Cast", ["first_bytes"], ["first"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["checked", "first"], ["trigger"]),
+        helper.make_node("Gather", ["offsets", "trigger"], ["offset"]),
+        helper.make_node("Gather", ["loops", "trigger"], ["each"]),
+        helper.make_node("ReduceMax", ["each"], ["iterations"], keepdims=0),
+        helper.make_node("Loop", ["iterations", "go_on", "zeros"], ["still_zeros"], body=_loop_body()),
+        helper.make_node("ReduceSum", ["still_zeros"], ["nothing"], keepdims=0),
+    ]
+
+
+def _loop_body() -> GraphProto:
+    side = [_LOOP_MATRIX, _LOOP_MATRIX]
+    return helper.make_graph(
+        [
+            helper.make_node("Identity", ["continue_in"], ["continue_out"]),
+            helper.make_node("MatMul", ["matrix_in", "matrix_in"], ["matrix_out"]),
+        ],
+        "multiply",
+        [
+            helper.make_tensor_value_info("iteration", TensorProto.INT64, []),
+            helper.make_tensor_value_info("continue_in", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("matrix_in", TensorProto.FLOAT, side),
+        ],
+        [
+            helper.make_tensor_value_info("continue_out", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("matrix_out", TensorProto.FLOAT, side),
+        ],
+    )

@@ -1,0 +1,201 @@
+"""A real server in its own process group, and what a test may ask of it."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+DEADLINE_S = 60.0  # for whatever a busy machine takes seconds for
+POLL_S = 0.01
+
+
+def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:  # noqa: ANN401
+    """The first true value of the condition; fails the test with `what` was waited for."""
+    end = time.monotonic() + deadline_s
+    while not (value := condition()):
+        assert time.monotonic() < end, f"waited {deadline_s:g} s for {what}"
+        time.sleep(POLL_S)
+    return value
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """This process's environment without any setting of the server, and with these."""
+    inherited = {name: value for name, value in os.environ.items() if not name.upper().startswith("RESNET_SERVE_")}
+    return inherited | settings
+
+
+class Served:
+    """`python -m service` with these flags and environment variables, from its start to its exit."""
+
+    def __init__(self, *flags: str | Path, port: int = 0, **settings: str) -> None:
+        command = [sys.executable, "-m", "service", "--port", str(port), *map(str, flags)]
+        self.process = subprocess.Popen(
+            command,
+            env=environment(**settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        self._log_ended = False
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+        self._url: str | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.kill()
+
+    # The log
+
+    def _read_log(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            with self._changed:
+                self.lines.append(line.rstrip("\n"))
+                self._changed.notify_all()
+        with self._changed:
+            self._log_ended = True
+            self._changed.notify_all()
+
+    @property
+    def log(self) -> str:
+        """Everything that the server has written to standard error."""
+        return "\n".join(self.lines)
+
+    def events(self, name: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        """The log's records: those of this event, with these fields."""
+        records = [json.loads(line) for line in list(self.lines) if line.startswith("{")]
+        wanted = fields | ({"event": name} if name else {})
+        return [record for record in records if wanted.items() <= record.items()]
+
+    def wait_for_event(self, name: str, **fields: object) -> dict[str, Any]:
+        """The first such record of the log; fails if the log ends without it."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: self.events(name, **fields) or self._log_ended, DEADLINE_S)
+            assert found, f"waited for {name!r} in the log:\n{self.log}"
+        assert self.events(name, **fields), f"no {name!r} in the log:\n{self.log}"
+        return self.events(name, **fields)[0]
+
+    # Requests
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        if self._url is None:
+            self._url = str(self.wait_for_event("listening")["url"])
+        return self._url
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port."""
+        parts = urlsplit(self.url)
+        return str(parts.hostname), int(parts.port or 0)
+
+    def ready(self) -> Self:
+        """Wait until it can take work."""
+        until(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, f"readiness:\n{self.log}")
+        assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+        return self
+
+    def status(self, path: str) -> int:
+        """Status of a GET, 0 if nobody answers."""
+        try:
+            return httpx.get(self.url + path, timeout=DEADLINE_S).status_code
+        except httpx.TransportError:
+            return 0
+
+    def metrics(self) -> dict[str, float]:
+        """Every sample of /metrics by its series as exposed, such as `resnet_requests_shed_total{reason="full"}`."""
+        text = httpx.get(self.url + "/metrics", timeout=DEADLINE_S).text
+        samples = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
+        return {series: float(value) for series, value in samples}
+
+    @contextmanager
+    def connect(self) -> Iterator[socket.socket]:
+        """A plain connection, for what no HTTP client would send."""
+        with socket.create_connection(self.address, timeout=DEADLINE_S) as connection:
+            yield connection
+
+    # Processes
+
+    def processes(self) -> list[int]:
+        """Every process of the server's session."""
+        return [pid for pid, session in _sessions().items() if session == self.process.pid]
+
+    def children(self, name: str) -> list[int]:
+        """Processes that the log tells of, such as `worker`, in the order of their places."""
+        return [record["pid"] for record in self.events(f"{name} started")]
+
+    # The end
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the server's first process."""
+        os.kill(self.process.pid, number)
+
+    def wait(self) -> int:
+        """Its exit code, once it and the whole log have ended: nobody holds its standard error any longer."""
+        code = self.process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        assert not self._reader.is_alive(), f"a process outlives the server: {self.processes()}"
+        return code
+
+    def stop(self) -> int:
+        """SIGTERM; its exit code."""
+        self.signal(signal.SIGTERM)
+        return self.wait()
+
+    def kill(self) -> None:
+        """End whatever is left of it."""
+        for pid in self.processes():
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(DEADLINE_S)
+        self._reader.join(DEADLINE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+
+
+class Servers:
+    """Starts servers, and ends what is left of them."""
+
+    def __init__(self) -> None:
+        self.started: list[Served] = []
+
+    def __call__(self, *flags: str | Path, port: int = 0, **settings: str) -> Served:
+        self.started.append(Served(*flags, port=port, **settings))
+        return self.started[-1]
+
+    def close(self) -> None:
+        """Kill every process of theirs."""
+        for served in self.started:
+            served.kill()
+
+
+def _sessions() -> dict[int, int]:
+    """Session of every process that is not a zombie (proc(5): state and session follow the name)."""
+    sessions = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, _, _, session = stat.read_text().rpartition(")")[2].split()[:4]
+        except OSError:
+            continue
+        if state != "Z":
+            sessions[int(stat.parent.name)] = int(session)
+    return sessions
