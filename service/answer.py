@@ -1,10 +1,12 @@
 """What goes back to the client, and when it passed each point of its way."""
 
+import itertools
+import os
 import re
 import time
-import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 import structlog
@@ -15,8 +17,8 @@ log = structlog.get_logger()
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 
-_REQUEST_ID = re.compile(r"[!-~]{1,128}")
-_TRACEPARENT = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(slots=True)
@@ -66,6 +68,16 @@ class Answer:
     shed: ShedReason | None = None
     tops: list[tuple[str, float]] = field(default_factory=list)  # label and probability of each image's first class
 
+    def succeed(self, found: dict[str, Any]) -> None:
+        """Make the answer tell what was found, and how long each stage took as far as can be told inside it."""
+        self.journey.written_ns = time.monotonic_ns()
+        timings = {stage: round(seconds * 1e3, 3) for stage, seconds in self.journey.stages_s().items()}
+        timings["total"] = round(self.journey.total_s * 1e3, 3)
+        head = {"request_id": self.request_id, "model": self.model, "version": self.version}
+        self.body = orjson.dumps(head | found | {"timings_ms": timings})
+        self.headers["content-type"] = JSON
+        self.headers["server-timing"] = ", ".join([f"{stage};dur={ms}" for stage, ms in timings.items()])
+
     @property
     def outcome(self) -> str:
         """How the request ended, as the metrics call it."""
@@ -76,13 +88,28 @@ class Answer:
         return {503: "shed", 504: "expired"}.get(self.status, "server_error")
 
 
-def begin_answer(method: str, headers: Mapping[str, str], journey: Journey) -> Answer:
+def _make_ids() -> Iterator[str]:
+    """Unique to the process by the first half; asking the kernel for each id would cost a system call."""
+    process = os.urandom(8).hex()
+    for count in itertools.count():
+        yield f"{process}{count:016x}"
+
+
+_ids = _make_ids()  # begins when the first id is asked for, and so after the fork
+
+
+def next_request_id() -> str:
+    """A new id for a request that brought none."""
+    return next(_ids)
+
+
+def begin_answer(method: str, headers: Mapping[bytes, bytes], journey: Journey) -> Answer:
     """An answer with what every answer carries: the request's id and its trace."""
-    given = headers.get("x-request-id", "")
-    request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+    given = headers.get(b"x-request-id", b"")
+    request_id = given.decode() if _REQUEST_ID.fullmatch(given) else next_request_id()
     answer = Answer(journey, request_id, method, headers={"x-request-id": request_id})
-    if _TRACEPARENT.fullmatch(trace := headers.get("traceparent", "")):
-        answer.headers["traceparent"] = trace
+    if _TRACEPARENT.fullmatch(trace := headers.get(b"traceparent", b"")):
+        answer.headers["traceparent"] = trace.decode()
     return answer
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import structlog
 
+from models.preprocess import Preprocessor
 from service.admission import Admission, Arrival
 from service.answer import Answer
 from service.batching import Batcher
@@ -14,7 +15,7 @@ from service.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
 from service.decoding import Decoder
 from service.errors import Unavailable
 from service.metrics import Metrics, expose
-from service.predict import Predictor
+from service.predict import Parts
 from service.repository import Catalog
 from service.settings import Settings
 from service.status import Status
@@ -50,7 +51,16 @@ class Api:
             index, channels, [settings.max_batch_size] * len(catalog.artifacts), self.admission.release, self._on_batch
         )
         self.decoder = Decoder(settings.decode_threads)
-        self.predictor = Predictor(catalog, self.status, self.admission, self.batcher, self.decoder, metrics, settings)
+        self.parts = Parts(
+            catalog,
+            [Preprocessor(artifact.metadata.preprocessing, settings.max_pixels) for artifact in catalog.artifacts],
+            self.status,
+            self.admission,
+            self.decoder,
+            self.batcher,
+            metrics,
+            settings,
+        )
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._control = control

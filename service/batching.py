@@ -41,13 +41,16 @@ class Item:
     model: int
     top_k: int
     deadline_ns: int
-    future: asyncio.Future[Result]
+    on_done: Callable[[Result | ServiceError], None]
+    """Called once, unless the item is not wanted any more."""
+    wanted: bool = True
     retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
 
-    @property
-    def wanted(self) -> bool:
-        """Whether someone still waits for it."""
-        return not self.future.done()
+    def finish(self, outcome: Result | ServiceError) -> None:
+        """Hand the outcome to whoever still waits for it."""
+        if self.wanted:
+            self.wanted = False
+            self.on_done(outcome)
 
 
 @dataclass(eq=False, slots=True)
@@ -108,18 +111,11 @@ class Batcher:
         """How many images wait that no worker was given yet."""
         return sum(map(len, self._queues))
 
-    def submit(
-        self, slot: int, model: int, top_k: int, pixels: NDArray[np.uint8], deadline_ns: int
-    ) -> asyncio.Future[Result]:
-        """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on.
-
-        The future fails with a ServiceError; whoever no longer wants the result cancels it.
-        """
-        self._region.put(slot, pixels, deadline_ns)
-        future: asyncio.Future[Result] = self._loop.create_future()
-        self._queues[model].append(Item(slot, model, top_k, deadline_ns, future))
+    def submit(self, item: Item, pixels: NDArray[np.uint8]) -> None:
+        """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on."""
+        self._region.put(item.slot, pixels, item.deadline_ns)
+        self._queues[item.model].append(item)
         self._dispatch_soon()
-        return future
 
     def _dispatch_soon(self) -> None:
         """Send once this turn of the loop is over, so that what arrives together travels together."""
@@ -148,9 +144,9 @@ class Batcher:
                 break
             queue.popleft()
             if not item.wanted:
-                self._drop(item)
+                self._release(item.slot)
             elif item.deadline_ns <= now:
-                self._fail(item, DeadlineExceeded("the deadline passed while the request waited in the queue"))
+                self._end(item, DeadlineExceeded("the deadline passed while the request waited in the queue"))
             else:
                 items.append(item)
                 if item.retried:
@@ -193,25 +189,18 @@ class Batcher:
         """Hand over one item's result."""
         slot, k = item.slot, item.top_k
         status = self._region.statuses[slot]
-        if status == OK and item.wanted:
+        if status == OK:
             indices = self._region.indices[slot, :k].tolist()
             probabilities = self._region.probabilities[slot, :k].tolist()
-            item.future.set_result(Result(indices, probabilities, batch_size, reply.taken_ns, reply.done_ns))
-            self._release(slot)
-        elif status == OK:
-            self._drop(item)
+            self._end(item, Result(indices, probabilities, batch_size, reply.taken_ns, reply.done_ns))
         elif status == EXPIRED:
-            self._fail(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
+            self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
         else:
-            self._fail(item, InferenceFailed("the engine failed for this image"))
+            self._end(item, InferenceFailed("the engine failed for this image"))
 
-    def _drop(self, item: Item) -> None:
+    def _end(self, item: Item, outcome: Result | ServiceError) -> None:
         self._release(item.slot)
-
-    def _fail(self, item: Item, error: ServiceError) -> None:
-        if item.wanted:
-            item.future.set_exception(error)
-        self._release(item.slot)
+        item.finish(outcome)
 
     def seat_up(self, index: int, epoch: int) -> None:
         """The seat's worker of this epoch is ready for work."""
@@ -245,9 +234,9 @@ class Batcher:
 
     def _recover(self, item: Item, *, was_running: bool) -> None:
         if not item.wanted:
-            self._drop(item)
+            self._release(item.slot)
         elif was_running and item.retried:
-            self._fail(item, Unavailable("worker_lost", "the worker died twice while it ran this request"))
+            self._end(item, Unavailable("worker_lost", "the worker died twice while it ran this request"))
         else:
             item.retried = item.retried or was_running
             self._queues[item.model].appendleft(item)
@@ -256,8 +245,7 @@ class Batcher:
         """Answer everyone who still waits with this error; slots that workers hold stay theirs."""
         for queue in self._queues:
             while queue:
-                self._fail(queue.popleft(), error)
+                self._end(queue.popleft(), error)
         for seat in self._seats:
             for item in itertools.chain.from_iterable(seat.batches.values()):
-                if item.wanted:
-                    item.future.set_exception(error)
+                item.finish(error)

@@ -23,15 +23,15 @@ class Payload:
     several: bool
 
 
-def parse(content_type: str, body: bytes, max_images: int) -> Payload:
+def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
     """The images in a body; BadRequest if it is malformed, TooLarge if there are more than `max_images`.
 
     Whatever calls itself neither a form nor JSON is the image itself: curl's --data-binary and -T send what they like.
     """
-    media_type = content_type.partition(";")[0].strip().lower()
-    if media_type == "multipart/form-data":
+    media_type = content_type.partition(b";")[0].strip().lower()
+    if media_type == b"multipart/form-data":
         payload = _from_form(content_type, body)
-    elif media_type == "application/json":
+    elif media_type == b"application/json":
         payload = _from_json(body)
     else:
         payload = Payload([body], several=False)
@@ -64,7 +64,7 @@ def _from_base64(text: str) -> bytes:
         raise BadRequest(f"an image is not base64: {error}") from error
 
 
-def _from_form(content_type: str, body: bytes) -> Payload:
+def _from_form(content_type: bytes, body: bytes) -> Payload:
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise BadRequest("the multipart Content-Type names no boundary")

@@ -1,7 +1,7 @@
 """Encoded images to pixels, beside the event loop: tiny ones at once, others on threads (Pillow releases the GIL)."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -11,6 +11,7 @@ from models.preprocess import ImageError, Preprocessor
 from service.errors import ServiceError, from_image_error
 
 Pixels = NDArray[np.uint8]
+OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 
 _TINY_BYTES = 4096
 _TINY_PIXELS = 64 * 64
@@ -24,22 +25,23 @@ def is_tiny(data: bytes) -> bool:
 
 
 class Decoder:
-    """Decodes for one API process, on as many threads as it has cores."""
+    """Decodes for one API process, on as many threads as it may use."""
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
         """Forget what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    async def decode(self, preprocessor: Preprocessor, images: Sequence[bytes]) -> list[Pixels | ServiceError]:
-        """Pixels, or the error to answer with, for each image in order."""
+    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> None:
+        """Call `on_done` with the pixels of each image, or the error to answer with, in order."""
         if all(map(is_tiny, images)):
-            return [_decode(preprocessor, image) for image in images]
-        loop = asyncio.get_running_loop()
-        calls = [loop.run_in_executor(self._pool, _decode, preprocessor, image) for image in images]
-        return await asyncio.gather(*calls)
+            on_done([_decode(preprocessor, image) for image in images])
+            return
+        calls = [self._loop.run_in_executor(self._pool, _decode, preprocessor, image) for image in images]
+        asyncio.gather(*calls).add_done_callback(lambda all_done: on_done(all_done.result()))
 
 
 def _decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:

@@ -1,6 +1,5 @@
 """One prediction request on one connection, from its headers to its counted answer; free of any HTTP library."""
 
-import asyncio
 import time
 from collections.abc import Callable, Mapping
 
@@ -8,7 +7,7 @@ from service.admission import Arrival
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
 from service.errors import BadRequest, MethodNotAllowed, RequestTimeout, ServiceError
-from service.predict import Request
+from service.predict import Prediction, Request
 from service.target import Target
 
 METHODS = ("POST", "PUT")
@@ -26,8 +25,8 @@ class Exchange:
         api: Api,
         method: str,
         target: Target,
-        query: str,
-        headers: Mapping[str, str],
+        query: bytes,
+        headers: Mapping[bytes, bytes],
         respond: Callable[[Answer], None],
     ) -> None:
         self._api, self._method, self._target = api, method, target
@@ -37,7 +36,7 @@ class Exchange:
         self._journey = Journey.begin()
         self._answer = begin_answer(method, headers, self._journey)
         self._arrival: Arrival | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._prediction: Prediction | None = None
 
     def begin(self) -> None:
         """Look at the headers; a request that is not let in is answered at once."""
@@ -64,9 +63,9 @@ class Exchange:
         if self.answered or self._arrival is None:
             return
         self._journey.body_ns = time.monotonic_ns()
-        request = Request(self._target, self._query, self._headers, self._arrival.body, self._journey)
-        self._task = asyncio.get_running_loop().create_task(self._api.predictor.predict(request, self._answer))
-        self._task.add_done_callback(self._on_done)
+        request = Request(self._target, self._query, self._headers, self._arrival.body)
+        self._prediction = Prediction(self._api.parts, request, self._answer, self._finish)
+        self._prediction.run()
 
     def expire(self) -> None:
         """The body did not arrive in time."""
@@ -78,14 +77,9 @@ class Exchange:
             return
         self.answered = True
         self._close_arrival()
-        if self._task:
-            self._task.cancel()
+        if self._prediction:
+            self._prediction.cancel()
         self._api.count_cancelled(self._answer)
-
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        if not self.answered:
-            task.result()
-            self._finish()
 
     def refuse(self, error: ServiceError) -> None:
         """Answer with this error, unless there is an answer already."""
@@ -104,11 +98,11 @@ class Exchange:
             self._arrival.close()
 
 
-def _content_length(headers: Mapping[str, str]) -> int | None:
+def _content_length(headers: Mapping[bytes, bytes]) -> int | None:
     """What the headers declare; the HTTP parser has refused what is not a number."""
-    declared = headers.get("content-length")
+    declared = headers.get(b"content-length")
     if declared is None:
         return None
-    if not declared.isdecimal():
+    if not declared.isdigit():
         raise BadRequest("Content-Length must be a number")
     return int(declared)

@@ -8,11 +8,11 @@ LitServe's queues, and its Manager process is never started.
 import asyncio
 import contextlib
 import ctypes
+import gc
 import os
 import select
 import signal
 import socket
-import urllib.parse
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -147,6 +147,7 @@ class Server(LitServer):  # type: ignore[misc]
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # the supervisor tells us when to stop
         die_with_parent(parent_pid)
+        gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         config = uvicorn.Config(
             self.app,
             http=Door,
@@ -255,7 +256,7 @@ class Door(HttpToolsProtocol):
         self._stop_clock()
         self._in_body = True
         url = httptools.parse_url(self.url)
-        target = parse_target(urllib.parse.unquote(url.path.decode("latin-1")))
+        target = parse_target(url.path)
         if target is None:
             super().on_headers_complete()
             if self.api.status.draining:
@@ -264,10 +265,8 @@ class Door(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._ignoring, self.cycle.keep_alive = True, False
             return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers}
-        query = (url.query or b"").decode("latin-1")
         method = self.parser.get_method().decode("latin-1")
-        self.exchange = Exchange(self.api, method, target, query, headers, self._respond)
+        self.exchange = Exchange(self.api, method, target, url.query or b"", dict(self.headers), self._respond)
         self._closing = self._closing or not self.parser.should_keep_alive()
         self.exchange.begin()
         if self.expect_100_continue and not self.exchange.answered:

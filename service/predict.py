@@ -1,21 +1,23 @@
-"""One prediction request, from its body to its answer; knows nothing of the web framework around it."""
+"""One prediction request, from its complete body to its answer; knows nothing of the HTTP library around it.
+
+It advances by callbacks rather than as a coroutine: from a worker's reply to the bytes of the answer there is then no
+turn of the event loop, and no task or future to make for each request.
+"""
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qs
 
-import orjson
-
-from models.artifact import Artifact
 from models.preprocess import Preprocessor
 from service.admission import Admission
-from service.answer import JSON, Answer, Journey, fail
-from service.batching import Batcher, Result
+from service.answer import Answer, fail
+from service.batching import Batcher, Item, Result
 from service.body import parse
-from service.decoding import Decoder
+from service.decoding import Decoder, Pixels
 from service.errors import BadRequest, DeadlineExceeded, ServiceError, problem
 from service.metrics import REJECTIONS, Metrics
 from service.repository import Catalog
@@ -25,165 +27,177 @@ from service.target import Target
 
 DEFAULT_TOP_K = 5
 
+Outcome = Result | ServiceError
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """A prediction request whose body is complete; header names are in lower case."""
 
     target: Target
-    query: str
-    headers: Mapping[str, str]
+    query: bytes
+    headers: Mapping[bytes, bytes]
     body: bytes
-    journey: Journey
 
 
-class Predictor:
-    """Answers prediction requests in one API process."""
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What predictions are made with, one of each in an API process."""
 
-    def __init__(
-        self,
-        catalog: Catalog,
-        status: Status,
-        admission: Admission,
-        batcher: Batcher,
-        decoder: Decoder,
-        metrics: Metrics,
-        settings: Settings,
-    ) -> None:
-        self._catalog, self._status, self._admission, self._batcher = catalog, status, admission, batcher
-        self._decoder, self._metrics, self._settings = decoder, metrics, settings
-        self._preprocessors = [
-            Preprocessor(artifact.metadata.preprocessing, settings.max_pixels) for artifact in catalog.artifacts
-        ]
+    catalog: Catalog
+    preprocessors: Sequence[Preprocessor]
+    status: Status
+    admission: Admission
+    decoder: Decoder
+    batcher: Batcher
+    metrics: Metrics
+    settings: Settings
 
-    async def predict(self, request: Request, answer: Answer) -> None:
-        """Complete the answer to a request; every error but cancellation becomes an answer."""
+
+class Prediction:
+    """A request on its way: parsed, let in, decoded, queued, run, rendered.
+
+    `done` is called once the answer is complete, exactly once, unless `cancel` came before. Every error becomes an
+    answer.
+    """
+
+    def __init__(self, parts: Parts, request: Request, answer: Answer, done: Callable[[], None]) -> None:
+        self._parts, self._request, self._answer, self._done = parts, request, answer, done
+        self._ended = False
+        self._items: list[Item] = []
+        self._outcomes: list[Outcome | None] = []
+        self._missing = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def run(self) -> None:
+        """Go as far as can be gone now; the rest follows when pixels and results are there."""
         try:
-            self._succeed(answer, await self._classify(request, answer))
+            self._begin()
         except Exception as error:
-            fail(answer, error)
+            self._fail(error)
 
-    async def _classify(self, request: Request, answer: Answer) -> dict[str, Any]:
-        """The answer's own part: what the images show."""
-        place = self._catalog.find(request.target.model, request.target.version)
-        artifact = self._catalog.artifacts[place]
-        answer.model, answer.version = artifact.name, str(artifact.version)
-        self._status.check(place)
-        top_k = min(parse_top_k(request.query), artifact.classes)
-        payload = parse(request.headers.get("content-type", ""), request.body, self._settings.max_images_per_request)
-        deadline = self._deadline_ns(request)
-        try:
-            async with asyncio.timeout(_seconds_until(deadline)):
-                found = await self._run(place, payload.images, top_k, deadline, answer.journey)
-        except TimeoutError as error:
-            raise DeadlineExceeded("the deadline passed before the answer was there") from error
-        rendered = [self._render(artifact, one, answer) for one in found]
-        if payload.several:
-            return {"results": [one if isinstance(one, dict) else problem(one, answer.request_id) for one in rendered]}
-        (only,) = rendered
-        if isinstance(only, ServiceError):
-            raise only
-        return only
+    def cancel(self) -> None:
+        """Nobody wants the answer any more: what has not begun is dropped."""
+        self._end()
 
-    def _deadline_ns(self, request: Request) -> int:
-        timeout = parse_timeout_s(request.headers.get("x-request-timeout-ms"), self._settings.request_timeout)
-        return request.journey.headers_ns + int(min(timeout, self._settings.max_request_timeout) * 1e9)
+    def _begin(self) -> None:
+        parts, request, answer = self._parts, self._request, self._answer
+        self._place = parts.catalog.find(request.target.model, request.target.version)
+        self._artifact = parts.catalog.artifacts[self._place]
+        answer.model, answer.version = self._artifact.name, str(self._artifact.version)
+        self._top_k = min(parse_top_k(request.query), self._artifact.classes)
+        timeout_s = min(
+            parse_timeout_s(request.headers, parts.settings.request_timeout), parts.settings.max_request_timeout
+        )
+        self._deadline_ns = answer.journey.headers_ns + int(timeout_s * 1e9)
+        self._payload = parse(
+            request.headers.get(b"content-type", b""), request.body, parts.settings.max_images_per_request
+        )
+        parts.status.check(self._place)
+        left_ns = self._deadline_ns - time.monotonic_ns()
+        if left_ns <= 0:
+            raise DeadlineExceeded("the deadline passed while the request was being received")
+        images = self._payload.images
+        self._slots = parts.admission.acquire(len(images))
+        self._timer = asyncio.get_running_loop().call_later(left_ns / 1e9, self._expire)
+        parts.decoder.decode(parts.preprocessors[self._place], images, self._on_pixels)
 
-    async def _run(
-        self, place: int, images: Sequence[bytes], top_k: int, deadline_ns: int, journey: Journey
-    ) -> list[Result | ServiceError]:
-        """Decode all images, then run those that decoded; each one's result, or its own error."""
-        self._admission.check()
-        free = self._admission.acquire(len(images))
-        try:
-            decoded = await self._decoder.decode(self._preprocessors[place], images)
-            journey.pixels_ns = time.monotonic_ns()
-            outcomes: list[asyncio.Future[Result] | ServiceError] = [
-                self._batcher.submit(free.pop(), place, top_k, pixels, deadline_ns)
-                if not isinstance(pixels, ServiceError)
-                else pixels
-                for pixels in decoded
-            ]
-        finally:
-            for slot in free:
-                self._admission.release(slot)
-        results = await _gather(outcomes)
-        self._count_images(images, results)
-        _stamp(journey, results)
-        return results
+    def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
+        """All images are decoded, each with its pixels or its own error."""
+        if self._ended:
+            for slot in self._slots:
+                self._parts.admission.release(slot)
+            return
+        self._answer.journey.pixels_ns = time.monotonic_ns()
+        self._outcomes = [None] * len(decoded)
+        self._missing = len(decoded)
+        for place, (slot, pixels) in enumerate(zip(self._slots, decoded, strict=True)):
+            on_done = partial(self._on_outcome, place)
+            if isinstance(pixels, ServiceError):
+                self._parts.admission.release(slot)
+                on_done(pixels)
+            else:
+                item = Item(slot, self._place, self._top_k, self._deadline_ns, on_done)
+                self._items.append(item)
+                self._parts.batcher.submit(item, pixels)
 
-    def _count_images(self, images: Sequence[bytes], results: Sequence[Result | ServiceError]) -> None:
-        for image, result in zip(images, results, strict=True):
-            self._metrics.image_bytes.observe(len(image))
-            if isinstance(result, ServiceError) and result.code in REJECTIONS:
-                self._metrics.images_rejected.inc(result.code)
-
-    def _render(
-        self, artifact: Artifact, result: Result | ServiceError, answer: Answer
-    ) -> dict[str, Any] | ServiceError:
-        if isinstance(result, ServiceError):
-            return result
-        labels = artifact.labels
-        answer.tops.append((labels[result.indices[0]], result.probabilities[0]))
-        ranked = zip(result.indices, result.probabilities, strict=True)
-        predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
-        return {"predictions": predictions, "batch_size": result.batch_size}
-
-    def _succeed(self, answer: Answer, found: dict[str, Any]) -> None:
-        journey = answer.journey
-        journey.written_ns = time.monotonic_ns()  # as near as what is inside the answer can know
-        timings = {stage: round(s * 1e3, 3) for stage, s in journey.stages_s().items()}
-        timings["total"] = round(journey.total_s * 1e3, 3)
-        head = {"request_id": answer.request_id, "model": answer.model, "version": answer.version}
-        answer.body = orjson.dumps(head | found | {"timings_ms": timings})
-        answer.headers["content-type"] = JSON
-        answer.headers["server-timing"] = ", ".join(f"{stage};dur={ms}" for stage, ms in timings.items())
-
-
-def _seconds_until(deadline_ns: int) -> float:
-    left = deadline_ns - time.monotonic_ns()
-    if left <= 0:
-        raise DeadlineExceeded("the deadline passed while the request was being received")
-    return left / 1e9
-
-
-def parse_top_k(query: str) -> int:
-    """How many classes the client wants."""
-    values = parse_qs(query, keep_blank_values=True).get("top_k", [str(DEFAULT_TOP_K)])
-    if not (values[-1].isascii() and values[-1].isdigit() and int(values[-1][:9]) > 0):
-        raise BadRequest(f"top_k must be a positive whole number, not {values[-1][:40]!r}")
-    return int(values[-1][:9])
-
-
-def parse_timeout_s(header: str | None, default_s: float) -> float:
-    """Seconds that X-Request-Timeout-Ms gives the request."""
-    if header is None:
-        return default_s
-    if not (header.isascii() and header.isdigit() and int(header[:9]) > 0):
-        raise BadRequest(f"X-Request-Timeout-Ms must be a positive whole number, not {header[:40]!r}")
-    return int(header[:9]) / 1e3
-
-
-async def _gather(outcomes: Sequence[asyncio.Future[Result] | ServiceError]) -> list[Result | ServiceError]:
-    """Each outcome's result or error; if nobody waits any longer, nothing is wanted any longer."""
-    results: list[Result | ServiceError] = []
-    try:
-        for outcome in outcomes:
+    def _on_outcome(self, place: int, outcome: Outcome) -> None:
+        self._outcomes[place] = outcome
+        self._missing -= 1
+        if not self._missing:
             try:
-                results.append(outcome if isinstance(outcome, ServiceError) else await outcome)
-            except ServiceError as error:
-                results.append(error)
-    finally:
-        for outcome in outcomes:
-            if isinstance(outcome, asyncio.Future):
-                outcome.cancel()
-                if not outcome.cancelled():
-                    outcome.exception()  # seen, so that asyncio does not report it as forgotten
-    return results
+                self._complete([outcome for outcome in self._outcomes if outcome is not None])
+            except Exception as error:
+                self._fail(error)
+
+    def _complete(self, outcomes: list[Outcome]) -> None:
+        self._count_images(outcomes)
+        if not self._payload.several and isinstance(outcomes[0], ServiceError):
+            raise outcomes[0]
+        ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
+        journey = self._answer.journey
+        journey.taken_ns = min((result.taken_ns for result in ran), default=journey.pixels_ns)
+        journey.done_ns = max((result.done_ns for result in ran), default=journey.pixels_ns)
+        rendered = [self._render(outcome) for outcome in outcomes]
+        self._answer.succeed({"results": rendered} if self._payload.several else rendered[0])
+        self._finish()
+
+    def _count_images(self, outcomes: Sequence[Outcome]) -> None:
+        metrics = self._parts.metrics
+        for image, outcome in zip(self._payload.images, outcomes, strict=True):
+            metrics.image_bytes.observe(len(image))
+            if isinstance(outcome, ServiceError) and outcome.code in REJECTIONS:
+                metrics.images_rejected.inc(outcome.code)
+
+    def _render(self, outcome: Outcome) -> dict[str, Any]:
+        if isinstance(outcome, ServiceError):
+            return problem(outcome, self._answer.request_id)
+        labels = self._artifact.labels
+        self._answer.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
+        ranked = zip(outcome.indices, outcome.probabilities, strict=True)
+        predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
+        return {"predictions": predictions, "batch_size": outcome.batch_size}
+
+    def _expire(self) -> None:
+        self._fail(DeadlineExceeded("the deadline passed before the answer was there"))
+
+    def _fail(self, error: Exception) -> None:
+        if not self._ended:
+            fail(self._answer, error)
+            self._finish()
+
+    def _finish(self) -> None:
+        self._end()
+        self._done()
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._timer:
+            self._timer.cancel()
+        for item in self._items:
+            item.wanted = False
 
 
-def _stamp(journey: Journey, results: Sequence[Result | ServiceError]) -> None:
-    """When the first image was taken up by a worker and the last came back."""
-    ran = [result for result in results if isinstance(result, Result)]
-    journey.taken_ns = min((result.taken_ns for result in ran), default=journey.pixels_ns)
-    journey.done_ns = max((result.done_ns for result in ran), default=journey.pixels_ns)
+def parse_top_k(query: bytes) -> int:
+    """How many classes the client wants."""
+    if not query:
+        return DEFAULT_TOP_K
+    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top_k", [str(DEFAULT_TOP_K)])[-1]
+    if not is_positive(value):
+        raise BadRequest(f"top_k must be a positive whole number, not {value[:40]!r}")
+    return int(value)
+
+
+def parse_timeout_s(headers: Mapping[bytes, bytes], default_s: float) -> float:
+    """Seconds that X-Request-Timeout-Ms gives the request."""
+    value = headers.get(b"x-request-timeout-ms")
+    if value is None:
+        return default_s
+    if not is_positive(text := value.decode("latin-1")):
+        raise BadRequest(f"X-Request-Timeout-Ms must be a positive whole number, not {text[:40]!r}")
+    return int(text) / 1e3
+
+
+def is_positive(text: str) -> bool:
+    """Whether a text is a positive whole number of at most nine digits."""
+    return len(text) < 10 and text.isascii() and text.isdigit() and int(text) > 0

@@ -1,6 +1,5 @@
 """The routes beside prediction: plain FastAPI."""
 
-import uuid
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -12,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import openapi, schemas
-from service.answer import PROBLEM
+from service.answer import PROBLEM, next_request_id
 from service.api import Api
 from service.errors import MethodNotAllowed, NotFound, problem
 from service.target import PREDICT_ROUTES
@@ -69,7 +68,7 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, ("GET",))
         else:
             error = NotFound(f"no such route: {request.url.path}")
-    document = problem(error, request.headers.get("x-request-id") or uuid.uuid4().hex)
+    document = problem(error, next_request_id())
     headers = dict(getattr(error, "headers", {}))
     return JSONResponse(document, int(str(document["status"])), headers, PROBLEM)
 

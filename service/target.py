@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import dataclass
+from urllib.parse import unquote
 
 PREDICT_ROUTES = (
     "/predict",
@@ -21,11 +22,15 @@ class Target:
     version: str | None = None
 
 
-def parse_target(path: str) -> Target | None:
-    """What a path names; None if it is no predict route."""
-    if path == "/predict":
-        return Target("/predict")
+_DEFAULT = Target("/predict")
+
+
+def parse_target(path: bytes) -> Target | None:
+    """What a URL's path, still percent-encoded, names; None if it is no predict route."""
+    if path == b"/predict":
+        return _DEFAULT
+    text = unquote(path.decode("latin-1"))
     for route, pattern in _PATTERNS:
-        if match := pattern.fullmatch(path):
+        if match := pattern.fullmatch(text):
             return Target(route, **match.groupdict())
     return None
