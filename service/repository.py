@@ -28,15 +28,15 @@ class Catalog:
         """Place of the named model, its highest version if none is named, the default if nothing is; or NotFound."""
         if name is None:
             return self.default
-        places = {artifact.version: i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
+        places = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
         if not places:
             served = ", ".join(sorted({artifact.name for artifact in self.artifacts}))
             raise NotFound(f"no model {name!r} here; served are: {served}")
         if version is None:
-            return places[max(places)]
-        if not version.isdecimal() or int(version) not in places:
-            raise NotFound(f"no version {version} of {name}; served are: {', '.join(map(str, sorted(places)))}")
-        return places[int(version)]
+            return places[max(places, key=int)]
+        if version not in places:
+            raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(places, key=int))}")
+        return places[version]
 
 
 def read_repository(repository: Path, default_model: str | None) -> Catalog:
