@@ -1,0 +1,59 @@
+"""LitServe as its documentation has it: decode_request, batch, predict, unbatch, encode_response; images as multipart.
+
+python -m benchmarks.serving.peers.stock_litserve --port 8000 [--workers 2] [--api-servers 2]
+"""
+
+import argparse
+
+import litserve as ls
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.serving.peers.classify import Class, Classifier
+
+Pixels = NDArray[np.uint8]
+
+
+class ImageClassifier(ls.LitAPI):  # type: ignore[misc]
+    """One image in the form field `image`; its best classes as JSON."""
+
+    def setup(self, device: str) -> None:
+        del device  # "cpu"
+        self.classifier = Classifier()
+
+    # These two without annotations, as in the documentation: LitServe would make FastAPI validate by them.
+    def decode_request(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        return self.classifier.pixels(request["image"].file)
+
+    def batch(self, inputs: list[Pixels]) -> Pixels:
+        return np.stack(inputs)
+
+    def predict(self, x: Pixels) -> list[list[Class]]:
+        return self.classifier.run(x)
+
+    def unbatch(self, output: list[list[Class]]) -> list[list[Class]]:
+        return output
+
+    def encode_response(self, output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        return {"predictions": output}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--api-servers", type=int, default=1)
+    arguments = parser.parse_args()
+    api = ImageClassifier(max_batch_size=32, batch_timeout=0.002)
+    server = ls.LitServer(api, accelerator="cpu", workers_per_device=arguments.workers)
+    server.run(
+        host="127.0.0.1",
+        port=arguments.port,
+        num_api_servers=arguments.api_servers,
+        generate_client_file=False,
+        log_level="warning",
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""A server's processes: started as a session of their own, measured as a whole from /proc, ended as a whole."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+STOP_S = 15.0  # a server that has not ended by then is killed
+_PROC = Path("/proc")
+_TICK_S = 1 / os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of all processes, in MiB; `pss` divides what is shared among those that share it."""
+
+    processes: int
+    rss_mib: float
+    pss_mib: float
+
+
+class Session:
+    """All processes of a session (setsid(2)), however deep, orphans too."""
+
+    def __init__(self, leader: int) -> None:
+        self.leader = leader
+
+    def pids(self) -> list[int]:
+        """Those alive now; zombies are not."""
+        found = []
+        for folder in _PROC.iterdir():
+            with contextlib.suppress(ValueError, OSError):
+                fields = _stat(pid := int(folder.name))
+                if int(fields[3]) == self.leader and fields[0] != "Z":
+                    found.append(pid)
+        return found
+
+    def cpu_s(self) -> float:
+        """CPU time that the processes and their ended children have used."""
+        total = 0.0
+        for pid in self.pids():
+            with contextlib.suppress(OSError):
+                total += time.clock_gettime(_cpu_clock(pid)) + sum(map(int, _stat(pid)[13:15])) * _TICK_S
+        return total
+
+    def memory(self) -> Memory:
+        """What the processes occupy now."""
+        sums = {"Rss:": 0, "Pss:": 0}
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(OSError):
+                for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines()[1:]:
+                    key, kib, *_ = line.split()
+                    if key in sums:
+                        sums[key] += int(kib)
+        return Memory(len(pids), sums["Rss:"] / 1024, sums["Pss:"] / 1024)
+
+    def kill(self) -> None:
+        """Kill whatever is left."""
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running(command: list[str], environment: dict[str, str], folder: Path, log: Path) -> Iterator[Session]:
+    """Start a command as the leader of a new session in `folder`; end all of the session with SIGTERM, then SIGKILL."""
+    with log.open("wb") as file:
+        leader = subprocess.Popen(
+            command,
+            env=os.environ | environment,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    session = Session(leader.pid)
+    try:
+        yield session
+    finally:
+        leader.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            leader.wait(STOP_S)
+        session.kill()  # stock LitServe leaves orphans
+        leader.wait()
+
+
+def machine_busy_s() -> float:
+    """CPU time that all of the machine's cores have been busy or stolen since boot."""
+    user, nice, system, _idle, _iowait, irq, softirq, steal = (
+        int(field) for field in (_PROC / "stat").read_text().split(maxsplit=9)[1:9]
+    )
+    return (user + nice + system + irq + softirq + steal) * _TICK_S
+
+
+def _stat(pid: int) -> list[str]:
+    """Fields of /proc/PID/stat from the third, `state`, on: what comes before may hold blanks."""
+    return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+
+
+def _cpu_clock(pid: int) -> int:
+    """The clock of a process's CPU time, to the nanosecond; as clock_getcpuclockid(3) makes it."""
+    return (~pid << 3) | 2

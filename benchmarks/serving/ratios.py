@@ -1,0 +1,57 @@
+"""Medians, and what a ratio of two servers is worth: from the pairs of each round, without assuming a distribution."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import comb
+from statistics import median
+
+CONFIDENCE = 0.90
+METHOD = (
+    "each round gives one pair, measured within minutes; the ratio is the median of the pairs' ratios; its lower bound "
+    "is the order statistic that lies below the true median with a one-sided confidence of at least 90 % (sign test; "
+    "of 7 pairs the second smallest, at 93.8 %)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """Median, least and greatest of a figure over the rounds."""
+
+    median: float
+    min: float
+    max: float
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> "Spread":
+        """The spread of at least one value."""
+        return cls(median(values), min(values), max(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """The median ratio of pairs, and its lower bound; None with too few pairs for the confidence."""
+
+    median: float
+    lower: float | None
+    pairs: int
+
+    @classmethod
+    def of(cls, pairs: Sequence[tuple[float, float]]) -> "Ratio":
+        """The ratio of the first to the second of each pair."""
+        ratios = sorted(first / second for first, second in pairs)
+        place = lower_place(len(ratios))
+        return cls(median(ratios), None if place is None else ratios[place], len(ratios))
+
+
+def lower_place(n: int, confidence: float = CONFIDENCE) -> int | None:
+    """Place, from 0, of the largest order statistic of n that is below the median with this confidence; None if none.
+
+    The k-th smallest of n lies above the median only if fewer than k of n values are below it: Binomial(n, 1/2) < k.
+    """
+    place, tail = None, 0.0
+    for k in range(n):
+        tail += comb(n, k) / 2**n
+        if tail > 1 - confidence:
+            break
+        place = k
+    return place

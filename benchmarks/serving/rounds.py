@@ -1,0 +1,133 @@
+"""Interleaved rounds: in each, every server is started, loaded with each number of connections, left idle, and ended.
+
+What is compared was so measured within the same minutes; a disturbance of the machine hits all servers alike, and
+shows as CPU time that was used by others.
+"""
+
+import re
+import resource
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving import wrk
+from benchmarks.serving.jobs import Job
+from benchmarks.serving.processes import Memory, machine_busy_s
+from benchmarks.serving.servers import Running, Server, ServerError, started, top_label
+
+WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
+SETTLE_S = 1.0  # between load and the look at an idle server
+CURVE = (1, 8, 32, 128, 512)
+
+_BATCHES = re.compile(r'^resnet_batch_size_bucket{le="([^"]+)",model="([^"]+)"} (\S+)$', re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One server under one number of connections in one round."""
+
+    server: str
+    connections: int
+    load: wrk.Load
+    cpu_s: float
+    others_cores: float
+    """Cores that neither the server nor wrk used, but somebody else: 0 on an undisturbed machine."""
+    batches: dict[str, int] | None
+    """How many batches fell into each bucket of the server's own histogram, by upper bound; None for peers."""
+
+    def figures(self) -> dict[str, float]:
+        """What is compared between servers."""
+        load = self.load
+        return {
+            "requests_per_s": load.per_second,
+            "p50_ms": load.p50_ms,
+            "p99_ms": load.p99_ms,
+            "cpu_s_per_1000": 1000 * self.cpu_s / max(1, load.requests),
+            "failed": load.failed,
+            "others_cores": self.others_cores,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One server in one round: what it costs without load, and its samples under load."""
+
+    server: str
+    round: int
+    cold_start_s: float
+    idle_cores: float
+    memory: Memory
+    samples: tuple[Sample, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As written to the results file."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How often and how long."""
+
+    rounds: int
+    load_s: int
+    idle_s: float
+    connections: Sequence[int]
+
+
+def run_rounds(job: Job, servers: Sequence[Server], plan: Plan, tell: Callable[[Visit], None]) -> list[Visit]:
+    """Visit the servers in turn, as often as the plan says; each visit is told as soon as it is over."""
+    visits = []
+    with tempfile.TemporaryDirectory(prefix="resnet-serve-benchmark-") as name:
+        answers: dict[str, str] = {}
+        for number in range(plan.rounds):
+            for server in servers:
+                with started(server, job, Path(name)) as server_running:
+                    answers[server.name] = top_label(server, job, server_running.port)
+                    visits.append(_visit(server_running, number, plan, Path(name)))
+                tell(visits[-1])
+            if len(set(answers.values())) != 1:
+                raise ServerError(f"the servers do not do the same job: they answer {answers}")
+    return visits
+
+
+def _visit(running: Running, number: int, plan: Plan, folder: Path) -> Visit:
+    request = running.server.request(running.job)
+    wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
+    samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
+    memory = running.session.memory()
+    time.sleep(SETTLE_S)
+    began, before = time.perf_counter(), running.session.cpu_s()
+    time.sleep(plan.idle_s)
+    idle = (running.session.cpu_s() - before) / (time.perf_counter() - began)
+    return Visit(running.server.name, number, running.cold_start_s, idle, memory, samples)
+
+
+def _sample(running: Running, connections: int, seconds: int, folder: Path) -> Sample:
+    batches = _batches(running)
+    began, busy, wrk_used, used = time.perf_counter(), machine_busy_s(), _children_cpu_s(), running.session.cpu_s()
+    load = wrk.drive(running.url, running.server.request(running.job), connections, seconds, folder)
+    used, wrk_used = running.session.cpu_s() - used, _children_cpu_s() - wrk_used
+    others = (machine_busy_s() - busy - used - wrk_used) / (time.perf_counter() - began)
+    if batches is not None:
+        batches = {bound: count - batches[bound] for bound, count in (_batches(running) or {}).items()}
+    return Sample(running.server.name, connections, load, used, max(0.0, others), batches)
+
+
+def _batches(running: Running) -> dict[str, int] | None:
+    """How many batches our server has run so far, by the upper bound of the bucket."""
+    if running.server.module != "service":
+        return None
+    counts, below = {}, 0
+    for bound, model, cumulative in _BATCHES.findall(running.get("/metrics")):
+        if model == running.job.artifact.name:
+            counts[bound] = int(float(cumulative)) - below
+            below = int(float(cumulative))
+    return counts
+
+
+def _children_cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
