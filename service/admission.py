@@ -18,11 +18,6 @@ class Admission:
         self.open = False
         self.draining = False
 
-    @property
-    def in_flight(self) -> int:
-        """How many slots are taken."""
-        return self.capacity - len(self._free)
-
     def check(self) -> None:
         """Raise Unavailable if a request that begins now would not be let in."""
         if self.draining:

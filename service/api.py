@@ -24,6 +24,7 @@ from service.transport import Channels, Pipe
 
 log = structlog.get_logger()
 
+DEPTH_INTERVAL_S = 0.5
 GRACE_MARGIN_S = 0.5  # of the grace period, for writing the refusals of what did not get done
 
 
@@ -61,6 +62,7 @@ class Api:
             metrics,
             settings,
         )
+        metrics.queue_capacity.set(settings.queue_capacity)
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._control = control
@@ -68,6 +70,7 @@ class Api:
         self._settled = False
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
+        self._publish_depth()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -88,8 +91,6 @@ class Api:
     def expose_metrics(self) -> bytes:
         """The Prometheus text of the whole server."""
         self.metrics.queue_depth.set(self.batcher.depth)
-        self.metrics.inflight.set(self.admission.in_flight)
-        self.metrics.queue_capacity.set(self.admission.capacity)
         self.metrics.info = {
             (a.name, str(a.version), report.engine, report.device, report.precision, a.sha256): None
             for a, report in ((self.catalog.artifacts[i], report) for i, report in self.status.known.items())
@@ -100,6 +101,7 @@ class Api:
     def count(self, answer: Answer, method: str, target: Target) -> None:
         """Count a request whose answer has been written."""
         journey, metrics = answer.journey, self.metrics
+        metrics.inflight.add(-1)
         journey.written_ns = time.monotonic_ns()
         metrics.count_http(target.route, method, answer.status)
         metrics.requests.inc(answer.model, answer.version, answer.outcome)
@@ -115,7 +117,13 @@ class Api:
 
     def count_cancelled(self, answer: Answer) -> None:
         """Count a request whose client left before the answer."""
+        self.metrics.inflight.add(-1)
         self.metrics.requests.inc(answer.model, answer.version, "cancelled")
+
+    def _publish_depth(self) -> None:
+        """Tell the depth of this process's queue to whichever process is scraped."""
+        self.metrics.queue_depth.set(self.batcher.depth)
+        self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 
     def _on_batch(self, model: int, size: int) -> None:
         self.metrics.batch_size.observe(size, self.catalog.artifacts[model].name)

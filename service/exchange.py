@@ -40,6 +40,7 @@ class Exchange:
 
     def begin(self) -> None:
         """Look at the headers; a request that is not let in is answered at once."""
+        self._api.metrics.inflight.add(1)
         try:
             if self._method not in METHODS:
                 raise MethodNotAllowed(self._method, METHODS)

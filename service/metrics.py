@@ -102,6 +102,10 @@ class Gauge(Family):
         """Set this process's part."""
         self._row[self._places[labels]] = value
 
+    def add(self, change: float, *labels: str) -> None:
+        """Change this process's part."""
+        self._row[self._places[labels]] += change
+
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""
         family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
