@@ -48,9 +48,8 @@ class Api:
         self.catalog, self.metrics, self.settings = catalog, metrics, settings
         self.status = Status(catalog)
         self.admission = Admission(settings.queue_capacity, settings.max_bytes_in_flight)
-        self.batcher = Batcher(
-            index, channels, [settings.max_batch_size] * len(catalog.artifacts), self.admission.release, self._on_batch
-        )
+        delays = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
+        self.batcher = Batcher(index, channels, delays, self.admission.release, self._on_batch)
         self.decoder = Decoder(settings.decode_threads)
         self.parts = Parts(
             catalog,
@@ -132,7 +131,7 @@ class Api:
         match message:
             case SeatUp(seat, epoch, reports):
                 self.status.seat_up(seat, list(reports))
-                self.batcher.seat_up(seat, epoch)
+                self.batcher.seat_up(seat, epoch, {report.model: report.max_batch_size for report in reports})
             case SeatDown(seat):
                 self.status.seat_down(seat)
                 self.batcher.seat_down(seat)

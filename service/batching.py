@@ -10,7 +10,7 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -43,6 +43,7 @@ class Item:
     deadline_ns: int
     on_done: Callable[[Result | ServiceError], None]
     """Called once, unless the item is not wanted any more."""
+    queued_ns: int = 0
     wanted: bool = True
     retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
 
@@ -86,16 +87,18 @@ class Batcher:
         self,
         api: int,
         channels: Channels,
-        max_batch_sizes: Sequence[int],
+        batch_delays: Sequence[float],
         release: Callable[[int], None],
         on_batch: Callable[[int, int], None],
     ) -> None:
         self._api, self._board = api, channels.board
         self._region, self._replies = channels.regions[api], channels.replies[api].reader
         self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
-        self._max_batch_sizes = [min(size, MAX_BATCH_SIZE) for size in max_batch_sizes]
+        self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
+        self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
+        self._timers_ns = [0] * len(batch_delays)  # when the last timer set for a model is due
         self._release, self._on_batch = release, on_batch
-        self._queues: list[deque[Item]] = [deque() for _ in max_batch_sizes]
+        self._queues: list[deque[Item]] = [deque() for _ in batch_delays]
         self._ids = itertools.count(time.monotonic_ns())  # above every id of this process's predecessor
         self._loop = asyncio.get_running_loop()
         self._dispatch_is_due = False
@@ -114,6 +117,7 @@ class Batcher:
     def submit(self, item: Item, pixels: NDArray[np.uint8]) -> None:
         """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on."""
         self._region.put(item.slot, pixels, item.deadline_ns)
+        item.queued_ns = time.monotonic_ns()
         self._queues[item.model].append(item)
         self._dispatch_soon()
 
@@ -126,10 +130,22 @@ class Batcher:
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
         for model, queue in enumerate(self._queues):
-            while queue and (seat := self._least_loaded()):
+            while queue and not self._waits_to_fill(model, queue) and (seat := self._least_loaded()):
                 if (items := self._take(queue, self._max_batch_sizes[model])) and not self._send(seat, model, items):
                     queue.extendleft(reversed(items))
                     return
+
+    def _waits_to_fill(self, model: int, queue: deque[Item]) -> bool:
+        """Whether a batch may still grow; if so, dispatch again when its first image has waited long enough."""
+        delay_ns = self._delays_ns[model]
+        if not delay_ns or len(queue) >= self._max_batch_sizes[model]:
+            return False
+        due_ns = queue[0].queued_ns + delay_ns
+        left_ns = due_ns - time.monotonic_ns()
+        if left_ns > 0 and self._timers_ns[model] != due_ns:
+            self._timers_ns[model] = due_ns
+            self._loop.call_later(left_ns / 1e9, self._dispatch_soon)
+        return left_ns > 0
 
     def _least_loaded(self) -> Seat | None:
         return min((seat for seat in self._seats if seat.free), key=lambda seat: len(seat.batches), default=None)
@@ -202,8 +218,10 @@ class Batcher:
         self._release(item.slot)
         item.finish(outcome)
 
-    def seat_up(self, index: int, epoch: int) -> None:
-        """The seat's worker of this epoch is ready for work."""
+    def seat_up(self, index: int, epoch: int, max_batch_sizes: Mapping[int, int]) -> None:
+        """The seat's worker of this epoch is ready for work, and takes batches of these sizes (by model)."""
+        for model, size in max_batch_sizes.items():
+            self._max_batch_sizes[model] = min(size, MAX_BATCH_SIZE)
         seat = self._seats[index]
         seat.epoch, seat.up = epoch, True
         self._dispatch()

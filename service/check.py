@@ -9,10 +9,10 @@ from rich.table import Table
 
 from models.artifact import ArtifactError, read_artifact
 from models.engine import EngineError
+from service.loading import Load, load_model
 from service.machine import choose_device, usable_cores
 from service.repository import highest_versions
-from service.settings import DeviceName, EngineName, Positive, command_line
-from service.worker import Load, load_model
+from service.settings import DeviceName, EngineName, command_line
 
 
 class Check(BaseSettings):
@@ -23,17 +23,19 @@ class Check(BaseSettings):
     repository: CliPositionalArg[Path] = Field(description="folder of <model>/<version>/model.onnx")
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
-    max_batch_size: Positive = Field(32, description="largest batch to warm up with")
+    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays")
 
 
 def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
-    load = Load(options.engine, usable_cores(), options.max_batch_size)
-    table = Table("model", "version", "state", "ms a batch of 1", f"ms a batch of {options.max_batch_size}")
+    directories = highest_versions(options.repository)
+    sizes = {directory.parent.name: options.max_batch_size for directory in directories}
+    load = Load(options.engine, usable_cores(), sizes)
+    table = Table("model", "version", "state", "largest batch", "ms an image alone", "in the largest batch")
     failures = 0
-    for directory in highest_versions(options.repository):
+    for directory in directories:
         row = [directory.parent.name, directory.name]
         try:
             model = load_model(read_artifact(directory), device, load)
@@ -41,7 +43,8 @@ def check(options: Check) -> int:
             failures += 1
             table.add_row(*row, f"[red]failed[/red]: {error}")
         else:
-            latency = model.latency_ns
-            table.add_row(*row, "ready", f"{latency[1] / 1e6:.3f}", f"{latency[options.max_batch_size] / 1e6:.3f}")
+            size, latency = model.max_batch_size, model.latency_ns
+            ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
+            table.add_row(*row, "ready", str(size), *ms)
     Console().print(table)
     return 1 if failures else 0

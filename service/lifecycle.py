@@ -30,6 +30,7 @@ from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
 from service.errors import BadRequest, RequestTimeout, ServiceError
 from service.exchange import Exchange
+from service.loading import Load
 from service.logs import configure_logs
 from service.metrics import Metrics
 from service.repository import Catalog
@@ -37,7 +38,7 @@ from service.routes import add_routes
 from service.settings import Settings
 from service.target import parse_target
 from service.transport import Channels, Pipe, SharedObject
-from service.worker import Load, Worker
+from service.worker import Worker
 
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
 LINGER_S = 0.5  # how long an idle connection is kept when stopping, for the request that is already on its way

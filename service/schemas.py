@@ -87,6 +87,7 @@ class ModelDocument(_Document):
     engine: str | None = None
     device: str | None = None
     precision: str | None = None
+    max_batch_size: int | None = None
     batch_latency_ms: dict[str, float] | None = None
 
 

@@ -4,6 +4,7 @@ import structlog
 
 from models.artifact import Artifact
 from service.lifecycle import Server
+from service.loading import Load
 from service.logs import configure_logs
 from service.machine import choose_device, usable_cores
 from service.metrics import Metrics, ServedModel
@@ -12,7 +13,6 @@ from service.routes import ROUTES
 from service.settings import Settings
 from service.supervision import Supervisor
 from service.transport import Channels
-from service.worker import Load
 
 log = structlog.get_logger()
 
@@ -35,7 +35,11 @@ def serve(settings: Settings) -> int:
         settings.api_processes,
     )
     metrics.attach(metrics.supervisor_row)
-    load = Load(settings.engine, max(1, cores // channels.board.seats), settings.max_batch_size)
+    load = Load(
+        settings.engine,
+        max(1, cores // channels.board.seats),
+        {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
+    )
     server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url="http://{}:{}".format(*server.listener.getsockname()[:2]), models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.repository import ZOO
@@ -35,6 +35,15 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+class Batching(BaseModel):
+    """How one model's images are put together, where it differs from the rest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    max_batch_size: int | None = Field(None, ge=0, le=512)
+    batch_delay: float | None = Field(None, ge=0, le=1)
+
+
 class Settings(BaseSettings):
     """Serve image classifiers over HTTP.
 
@@ -57,7 +66,11 @@ class Settings(BaseSettings):
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
     api_processes: Positive = Field(1, description="processes that speak HTTP and decode images")
     decode_threads: int = Field(0, ge=0, description="threads that decode images, an API process; 0: one a core")
-    max_batch_size: int = Field(32, gt=0, le=512, description="most images in one batch")
+    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays at warm-up")
+    batch_delay: float = Field(0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds")
+    batching: dict[str, Batching] = Field(
+        {}, description='other values for single models: {"NAME": {"max_batch_size": 8, "batch_delay": 0.002}}'
+    )
     queue_capacity: Positive = Field(
         1024, description="most images that an API process holds; more are refused with 503"
     )
@@ -75,6 +88,16 @@ class Settings(BaseSettings):
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+
+    def max_batch_size_of(self, model: str) -> int:
+        """Most images in a batch of this model; 0: whatever pays."""
+        own = self.batching[model].max_batch_size if model in self.batching else None
+        return self.max_batch_size if own is None else own
+
+    def batch_delay_of(self, model: str) -> float:
+        """Seconds that an image of this model may wait for others."""
+        own = self.batching[model].batch_delay if model in self.batching else None
+        return self.batch_delay if own is None else own
 
 
 def check_environment(environment: dict[str, str] | None = None) -> list[str]:

@@ -67,6 +67,7 @@ class Status:
             if report.state == "failed":
                 return document | {"reason": report.reason}
             document |= {"engine": report.engine, "device": report.device, "precision": report.precision}
+            document["max_batch_size"] = report.max_batch_size
             document["batch_latency_ms"] = {str(size): round(ms, 3) for size, ms in report.batch_latency_ms}
         return document
 

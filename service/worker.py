@@ -15,14 +15,11 @@ import structlog
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, ArtifactError
-from models.engine import Engine, EngineError, load_engine
-from models.golden import verify
+from models.engine import EngineError
+from service.loading import Load, LoadedModel, load_model
 from service.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Region, Reply
 
 log = structlog.get_logger()
-
-HANG_FLOOR_NS = 2_000_000_000
-HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,50 +33,8 @@ class ModelReport:
     device: str = ""
     precision: str = ""
     load_seconds: float = 0.0
+    max_batch_size: int = 1
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
-    """A model that this worker can run, and how long a batch of each size took at warm-up."""
-
-    engine: Engine
-    shape: tuple[int, int, int]
-    latency_ns: dict[int, int]
-
-    def limit_ns(self, n: int) -> int:
-        """How long a batch of n images may take before it counts as hung."""
-        size = min((size for size in self.latency_ns if size >= n), default=max(self.latency_ns))
-        return max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size])
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """How models are to be loaded: the settings that matter to a worker."""
-
-    engine: str
-    threads: int
-    max_batch_size: int
-
-
-def warm_up(engine: Engine, shape: tuple[int, int, int], max_batch_size: int) -> dict[int, int]:
-    """Run batches of 1, 2, 4, ... the maximum, and tell how many ns the second run of each took."""
-    sizes = [1 << i for i in range(max_batch_size.bit_length()) if 1 << i < max_batch_size] + [max_batch_size]
-    latency = {}
-    for size in sizes:
-        images = np.zeros((size, *shape), np.uint8)
-        engine.run(images)
-        began = time.monotonic_ns()
-        engine.run(images)
-        latency[size] = time.monotonic_ns() - began
-    return latency
-
-
-def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
-    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
-    engine = load_engine(artifact, engine=load.engine, device=device, threads=load.threads)
-    verify(artifact, engine)
-    return LoadedModel(engine, artifact.input_shape, warm_up(engine, artifact.input_shape, load.max_batch_size))
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -123,9 +78,16 @@ class Worker:
             return ModelReport(index, "failed", reason=str(error))
         self._models[index] = model
         engine = model.engine
-        latency = tuple((size, ns / 1e6) for size, ns in model.latency_ns.items())
-        seconds = time.monotonic() - began
-        return ModelReport(index, "ready", "", engine.name, engine.device, engine.precision, seconds, latency)
+        return ModelReport(
+            index,
+            "ready",
+            engine=engine.name,
+            device=engine.device,
+            precision=engine.precision,
+            load_seconds=time.monotonic() - began,
+            max_batch_size=model.max_batch_size,
+            batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
+        )
 
     def _report(self, report: ModelReport) -> None:
         line = json.dumps({"epoch": self._epoch, **asdict(report)}) + "\n"

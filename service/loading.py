@@ -1,0 +1,97 @@
+"""Making a released model ready to run: engine, proof, warm-up, and the batch size that pays."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifact import Artifact
+from models.engine import Engine, load_engine
+from models.golden import verify
+
+HANG_FLOOR_NS = 2_000_000_000
+HANG_FACTOR = 10  # times the latency of that batch size at warm-up
+
+DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
+GAIN = 0.05  # a batch of twice the size must cost at least this much less for each image
+LARGEST = 64  # that the automatic mode tries
+REPEATS = 3  # runs of each size, the quickest counts
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How models are to be loaded."""
+
+    engine: str
+    threads: int
+    max_batch_sizes: Mapping[str, int]
+    """Images, by the model's name; 0 or missing: whatever pays."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A model that can run, and how long a batch of each size took at warm-up."""
+
+    engine: Engine
+    shape: tuple[int, int, int]
+    latency_ns: dict[int, int]
+    max_batch_size: int
+
+    def limit_ns(self, n: int) -> int:
+        """How long a batch of n images may take before it counts as hung."""
+        size = min((size for size in self.latency_ns if size >= n), default=max(self.latency_ns))
+        return max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size])
+
+
+def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
+    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
+    engine = load_engine(artifact, engine=load.engine, device=device, threads=load.threads)
+    verify(artifact, engine)
+    if largest := load.max_batch_sizes.get(artifact.name, 0):
+        sizes = [*_doublings(largest), largest]
+        latency = {size: measure(engine, artifact.input_shape, size) for size in sizes}
+        return LoadedModel(engine, artifact.input_shape, latency, largest)
+    latency = warm_while_it_pays(engine, artifact.input_shape)
+    return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency))
+
+
+def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int, int]:
+    """Latency (ns) of batches of 1, 2, 4, ... until a larger one does not pay any more."""
+    latency: dict[int, int] = {}
+    for size in [*_doublings(LARGEST), LARGEST]:
+        latency[size] = measure(engine, shape, size)
+        if best_batch_size(latency) < size:
+            break
+    return latency
+
+
+def best_batch_size(latency_ns: dict[int, int]) -> int:
+    """The largest size up to which each doubling made an image cheaper by GAIN, all that a batch costs counted in."""
+    costs = {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
+    best = min(costs)
+    for size, cost in costs.items():
+        if cost < costs[best] * (1 - GAIN):
+            best = size
+        elif size > best:
+            break
+    return best
+
+
+def measure(engine: Engine, shape: tuple[int, int, int], size: int) -> int:
+    """Nanoseconds that a batch of this size takes, once it has run for the first time."""
+    images = np.zeros((size, *shape), np.uint8)
+    engine.run(images)
+    return min(_time(engine, images) for _ in range(REPEATS))
+
+
+def _time(engine: Engine, images: NDArray[np.uint8]) -> int:
+    began = time.monotonic_ns()
+    engine.run(images)
+    return time.monotonic_ns() - began
+
+
+def _doublings(below: int) -> list[int]:
+    """1, 2, 4, ... below a size."""
+    return [1 << power for power in range(below.bit_length()) if 1 << power < below]
