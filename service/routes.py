@@ -65,7 +65,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     """The problem document of any error, Starlette's own 404 and 405 too."""
     if isinstance(error, HTTPException):
         if error.status_code == MethodNotAllowed.status:
-            error = MethodNotAllowed(request.method, ("GET",))
+            error = MethodNotAllowed(request.method, ("GET", "HEAD"))
         else:
             error = NotFound(f"no such route: {request.url.path}")
     document = problem(error, next_request_id())
@@ -80,13 +80,14 @@ class CountRequests:
         self._app, self._api = app, api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, and count the status that goes back."""
+        """Pass everything on, HEAD as GET (uvicorn leaves the body out), and count the status that goes back."""
+        inner = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
 
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
-                path = getattr(scope.get("route"), "path", scope["path"])
+                path = getattr(inner.get("route"), "path", scope["path"])
                 route = path if path in PLAIN_ROUTES else ""
                 self._api().metrics.count_http(route, scope["method"], message["status"])
             await send(message)
 
-        await self._app(scope, receive, counting_send if scope["type"] == "http" else send)
+        await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
