@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -128,21 +127,25 @@ class Served:
         samples = (line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#"))
         return {series: float(value) for series, value in samples}
 
-    @contextmanager
-    def connect(self) -> Iterator[socket.socket]:
-        """A plain connection, for what no HTTP client would send."""
-        with socket.create_connection(self.address, timeout=DEADLINE_S) as connection:
-            yield connection
-
     # Processes
 
     def processes(self) -> list[int]:
         """Every process of the server's session."""
         return [pid for pid, session in _sessions().items() if session == self.process.pid]
 
-    def children(self, name: str) -> list[int]:
-        """Processes that the log tells of, such as `worker`, in the order of their places."""
-        return [record["pid"] for record in self.events(f"{name} started")]
+    def worker(self, seat: int = 0) -> int:
+        """The newest worker of a seat."""
+        return int(self.events("worker started", worker=seat)[-1]["pid"])
+
+    @contextmanager
+    def stopped_worker(self, seat: int = 0) -> Iterator[None]:
+        """Requests that come meanwhile are not answered; after two seconds the worker would count as hung."""
+        pid = self.worker(seat)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.kill(pid, signal.SIGCONT)
 
     # The end
 

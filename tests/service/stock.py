@@ -18,7 +18,7 @@ def make_repository(path: Path) -> Path:
     make_artifact(path, "plain", 1, labels=("old", "older"))
     make_artifact(path, "plain", 2)
     make_artifact(path, "colour", shape=COLOUR_SHAPE, labels=COLOUR_LABELS)
-    make_artifact(path, "faulty", loops={SLOW: 500}, fails={FAILING}, nans={NOT_A_NUMBER})
+    make_artifact(path, "faulty", loops={SLOW: 300}, fails={FAILING}, nans={NOT_A_NUMBER})
     make_artifact(path, "wrong", golden_error=1.0)
     with (make_artifact(path, "damaged") / "model.onnx").open("ab") as model:
         model.write(b"!")
