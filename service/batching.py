@@ -96,7 +96,7 @@ class Batcher:
         self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
         self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
         self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
-        self._timers_ns = [0] * len(batch_delays)  # when the last timer set for a model is due
+        self._waiting: set[int] = set()  # models with a timer set
         self._release, self._on_batch = release, on_batch
         self._queues: list[deque[Item]] = [deque() for _ in batch_delays]
         self._ids = itertools.count(time.monotonic_ns())  # above every id of this process's predecessor
@@ -140,12 +140,15 @@ class Batcher:
         delay_ns = self._delays_ns[model]
         if not delay_ns or len(queue) >= self._max_batch_sizes[model]:
             return False
-        due_ns = queue[0].queued_ns + delay_ns
-        left_ns = due_ns - time.monotonic_ns()
-        if left_ns > 0 and self._timers_ns[model] != due_ns:
-            self._timers_ns[model] = due_ns
-            self._loop.call_later(left_ns / 1e9, self._dispatch_soon)
+        left_ns = queue[0].queued_ns + delay_ns - time.monotonic_ns()
+        if left_ns > 0 and model not in self._waiting:
+            self._waiting.add(model)
+            self._loop.call_later(left_ns / 1e9, self._on_waited, model)
         return left_ns > 0
+
+    def _on_waited(self, model: int) -> None:
+        self._waiting.remove(model)
+        self._dispatch()
 
     def _least_loaded(self) -> Seat | None:
         return min((seat for seat in self._seats if seat.free), key=lambda seat: len(seat.batches), default=None)
