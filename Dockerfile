@@ -1,0 +1,27 @@
+# Serving only, on CPUs: the models that ship, ONNX Runtime, no torch.
+FROM python:3.11-slim AS build
+RUN python -m venv /opt/resnet-serve
+WORKDIR /src
+COPY pyproject.toml ./
+# Dependencies in a layer of their own: a changed source does not install them again.
+RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+        print(*p['dependencies'], *p['optional-dependencies']['cpu'], sep='\n')" > requirements.txt \
+    && /opt/resnet-serve/bin/python -m pip install --no-cache-dir --quiet --requirement requirements.txt
+COPY README.md LICENSE ./
+COPY models models
+COPY service service
+# `resnet-train` needs the package `training`, which is not here.
+RUN /opt/resnet-serve/bin/python -m pip install --no-cache-dir --quiet --no-deps . \
+    && rm /opt/resnet-serve/bin/resnet-train
+
+FROM python:3.11-slim
+COPY --from=build /opt/resnet-serve /opt/resnet-serve
+ENV PATH=/opt/resnet-serve/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    RESNET_SERVE_HOST=0.0.0.0
+USER 10001:10001
+EXPOSE 8000
+# Ready, not only alive: a container without its models is of no use. A port chosen by flag is not found.
+HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-ISc", \
+    "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('RESNET_SERVE_PORT', 8000)), timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
+ENTRYPOINT ["resnet-serve"]
