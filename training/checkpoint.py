@@ -29,12 +29,9 @@ import torch
 from torch import Tensor
 
 from models.metadata import Preprocessing
+from training.errors import CheckpointError
 
 FORMAT_VERSION = 1
-
-
-class CheckpointError(Exception):
-    """A checkpoint cannot be read or written; the message says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

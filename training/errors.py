@@ -1,0 +1,43 @@
+"""What can be wrong with a training run, each with a message for its user.
+
+TrainingError
+├── RecipeError      there is no such recipe, or it is not valid
+├── DataError        a data set is missing or not what it should be
+├── CheckpointError  a checkpoint cannot be read, written or gone on from
+├── Diverged         the loss or a weight is no longer a finite number
+├── ExportError      the exported graph is not the network
+├── WeightsError     weights cannot be had or read, or do not fit the network
+└── QuantizeError    a model cannot be made small, or is not better for it
+"""
+
+
+class TrainingError(Exception):
+    """The message says what is wrong and what to do; commands print it and exit 1."""
+
+
+class RecipeError(TrainingError):
+    """There is no such recipe, or it is not valid."""
+
+
+class DataError(TrainingError):
+    """A data set is missing or not what it should be."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be read, written or gone on from."""
+
+
+class Diverged(TrainingError):
+    """The loss or a weight is no longer a finite number."""
+
+
+class ExportError(TrainingError):
+    """The exported graph is not the network."""
+
+
+class WeightsError(TrainingError):
+    """Weights cannot be had or read, or do not fit the network; the message names the file or the keys."""
+
+
+class QuantizeError(TrainingError):
+    """A model cannot be made small, or is not better for it."""

@@ -1,0 +1,107 @@
+"""`resnet-train fit`: a recipe and a data set become a trained network."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from torch import nn
+
+from models import registry
+from training import sources
+from training.checkpoint import Checkpoint, read_checkpoint
+from training.data import ImageSet, hold_out, measure
+from training.errors import CheckpointError, RecipeError
+from training.interrupt import Interrupt
+from training.loop import Trainer
+from training.progress import ProgressBar
+from training.recipe import Recipe
+from training.run import BEST, LAST, Run
+
+_SAVE_SECONDS = 30.0  # between checkpoints within an epoch: what a killed run loses at most
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the command line asks for; no seed or number of threads means the resumed run's, else 0 and every core."""
+
+    recipe: Recipe
+    data: str
+    data_root: Path
+    output: Path
+    seed: int | None = None
+    threads: int | None = None
+    resume: bool = False
+
+
+def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
+    """Train into the folder `output` and return the exit code: 0, or 128 + the signal that stopped the run.
+
+    The folder receives `last.pt`, `best.pt` (by accuracy on the images held back), `metrics.jsonl` (a line per epoch),
+    `curves.png` and `confusion.png`. The data's test split is never read. Raises TrainingError.
+    """
+    earlier = _earlier(job)
+    torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else len(os.sched_getaffinity(0))))
+    run = _run(job, earlier)
+    with Interrupt() as interrupt, ProgressBar(console, run.trainer) as bar:
+        run.train(bar, interrupt, save_seconds)
+    if interrupt.signal is None:
+        run.conclude()
+    console.print(_conclusion(run, interrupt), highlight=False, soft_wrap=True)
+    return interrupt.exit_code
+
+
+def _earlier(job: Job) -> Checkpoint | None:
+    """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
+    path = job.output / LAST
+    if job.resume:
+        return read_checkpoint(path)
+    if path.exists():
+        raise CheckpointError(f"{job.output} holds a run: go on with it by --resume, or give another --output")
+    try:
+        job.output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{job.output} cannot be made: {error.strerror}") from error
+    return None
+
+
+def _run(job: Job, earlier: Checkpoint | None) -> Run:
+    seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
+    images, held_back = hold_out(sources.load(job.data, job.data_root, "train"), job.recipe.validation)
+    torch.manual_seed(seed)
+    trainer = Trainer(_network(job.recipe, images), job.recipe, images, measure(images), seed)
+    run = Run(job.output, job.data, trainer, held_back)
+    if earlier:
+        run.resume(earlier)
+    return run
+
+
+def _network(recipe: Recipe, images: ImageSet) -> nn.Module:
+    try:
+        network = registry.build(recipe.architecture, classes=len(images.classes), **recipe.arguments)
+    except registry.ArchitectureError as error:
+        raise RecipeError(str(error)) from error
+    try:
+        with torch.inference_mode():
+            network.eval()(images.images[:1].float())
+    except RuntimeError as error:
+        shape = "×".join(map(str, images.images.shape[1:]))
+        raise RecipeError(f"{recipe.architecture} does not take images of {shape}: {error}") from error
+    return network
+
+
+def _conclusion(run: Run, interrupt: Interrupt) -> str:
+    progress, recipe = run.trainer.progress, run.trainer.recipe
+    if interrupt.signal is not None:
+        place = f"epoch {progress.epoch + 1}, step {progress.step}"
+        return f"stopped by {interrupt.signal.name} in {place}; saved: the same command with --resume goes on"
+    lines = [f"{recipe.epochs} epochs in {sum(row['seconds'] for row in progress.history):.0f} s"]
+    judged = [row for row in progress.history if "validation_accuracy" in row]
+    if judged:
+        best = max(judged, key=lambda row: row["validation_accuracy"])
+        lines.append(
+            f"{run.folder / LAST}  {judged[-1]['validation_accuracy']:.2%} of {len(run.held_back):,} held back"
+        )
+        lines.append(f"{run.folder / BEST}  {best['validation_accuracy']:.2%}, epoch {best['epoch']}")
+    return "\n".join(lines)

@@ -1,0 +1,171 @@
+"""The training loop: the steps of an epoch, and the state from which a run goes on."""
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from training.data import ImageSet, Normalization
+from training.errors import Diverged
+from training.recipe import Optimizer, Recipe
+from training.score import Score
+
+_ADVICE = ": lower the learning rate or lengthen the warm-up"
+
+
+@dataclass(slots=True)
+class Progress:
+    """How far a run is: finished epochs, steps into the current one, and sums over the images of those steps."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, int | float]] = field(default_factory=list)
+
+
+class Trainer:
+    """A network on its way through a recipe.
+
+    All that is random, the order of the images and their augmentation, is drawn afresh from (seed, epoch, step): a run
+    that goes on from `state` meets the same images and ends with the same bits as one that was never interrupted.
+    """
+
+    def __init__(
+        self, network: nn.Module, recipe: Recipe, images: ImageSet, normalization: Normalization, seed: int
+    ) -> None:
+        # Channels last and bf16 take half the time of their opposites on a CPU of AVX-512.
+        self.network = network.to(memory_format=torch.channels_last)
+        self.recipe, self.images, self.normalization, self.seed = recipe, images, normalization, seed
+        self.optimizer = _optimizer(network, recipe.optimizer)
+        self.average = _average(network, recipe.average)
+        self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and _has_bf16())
+        self.batch_size = min(recipe.batch_size, len(images))
+        self.epoch_steps = len(images) // self.batch_size
+        self.progress = Progress()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is scored and kept: with the averaged weights, if the recipe averages."""
+        return self.network if self.average is None else self.average.module
+
+    def steps(self) -> Iterator[Progress]:
+        """Train through the rest of the epoch, yielding after each step; Diverged if the loss is not finite."""
+        progress = self.progress
+        order = torch.randperm(len(self.images), generator=_generator(self.seed, progress.epoch, 0))
+        self.network.train()
+        while progress.step < self.epoch_steps:
+            started = time.perf_counter()
+            first = progress.step * self.batch_size
+            self._step(self.images.take(order[first : first + self.batch_size]))
+            progress.seconds += time.perf_counter() - started
+            yield progress
+
+    def finish_epoch(self, score: Score | None) -> dict[str, int | float]:
+        """Close the epoch: its figures, with those of the held-back images if any, join the history."""
+        sums = self.progress
+        figures: dict[str, int | float] = {
+            "epoch": sums.epoch + 1,
+            "loss": sums.loss / sums.images,
+            "accuracy": sums.correct / sums.images,
+            "images_per_second": sums.images / sums.seconds,
+            "seconds": sums.seconds,
+        }
+        if score is not None:
+            figures |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
+        self.progress = Progress(epoch=sums.epoch + 1, history=[*sums.history, figures])
+        return figures
+
+    def state(self) -> dict[str, Any]:
+        """Return all that `load` needs to go on to the same bits; Diverged if a weight is not finite."""
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise Diverged(f"a weight is no longer finite{_ADVICE}")
+        return {
+            "progress": dataclasses.asdict(self.progress),
+            "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": torch.get_rng_state(),  # for networks with dropout
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Go on from the state of a trainer of the same network, recipe, images and seed."""
+        self.progress = Progress(**state["progress"])
+        self.network.load_state_dict(state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["generator"])
+
+    def _step(self, batch: ImageSet) -> None:
+        progress, recipe = self.progress, self.recipe
+        done = (progress.epoch * self.epoch_steps + progress.step) / (recipe.epochs * self.epoch_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = recipe.optimizer.learning_rate * recipe.schedule.factor(done)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
+            logits = self.network(self._inputs(batch.images)).float()
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}{_ADVICE}")
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+        progress.step += 1
+        progress.loss += value * len(batch)
+        progress.correct += int((logits.argmax(1) == batch.labels).sum())
+        progress.images += len(batch)
+
+    def _inputs(self, pixels: Tensor) -> Tensor:
+        augmentation, progress = self.recipe.augmentation, self.progress
+        images = pixels.float()
+        if augmentation is not None:
+            generator = _generator(self.seed, progress.epoch, 1 + progress.step)
+            images = augmentation.apply(images, augmentation.draw(len(images), generator))
+        return self.normalization(images).contiguous(memory_format=torch.channels_last)
+
+
+def _optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.SGD:
+    def decays(parameter: nn.Parameter) -> bool:
+        return settings.decay == "all" or parameter.ndim > 1  # biases and normalisation have one dimension
+
+    parameters = list(network.parameters())
+    return torch.optim.SGD(
+        [
+            {"params": [each for each in parameters if decays(each)], "weight_decay": settings.weight_decay},
+            {"params": [each for each in parameters if not decays(each)], "weight_decay": 0.0},
+        ],
+        lr=settings.learning_rate,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        fused=True,
+    )
+
+
+def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:
+    if decay is None:
+        return None
+    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+
+def _generator(*place: int) -> Generator:
+    """A generator of its own for each place; SeedSequence keeps neighbouring places independent."""
+    low, high = np.random.SeedSequence(place).generate_state(2).tolist()
+    return Generator().manual_seed(high << 32 | low)
+
+
+def _has_bf16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -1,0 +1,52 @@
+"""A run's pictures, as PNG bytes."""
+
+import io
+from collections.abc import Mapping, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor
+
+_DPI = 120
+_DENSE = 20  # classes above which the cells of a confusion matrix are too small for numbers
+
+
+def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
+    """Draw accuracy and loss over the epochs of a history, of training and, where measured, of validation."""
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    figure.suptitle(title)
+    epochs = [row["epoch"] for row in history]
+    for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        for name, label in ((quantity, "training"), (f"validation_{quantity}", "validation")):
+            if all(name in row for row in history):
+                axes.plot(epochs, [row[name] for row in history], marker=".", label=label)
+        axes.set(xlabel="epoch", ylabel=quantity)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return _png(figure)
+
+
+def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> bytes:
+    """Draw a confusion matrix, counts [classes, classes] of true class by predicted class."""
+    side = min(4 + 0.4 * len(labels), 16)
+    figure = Figure(figsize=(side, side), layout="constrained")
+    axes = figure.subplots()
+    shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # a class without images is a row of zeros
+    axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
+    axes.set(title=title, xlabel="predicted", ylabel="true")
+    if len(labels) <= _DENSE:
+        ticks = range(len(labels))
+        axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+        axes.set_yticks(ticks, labels)
+        for row, column in confusion.nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            count = int(confusion[row, column])
+            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return _png(figure)
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=_DPI)
+    return buffer.getvalue()

@@ -1,0 +1,107 @@
+"""The settings of a training run, one TOML file each."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+from pydantic_core import to_json
+
+from training.augment import Affine
+from training.errors import RecipeError
+from training.schedule import Schedule
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class Optimizer:
+    """Stochastic gradient descent.
+
+    Attributes:
+        learning_rate: at the schedule's peak.
+        momentum: of the velocity.
+        nesterov: look ahead along the velocity.
+        weight_decay: pull towards 0, times the learning rate.
+        decay: what is pulled: `weights` spares biases and the parameters of normalisation.
+
+    """
+
+    learning_rate: Annotated[float, Field(gt=0)]
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    nesterov: bool
+    weight_decay: Annotated[float, Field(ge=0)]
+    decay: Literal["all", "weights"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class Recipe:
+    """What to train, how long and how.
+
+    Attributes:
+        architecture: name in `models.registry`.
+        arguments: what its builder is given beyond the class count.
+        epochs: passes over the training images.
+        batch_size: images a step; the last, smaller batch of an epoch is left out.
+        validation: fraction of the training data held back to judge by; 0 trains on everything.
+        label_smoothing: probability mass spread over all classes.
+        average: decay, a step, of the moving average of the weights that is judged and kept; None keeps the raw ones.
+        precision: of the convolutions and products while training; `auto` is bf16 where the CPU has instructions
+            for it. Weights, evaluation and the released model are fp32 in any case.
+        augmentation: what is done to training images, if anything.
+
+    """
+
+    architecture: str
+    arguments: dict[str, str] = Field(default_factory=dict)
+    epochs: Annotated[int, Field(ge=1)]
+    batch_size: Annotated[int, Field(ge=1)]
+    validation: Annotated[float, Field(ge=0, lt=1)]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    optimizer: Optimizer
+    schedule: Schedule
+    augmentation: Affine | None = None
+
+    @classmethod
+    def from_table(cls, table: dict[str, Any]) -> "Recipe":
+        """Check and convert a table of settings; RecipeError names each that is unknown, missing or out of range."""
+        try:
+            return _ADAPTER.validate_json(to_json(table))  # strict Python input would want objects, not tables
+        except ValidationError as error:
+            problems = "; ".join(
+                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
+                for problem in error.errors(include_url=False, include_input=False)
+            )
+            raise RecipeError(problems) from error
+
+    def to_table(self) -> dict[str, Any]:
+        """Return all settings, defaults included, as plain values; `from_table` gives back an equal recipe."""
+        table: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
+        return table
+
+
+_ADAPTER = TypeAdapter(Recipe)
+
+
+def find_recipe(name: str) -> Path:
+    """Return the file of a recipe given as the name of a shipped one or as a path; RecipeError if there is none."""
+    path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
+    if not path.is_file():
+        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
+        raise RecipeError(f"no recipe {name!r}; shipped are {shipped}, or give the path of a .toml file")
+    return path
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe's file; RecipeError if it is not TOML or not a recipe."""
+    try:
+        return Recipe.from_table(tomllib.loads(path.read_text()))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path}: {error}") from error
+    except RecipeError as error:
+        raise RecipeError(f"{path}: {error}") from error

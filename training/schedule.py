@@ -1,0 +1,36 @@
+"""How the learning rate moves over a run."""
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+_START = 1 / 25  # of the peak; where Smith and Topin's one-cycle begins (arXiv 1708.07120, as in torch's OneCycleLR)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Schedule:
+    """The learning rate as a fraction of its peak, a function of the run's progress and of nothing else.
+
+    Attributes:
+        kind: `one-cycle` rises and falls along half cosines; `linear` and `cosine` rise in a line and fall as named.
+        warmup: fraction of the run over which the rate rises to its peak.
+
+    """
+
+    kind: Literal["one-cycle", "linear", "cosine"]
+    warmup: Annotated[float, Field(ge=0, lt=1)]
+
+    def factor(self, progress: float) -> float:
+        """Return the fraction of the peak at `progress`, which runs from 0 to 1, where the rate is 0."""
+        if progress < self.warmup:
+            risen = progress / self.warmup
+            return _START + (1 - _START) * (_cosine(risen) if self.kind == "one-cycle" else risen)
+        left = (1 - progress) / (1 - self.warmup)
+        return left if self.kind == "linear" else _cosine(left)
+
+
+def _cosine(part: float) -> float:
+    """A smooth step from 0 to 1."""
+    return (1 - math.cos(math.pi * part)) / 2

