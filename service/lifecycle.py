@@ -293,8 +293,9 @@ class Door(HttpToolsProtocol):
         if self.exchange is None:
             super().on_message_complete()
             return
-        self.exchange.complete()
-        if self.exchange.answered:
+        refused = self.exchange.answered
+        self.exchange.complete()  # may answer at once, which ends the turn
+        if refused:
             self._end_turn()
 
     def send_400_response(self, msg: str) -> None:
