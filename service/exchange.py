@@ -16,7 +16,8 @@ METHODS = ("POST", "PUT")
 class Exchange:
     """Takes a request in pieces and gives back one answer, through `respond`, exactly once.
 
-    An answer may be there before the body is complete: a refusal. What still comes of the body is then discarded.
+    An answer may be there before the body is complete: a refusal. What still comes of the body in its time is
+    then discarded: to close the connection on it would reset it, and the client would lose the answer.
     Whoever lets the client go before the answer calls `abandon`.
     """
 
@@ -32,7 +33,6 @@ class Exchange:
         self._api, self._method, self._target = api, method, target
         self._query, self._headers, self._respond = query, headers, respond
         self.answered = self.received = False
-        self.discarded = 0
         self._journey = Journey.begin()
         self._answer = begin_answer(method, headers, self._journey)
         self._arrival: Arrival | None = None
@@ -51,7 +51,6 @@ class Exchange:
     def feed(self, part: bytes) -> None:
         """Take the next part of the body."""
         if self.answered or self._arrival is None:
-            self.discarded += len(part)
             return
         try:
             self._arrival.feed(part)

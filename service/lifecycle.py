@@ -279,10 +279,8 @@ class Door(HttpToolsProtocol):
             return
         if self.exchange is None:
             super().on_body(body)
-            return
-        self.exchange.feed(body)
-        if self.exchange.discarded > self.api.settings.max_body_bytes:
-            self.transport.close()
+        else:
+            self.exchange.feed(body)
 
     def on_message_complete(self) -> None:
         """The message has come whole."""
