@@ -25,6 +25,7 @@ from models.headers import (
     webp_size,
 )
 from models.metadata import Preprocessing
+from models.plain_png import PlainPng, is_supported
 
 # Each type's own class: `Image.open` would try others, and takes longer.
 _DECODERS: dict[ImageType, type[ImageFile]] = {
@@ -88,10 +89,20 @@ class Preprocessor:
         self._size = preprocessing.width, preprocessing.height
         self._filter, self._filter_radius = _FILTERS[preprocessing.interpolation]
         self._unchanged_by_resize = preprocessing.height == preprocessing.width == preprocessing.resize
+        self._plain_png = self._make_plain_png()
+
+    def _make_plain_png(self) -> PlainPng | None:
+        """The short way for images that need no more than decoding."""
+        width, height = self._size
+        if self._unchanged_by_resize and width * height <= self._max_pixels and is_supported():
+            return PlainPng(self._spec.mode, width, height)
+        return None
 
     def __call__(self, data: bytes | memoryview) -> NDArray[np.uint8]:
         """Pixels [height, width, channels]; an ImageError for whatever is not an image."""
         data = bytes(data)
+        if self._plain_png and (samples := self._plain_png.decode(data)):
+            return self._polarised(samples)
         kind = image_type(data)
         if kind is None:
             raise UnsupportedImage("not a PNG, JPEG, WebP, BMP or GIF image")
@@ -108,7 +119,10 @@ class Preprocessor:
         image = self._convert(stored.image)
         if orientation != _UPRIGHT or image.size != self._size or not self._unchanged_by_resize:
             image = self._resize(image, stored.extent, orientation)
-        samples = image.tobytes()
+        return self._polarised(image.tobytes())
+
+    def _polarised(self, samples: bytes) -> NDArray[np.uint8]:
+        """Samples as pixels, light on dark where that is asked for."""
         pixels = np.frombuffer(samples, np.uint8).reshape(self._spec.shape)
         if self._spec.polarity == "light_on_dark" and _ring_mean(samples, self._spec.width) > 127:
             return 255 - pixels
