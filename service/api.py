@@ -131,7 +131,7 @@ class Api:
         match message:
             case SeatUp(seat, epoch, reports):
                 self.status.seat_up(seat, list(reports))
-                self.batcher.seat_up(seat, epoch, {report.model: report.max_batch_size for report in reports})
+                self.batcher.seat_up(seat, epoch, reports)
             case SeatDown(seat):
                 self.status.seat_down(seat)
                 self.batcher.seat_down(seat)

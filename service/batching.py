@@ -10,16 +10,18 @@ import itertools
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InferenceFailed, ServiceError, Unavailable
+from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, BatchMessage, Channels, Reply, unpack_replies
 
 BATCHES_PER_SEAT = 2  # one runs, one waits
+WAKE_NS = 1_000_000  # work of less than this is left to the workers that run already
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,7 @@ class Batcher:
         self._region, self._replies = channels.regions[api], channels.replies[api].reader
         self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
         self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
+        self._costs_ns = [0.0] * len(batch_delays)  # of one image, told by the workers
         self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
         self._waiting: set[int] = set()  # models with a timer set
         self._release, self._on_batch = release, on_batch
@@ -130,7 +133,7 @@ class Batcher:
     def _dispatch(self) -> None:
         self._dispatch_is_due = False
         for model, queue in enumerate(self._queues):
-            while queue and not self._waits_to_fill(model, queue) and (seat := self._least_loaded()):
+            while queue and not self._waits_to_fill(model, queue) and (seat := self._choose_seat(model, queue)):
                 if (items := self._take(queue, self._max_batch_sizes[model])) and not self._send(seat, model, items):
                     queue.extendleft(reversed(items))
                     return
@@ -150,8 +153,18 @@ class Batcher:
         self._waiting.remove(model)
         self._dispatch()
 
-    def _least_loaded(self) -> Seat | None:
-        return min((seat for seat in self._seats if seat.free), key=lambda seat: len(seat.batches), default=None)
+    def _choose_seat(self, model: int, queue: deque[Item]) -> Seat | None:
+        """The least loaded seat; but an idle one only if the work is worth waking it while others run."""
+        seats = [seat for seat in self._seats if seat.free]
+        if any(seat.batches for seat in self._seats) and not self._is_worth_waking(model, queue):
+            seats = [seat for seat in seats if seat.batches]
+        return min(seats, key=lambda seat: len(seat.batches), default=None)
+
+    def _is_worth_waking(self, model: int, queue: deque[Item]) -> bool:
+        """On few cores a small net is served faster by one worker with larger batches than by several."""
+        if len(queue) * self._costs_ns[model] > WAKE_NS:
+            return True
+        return time.monotonic_ns() - queue[0].queued_ns > WAKE_NS
 
     def _take(self, queue: deque[Item], most: int) -> list[Item]:
         """The next batch from the queue's head, without what expired or is no longer wanted."""
@@ -221,10 +234,11 @@ class Batcher:
         self._release(item.slot)
         item.finish(outcome)
 
-    def seat_up(self, index: int, epoch: int, max_batch_sizes: Mapping[int, int]) -> None:
-        """The seat's worker of this epoch is ready for work, and takes batches of these sizes (by model)."""
-        for model, size in max_batch_sizes.items():
-            self._max_batch_sizes[model] = min(size, MAX_BATCH_SIZE)
+    def seat_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
+        """The seat's worker of this epoch is ready; its reports tell which batches pay and what an image costs."""
+        for report in reports:
+            self._max_batch_sizes[report.model] = min(report.max_batch_size, MAX_BATCH_SIZE)
+            self._costs_ns[report.model] = report.image_cost_ns
         seat = self._seats[index]
         seat.epoch, seat.up = epoch, True
         self._dispatch()

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
+from service.reports import ModelReport
 from service.transport import Pipe
-from service.worker import ModelReport
 
 
 @dataclass(frozen=True, slots=True)

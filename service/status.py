@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.errors import Unavailable
+from service.reports import ModelReport
 from service.repository import Catalog
-from service.worker import ModelReport
 
 
 @dataclass(eq=False, slots=True)

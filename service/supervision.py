@@ -26,10 +26,10 @@ import structlog
 
 from service.control import Begin, Drain, Message, SeatDown, SeatUp, send
 from service.metrics import Metrics
+from service.reports import ModelReport
 from service.repository import Catalog
 from service.settings import Settings
 from service.transport import Channels, Pipe
-from service.worker import ModelReport
 
 log = structlog.get_logger()
 

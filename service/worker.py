@@ -8,7 +8,7 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import numpy as np
 import structlog
@@ -17,24 +17,10 @@ from numpy.typing import NDArray
 from models.artifact import Artifact, ArtifactError
 from models.engine import EngineError
 from service.loading import Load, LoadedModel, load_model
+from service.reports import ModelReport
 from service.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Region, Reply
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """What a worker tells of one model once it has tried to load it."""
-
-    model: int  # place in the catalog
-    state: str  # ready | failed
-    reason: str = ""
-    engine: str = ""
-    device: str = ""
-    precision: str = ""
-    load_seconds: float = 0.0
-    max_batch_size: int = 1
-    batch_latency_ms: tuple[tuple[int, float], ...] = ()
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
