@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 import structlog
 
-from service.errors import InferenceFailed, ServiceError, ShedReason, Unavailable, problem
+from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
 
 log = structlog.get_logger()
 
@@ -121,7 +121,7 @@ def fail(answer: Answer, error: Exception) -> None:
     if isinstance(error, Unavailable):
         answer.shed = error.reason
     answer.status = int(str(document["status"]))
-    if answer.status == InferenceFailed.status:
+    if answer.status == InternalError.status:
         log.error("request failed", request_id=answer.request_id, exc_info=error)
     answer.headers["content-type"] = PROBLEM
     answer.body = orjson.dumps(document)

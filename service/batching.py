@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InferenceFailed, ServiceError, Unavailable
+from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, BatchMessage, Channels, Reply, unpack_replies
 
@@ -228,7 +228,7 @@ class Batcher:
         elif status == EXPIRED:
             self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
         else:
-            self._end(item, InferenceFailed("the engine failed for this image"))
+            self._end(item, InternalError("the engine failed for this image"))
 
     def _end(self, item: Item, outcome: Result | ServiceError) -> None:
         self._release(item.slot)

@@ -3,7 +3,9 @@
 What each command needs is imported when it is chosen: `--help` answers at once.
 """
 
+import signal
 import sys
+from types import FrameType
 
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
@@ -44,10 +46,16 @@ def _run(arguments: list[str]) -> int:
 
             return check(CliApp.run(Check, cli_args=rest))
         case ["serve", *rest] | rest:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, _leave)  # until the supervisor takes over; the first process would ignore them
             settings = CliApp.run(Settings, cli_args=rest)
             from service.serve import serve
 
             return serve(settings)
+
+
+def _leave(_number: int, _frame: FrameType | None) -> None:
+    raise SystemExit(0)
 
 
 def _explain(error: ValidationError) -> list[str]:

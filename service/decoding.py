@@ -5,10 +5,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 
 from models.preprocess import ImageError, Preprocessor
-from service.errors import ServiceError, from_image_error
+from service.errors import InternalError, ServiceError, from_image_error
+
+log = structlog.get_logger()
 
 Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
@@ -49,3 +52,6 @@ def _decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
         return preprocessor(image)
     except ImageError as error:
         return from_image_error(error)
+    except Exception as error:
+        log.exception("decoding failed", bytes=len(image))
+        return InternalError(str(error))

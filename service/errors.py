@@ -8,7 +8,7 @@ ServiceError                     status  code
 ├── TooLarge                     413     too_large
 ├── UnsupportedMediaType         415     unsupported_media_type
 ├── UndecodableImage             422     undecodable_image
-├── InferenceFailed              500     internal_error
+├── InternalError                500     internal_error
 ├── Unavailable                  503     (reason: full, draining, loading, worker_lost)
 └── DeadlineExceeded             504     deadline_exceeded
 
@@ -89,8 +89,8 @@ class UndecodableImage(ServiceError):
     status, code, title = 422, "undecodable_image", "Undecodable image"
 
 
-class InferenceFailed(ServiceError):
-    """The engine raised, or answered with something that is not a number, for this image alone."""
+class InternalError(ServiceError):
+    """Our own fault, for this image alone: the engine or a decoder failed in a way that no image should cause."""
 
     status, code, title = 500, "internal_error", "Internal server error"
 
@@ -129,11 +129,11 @@ def from_image_error(error: ImageError) -> ServiceError:
 
 def problem(error: Exception, request_id: str) -> dict[str, object]:
     """The RFC 9457 problem document of any exception; the unknown tells nothing but the request's id."""
-    if isinstance(error, ServiceError) and error.status != InferenceFailed.status:
+    if isinstance(error, ServiceError) and error.status != InternalError.status:
         detail, code, title, status = str(error), error.code, error.title, error.status
     else:
         detail = "The server failed to answer this request; its log tells more under this request id."
-        code, title, status = InferenceFailed.code, InferenceFailed.title, InferenceFailed.status
+        code, title, status = InternalError.code, InternalError.title, InternalError.status
     document: dict[str, object] = {
         "type": "about:blank",
         "title": title,

@@ -109,6 +109,7 @@ class Supervisor:
         self._signals = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._workers_told = False
+        self._oom_kills = count_oom_kills()
 
     def run(self) -> int:
         """Serve until told to stop or beyond help; the process's exit code."""
@@ -227,12 +228,16 @@ class Supervisor:
             self._tell_all(SeatDown(seat.index))
         if self._draining:
             return
-        reason = seat.killed_as or ("oom" if code == -signal.SIGKILL and _oom_kills() > 0 else "exit")
+        reason = seat.killed_as or ("oom" if self._was_killed_for_memory(code) else "exit")
         log.error("worker died", worker=seat.index, exit_code=code, reason=reason)
         self._metrics.worker_restarts.inc(reason)
         seat.plan_restart(time.monotonic())
         if seat.deaths >= FIRST_STARTS and not any(other.ever_up for other in self._seats):
             self._give_up("the workers die before they are ready; the log above tells why")
+
+    def _was_killed_for_memory(self, code: int | None) -> bool:
+        before, self._oom_kills = self._oom_kills, count_oom_kills()
+        return code == -signal.SIGKILL and self._oom_kills > before
 
     def _look_for_hang(self, seat: Seat, now: float) -> None:
         if not seat.up:
@@ -331,7 +336,7 @@ def _readable_bytes(fd: int) -> int:
     return count[0]
 
 
-def _oom_kills() -> int:
+def count_oom_kills() -> int:
     """How often the kernel killed for memory in this process's cgroup; 0 where that cannot be told."""
     try:
         path = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
