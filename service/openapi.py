@@ -1,5 +1,6 @@
 """The documentation of the predict routes: `service.exchange` answers them before FastAPI sees them."""
 
+from itertools import product
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -38,7 +39,7 @@ _REQUEST = {
     ],
 }
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
+PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": _PROBLEM}
     for status, description in {
         400: "Malformed JSON, base64, form or parameter",
@@ -61,15 +62,14 @@ def predict() -> None:
 
 def _predict_routes() -> APIRouter:
     router = APIRouter(tags=["prediction"])
-    for route in PREDICT_ROUTES:
+    for route, method in product(PREDICT_ROUTES, METHODS):
         router.add_api_route(
             route,
             predict,
-            methods=list(METHODS),
+            methods=[method],
             response_model=schemas.PredictAnswer | schemas.PredictSeveralAnswer,
-            responses=_PROBLEMS,
+            responses=PROBLEMS,
             openapi_extra=_with_path_parameters(route),
-            generate_unique_id_function=lambda route: f"predict{route.path_format}",
         )
     return router
 

@@ -49,7 +49,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         """Prometheus text."""
         return Response(api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
-    missing: dict[int | str, dict[str, Any]] = {404: {"model": schemas.Problem}}
+    missing: dict[int | str, dict[str, Any]] = {404: openapi.PROBLEMS[404]}
     app.add_api_route("/models", models, response_model=schemas.ModelsDocument)
     app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
     for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):
