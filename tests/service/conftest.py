@@ -51,7 +51,7 @@ def client(server: Served) -> Iterator[httpx.Client]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:  # noqa: ANN401 - pytest's own protocol
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
     """Show the log of a failed test's servers."""
     report = yield
     if report.failed:

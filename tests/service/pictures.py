@@ -23,7 +23,7 @@ def pixels(seed: int = 0, first: int = 255, shape: tuple[int, int, int] = SHAPE)
     return noise
 
 
-def encode(image: Pixels, kind: str = "PNG", **options: Any) -> bytes:  # noqa: ANN401 - Pillow's
+def encode(image: Pixels, kind: str = "PNG", **options: Any) -> bytes:
     """The image as a file."""
     stream = BytesIO()
     Image.fromarray(image.squeeze()).save(stream, kind, **options)

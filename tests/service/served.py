@@ -20,7 +20,7 @@ DEADLINE_S = 60.0  # for whatever a busy machine takes seconds for
 POLL_S = 0.01
 
 
-def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:  # noqa: ANN401
+def until(condition: Callable[[], Any], what: str, deadline_s: float = DEADLINE_S) -> Any:
     """The first true value of the condition; fails the test with `what` was waited for."""
     end = time.monotonic() + deadline_s
     while not (value := condition()):
