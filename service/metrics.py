@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from service.errors import SHED_REASONS
 from service.transport import SharedMemory
@@ -138,7 +139,7 @@ class Histogram(Family):
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""
         family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        bounds = [*(format(bound, "g") for bound in self._buckets), "+Inf"]
+        bounds = [*map(floatToGoString, self._buckets), "+Inf"]
         for key, cells in self.series(sums):
             counts = accumulate(cells[:-1])
             family.add_metric(key, list(zip(bounds, counts, strict=True)), cells[-1])
