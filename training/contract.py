@@ -37,6 +37,8 @@ class Contract:
             raise WeightsError(f"the weights do not tell {missing}: give that, or --like with a name of torchvision's")
         if len(self.labels) != classes:
             raise WeightsError(f"fc.weight and fc.bias have {classes} classes, but there are {len(self.labels)} labels")
+        if len(set(self.labels)) < classes:
+            raise WeightsError("two labels are the same: nobody could tell these classes apart")
         size = self.size or side
         resize = self.resize or (size if size < _LEAST_CROPPED else round(size * _RESIZE_TO_CROP))
         try:

@@ -14,11 +14,13 @@ from models.engine import load_engine
 from training import published
 from training.contract import Contract
 from training.errors import WeightsError
-from training.export import PARITY_BATCHES, compare
+from training.export import compare
 from training.foreign import Adopted, ZeroChannels, adopt
 from training.graph import PixelNet, to_onnx
 from training.release import assemble, describe, release
 from training.weights_file import read_weights
+
+_PICTURES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,5 +104,4 @@ def _metadata(job: Job, file: str, sha256: str, adopted: Adopted) -> Metadata:
 
 
 def _noise(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """Pictures [n, h, w, c], one more than the largest batch."""
-    return np.random.default_rng(0).integers(0, 256, (max(PARITY_BATCHES) + 1, *shape), np.uint8)
+    return np.random.default_rng(0).integers(0, 256, (_PICTURES, *shape), np.uint8)

@@ -1,5 +1,6 @@
 """Other people's CIFAR networks, written here as they write them: adopted, they must compute the same."""
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Net(nn.Module):
         self.conv1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(16)
         widths = [16] + [16] * blocks + [32] * blocks + [64] * blocks
-        chain = [Block(*pair, option) for pair in zip(widths, widths[1:], strict=False)]
+        chain = [Block(*pair, option) for pair in pairwise(widths)]
         self.layer1 = nn.Sequential(*chain[:blocks])
         self.layer2 = nn.Sequential(*chain[blocks : 2 * blocks])
         self.layer3 = nn.Sequential(*chain[2 * blocks :])
@@ -152,7 +153,7 @@ def test_what_does_not_fit_is_named(content: object, architecture: str, message:
 
 
 def test_option_a_needs_to_be_told_where_its_zeros_are():
-    with pytest.raises(WeightsError, match="--zero-channels both .* --zero-channels end"):
+    with pytest.raises(WeightsError, match=r"--zero-channels both .* --zero-channels end"):
         adopt(net("A, both").state_dict(), "resnet20", None)
     with pytest.raises(WeightsError, match="has none"):
         adopt(net("B").state_dict(), "resnet20", "end")

@@ -95,7 +95,7 @@ def test_a_release_is_fetched_once(cache: Path, tmp_path: Path):
 
 def test_what_arrives_is_held_to_its_digest(cache: Path, tmp_path: Path):
     (file := tmp_path / "tiny.pth").write_bytes(b"not what was published")
-    with pytest.raises(WeightsError, match="cannot be downloaded .*hash"):
+    with pytest.raises(WeightsError, match=r"cannot be downloaded .*hash"):
         published.download(release_of(file, "0" * 64))
     assert not list(cache.iterdir())
 
