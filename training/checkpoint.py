@@ -91,10 +91,12 @@ def write_atomically(path: Path, data: bytes) -> None:
 
 def _load(path: Path) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        data = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except Exception as error:  # torch's unpickler answers damage with KeyError, EOFError, RuntimeError and more
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch answers damage with KeyError, EOFError, RuntimeError, OSError and more
         raise CheckpointError(f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})") from error
 
 

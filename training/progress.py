@@ -59,4 +59,5 @@ class ProgressBar:
         if "validation_loss" in figures:
             line += f"  validation loss {figures['validation_loss']:.4f}"
             line += f"  accuracy [bold]{figures['validation_accuracy']:.2%}[/]"
-        self._bars.console.print(f"{line}  {figures['images_per_second']:,.0f} images/s", highlight=False, soft_wrap=True)
+        line += f"  {figures['images_per_second']:,.0f} images/s"
+        self._bars.console.print(line, highlight=False, soft_wrap=True)

@@ -49,7 +49,7 @@ class Run:
         differing = [name for name in settings if getattr(earlier, name) != getattr(self.checkpoint, name)]
         if differing:
             raise CheckpointError(
-                f"{self.folder / LAST} cannot be resumed: its {', '.join(differing)} differ from these"
+                f"{self.folder / LAST} was begun with another {', '.join(differing)}: give what it was begun with"
             )
         self.trainer.load(earlier.state)
 

