@@ -1,0 +1,210 @@
+"""From start to exit: signals, what stays behind, and starts that cannot succeed."""
+
+import os
+import signal
+import socket
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.artifacts import make_artifact
+from tests.service.pictures import check, pixels, png
+from tests.service.served import DEADLINE_S, Served, Servers, until
+from tests.service.wire import Wire, get
+
+IDLE_S = 3.0
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository with one model."""
+    path = tmp_path_factory.mktemp("small")
+    make_artifact(path, "plain")
+    return path
+
+
+def start(serve: Servers, repository: Path, *flags: str, port: int = 0) -> Served:
+    return serve("--model-repository", repository, "--workers", "1", *flags, port=port)
+
+
+def predict(served: Served, seed: int = 0) -> httpx.Response:
+    return httpx.post(served.url + "/predict", content=png(seed), timeout=DEADLINE_S)
+
+
+def is_free(address: tuple[str, int]) -> bool:
+    """Whether nobody accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(address) != 0
+
+
+def shared_memory() -> set[str]:
+    return {path.name for path in Path("/dev/shm").iterdir()}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, small: Path, number: int) -> None:
+    before = shared_memory()
+    served = start(serve, small).ready()
+    processes = served.processes()
+    with ThreadPoolExecutor(1) as pool, served.stopped_worker():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
+        if number == signal.SIGINT:
+            os.killpg(served.process.pid, number)  # a terminal sends it to all
+        else:
+            served.signal(number)
+        served.wait_for_event("stopping", signal=signal.Signals(number).name)
+    check(answer.result().json(), pixels())
+    assert answer.result().headers["connection"] == "close"
+    assert served.wait() == 0, served.log
+    assert len(processes) > 2
+    assert served.processes() == []
+    assert is_free(served.address)
+    assert shared_memory() <= before
+    assert not served.events(level="error"), served.log
+
+    again = start(serve, small, port=served.address[1]).ready()
+    assert again.address == served.address
+    check(predict(again).json(), pixels())
+    assert again.stop() == 0
+
+
+def test_idle_connections_do_not_hold_up_a_stop(serve: Servers, small: Path) -> None:
+    served = start(serve, small, "--grace", "300").ready()
+    with Wire(served.address) as silent, Wire(served.address) as idle, Wire(served.address) as half:
+        idle.send(get("/livez"))
+        assert idle.answer().status == 200
+        half.send(b"POST /predict HT")
+        assert served.stop() == 0
+        assert silent.ended()
+        assert idle.ended()
+        assert half.ended()
+
+
+def test_what_is_not_done_at_the_end_of_the_grace_period_is_refused(serve: Servers, small: Path) -> None:
+    served = start(serve, small, "--grace", "2").ready()
+    with ThreadPoolExecutor(1) as pool, served.stopped_worker():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
+        assert served.stop() == 0
+        assert (answer.result().status_code, answer.result().json()["reason"]) == (503, "draining")
+        served.kill()
+
+
+def test_a_second_signal_stops_at_once(serve: Servers, small: Path) -> None:
+    served = start(serve, small, "--grace", "300").ready()
+    with Wire(served.address) as wire, served.stopped_worker():
+        wire.send(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(png()) + png())
+        until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
+        served.signal(signal.SIGTERM)
+        served.wait_for_event("stopping")
+        served.signal(signal.SIGTERM)
+        served.wait()
+        assert wire.ended()
+        assert served.processes() == []
+
+
+def test_a_stop_during_start_is_a_stop(serve: Servers, tmp_path: Path) -> None:
+    make_artifact(tmp_path, "slow", loops={0: 1000})
+    served = start(serve, tmp_path)
+    served.wait_for_event("worker started")
+    assert served.stop() == 0, served.log
+    assert not served.events("worker up")
+    assert served.processes() == []
+
+
+def test_nobody_outlives_a_killed_supervisor(serve: Servers, small: Path) -> None:
+    served = start(serve, small).ready()
+    served.signal(signal.SIGKILL)
+    assert served.wait() == -signal.SIGKILL
+    until(lambda: not served.processes(), "its children to end")
+    assert is_free(served.address)
+
+
+def test_a_killed_worker_is_replaced_and_its_request_answered(serve: Servers, small: Path) -> None:
+    served = start(serve, small).ready()
+    killed = served.worker()
+    with ThreadPoolExecutor(1) as pool:
+        with served.stopped_worker():
+            answer = pool.submit(predict, served)
+            until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
+            os.kill(killed, signal.SIGKILL)
+            served.wait_for_event("worker died", exit_code=-signal.SIGKILL)
+        check(answer.result().json(), pixels())
+    assert served.worker() != killed
+    assert served.metrics()['resnet_worker_restarts_total{reason="exit"}'] == 1
+    assert served.stop() == 0
+
+
+def test_a_server_without_work_rests(server: Served) -> None:
+    """The one measured wait: CPU time of all threads of all processes, from the scheduler's own account."""
+
+    def cpu_s() -> float:
+        threads = [stat for pid in server.processes() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
+        return sum(int(stat.read_text().split()[0]) for stat in threads) / 1e9
+
+    before = cpu_s()
+    time.sleep(IDLE_S)
+    assert 0 < cpu_s() - before < 0.01 * IDLE_S
+
+
+def test_an_ipv6_address_can_be_served(serve: Servers, small: Path) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    served = start(serve, small, "--host", "::1")
+    assert served.url.startswith("http://[::1]:")
+    check(predict(served.ready()).json(), pixels())
+
+
+# Starts that cannot succeed
+
+
+def failing(served: Served) -> str:
+    """The log of a server that must not come up."""
+    assert served.wait() == 1, served.log
+    assert "Traceback" not in served.log
+    assert served.processes() == []
+    return served.log
+
+
+def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        log = failing(start(serve, small, port=port))
+    assert f"127.0.0.1:{port}" in log
+    assert "Address already in use" in log
+    assert "--port" in log
+
+
+@pytest.mark.parametrize(
+    ("default", "why"),
+    [
+        ("damaged", "SHA-256"),
+        ("wrong", "golden example"),
+        ("zebra", "colour, damaged, faulty, plain, wrong"),
+        (None, "--default-model"),
+    ],
+)
+def test_a_default_model_that_cannot_be_served_is_an_error(
+    serve: Servers, repository: Path, default: str | None, why: str
+) -> None:
+    assert why in failing(start(serve, repository, *(["--default-model", default] if default else [])))
+
+
+def test_a_repository_without_models_is_an_error(serve: Servers, tmp_path: Path) -> None:
+    empty, missing = serve("--model-repository", tmp_path), serve("--model-repository", tmp_path / "missing")
+    assert str(tmp_path) in failing(empty)
+    assert str(tmp_path / "missing") in failing(missing)
+
+
+def test_a_gpu_that_is_not_there_is_an_error(serve: Servers, small: Path) -> None:
+    served = serve("--model-repository", small, "--device", "cuda", CUDA_VISIBLE_DEVICES="")
+    assert "--device cpu" in failing(served)
+
+
+def test_only_one_model_needs_no_default(serve: Servers, small: Path) -> None:
+    served = start(serve, small).ready()
+    assert predict(served).json()["model"] == "plain"
