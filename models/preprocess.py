@@ -49,6 +49,9 @@ _TURNS = {
 }
 _UPRIGHT, _FIRST_SIDEWAYS = 1, 5
 
+MAX_PIXELS = 89_478_485
+"""The most that an image may be allowed to have: of more, Pillow warns by itself."""
+
 _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
@@ -80,10 +83,12 @@ class _Stored(NamedTuple):
 class Preprocessor:
     """Turns encoded images into pixels; safe to call from several threads at once.
 
-    Images whose header announces more than `max_pixels` are refused before they are decoded.
+    Images whose header announces more than `max_pixels` are refused before they are decoded; at most MAX_PIXELS.
     """
 
     def __init__(self, preprocessing: Preprocessing, max_pixels: int) -> None:
+        if not 0 < max_pixels <= MAX_PIXELS:
+            raise ValueError(f"max_pixels is {max_pixels}, must be 1 to {MAX_PIXELS}")
         self._spec = preprocessing
         self._max_pixels = max_pixels
         self._size = preprocessing.width, preprocessing.height

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from models import registry
 from models.artifact import Preprocessing, read_artifact
 from models.engine import load_engine
-from models.preprocess import Preprocessor
+from models.preprocess import MAX_PIXELS, Preprocessor
 from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.data import ImageSet, hold_out
@@ -32,7 +32,6 @@ from training.score import Score
 Split = Literal["validation", "test"]
 
 _BATCH = 256
-_MAX_PIXELS = 2**28  # the images are the user's own; this keeps Pillow's bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +131,7 @@ def served(
     images: ImageSet, preprocessing: Preprocessing, batch: int = _BATCH
 ) -> Iterator[tuple[NDArray[np.uint8], torch.Tensor]]:
     """Batches of pixels [n, h, w, c] as a server would see these images, sent as PNG; and their labels."""
-    preprocessor = Preprocessor(preprocessing, _MAX_PIXELS)
+    preprocessor = Preprocessor(preprocessing, MAX_PIXELS)
     for first in range(0, len(images), batch):
         arrays = images.images[first : first + batch].permute(0, 2, 3, 1).numpy()
         yield np.stack([preprocessor(_png(array)) for array in arrays]), images.labels[first : first + batch]

@@ -387,6 +387,12 @@ def test_an_image_at_the_limit_passes_and_one_beyond_does_not(name: str):
         Preprocessor(GREY, 599)(FORMATS[name])
 
 
+@pytest.mark.parametrize("limit", [0, -1, Image.MAX_IMAGE_PIXELS + 1])
+def test_a_limit_that_pillow_would_warn_of_is_refused(limit: int):
+    with pytest.raises(ValueError, match="max_pixels"):
+        Preprocessor(GREY, limit)
+
+
 def patched(data: bytes, offset: int, replacement: bytes) -> bytes:
     return data[:offset] + replacement + data[offset + len(replacement) :]
 
