@@ -8,11 +8,11 @@ from rich.console import Console
 from rich.table import Table
 
 from models.artifact import ArtifactError, read_artifact
-from models.engine import EngineError
+from models.engine import EngineError, check_engine
 from service.loading import Load, load_model
 from service.machine import choose_device, usable_cores
 from service.repository import highest_versions
-from service.settings import DeviceName, EngineName, command_line
+from service.settings import DeviceName, EngineName, PrecisionName, command_line
 
 
 class Check(BaseSettings):
@@ -23,6 +23,8 @@ class Check(BaseSettings):
     repository: CliPositionalArg[Path] = Field(description="folder of <model>/<version>/model.onnx")
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
+    precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
+    compile: bool = Field(False, description="compile the networks, with --engine torch; takes a minute")
     max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays")
 
 
@@ -30,9 +32,10 @@ def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
+    check_engine(options.engine, device, options.precision, options.compile)
     directories = highest_versions(options.repository)
     sizes = {directory.parent.name: options.max_batch_size for directory in directories}
-    load = Load(options.engine, usable_cores(), sizes)
+    load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)
     table = Table("model", "version", "state", "largest batch", "ms an image alone", "in the largest batch")
     failures = 0
     for directory in directories:

@@ -13,6 +13,7 @@ import os
 import select
 import signal
 import socket
+import struct
 from collections.abc import AsyncIterator, Iterator
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
@@ -42,9 +43,11 @@ from service.worker import Worker
 
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
 LINGER_S = 0.5  # how long an idle connection is kept when stopping, for the request that is already on its way
+HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
 EMPTY_BACKLOG_S = 0.5  # the longest that stopping goes on accepting
 
-_PR_SET_PDEATHSIG = 1
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+_SO_ATTACH_FILTER = 26  # socket(7)
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -187,12 +190,27 @@ class ApiServer(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept whoever the kernel has let in already: closing the listener would reset their connections."""
+        """Accept whoever has been let in already: closing the listener would reset their connections."""
+        for listener in sockets or []:
+            refuse_newcomers(listener)
+        await asyncio.sleep(HANDSHAKE_S)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(EMPTY_BACKLOG_S):
                 while any(select.select(sockets or [], [], [], 0)[0]):
                     await asyncio.sleep(0.001)
         await super().shutdown(sockets)
+
+
+def refuse_newcomers(listener: socket.socket) -> None:
+    """Have the kernel drop every SYN that comes to this listener; handshakes under way come to their end.
+
+    A socket filter does it (classic BPF, socket(7)). Where there is none, who comes in the last moment is reset.
+    """
+    load_flags, test_syn, drop, keep = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
+    program = b"".join(struct.pack("HBBI", *instruction) for instruction in (load_flags, test_syn, drop, keep))
+    buffer = ctypes.create_string_buffer(program, len(program))
+    with contextlib.suppress(OSError):
+        listener.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HP", 4, ctypes.addressof(buffer)))
 
 
 class Door(HttpToolsProtocol):

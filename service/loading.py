@@ -25,6 +25,8 @@ class Load:
     """How models are to be loaded."""
 
     engine: str
+    precision: str
+    compiled: bool
     threads: int
     max_batch_sizes: Mapping[str, int]
     """Images, by the model's name; 0 or missing: whatever pays."""
@@ -47,9 +49,18 @@ class LoadedModel:
 
 def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
     """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
-    engine = load_engine(artifact, engine=load.engine, device=device, threads=load.threads)
+    largest = load.max_batch_sizes.get(artifact.name, 0)
+    engine = load_engine(
+        artifact,
+        engine=load.engine,
+        device=device,
+        threads=load.threads,
+        precision=load.precision,
+        compiled=load.compiled,
+        max_batch=largest or LARGEST,
+    )
     verify(artifact, engine)
-    if largest := load.max_batch_sizes.get(artifact.name, 0):
+    if largest:
         sizes = [*_doublings(largest), largest]
         latency = {size: measure(engine, artifact.input_shape, size) for size in sizes}
         return LoadedModel(engine, artifact.input_shape, latency, largest)

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from itertools import takewhile
 from pathlib import Path
 
 
@@ -39,7 +40,11 @@ def gpus() -> int:
         return 0
     found = sum(line.startswith("GPU ") for line in listed.splitlines())
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    return found if visible is None else min(found, len([name for name in visible.split(",") if name.strip()]))
+    if visible is None:
+        return found
+    # As the driver reads it: the first name that is none, such as -1, hides itself and all behind it.
+    names = takewhile(lambda name: name and name != "-1", map(str.strip, visible.split(",")))
+    return min(found, len(list(names)))
 
 
 class DeviceError(Exception):

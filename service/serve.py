@@ -3,6 +3,7 @@
 import structlog
 
 from models.artifact import Artifact
+from models.engine import AUTO, AUTO_REASON, check_engine
 from service.lifecycle import Server
 from service.loading import Load
 from service.logs import configure_logs
@@ -18,12 +19,15 @@ log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serve until stopped; the exit code. RepositoryError, DeviceError or OSError make a start impossible."""
+    """Serve until stopped; the exit code. A RepositoryError, DeviceError, EngineError or OSError prevents the start."""
     configure_logs(settings.log_format, settings.log_level)
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     accelerator, devices = choose_device(settings.device)
+    check_engine(settings.engine, accelerator, settings.precision, settings.compile)
+    if settings.engine == "auto":
+        log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()
     per_device = settings.workers or (cores if accelerator == "cpu" else 1)
     settings = settings.model_copy(update={"decode_threads": settings.decode_threads or cores})
@@ -37,6 +41,8 @@ def serve(settings: Settings) -> int:
     metrics.attach(metrics.supervisor_row)
     load = Load(
         settings.engine,
+        settings.precision,
+        settings.compile,
         max(1, cores // channels.board.seats),
         {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
     )

@@ -1,0 +1,109 @@
+"""Clients that keep a ledger: every request that was sent, and the answer that came, or how its connection ended."""
+
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from tests.service.pictures import check, encode, pixels
+from tests.service.served import DEADLINE_S, Served, until
+
+GOOD = 255  # value of a picture's first pixel that asks no graph to misbehave
+MARGIN_S = 1.0  # an answer may come this much later than the request's deadline
+PICTURES = 16
+CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request."""
+
+    status: int  # 0: no answer
+    code: str  # of a problem; without an answer: `refused` if there was no connection, `cut` if it ended
+    seconds: float
+
+
+class Ledger:
+    """Connections that send one request after the other, each with a deadline, until the load ends."""
+
+    def __init__(self, served: Served, connections: int, timeout_s: float) -> None:
+        self._host, self._port = served.address
+        self._timeout_s = timeout_s
+        self._pictures = [pixels(seed, GOOD) for seed in range(PICTURES)]
+        self._ending = threading.Event()
+        self.entries: list[Entry] = []
+        self.wrong: list[AssertionError] = []
+        self._threads = [threading.Thread(target=self._send_many, args=(i,)) for i in range(connections)]
+
+    def start(self) -> None:
+        """Begin to send."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """Send no more, and wait for the answers that are due."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(DEADLINE_S)
+            assert not thread.is_alive(), "a request hangs"
+
+    def wait_for(self, more: int) -> None:
+        """Wait until that many more requests have been answered well."""
+        goal = self.count(200) + more
+        until(lambda: self.count(200) >= goal, f"{more} more good answers; so far {self.summary()}")
+
+    def count(self, status: int) -> int:
+        """How many requests ended so."""
+        return sum(entry.status == status for entry in list(self.entries))
+
+    def summary(self) -> Counter[tuple[int, str]]:
+        """How many requests ended with which status and code."""
+        return Counter((entry.status, entry.code) for entry in list(self.entries))
+
+    def _send_many(self, number: int) -> None:
+        connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s + 10 * MARGIN_S)
+        place = number
+        while not self._ending.is_set():
+            place += 1
+            self.entries.append(self._send(connection, self._pictures[place % PICTURES]))
+        connection.close()
+
+    def _send(self, connection: http.client.HTTPConnection, image: object) -> Entry:
+        began = time.monotonic()
+        try:
+            headers = {"X-Request-Timeout-Ms": str(int(self._timeout_s * 1000))}
+            connection.request("POST", "/predict", encode(image), headers)  # type: ignore[arg-type]
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        except (OSError, http.client.HTTPException) as error:
+            connection.close()
+            time.sleep(0.01)  # a server that is gone is not to be asked in a busy loop
+            ending = "refused" if isinstance(error, ConnectionRefusedError) else "cut"
+            return Entry(0, ending, time.monotonic() - began)
+        if response.status == 200:
+            try:
+                check(answer, image)  # type: ignore[arg-type]
+            except AssertionError as error:
+                self.wrong.append(error)
+        elif response.status == 503:
+            time.sleep(0.01)
+        return Entry(response.status, answer.get("code", ""), time.monotonic() - began)
+
+
+@contextmanager
+def load(served: Served, connections: int = CONNECTIONS, timeout_s: float = 10.0) -> Iterator[Ledger]:
+    """Load from the first good answers on; afterwards every answer must have been right, or an error, and in time."""
+    ledger = Ledger(served, connections, timeout_s)
+    ledger.start()
+    try:
+        ledger.wait_for(20)
+        yield ledger
+    finally:
+        ledger.stop()
+    assert not ledger.wrong, ledger.wrong[0]
+    late = [entry for entry in ledger.entries if entry.seconds > timeout_s + MARGIN_S]
+    assert not late, f"{len(late)} answers came too late, the latest after {max(e.seconds for e in late):.2f} s"

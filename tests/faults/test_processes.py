@@ -1,0 +1,139 @@
+"""What clients and the machine see when the server's other processes are killed, stopped or starved."""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.ledger import CONNECTIONS, load
+from tests.service.pictures import png
+from tests.service.served import DEADLINE_S, Served, environment, until
+
+Serve = Callable[..., Served]
+
+
+def api_processes(served: Served) -> list[int]:
+    """Children of the server that were forked, not spawned: they bear its own command line."""
+    own = Path(f"/proc/{served.process.pid}/cmdline").read_bytes()
+    return [
+        pid
+        for pid in served.processes()
+        if pid != served.process.pid and Path(f"/proc/{pid}/cmdline").read_bytes() == own
+    ]
+
+
+def answers(served: Served) -> float:
+    """Good answers that the metrics have counted."""
+    return served.metrics()['resnet_requests_total{model="faulty",outcome="ok",version="1"}']
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serve, processes: int) -> None:
+    served = serve("--workers", "1", "--api-processes", str(processes)).ready()
+    with load(served) as ledger:
+        before = answers(served)
+        victim = api_processes(served)[0]
+        os.kill(victim, signal.SIGKILL)
+        until(lambda: len(api_processes(served)) == processes and victim not in api_processes(served), "its successor")
+        ledger.wait_for(50)
+        assert answers(served) >= before
+    assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
+    assert ledger.count(0) <= CONNECTIONS, "more connections were cut than there were"
+
+
+def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Serve) -> None:
+    served = serve("--workers", "2", "--queue-capacity", "16").ready()
+    for _ in range(3):
+        with load(served):  # the ledger checks that every answer belongs to its picture
+            os.kill(api_processes(served)[0], signal.SIGKILL)
+
+
+def test_nothing_outlives_a_killed_parent(serve: Serve) -> None:
+    served = serve("--workers", "2", "--api-processes", "2").ready()
+    address = served.address
+    served.signal(signal.SIGKILL)
+    assert served.wait() == -signal.SIGKILL
+    until(lambda: not served.processes(), "the children's end")
+    with socket.create_server(address):
+        pass
+
+
+@pytest.mark.parametrize("delay", ["0", "0.5"])
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_sigterm_under_load_loses_no_request(serve: Serve, delay: str, processes: str) -> None:
+    served = serve("--workers", "1", "--api-processes", processes, "--drain-delay", delay).ready()
+    with load(served) as ledger:
+        served.signal(signal.SIGTERM)
+        assert served.wait() == 0
+    assert set(ledger.summary()) <= {(200, ""), (0, "refused")}  # whoever comes after the end is not connected at all
+
+
+@pytest.mark.parametrize("event", ["listening", "worker started", "model ready"])
+def test_sigterm_while_starting_ends_everything(serve: Serve, event: str) -> None:
+    served = serve("--workers", "1")
+    served.wait_for_event(event)
+    assert served.stop() == 0
+    assert not served.processes()
+
+
+def test_a_first_process_of_a_container_obeys_sigterm(repository: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare for a PID namespace of its own")
+    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "service", "--port", "0"]
+    process = subprocess.Popen(
+        [*command, "--model-repository", str(repository)], env=environment(), stderr=subprocess.PIPE, text=True
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"worker up"' in line:
+            break
+    (inner,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(inner), signal.SIGTERM)
+    _, rest = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, rest
+
+
+def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        assert client.post("/predict", content=png()).status_code == 200
+        (api,) = api_processes(served)
+        open_now = len(os.listdir(f"/proc/{api}/fd"))  # noqa: PTH208
+        _, hard = resource.prlimit(api, resource.RLIMIT_NOFILE)
+        resource.prlimit(api, resource.RLIMIT_NOFILE, (open_now + 4, hard))
+        crowd = [socket.create_connection(served.address) for _ in range(32)]
+        assert client.post("/predict", content=png()).status_code == 200
+        for one in crowd:
+            one.close()
+        resource.prlimit(api, resource.RLIMIT_NOFILE, (hard, hard))
+    until(lambda: served.status("/livez") == 200, "new connections")
+
+
+def test_two_servers_of_one_machine_do_not_know_each_other(serve: Serve) -> None:
+    first, second = serve("--workers", "1").ready(), serve("--workers", "1").ready()
+    first.signal(signal.SIGKILL)
+    assert first.wait() == -signal.SIGKILL
+    assert httpx.post(second.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
+
+
+def test_a_read_only_file_system_is_enough(repository: Path) -> None:
+    if os.geteuid() != 0 or not shutil.which("unshare"):
+        pytest.skip("needs root and unshare for a mount namespace of its own")
+    script = 'mount -o remount,ro,bind / && exec "$0" -m service --port 0 --model-repository "$1"'
+    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, str(repository)]
+    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"worker up"' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=DEADLINE_S)
+    assert process.returncode == 0, rest

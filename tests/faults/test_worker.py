@@ -1,0 +1,126 @@
+"""What clients see when a worker is killed, stopped, starved of memory, or fails."""
+
+import os
+import resource
+import signal
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from tests.faults.conftest import FAILS, HANGS
+from tests.faults.ledger import load
+from tests.service.pictures import png
+from tests.service.served import DEADLINE_S, Served, until
+
+Serve = Callable[..., Served]
+
+RESTARTS = 'resnet_worker_restarts_total{{reason="{}"}}'
+
+
+def restarted(served: Served, reason: str, times: int = 1) -> None:
+    """Wait until a worker has been replaced so often for this reason, and every worker is up again."""
+
+    def back() -> bool:
+        samples = served.metrics()
+        up = [value for name, value in samples.items() if name.startswith("resnet_worker_up")]
+        return samples[RESTARTS.format(reason)] >= times and all(up)
+
+    until(back, f"the worker back after {reason}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV], ids=lambda number: number.name)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_killed_worker_loses_no_request(serve: Serve, workers: int, number: int) -> None:
+    served = serve("--workers", str(workers)).ready()
+    with load(served) as ledger:
+        os.kill(served.worker(), number)
+        restarted(served, "exit")
+        ledger.wait_for(50)
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_readiness_tells_when_no_worker_is_there(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    os.kill(served.worker(), signal.SIGKILL)
+    until(lambda: served.status("/readyz") == 503, "not ready")
+    assert served.status("/livez") == 200
+    until(lambda: served.status("/readyz") == 200, "ready again")
+    assert served.metrics()['resnet_worker_up{worker="0"}'] == 1
+
+
+def test_a_stopped_worker_is_replaced_and_its_requests_are_answered(serve: Serve) -> None:
+    served = serve("--workers", "2").ready()
+    with load(served) as ledger:
+        os.kill(served.worker(), signal.SIGSTOP)
+        restarted(served, "hang")
+        ledger.wait_for(50)
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_a_picture_that_hangs_the_engine_takes_nobody_with_it(serve: Serve) -> None:
+    served = serve("--workers", "2").ready()
+    with load(served, timeout_s=30) as ledger:
+        answer = httpx.post(
+            served.url + "/predict",
+            content=png(0, HANGS),
+            headers={"X-Request-Timeout-Ms": "30000"},
+            timeout=DEADLINE_S,
+        )
+        restarted(served, "hang", times=2)  # once with its batch, once alone
+        ledger.wait_for(50)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
+    assert int(answer.headers["retry-after"]) > 0
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_a_hanging_picture_whose_deadline_is_short_is_504(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    headers = {"X-Request-Timeout-Ms": "300"}
+    answer = httpx.post(served.url + "/predict", content=png(0, HANGS), headers=headers, timeout=DEADLINE_S)
+    assert answer.status_code == 504
+    restarted(served, "hang")
+    assert httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
+
+
+def test_a_picture_that_fails_in_the_engine_fails_alone(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served) as ledger:
+        codes = {
+            httpx.post(served.url + "/predict", content=png(seed, FAILS), timeout=DEADLINE_S).status_code
+            for seed in range(10)
+        }
+        ledger.wait_for(50)
+    assert codes == {500}
+    assert set(ledger.summary()) == {(200, "")}
+    assert sum(value for name, value in served.metrics().items() if name.startswith("resnet_worker_restarts")) == 0
+
+
+def test_a_worker_without_memory_answers_errors_or_is_replaced(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served) as ledger:
+        pid = served.worker()
+        resource.prlimit(pid, resource.RLIMIT_AS, (1 << 20, 1 << 20))  # nothing more can be had
+        ledger.wait_for(5)
+        if served.worker() == pid:
+            os.kill(pid, signal.SIGKILL)
+        restarted(served, "exit")
+        ledger.wait_for(50)
+    assert {status for status, _ in ledger.summary()} <= {200, 500, 503}
+
+
+def test_a_worker_killed_while_it_starts_is_started_again(serve: Serve) -> None:
+    served = serve("--workers", "1")
+    served.wait_for_event("worker started", worker=0)
+    os.kill(served.worker(), signal.SIGKILL)
+    served.ready()
+    assert httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
+
+
+def test_a_worker_that_cannot_start_ends_the_server(serve: Serve) -> None:
+    served = serve("--workers", "1")
+    for life in range(3):
+        until(lambda life=life: len(served.events("worker started")) > life, f"start {life + 1}")
+        os.kill(served.worker(), signal.SIGKILL)
+    assert served.wait() == 1
+    assert "before they are ready" in served.events("giving up")[0]["why"]
