@@ -168,6 +168,34 @@ def import_weights(
     typer.echo(result.report())
 
 
+@app.command()
+def quantize(
+    artifact: Annotated[Path, typer.Argument(help="The directory of a model's version.")],
+    data: Annotated[str | None, typer.Option(help="The data set, if not the one that it was trained on.")] = None,
+    data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
+    images: Annotated[int, typer.Option(min=8, help="How many training images to calibrate on.")] = 500,
+    repository: Annotated[Path | None, typer.Option(help="Where to write it, if not beside the model.")] = None,
+    version: Annotated[int, typer.Option(min=1, help="The new model's version; none is overwritten.")] = 1,
+    force: Annotated[bool, typer.Option("--force", help="Write it even if it is worse or not faster.")] = False,
+) -> None:
+    """Make NAME-int8 of a released model NAME: in 8 bits, measured beside it, refused if it does not pay."""
+    from training.quantize import Job, quantize
+
+    with _errors_told():
+        result = quantize(
+            Job(
+                artifact=artifact,
+                data=data,
+                data_root=data_root,
+                images=images,
+                repository=repository,
+                version=version,
+                force=force,
+            )
+        )
+    typer.echo(result.report())
+
+
 @contextmanager
 def _errors_told() -> Iterator[None]:
     """Print what is wrong and exit 1, without a traceback."""
