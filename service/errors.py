@@ -8,6 +8,7 @@ ServiceError                     status  code
 ├── TooLarge                     413     too_large
 ├── UnsupportedMediaType         415     unsupported_media_type
 ├── UndecodableImage             422     undecodable_image
+├── HeadersTooLarge              431     headers_too_large
 ├── InternalError                500     internal_error
 ├── Unavailable                  503     (reason: full, draining, loading, worker_lost)
 └── DeadlineExceeded             504     deadline_exceeded
@@ -87,6 +88,12 @@ class UndecodableImage(ServiceError):
     """It says that it is an image and does not decode."""
 
     status, code, title = 422, "undecodable_image", "Undecodable image"
+
+
+class HeadersTooLarge(ServiceError):
+    """The request's header section is over its limit."""
+
+    status, code, title = 431, "headers_too_large", "Request header fields too large"
 
 
 class InternalError(ServiceError):

@@ -29,7 +29,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from models.artifact import Artifact
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
-from service.errors import BadRequest, RequestTimeout, ServiceError
+from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
 from service.exchange import Exchange
 from service.loading import Load
 from service.logs import configure_logs
@@ -41,13 +41,15 @@ from service.target import parse_target
 from service.transport import Channels, Pipe, SharedObject
 from service.worker import Worker
 
+MAX_HEAD_BYTES = 64 << 10  # of one request
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
-LINGER_S = 0.5  # how long an idle connection is kept when stopping, for the request that is already on its way
+LINGER_S = 0.5  # how long a connection that is to close is kept, for what is already on its way
 HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
 EMPTY_BACKLOG_S = 0.5  # the longest that stopping goes on accepting
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 _SO_ATTACH_FILTER = 26  # socket(7)
+_OFFERS = (b"connection", b"upgrade", b"http2-settings")  # header fields of an offer to change the protocol
 
 
 def die_with_parent(parent_pid: int) -> None:
@@ -225,8 +227,10 @@ class Door(HttpToolsProtocol):
         self.api: Api = self.config.app.state.api  # type: ignore[union-attr]
         self.exchange: Exchange | None = None
         self._receiving = self._in_body = False  # of the message that is being parsed
+        self._head_bytes = 0
         self._ignoring = False  # something is pipelined behind a prediction
         self._closing = False  # after the answer that is due
+        self._deaf = False  # the last answer is given
         self._clock: asyncio.TimerHandle | None = None  # runs while a message is incomplete
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -243,11 +247,33 @@ class Door(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
-        super().data_received(data)
-        if self._receiving and not self._clock and not self.transport.is_closing():
+        if self._deaf:
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._stay_with_http(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserError:
+            self._refuse(BadRequest("what came is not HTTP/1.1"))
+        if not self._receiving or self.transport.is_closing():
+            return
+        if not self._in_body and (size := self._head_bytes + len(data)) > MAX_HEAD_BYTES:
+            self._refuse(HeadersTooLarge(f"{size} bytes of headers have come; at most {MAX_HEAD_BYTES} are taken"))
+            return
+        self._head_bytes += len(data)
+        if not self._clock:
             settings = self.api.settings
             seconds = settings.body_timeout if self._in_body else settings.header_timeout
             self._clock = self.loop.call_later(seconds, self._on_clock)
+
+    def _stay_with_http(self, rest: bytes) -> None:
+        """Take a request that offers another protocol, h2c say, as if it did not: a server may (RFC 9110, 7.8)."""
+        method = self.parser.get_method()
+        fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _OFFERS]
+        self.parser = httptools.HttpRequestParser(self)
+        self.data_received(b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method, self.url, b"".join(fields), rest))
 
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
@@ -255,7 +281,7 @@ class Door(HttpToolsProtocol):
             self._ignoring = self._closing = True
             self.flow.pause_reading()
         if not self._ignoring:
-            self._receiving, self._in_body = True, False
+            self._receiving, self._in_body, self._head_bytes = True, False, 0
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
@@ -270,7 +296,7 @@ class Door(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Choose who answers."""
-        if self._ignoring:
+        if self._ignoring or self.parser.should_upgrade():
             return
         self._stop_clock()
         self._in_body = True
@@ -302,7 +328,7 @@ class Door(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The message has come whole."""
-        if self._ignoring:
+        if self._ignoring or self.parser.should_upgrade():
             return
         self._stop_clock()
         self._receiving = False
@@ -313,10 +339,6 @@ class Door(HttpToolsProtocol):
         self.exchange.complete()  # may answer at once, which ends the turn
         if refused:
             self._end_turn()
-
-    def send_400_response(self, msg: str) -> None:
-        """The parser cannot make sense of what came, and of nothing that may follow."""
-        self._refuse(BadRequest(msg))
 
     def shutdown(self) -> None:
         """Close once nothing is due; a request may be on its way to an idle connection."""
@@ -344,7 +366,9 @@ class Door(HttpToolsProtocol):
     def _end_turn(self) -> None:
         """Answered and received: the connection is free for the next request, or closes."""
         self.exchange = None
-        if self._closing:
+        if self._ignoring:
+            self._close_gently()
+        elif self._closing:
             self.transport.close()
         else:
             self._unset_keepalive_if_required()
@@ -373,7 +397,7 @@ class Door(HttpToolsProtocol):
         else:
             self._closing = True
             self.exchange.expire()
-            self.transport.close()
+            self._close_gently()
 
     def _refuse(self, error: ServiceError) -> None:
         """Answer what is no request yet, or not any more, and close."""
@@ -385,7 +409,16 @@ class Door(HttpToolsProtocol):
             fail(answer, error)
             self._write(answer)
             self.api.metrics.count_http("", "other", answer.status)
-        self.transport.close()
+        self._close_gently()
+
+    def _close_gently(self) -> None:
+        """Say that nothing more comes, and close when the client has: with bytes unread, it would lose the answer."""
+        self._deaf = True
+        self._stop_clock()
+        self.flow.resume_reading()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self._clock = self.loop.call_later(LINGER_S, self.transport.close)
 
     def _stop_clock(self) -> None:
         if self._clock:

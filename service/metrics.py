@@ -27,7 +27,7 @@ STAGES = ("read", "decode", "queue", "inference", "respond")
 REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image")
 RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
-CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "500", "503", "504", "other")
+CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "503", "504", "other")
 
 _MS = 1e-3
 REQUEST_BUCKETS = tuple(x * _MS for x in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4))

@@ -1,0 +1,75 @@
+"""Nothing that a client sends may become the server's fault, or stay in its memory."""
+
+import os
+import socket
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.faults.hostile import bodies, files
+from tests.service.served import DEADLINE_S, Served
+
+Serve = Callable[..., Served]
+
+COUNT = int(os.environ.get("RESNET_SERVE_TEST_HOSTILE", "1000"))  # `make soak` sends 10,000
+HARMLESS = {200, 400, 413, 415, 422}
+GROWTH_BYTES = 32 << 20  # that allocators may keep after the first round
+
+
+def resident(served: Served) -> int:
+    """Bytes that the server's processes hold in memory (proc(5), statm)."""
+    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in served.processes()]
+    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+
+
+def send_all(served: Served, count: int, seed: int) -> Counter[int]:
+    """Every body once, over four connections; how often each status came."""
+    limits = httpx.Limits(max_connections=4)
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S, limits=limits) as client, ThreadPoolExecutor(4) as pool:
+        return Counter(pool.map(lambda body: client.post("/predict", content=body).status_code, bodies(count, seed)))
+
+
+@pytest.mark.slow
+def test_hostile_bodies_are_the_clients_fault_and_leave_nothing_behind(serve: Serve) -> None:
+    served = serve("--workers", "1", "--max-pixels", "10000000").ready()
+    first = send_all(served, COUNT // 2, seed=1)
+    before = resident(served)
+    second = send_all(served, COUNT - COUNT // 2, seed=2)
+    assert set(first | second) <= HARMLESS
+    assert second[422] > second.total() / 10, f"the damage is not seen: {second}"
+    assert resident(served) - before < GROWTH_BYTES
+    samples = served.metrics()
+    assert samples["resnet_inflight_requests"] == 0
+    assert sum(value for name, value in samples.items() if name.startswith("resnet_worker_restarts")) == 0
+
+
+def test_sound_files_of_every_kind_are_answered(serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        assert {client.post("/predict", content=data).status_code for data in files(0)} == {200}
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nshort",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nshort\r\n",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nmuch more than five",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: -5\r\n\r\nhello",
+        b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"POST /predict HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
+    ],
+    ids=["body too short", "chunks without end", "body too long", "negative length", "no chunk", "headers without end"],
+)
+def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Serve, request_: bytes) -> None:
+    served = serve("--workers", "1", "--body-timeout", "0.5", "--header-timeout", "0.5").ready()
+    with socket.create_connection(served.address, timeout=DEADLINE_S) as wire:
+        wire.sendall(request_)
+        answer = b"".join(iter(lambda: wire.recv(65_536), b""))
+    assert answer == b"" or answer.split()[1] in {b"400", b"408", b"415", b"431"}
+    assert served.status("/readyz") == 200
+    assert served.metrics()["resnet_inflight_requests"] == 0
