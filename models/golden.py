@@ -11,12 +11,11 @@ from PIL import Image
 from models.artifact import Artifact, ArtifactError, GoldenExample
 from models.engine import Engine
 from models.metadata import Precision
-from models.preprocess import ImageError, Preprocessor
+from models.preprocess import MAX_PIXELS, ImageError, Preprocessor
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 2e-2, "int8": 5e-2}
 """Largest |difference| from the golden logits for each precision, as a fraction of the largest |logit|."""
 
-_MAX_PIXELS = 4 * 1024 * 1024
 _CANDIDATES = 8
 # Mode, and size as a multiple of the network's input: larger, smaller, and with transparent parts.
 _KINDS = {
@@ -34,7 +33,7 @@ def make(artifact: Artifact, engine: Engine, seed: int = 0) -> tuple[GoldenExamp
 
     The candidate with the clearest winner is taken, so that a precision's noise does not change top-1.
     """
-    preprocessor = Preprocessor(artifact.metadata.preprocessing, _MAX_PIXELS)
+    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
     generator = np.random.default_rng(seed)
     height, width, _ = artifact.input_shape
     examples = []
@@ -56,7 +55,7 @@ def verify(artifact: Artifact, engine: Engine) -> None:
     if not golden:
         raise ArtifactError(f"{artifact.name}/{artifact.version} has no golden examples; export it again")
     tolerance = _tolerance(artifact, engine)
-    preprocessor = Preprocessor(artifact.metadata.preprocessing, _MAX_PIXELS)
+    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
     for example in golden:
         try:
             _verify_example(example, preprocessor, engine, tolerance)

@@ -14,6 +14,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from models.crop import UPRIGHT, CentralCrop
 from models.headers import (
     ImageType,
     bare_jpeg,
@@ -35,24 +36,9 @@ _DECODERS: dict[ImageType, type[ImageFile]] = {
     "bmp": BmpImageFile,
     "gif": GifImageFile,
 }
-# With the radius, in pixels of the longer scale, that each reaches.
-_FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1), "bicubic": (Image.Resampling.BICUBIC, 2)}
-# EXIF orientation -> how the stored image is turned upright, and whether that mirrors its x and y axis.
-_TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, True, False),
-    3: (Image.Transpose.ROTATE_180, True, True),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, False, True),
-    5: (Image.Transpose.TRANSPOSE, False, False),
-    6: (Image.Transpose.ROTATE_270, False, True),
-    7: (Image.Transpose.TRANSVERSE, True, True),
-    8: (Image.Transpose.ROTATE_90, True, False),
-}
-_UPRIGHT, _FIRST_SIDEWAYS = 1, 5
 
 MAX_PIXELS = 89_478_485
 """The most that an image may be allowed to have: of more, Pillow warns by itself."""
-
-_Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class ImageError(Exception):
@@ -91,15 +77,13 @@ class Preprocessor:
             raise ValueError(f"max_pixels is {max_pixels}, must be 1 to {MAX_PIXELS}")
         self._spec = preprocessing
         self._max_pixels = max_pixels
-        self._size = preprocessing.width, preprocessing.height
-        self._filter, self._filter_radius = _FILTERS[preprocessing.interpolation]
-        self._unchanged_by_resize = preprocessing.height == preprocessing.width == preprocessing.resize
+        self._crop = CentralCrop(preprocessing)
         self._plain_png = self._make_plain_png()
 
     def _make_plain_png(self) -> PlainPng | None:
         """The short way for images that need no more than decoding."""
-        width, height = self._size
-        if self._unchanged_by_resize and width * height <= self._max_pixels and is_supported():
+        width, height = size = self._spec.width, self._spec.height
+        if self._crop.keeps(size) and width * height <= self._max_pixels and is_supported():
             return PlainPng(self._spec.mode, width, height)
         return None
 
@@ -120,10 +104,8 @@ class Preprocessor:
 
     def _pixels(self, kind: ImageType, data: bytes) -> NDArray[np.uint8]:
         stored = self._decode(kind, data)
-        orientation = exif_orientation(stored.exif) if stored.exif and self._spec.exif_transpose else _UPRIGHT
-        image = self._convert(stored.image)
-        if orientation != _UPRIGHT or image.size != self._size or not self._unchanged_by_resize:
-            image = self._resize(image, stored.extent, orientation)
+        orientation = exif_orientation(stored.exif) if stored.exif and self._spec.exif_transpose else UPRIGHT
+        image = self._crop(self._convert(stored.image), stored.extent, orientation)
         return self._polarised(image.tobytes())
 
     def _polarised(self, samples: bytes) -> NDArray[np.uint8]:
@@ -174,53 +156,6 @@ class Preprocessor:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (*self._spec.background, 255))
         return Image.alpha_composite(background, image).convert("RGB")
-
-    def _resize(self, image: Image.Image, extent: tuple[float, float], orientation: int) -> Image.Image:
-        """Shorter side to `resize`, then the centre, then upright: one resampling of the box that the crop shows."""
-        if orientation == _UPRIGHT:
-            return self._resample(image, self._size, _crop_box(extent, self._size, self._spec.resize))
-        turn, *mirrored = _TURNS[orientation]
-        width, height = self._size
-        size = (height, width) if orientation >= _FIRST_SIDEWAYS else (width, height)
-        box = _crop_box(extent, size, self._spec.resize, *mirrored)
-        return self._resample(image, size, box).transpose(turn)
-
-    def _resample(self, image: Image.Image, size: tuple[int, int], box: _Box) -> Image.Image:
-        """Resize the box, along the rows first in every version of Pillow.
-
-        Pillow 13 takes the columns of a tall image first, and then rounds differently: golden examples would not fit.
-        """
-        left, top, right, bottom = box
-        if top > 0:
-            reach = 1 + self._filter_radius * max(1, (bottom - top) / size[1])
-            first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
-            image = image.resize((size[0], last - first), self._filter, (left, first, right, last))
-            box = 0, top - first, size[0], bottom - first
-        return image.resize(size, self._filter, box)
-
-
-def _crop_box(
-    extent: tuple[float, float],
-    crop: tuple[int, int],
-    shorter_side: int,
-    mirrored_x: bool = False,
-    mirrored_y: bool = False,
-) -> _Box:
-    """The part of a picture of this extent that a resize to `shorter_side` and a central `crop` would show.
-
-    Extents, sizes and boxes are width first. Lengths are rounded where torchvision's Resize and CenterCrop round them,
-    from the other end on an axis that will be mirrored.
-    """
-    shortest = min(extent)
-    starts, ends = [], []
-    for length, kept, mirrored in zip(extent, crop, (mirrored_x, mirrored_y), strict=True):
-        resized = int(shorter_side * length / shortest)
-        start = round((resized - kept) / 2)
-        if mirrored:
-            start = resized - kept - start
-        starts.append(start * length / resized)
-        ends.append(min((start + kept) * length / resized, length))
-    return starts[0], starts[1], ends[0], ends[1]
 
 
 def _high_bytes(image: Image.Image) -> Image.Image:
