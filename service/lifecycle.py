@@ -116,6 +116,12 @@ class Server(LitServer):  # type: ignore[misc]
         self.workers_setup_status: dict[str, str] = {}
         self.listener = listen(settings.host, settings.port)
 
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
     def register_endpoints(self) -> None:
         """Our routes instead of LitServe's `/`, `/health`, `/info` and `/predict`."""
         self.app.title = "resnet-serve"

@@ -47,7 +47,7 @@ def serve(settings: Settings) -> int:
         {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
     )
     server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
-    log.info("listening", url="http://{}:{}".format(*server.listener.getsockname()[:2]), models=len(catalog.artifacts))
+    log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()
 
 
