@@ -126,6 +126,8 @@ def _sha256(data: bytes) -> str:
 
 def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
     """Every file that SHA256SUMS lists, read once, with its verified digest."""
+    if not directory.is_dir():
+        raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
         raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
