@@ -43,7 +43,8 @@ class TorchEngine:
         network = _make_network(artifact, self._device, self._half)
         self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if compiled else network
         self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
-        self._upload: Callable[[NDArray[np.uint8]], Tensor] = torch.tensor
+        # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
+        self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
             _allow_tf32(precision == "tf32")
             self._turn = threading.Lock()

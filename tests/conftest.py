@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from models.artifact import Artifact
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -31,3 +33,19 @@ def require() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def digit_network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A small network with batch norm for grey pictures, ten classes, in a repository of its own."""
+    from tests.networks import release_network  # imports torch
+
+    return release_network(tmp_path_factory.mktemp("digits"), "mnist-residual-bn", 10)
+
+
+@pytest.fixture(scope="session")
+def colour_network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """A network for colour pictures, built with an argument and a class count of its own."""
+    from tests.networks import release_network
+
+    return release_network(tmp_path_factory.mktemp("colour"), "resnet20", 7, shortcut="B")

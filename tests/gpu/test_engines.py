@@ -1,0 +1,138 @@
+"""Every engine on a GPU: the artifact's own examples, and what ONNX Runtime answers on the CPU."""
+
+import ctypes.util
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from models.artifact import Artifact
+from models.engine import Engine, EngineError, load_engine
+from models.golden import verify
+from tests.networks import random_pictures
+
+MAX_BATCH = 12
+
+
+@dataclass(frozen=True)
+class Choice:
+    """How an engine is asked for; without a precision the device's own, TF32."""
+
+    engine: str
+    precision: str = "auto"
+    compiled: bool = False
+
+    def load(self, artifact: Artifact) -> Engine:
+        return load_engine(
+            artifact,
+            engine=self.engine,
+            device="cuda:0",
+            precision=self.precision,
+            compiled=self.compiled,
+            max_batch=MAX_BATCH,
+        )
+
+
+ONNX_RUNTIME = [Choice("onnxruntime", precision) for precision in ("auto", "fp32")]
+TENSORRT = [Choice("tensorrt", precision) for precision in ("auto", "fp16", "bf16")]
+TORCH = [Choice("torch", precision) for precision in ("auto", "fp32", "fp16", "bf16")]
+COMPILED = [Choice("torch", precision, compiled=True) for precision in ("fp32", "bf16")]
+ALL = [*ONNX_RUNTIME, *TENSORRT, *TORCH, *COMPILED]
+
+
+@pytest.fixture(params=ALL, ids=str)
+def choice(request: pytest.FixtureRequest, provider: Callable[[str], None]) -> Choice:
+    choice: Choice = request.param
+    if choice.engine != "torch":
+        provider("CUDAExecutionProvider")
+    if choice.engine == "tensorrt" and not ctypes.util.find_library("nvinfer"):
+        pytest.skip("TensorRT is not installed: libnvinfer is not found")
+    if choice.engine == "torch" and not torch.cuda.is_available():
+        pytest.skip(f"PyTorch {torch.__version__} is made without CUDA")
+    return choice
+
+
+@pytest.fixture(params=["digit_network", "colour_network"])
+def artifact(request: pytest.FixtureRequest) -> Artifact:
+    network: Artifact = request.getfixturevalue(request.param)
+    return network
+
+
+def check(artifact: Artifact, engine: Engine, images: NDArray[np.uint8], expected: NDArray[np.float32]) -> None:
+    """Each logit within the tolerance, and the same class wherever two classes are not closer than that."""
+    logits = engine.run(images)
+    allowed = artifact.metadata.tolerance[engine.precision] * np.abs(expected).max()
+    np.testing.assert_allclose(logits, expected, rtol=0, atol=allowed)
+    second, first = np.sort(expected, axis=1)[:, -2:].T
+    clear = first - second > 2 * allowed
+    np.testing.assert_array_equal(logits.argmax(1)[clear], expected.argmax(1)[clear])
+
+
+def test_golden_examples_and_every_batch_size(choice: Choice, artifact: Artifact):
+    engine = choice.load(artifact)
+    assert (engine.name, engine.device) == (choice.engine, "cuda:0")
+    assert engine.precision == ("tf32" if choice.precision == "auto" else choice.precision)
+    verify(artifact, engine)
+    on_cpu = load_engine(artifact)
+    for n in [*range(1, MAX_BATCH + 1), 3, 1]:
+        images = random_pictures(artifact, n)
+        check(artifact, engine, images, on_cpu.run(images))
+    with pytest.raises(EngineError, match=f"at most {MAX_BATCH}"):
+        engine.run(random_pictures(artifact, MAX_BATCH + 1))
+
+
+def test_pictures_alone_and_in_a_batch_get_the_same_answer(choice: Choice, digit_network: Artifact):
+    engine = choice.load(digit_network)
+    images = random_pictures(digit_network, 5)
+    alone = np.concatenate([engine.run(images[i : i + 1]) for i in range(5)])
+    check(digit_network, engine, images, alone)
+
+
+@pytest.mark.parametrize("choice", [*ONNX_RUNTIME, *TORCH], indirect=True, ids=str)
+def test_threads_that_share_an_engine_get_their_own_answers(choice: Choice, digit_network: Artifact):
+    engine = choice.load(digit_network)
+    on_cpu = load_engine(digit_network)
+
+    def ask(n: int) -> None:
+        images = random_pictures(digit_network, n)
+        expected = on_cpu.run(images)
+        for _ in range(50):
+            check(digit_network, engine, images, expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(ask, (1, 3, 5, 8)))
+
+
+def test_compiled_networks_do_not_use_up_each_others_compilations(digit_network: Artifact, colour_network: Artifact):
+    if not torch.cuda.is_available():
+        pytest.skip(f"PyTorch {torch.__version__} is made without CUDA")
+    for artifact in (digit_network, colour_network):
+        engine = Choice("torch", "fp32", compiled=True).load(artifact)
+        for n in (1, 2, 4, 8, MAX_BATCH):
+            engine.run(random_pictures(artifact, n))
+        with torch.compiler.set_stance("fail_on_recompile"):
+            for n in range(1, MAX_BATCH + 1):
+                engine.run(random_pictures(artifact, n))
+
+
+def test_a_graph_that_would_partly_run_on_the_cpu_is_refused(digit_network: Artifact, provider: Callable[[str], None]):
+    provider("CUDAExecutionProvider")
+    model = onnx.load_from_string(digit_network.model)
+    model.graph.node.append(helper.make_node("Unique", ["logits"], ["different"]))  # has no kernel for CUDA
+    model.graph.output.append(helper.make_tensor_value_info("different", TensorProto.FLOAT, ["values"]))
+    artifact = replace(digit_network, model=model.SerializeToString())
+    with pytest.raises(EngineError, match=r"cannot load .* with CUDAExecutionProvider"):
+        Choice("onnxruntime").load(artifact)
+
+
+def test_a_gpu_with_too_high_a_number_is_refused(digit_network: Artifact, provider: Callable[[str], None]):
+    provider("CUDAExecutionProvider")
+    for engine in ("onnxruntime", "torch"):
+        with pytest.raises(EngineError, match="nvidia-smi"):
+            load_engine(digit_network, engine=engine, device="cuda:99")
