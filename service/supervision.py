@@ -4,18 +4,14 @@ The supervisor has one thread, which waits for what happens: a signal, a report,
 knows nothing of LitServe or uvicorn: a `Launcher` makes the processes.
 """
 
-import array
-import fcntl
 import json
 import math
 import os
 import selectors
 import signal
 import socket
-import termios
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -24,6 +20,7 @@ from typing import Protocol
 
 import structlog
 
+from service.children import Api, Child, Seat
 from service.control import Begin, Drain, Message, SeatDown, SeatUp, send
 from service.metrics import Metrics
 from service.reports import ModelReport
@@ -34,9 +31,6 @@ from service.transport import Channels, Pipe
 log = structlog.get_logger()
 
 WATCH_INTERVAL_S = 0.25  # how often a hang is looked for
-UNREAD_LIMIT_S = 2.0  # a worker that is not running a batch reads the next one at once
-BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)  # before the first, second, ... restart in a row
-LONG_LIFE_S = 30.0  # whoever lived longer starts the row anew
 FIRST_STARTS = 3  # a worker that never came up is tried this often before the server gives up
 KILL_MARGIN_S = 0.5  # of the grace period, kept for killing what does not end by itself
 
@@ -55,43 +49,6 @@ class Launcher(Protocol):
     def close_listener(self) -> None:
         """Close this process's copy of the listening socket."""
         ...
-
-
-@dataclass(eq=False, slots=True)
-class Child:
-    """One place that a process fills, life after life."""
-
-    index: int
-    process: BaseProcess | None = None
-    born_s: float = 0.0
-    deaths: int = 0  # in a row, each after a short life
-    restart_at_s: float = math.inf
-
-    def plan_restart(self, now_s: float) -> None:
-        """Decide when the next life begins."""
-        self.deaths = 1 if now_s - self.born_s > LONG_LIFE_S else self.deaths + 1
-        self.restart_at_s = now_s + BACK_OFF_S[min(self.deaths, len(BACK_OFF_S)) - 1]
-
-
-@dataclass(eq=False, slots=True)
-class Seat(Child):
-    """A worker seat."""
-
-    epoch: int = 0
-    up: bool = False
-    ever_up: bool = False
-    reports: dict[int, ModelReport] = field(default_factory=dict)
-    unparsed: bytes = b""
-    killed_as: str | None = None  # why we ended it
-    unread_since_s: float | None = None
-    last_taken: bytes = b""
-
-
-@dataclass(eq=False, slots=True)
-class Api(Child):
-    """A place for an API process."""
-
-    control: Pipe | None = None
 
 
 class Supervisor:
@@ -245,19 +202,8 @@ class Supervisor:
                 self._kill_hung(seat, "it did not load its models in time")
         elif self._channels.board.hung(seat.index, time.monotonic_ns()):
             self._kill_hung(seat, "its batch takes far longer than at warm-up")
-        elif self._leaves_unread(seat, now):
+        elif seat.leaves_unread(self._channels, now):
             self._kill_hung(seat, "it does not take up its next batch")
-
-    def _leaves_unread(self, seat: Seat, now: float) -> bool:
-        """Whether a batch waits in the seat's pipe though the worker has run none and taken up none for a while."""
-        board = self._channels.board
-        taken = board.taken[seat.index].tobytes()
-        waits = board.began_ns[seat.index] == 0 and _readable_bytes(self._channels.requests[seat.index].reader) > 0
-        if not waits or taken != seat.last_taken:
-            seat.unread_since_s, seat.last_taken = None, taken
-        elif seat.unread_since_s is None:
-            seat.unread_since_s = now
-        return seat.unread_since_s is not None and now - seat.unread_since_s > UNREAD_LIMIT_S
 
     def _kill_hung(self, seat: Seat, why: str) -> None:
         if seat.process and not seat.killed_as:
@@ -327,13 +273,6 @@ class Supervisor:
             for child in (*self._seats, *self._apis):
                 if child.process:
                     child.process.kill()
-
-
-def _readable_bytes(fd: int) -> int:
-    """How many bytes wait in a pipe (ioctl FIONREAD)."""
-    count = array.array("i", [0])
-    fcntl.ioctl(fd, termios.FIONREAD, count)
-    return count[0]
 
 
 def count_oom_kills() -> int:
