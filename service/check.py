@@ -5,6 +5,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.artifact import ArtifactError, read_artifact
@@ -44,7 +45,7 @@ def check(options: Check) -> int:
             model = load_model(read_artifact(directory), device, load)
         except (ArtifactError, EngineError) as error:
             failures += 1
-            table.add_row(*row, f"[red]failed[/red]: {error}")
+            table.add_row(*row, f"[red]failed[/red]: {escape(str(error))}")
         else:
             size, latency = model.max_batch_size, model.latency_ns
             ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"

@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.engine import load_engine
@@ -50,10 +51,10 @@ def predict(options: Predict) -> int:
     for file in options.files:
         try:
             for rank, (label, probability) in enumerate(classify(_read(file))):
-                table.add_row("" if rank else str(file), label, f"{probability:.4f}")
+                table.add_row("" if rank else escape(str(file)), escape(label), f"{probability:.4f}")
         except FileError as error:
             failures += 1
-            table.add_row(str(file), f"[red]{error}[/red]", "")
+            table.add_row(escape(str(file)), f"[red]{escape(str(error))}[/red]", "")
     Console().print(table)
     return 1 if failures else 0
 

@@ -45,10 +45,6 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
     A model that cannot be read is listed as failed and the rest are served, unless it is the default.
     """
     directories = highest_versions(repository)
-    if not directories:
-        raise RepositoryError(
-            f"no models in {repository}: expected <model>/<version>/model.onnx; make one with `resnet-train export`"
-        )
     default = _choose_default(repository, default_model, [directory.parent.name for directory in directories])
     artifacts: list[Artifact] = []
     failed: dict[tuple[str, int], str] = {}
@@ -64,13 +60,17 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
 
 
 def highest_versions(repository: Path) -> list[Path]:
-    """The directory of the highest version of each model, by name; RepositoryError if there is no repository."""
+    """The directory of the highest version of each model, by name; RepositoryError if there is none."""
     if not repository.is_dir():
         raise RepositoryError(f"the model repository {repository} is no directory")
     versions = (path for path in repository.glob("*/*/") if path.name.isdecimal() and int(path.name) > 0)
     highest: dict[str, Path] = {}
     for path in sorted(versions, key=lambda path: int(path.name)):
         highest[path.parent.name] = path
+    if not highest:
+        raise RepositoryError(
+            f"no models in {repository}: expected <model>/<version>/model.onnx; make one with `resnet-train export`"
+        )
     return [highest[name] for name in sorted(highest)]
 
 
