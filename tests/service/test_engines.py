@@ -1,0 +1,111 @@
+"""Engines as a server's options: the answers are the same, and what cannot be had is an error at start."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from models.artifact import Artifact
+from models.engine import load_engine
+from service.machine import gpus
+from service.worker import softmax
+from tests.networks import random_pictures
+from tests.service.pictures import encode
+from tests.service.served import DEADLINE_S, Served, Servers, environment, until
+
+no_gpu = pytest.mark.skipif(gpus() > 0, reason="there is a GPU")
+
+
+@pytest.fixture(scope="module")
+def torch_server(networks: Path) -> Iterator[Served]:
+    flags = ("--engine", "torch", "--device", "cpu", "--workers", "1", "--default-model", "mnist-residual-bn")
+    with Served("--model-repository", networks, *flags) as served:
+        yield served.ready()
+        assert served.stop() == 0, served.log
+
+
+@pytest.mark.parametrize("network", ["digit_network", "colour_network"])
+def test_pytorch_answers_as_onnx_runtime_does(
+    torch_server: Served, network: str, request: pytest.FixtureRequest
+) -> None:
+    artifact: Artifact = request.getfixturevalue(network)
+    images = random_pictures(artifact, 5)
+    expected = softmax(load_engine(artifact).run(images))
+    url = f"{torch_server.url}/models/{artifact.name}/predict"
+    files = [("image", encode(image)) for image in images]
+    answer = httpx.post(url, files=files, params={"top_k": artifact.classes}, timeout=DEADLINE_S).json()
+    for result, probabilities in zip(answer["results"], expected, strict=True):
+        found = {one["index"]: one["probability"] for one in result["predictions"]}
+        np.testing.assert_allclose([found[i] for i in range(artifact.classes)], probabilities, rtol=0, atol=1e-4)
+
+
+def test_a_model_tells_which_engine_runs_it(torch_server: Served) -> None:
+    model = httpx.get(f"{torch_server.url}/models/resnet20", timeout=DEADLINE_S).json()
+    assert (model["state"], model["engine"], model["device"], model["precision"]) == ("ready", "torch", "cpu", "fp32")
+
+
+def test_the_log_says_why_auto_takes_onnx_runtime(server: Served) -> None:
+    assert "needs no torch" in server.wait_for_event("engine chosen", engine="onnxruntime")["why"]
+
+
+def failing(served: Served) -> str:
+    """The log of a server that must not come up."""
+    assert served.wait() == 1, served.log
+    assert "Traceback" not in served.log
+    until(lambda: not served.processes(), "its last process to go")
+    return served.log
+
+
+@pytest.mark.parametrize(
+    ("flags", "why"),
+    [
+        ("--compile", "--compile is for --engine torch"),
+        ("--device cpu --engine tensorrt", "engine tensorrt does not run on device cpu"),
+        ("--device cpu --engine torch --precision fp16", "choose fp32 or bf16"),
+        pytest.param("--device cuda", "nvidia-smi lists no GPU; use --device cpu", marks=no_gpu),
+    ],
+)
+def test_options_without_meaning_end_the_start_before_there_are_workers(
+    serve: Servers, networks: Path, flags: str, why: str
+) -> None:
+    served = serve("--model-repository", networks, "--default-model", "resnet20", *flags.split())
+    assert why in failing(served)
+    assert not served.events("worker started")
+
+
+@no_gpu
+@pytest.mark.parametrize(
+    ("engine", "why"), [("onnxruntime", "install resnet-serve[gpu] instead of [cpu]"), ("torch", "finds 0 GPUs")]
+)
+def test_a_gpu_that_the_engine_cannot_use_is_an_error(
+    serve: Servers, networks: Path, tmp_path: Path, engine: str, why: str
+) -> None:
+    """As in a container that is given the driver's tools, and an engine without CUDA."""
+    program = tmp_path / "nvidia-smi"
+    program.write_text("#!/bin/sh\necho 'GPU 0: NVIDIA H200 (UUID: GPU-1234)'\n")
+    program.chmod(0o755)
+    flags = ("--default-model", "mnist-residual-bn", "--engine", engine)
+    served = serve("--model-repository", networks, *flags, PATH=f"{tmp_path}:{os.environ['PATH']}")
+    log = failing(served)
+    assert why in log
+    assert "--device cpu" in log
+
+
+def test_a_default_model_without_weights_is_an_error_with_pytorch(serve: Servers, repository: Path) -> None:
+    flags = ("--default-model", "plain", "--engine", "torch", "--device", "cpu", "--workers", "1")
+    log = failing(serve("--model-repository", repository, *flags))
+    assert "plain/2 has no model.safetensors, which the torch engine runs" in log
+
+
+def test_check_takes_the_same_options(networks: Path) -> None:
+    command = [sys.executable, "-m", "service", "check", str(networks), "--device", "cpu"]
+    command += ["--engine", "torch", "--precision", "bf16", "--max-batch-size", "4"]
+    result = subprocess.run(command, env=environment(COLUMNS="120"), capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert result.stdout.count("ready") == 2
+    assert "failed" not in result.stdout
