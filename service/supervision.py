@@ -15,7 +15,6 @@ from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import FrameType
 from typing import Protocol
 
 import structlog
@@ -114,15 +113,16 @@ class Supervisor:
     # Signals
 
     def _watch_signals(self) -> None:
+        """Signals are taken up in the loop, in their order: a handler would run in the middle of anything."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
+            signal.signal(number, lambda *_: None)  # without a handler the number is not written to the descriptor
         self._wakeup = reader, writer
-        self._watch(reader.fileno(), lambda: reader.recv(64))
+        self._watch(reader.fileno(), lambda: [self._on_signal(number) for number in reader.recv(64)])
 
-    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int) -> None:
         self._signals += 1
         if self._signals == 1:
             log.info("stopping", signal=signal.Signals(number).name)
