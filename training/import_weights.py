@@ -14,7 +14,7 @@ from models.engine import load_engine
 from training import published
 from training.contract import Contract
 from training.errors import WeightsError
-from training.export import compare
+from training.export import PARITY_BOUND, compare
 from training.foreign import Adopted, ZeroChannels, adopt
 from training.graph import PixelNet, to_onnx
 from training.release import assemble, describe, release
@@ -58,7 +58,7 @@ class Import:
             f"  {self.metadata.architecture}{arguments} with {recipe['weights'] or recipe['imported_from']}\n"
             f"  {len(labels)} classes, {labels[0]} to {labels[-1]}\n"
             f"  resize {spec.resize}, crop {spec.height}, mean {spec.mean}, std {spec.std}\n"
-            f"  its logits differ from PyTorch's by {self.difference:.1e} at most"
+            f"  its logits differ from PyTorch's by {self.difference:.1e}; allowed is {PARITY_BOUND:g} of the largest"
         )
 
 
