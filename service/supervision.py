@@ -120,7 +120,11 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: None)  # without a handler the number is not written to the descriptor
         self._wakeup = reader, writer
-        self._watch(reader.fileno(), lambda: [self._on_signal(number) for number in reader.recv(64)])
+        self._watch(reader.fileno(), partial(self._read_signals, reader))
+
+    def _read_signals(self, reader: socket.socket) -> None:
+        for number in reader.recv(64):
+            self._on_signal(number)
 
     def _on_signal(self, number: int) -> None:
         self._signals += 1
