@@ -6,7 +6,7 @@ from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from models.artifact import ArtifactError, read_artifact
 from models.engine import EngineError, check_engine
@@ -37,7 +37,8 @@ def check(options: Check) -> int:
     directories = highest_versions(options.repository)
     sizes = {directory.parent.name: options.max_batch_size for directory in directories}
     load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)
-    table = Table("model", "version", "state", "largest batch", "ms an image alone", "in the largest batch")
+    name = Column("model", no_wrap=True)
+    table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
     failures = 0
     for directory in directories:
         row = [directory.parent.name, directory.name]
