@@ -1,5 +1,6 @@
 """What runs a network: pixels in, logits out."""
 
+import os
 from importlib.util import find_spec
 from typing import Protocol
 
@@ -82,6 +83,8 @@ def load_engine(
     precision = _precision_of(artifact, engine, device, precision, compiled)
     # An engine's library is imported only when chosen.
     if engine == "torch":
+        # OpenMP reads it when torch loads: a thread that spins while it waits takes the core that others need.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
         from models.torch_engine import TorchEngine
 
         return TorchEngine(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from models.artifact import Artifact
+from models.artifact import Artifact, read_artifact
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -36,16 +36,23 @@ def require() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="session")
-def digit_network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A small network with batch norm for grey pictures, ten classes, in a repository of its own."""
+def networks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of two small networks with batch norm, untrained, each with its weights."""
     from tests.networks import release_network  # imports torch
 
-    return release_network(tmp_path_factory.mktemp("digits"), "mnist-residual-bn", 10)
+    repository = tmp_path_factory.mktemp("networks")
+    release_network(repository, "mnist-residual-bn", 10)
+    release_network(repository, "resnet20", 7, shortcut="B")
+    return repository
 
 
 @pytest.fixture(scope="session")
-def colour_network(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
-    """A network for colour pictures, built with an argument and a class count of its own."""
-    from tests.networks import release_network
+def digit_network(networks: Path) -> Artifact:
+    """For grey pictures, ten classes."""
+    return read_artifact(networks / "mnist-residual-bn" / "1")
 
-    return release_network(tmp_path_factory.mktemp("colour"), "resnet20", 7, shortcut="B")
+
+@pytest.fixture(scope="session")
+def colour_network(networks: Path) -> Artifact:
+    """For colour pictures, built with an argument and a class count of its own."""
+    return read_artifact(networks / "resnet20" / "1")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from models import registry
-from models.artifact import Artifact, Preprocessing, read_artifact
+from models.artifact import Artifact, Preprocessing
 from models.pixel_net import PixelNet
 from training.graph import to_onnx
 from training.release import assemble, describe, release
@@ -17,7 +17,7 @@ from training.release import assemble, describe, release
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 
 
-def release_network(repository: Path, architecture: str, classes: int, **arguments: str) -> Artifact:
+def release_network(repository: Path, architecture: str, classes: int, **arguments: str) -> Path:
     """Write version 1 of a network whose batch norms, if any, have seen data; graph, weights and golden examples."""
     with torch.random.fork_rng():
         torch.manual_seed(classes)
@@ -33,7 +33,7 @@ def release_network(repository: Path, architecture: str, classes: int, **argumen
         recipe={},
     )
     draft = assemble(architecture, 1, to_onnx(PixelNet(network, preprocessing), preprocessing.shape), metadata)
-    return read_artifact(release(draft, repository, safetensors.torch.save(network.state_dict())))
+    return release(draft, repository, safetensors.torch.save(network.state_dict()))
 
 
 def preprocessing_for(architecture: str) -> Preprocessing:

@@ -1,6 +1,10 @@
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,6 +89,19 @@ def test_an_engine_tells_what_it_is(digit_network: Artifact):
 def test_threads_are_those_of_the_process(digit_network: Artifact, threads: int):
     load_engine(digit_network, engine="torch", threads=threads)
     assert torch.get_num_threads() == threads
+
+
+def test_waiting_threads_leave_the_core_to_others(networks: Path):
+    code = f"""
+from pathlib import Path
+from models.artifact import read_artifact
+from models.engine import load_engine
+load_engine(read_artifact(Path({str(networks)!r}, "resnet20", "1")), engine="torch", threads=2)
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}
+    environment |= {"OMP_DISPLAY_ENV": "VERBOSE"}  # OpenMP prints what it goes by
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "GOMP_SPINCOUNT = '0'" in result.stderr
 
 
 def test_pictures_may_be_read_only_and_lie_anyhow_in_memory(colour_network: Artifact):
