@@ -97,9 +97,7 @@ def test_image_checks_its_models(docker: Docker, image: str) -> None:
     """The entry point takes sub-commands, and every model that is inside would be served."""
     code = "from service.repository import ZOO; print(ZOO)"
     zoo = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code)
-    report = docker(
-        "run", "--rm", *LOCKED_DOWN, *FLAGS, "--env", "COLUMNS=120", image, "check", zoo
-    )  # raises unless it exits 0
+    report = docker("run", "--rm", *LOCKED_DOWN, *FLAGS, image, "check", zoo)  # raises unless it exits 0
     assert "mnist-residual" in report
 
 

@@ -1,0 +1,115 @@
+"""The first two commands that anyone gives: `make serve`, `make test`."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from importlib.metadata import distribution
+from pathlib import Path
+
+import httpx
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.service.served import environment, until
+
+ROOT = Path(__file__).resolve().parent.parent
+FRESH = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "docs", "models", "service", "training")
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The project as a fresh machine has it, without `.venv`."""
+    for name in FRESH:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copy(ROOT / name, tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def served(clone: Path) -> Iterator[subprocess.Popen[str]]:
+    """`make serve` in the clone, in a session of its own, its output in the file `log`."""
+    if "RESNET_SERVE_TEST_ALL" not in os.environ:
+        pytest.skip("installs packages from the index; set RESNET_SERVE_TEST_ALL=1 to run it")
+    command = ["make", "serve", "ARGS=--port 0 --log-format json"]
+    with (clone / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=clone, env=_outside(), stderr=log, text=True, start_new_session=True)
+    yield process
+    if _alive(process.pid):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+@pytest.mark.slow
+def test_make_serve_is_all_that_a_fresh_machine_needs(clone: Path, served: subprocess.Popen[str]) -> None:
+    """It installs, serves the zoo, and ends without a trace; a second time there is nothing to install."""
+    url = until(lambda: _url(clone / "log") or served.poll() is not None, "the server's URL", deadline_s=600)
+    assert served.poll() is None, (clone / "log").read_text()
+    until(lambda: httpx.get(f"{url}/readyz").status_code == 200, "readiness")
+    answer = httpx.post(f"{url}/predict", content=(ROOT / "docs" / "seven.png").read_bytes(), timeout=30)
+    assert answer.json()["predictions"][0]["label"] == "7"
+    packages = {path.name.partition("-")[0] for path in (clone / ".venv").glob("lib/*/site-packages/*.dist-info")}
+    assert "onnxruntime" in packages
+    assert not {"torch", "torchvision", "pytest"} & packages
+
+    served.terminate()
+    until(lambda: served.poll() is not None and not _alive(served.pid), "the end of every process")
+    again = subprocess.run(["make", "-n", "serve"], cwd=clone, env=_outside(), capture_output=True, text=True)
+    assert again.stdout.split() == [".venv/bin/resnet-serve"]
+
+
+def test_serving_requires_no_torch() -> None:
+    """Nothing that resnet-serve[cpu] requires, however far down, is what training needs."""
+    required = _closure("resnet-serve", "cpu")
+    assert {"onnxruntime", "litserve", "fastapi"} <= required
+    assert not {"torch", "torchvision", "onnx", "matplotlib"} & required
+
+
+def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
+    """No traceback and no half-made environment where there is no Python 3.11."""
+    command = ["make", "install", "PYTHON=", f"VENV={tmp_path / 'venv'}"]
+    ended = subprocess.run(command, cwd=ROOT, env=_outside(), capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "Python 3.11 or newer is needed" in ended.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def _outside() -> dict[str, str]:
+    """The environment without what a surrounding `make test` or an active virtual environment put there."""
+    return {name: value for name, value in environment().items() if not name.startswith(("MAKE", "MFLAGS", "VIRTUAL"))}
+
+
+def _url(log: Path) -> str | None:
+    records = (json.loads(line) for line in log.read_text().splitlines() if line.startswith("{"))
+    return next((record["url"] for record in records if record["event"] == "listening"), None)
+
+
+def _alive(session: int) -> bool:
+    try:
+        os.killpg(session, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _closure(name: str, extra: str) -> set[str]:
+    """Every distribution that installing name[extra] brings, as the installed ones declare it."""
+    found: set[str] = set()
+    to_do = [(name, frozenset({extra}))]
+    while to_do:
+        current, extras = to_do.pop()
+        for text in distribution(current).requires or []:
+            requirement = Requirement(text)
+            wanted = requirement.marker is None or any(
+                requirement.marker.evaluate({"extra": each}) for each in extras | {""}
+            )
+            child = canonicalize_name(requirement.name)
+            if wanted and child not in found:
+                found.add(child)
+                to_do.append((child, frozenset(requirement.extras)))
+    return found
