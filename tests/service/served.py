@@ -139,15 +139,17 @@ class Served:
         return int(self.events("worker started", worker=seat)[-1]["pid"])
 
     @contextmanager
-    def stopped_worker(self, seat: int = 0) -> Iterator[None]:
-        """Requests that come meanwhile are not answered; after two seconds the worker would count as hung."""
-        pid = self.worker(seat)
-        os.kill(pid, signal.SIGSTOP)
+    def stopped_workers(self) -> Iterator[None]:
+        """Requests that come meanwhile are not answered; after two seconds the workers would count as hung."""
+        pids = [self.worker(seat) for seat in {event["worker"] for event in self.events("worker started")}]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGCONT)
+            for pid in pids:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGCONT)
 
     # The end
 

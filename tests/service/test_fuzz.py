@@ -81,11 +81,11 @@ def test_damaged_images_are_the_clients_fault(client: httpx.Client, seed: int, k
     assert client.post("/predict", content=bytes(whole[:cut])).status_code in ALLOWED
 
 
+PATHS = st.text(st.characters(codec="utf-8"), max_size=30).map(quote) | st.text("%/?#.0aF", max_size=9)
+
+
 @seeded
-@given(
-    st.text(st.characters(codec="utf-8"), max_size=30).map(quote) | st.text("%/?#.0aF", max_size=9),
-    st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS"]),
-)
+@given(PATHS, st.sampled_from(["GET", "POST", "PUT", "DELETE", "OPTIONS"]))
 def test_arbitrary_paths_are_answered(client: httpx.Client, path: str, method: str) -> None:
     answer = client.request(method, f"{client.base_url}/models/{path}")
     assert answer.status_code in {200, 307, 400, 404, 405}, answer.text

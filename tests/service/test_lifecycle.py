@@ -49,7 +49,7 @@ def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, sma
     before = shared_memory()
     served = start(serve, small).ready()
     processes = served.processes()
-    with ThreadPoolExecutor(1) as pool, served.stopped_worker():
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
         answer = pool.submit(predict, served)
         until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
         if number == signal.SIGINT:
@@ -86,7 +86,7 @@ def test_idle_connections_do_not_hold_up_a_stop(serve: Servers, small: Path) -> 
 
 def test_what_is_not_done_at_the_end_of_the_grace_period_is_refused(serve: Servers, small: Path) -> None:
     served = start(serve, small, "--grace", "2").ready()
-    with ThreadPoolExecutor(1) as pool, served.stopped_worker():
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
         answer = pool.submit(predict, served)
         until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
         assert served.stop() == 0
@@ -96,7 +96,7 @@ def test_what_is_not_done_at_the_end_of_the_grace_period_is_refused(serve: Serve
 
 def test_a_second_signal_stops_at_once(serve: Servers, small: Path) -> None:
     served = start(serve, small, "--grace", "300").ready()
-    with Wire(served.address) as wire, served.stopped_worker():
+    with Wire(served.address) as wire, served.stopped_workers():
         wire.send(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(png()) + png())
         until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
         served.signal(signal.SIGTERM)
@@ -128,7 +128,7 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(serve: Servers, sm
     served = start(serve, small).ready()
     killed = served.worker()
     with ThreadPoolExecutor(1) as pool:
-        with served.stopped_worker():
+        with served.stopped_workers():
             answer = pool.submit(predict, served)
             until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
             os.kill(killed, signal.SIGKILL)
