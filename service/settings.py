@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
-    compile: bool = Field(False, description="compile the networks of --engine torch: minutes at start, see --start-timeout")
+    compile: bool = Field(False, description="compile what --engine torch runs: minutes at start (--start-timeout)")
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
     api_processes: Positive = Field(1, description="processes that speak HTTP and decode images")
     decode_threads: int = Field(0, ge=0, description="threads that decode images, an API process; 0: one a core")
