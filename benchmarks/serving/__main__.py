@@ -1,77 +1,145 @@
-"""The benchmarks of serving, in one command: `python -m benchmarks.serving [--quick]`."""
+"""The benchmarks of serving, in one command: `python -m benchmarks.serving [--quick]`.
+
+Jobs: `mnist`, a digit through a small network, and `photo`, a photograph through ResNet-18, in interleaved rounds
+beside other servers; `overload`, the photograph, and `curve`, the digit, sent faster than the server can answer.
+"""
 
 import argparse
+import json
 import sys
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from benchmarks.serving.jobs import Job, mnist_job
-from benchmarks.serving.report import Results, document, save, show
-from benchmarks.serving.rounds import Plan, Visit, run_rounds
+from benchmarks.serving.goals import goals_of, goals_of_overloads
+from benchmarks.serving.jobs import Job, mnist_job, photo_job
+from benchmarks.serving.overload import OverloadPlan, run_overloads
+from benchmarks.serving.photo import photo_jpeg
+from benchmarks.serving.results import Results
+from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import ROOT, SERVERS, Server
+from benchmarks.serving.surroundings import surroundings
+from benchmarks.serving.tables import show_goals, show_overloads, show_results
 from service.repository import ZOO
 
 RESULTS = ROOT / "benchmarks" / "results"
-FULL = Plan(rounds=7, load_s=5, idle_s=5.0, connections=())
-QUICK = Plan(rounds=2, load_s=2, idle_s=1.0, connections=())
-FILE_WIDTH = 140  # columns, where the output is no terminal
-DEFAULT_SERVERS = "ours,litserve,mosec-8,mosec-32"
+WIDTH = 150  # columns, where the output is no terminal
+FLOOR = "floor"
+SERVERS_OF = {
+    "mnist": ("ours", "litserve", "mosec-8", "mosec-32", FLOOR),
+    "photo": ("ours", "litserve", "litserve-tuned", "mosec-8", "mosec-32", FLOOR),
+    "overload": ("ours", "litserve-tuned", "mosec-8"),
+    "curve": ("ours",),
+}
+FACTORS_OF = {"overload": (2.0, 5.0), "curve": (0.5, 0.8, 1.0, 1.5, 2.0)}
 
 
-def _names(text: str) -> list[Server]:
-    unknown = [name for name in text.split(",") if name not in SERVERS]
-    if unknown:
-        raise argparse.ArgumentTypeError(f"unknown {', '.join(unknown)}; there are: {', '.join(SERVERS)}")
-    return [SERVERS[name] for name in text.split(",")]
+def main() -> None:
+    """Measure what was asked for."""
+    arguments = _parser().parse_args()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    with tempfile.TemporaryDirectory(prefix="resnet-serve-benchmark-") as folder:
+        made: dict[bool, Job] = {}
+        for name in arguments.job:
+            is_photo = name in ("photo", "overload")
+            if is_photo not in made:
+                made[is_photo] = _job(is_photo, arguments, Path(folder))
+            measure = _overload if name in FACTORS_OF else _rounds
+            contents = measure(console, name, made[is_photo], arguments, Path(folder))
+            _save(console, name, arguments, contents)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def _rounds(console: Console, name: str, job: Job, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    names = arguments.servers or SERVERS_OF[name]
+    plan = Plan(
+        rounds=arguments.rounds or (2 if arguments.quick else 7),
+        load_s=arguments.seconds or (job.load_s // 2 if arguments.quick else job.load_s),
+        idle_s=1.0 if arguments.quick else 5.0,
+        connections=arguments.connections or job.connections,
+        floor=FLOOR in names,
+    )
+    servers = _servers(names)
+    results = Results(job, plan, run_rounds(job, servers, plan, folder, _teller(console)))
+    goals = goals_of(results)
+    show_results(console, results)
+    show_goals(console, goals)
+    return {**results.document(servers), "goals": [asdict(goal) for goal in goals]}
+
+
+def _overload(console: Console, name: str, job: Job, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    plan = OverloadPlan(
+        rounds=arguments.rounds or (1 if arguments.quick else 3),
+        peak_s=3 if arguments.quick else 5,
+        load_s=arguments.seconds or (5 if arguments.quick else 15),
+        factors=FACTORS_OF[name],
+    )
+    servers = _servers(arguments.servers or SERVERS_OF[name])
+    overloads = run_overloads(job, servers, plan, folder, _teller(console))
+    goals = goals_of_overloads(overloads) if name == "overload" else []
+    show_overloads(console, name, overloads)
+    show_goals(console, goals)
+    return {
+        "job": name,
+        "servers": {server.name: server.describe() for server in servers},
+        "plan": asdict(plan),
+        "overloads": [{**asdict(overload), "of_peak": overload.of_peak} for overload in overloads],
+        "goals": [asdict(goal) for goal in goals],
+    }
+
+
+def _job(is_photo: bool, arguments: argparse.Namespace, folder: Path) -> Job:
+    if not is_photo:
+        return mnist_job(arguments.model_repository, folder)
+    return photo_job(arguments.photo.read_bytes() if arguments.photo else photo_jpeg(), folder)
+
+
+def _servers(names: Sequence[str]) -> list[Server]:
+    return [SERVERS[name] for name in names if name != FLOOR]
+
+
+def _teller(console: Console) -> Callable[[str], None]:
+    began = time.perf_counter()
+    return lambda line: console.print(f"{time.perf_counter() - began:6.0f} s  {line}", highlight=False)
+
+
+def _save(console: Console, name: str, arguments: argparse.Namespace, contents: dict[str, Any]) -> None:
+    folder = arguments.output or (None if arguments.quick else RESULTS)
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"serving-{name}.json"
+        path.write_text(json.dumps({**surroundings(), **contents}, indent=1) + "\n")
+        console.print(f"written: {path}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="a short look: 2 rounds of 2 s; nothing is written")
-    parser.add_argument("--job", choices=("mnist",), default="mnist")
-    parser.add_argument("--servers", type=_names, default=_names(DEFAULT_SERVERS), help=", ".join(SERVERS))
-    parser.add_argument("--connections", type=_numbers, help="default: those of the job")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=int, help="of load, for each server and number of connections")
-    parser.add_argument("--model-repository", type=Path, default=ZOO)
-    parser.add_argument("--output", type=Path, help="results file; default: benchmarks/results/serving-JOB.json")
+    add = parser.add_argument
+    known = [*SERVERS, FLOOR]
+    add("--quick", action="store_true", help="a short look: 2 rounds, half as long; nothing is written")
+    add("--job", type=_list_of(SERVERS_OF), default=list(SERVERS_OF), help=f"default: {','.join(SERVERS_OF)}")
+    add("--servers", type=_list_of(known), help=f"default: those of the job; there are {', '.join(known)}")
+    add("--connections", type=lambda text: tuple(map(int, text.split(","))), help="default: those of the job")
+    add("--rounds", type=int)
+    add("--seconds", type=int, help="of load, for each server and number of connections or factor")
+    add("--model-repository", type=Path, default=ZOO, help="holds mnist-residual; default: the models that ship")
+    add("--photo", type=Path, help="a JPEG to use instead of the made one")
+    add("--output", type=Path, help="folder for the results; default: benchmarks/results, with --quick nowhere")
     return parser
 
 
-def main() -> None:
-    arguments = _parser().parse_args()
-    job = mnist_job(arguments.model_repository)
-    default = QUICK if arguments.quick else FULL
-    plan = Plan(
-        arguments.rounds or default.rounds,
-        arguments.seconds or default.load_s,
-        default.idle_s,
-        arguments.connections or job.connections,
-    )
-    console = Console(width=None if sys.stdout.isatty() else FILE_WIDTH)
-    results = _measure(console, job, arguments.servers, plan)
-    show(console, results)
-    output = arguments.output or (None if arguments.quick else RESULTS / f"serving-{job.name}.json")
-    if output:
-        save(output, document(results, arguments.servers))
-        console.print(f"written: {output}")
+def _list_of(known: Sequence[str] | dict[str, Any]) -> Callable[[str], list[str]]:
+    def parse(text: str) -> list[str]:
+        names = text.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; there are {', '.join(known)}")
+        return names
 
-
-def _measure(console: Console, job: Job, servers: Sequence[Server], plan: Plan) -> Results:
-    began = time.perf_counter()
-
-    def tell(visit: Visit) -> None:
-        rates = ", ".join(f"{sample.connections}: {sample.load.per_second:,.0f}/s" for sample in visit.samples)
-        console.print(f"{time.perf_counter() - began:6.0f} s  round {visit.round + 1}  {visit.server:<16}{rates}")
-
-    return Results(job, plan, run_rounds(job, servers, plan, tell))
+    return parse
 
 
 if __name__ == "__main__":

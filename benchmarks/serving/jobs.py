@@ -1,12 +1,14 @@
 """What the servers are asked to do: an image, a model, and how many classes to answer."""
 
 import io
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.serving.untrained import release_untrained
 from models.artifact import Artifact, read_artifact
 
 _BOUNDARY = "benchmark-7d9f3c"
@@ -31,6 +33,8 @@ class Job:
     artifact: Artifact
     top_k: int
     connections: tuple[int, ...]
+    load_s: int
+    """Long enough for the first and last answers of a closed loop, which come in lumps, not to matter."""
 
     @property
     def model_file(self) -> Path:
@@ -52,25 +56,24 @@ class Job:
         return Request(body, f"multipart/form-data; boundary={_BOUNDARY}")
 
 
-def mnist_job(repository: Path) -> Job:
-    """A handwritten seven, as a 28 x 28 PNG, for the model `mnist-residual`."""
-    return Job(
-        "mnist",
-        digit_png(),
-        "image/png",
-        repository,
-        newest(repository, "mnist-residual"),
-        top_k=3,
-        connections=(1, 8, 32, 128, 512),
-    )
-
-
-def newest(repository: Path, name: str) -> Artifact:
-    """The highest version of a model."""
-    versions = [int(folder.name) for folder in (repository / name).glob("*") if folder.name.isdecimal()]
-    if not versions:
+def mnist_job(repository: Path, folder: Path) -> Job:
+    """A handwritten seven, as a 28 x 28 PNG, for a repository's `mnist-residual`, which is copied to `folder`."""
+    name = "mnist-residual"
+    newest = max((int(version.name) for version in (repository / name).glob("[0-9]*")), default=None)
+    if newest is None:
         raise SystemExit(f"{repository} has no model {name}; name another folder with --model-repository")
-    return read_artifact(repository / name / str(max(versions)))
+    alone = folder / "mnist"
+    shutil.copytree(repository / name / str(newest), alone / name / str(newest))
+    artifact = read_artifact(alone / name / str(newest))
+    return Job("mnist", digit_png(), "image/png", alone, artifact, top_k=3, connections=(1, 8, 32, 128, 512), load_s=5)
+
+
+def photo_job(image: bytes, folder: Path) -> Job:
+    """A photograph, as a JPEG, for a ResNet-18 with random weights, which is made in `folder`."""
+    alone = folder / "photo"
+    release_untrained("resnet18", alone)
+    artifact = read_artifact(alone / "resnet18" / "1")
+    return Job("photo", image, "image/jpeg", alone, artifact, top_k=5, connections=(32,), load_s=20)
 
 
 def digit_png() -> bytes:

@@ -67,7 +67,7 @@ class Session:
 
 
 @contextlib.contextmanager
-def running(command: list[str], environment: dict[str, str], folder: Path, log: Path) -> Iterator[Session]:
+def running_session(command: list[str], environment: dict[str, str], folder: Path, log: Path) -> Iterator[Session]:
     """Start a command as the leader of a new session in `folder`; end all of the session with SIGTERM, then SIGKILL."""
     with log.open("wb") as file:
         leader = subprocess.Popen(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb
+from math import comb, inf
 from statistics import median
 
 CONFIDENCE = 0.90
@@ -38,7 +38,7 @@ class Ratio:
     @classmethod
     def of(cls, pairs: Sequence[tuple[float, float]]) -> "Ratio":
         """The ratio of the first to the second of each pair."""
-        ratios = sorted(first / second for first, second in pairs)
+        ratios = sorted(first / second if second else inf for first, second in pairs)
         place = lower_place(len(ratios))
         return cls(median(ratios), None if place is None else ratios[place], len(ratios))
 

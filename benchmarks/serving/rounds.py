@@ -6,21 +6,19 @@ shows as CPU time that was used by others.
 
 import re
 import resource
-import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from benchmarks.serving import wrk
+from benchmarks.serving.floor import BATCHES, FloorSample, measure_floor
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.processes import Memory, machine_busy_s
-from benchmarks.serving.servers import Running, Server, ServerError, started, top_label
+from benchmarks.serving.servers import Running, Server, ServerError, started
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
 SETTLE_S = 1.0  # between load and the look at an idle server
-CURVE = (1, 8, 32, 128, 512)
 
 _BATCHES = re.compile(r'^resnet_batch_size_bucket{le="([^"]+)",model="([^"]+)"} (\S+)$', re.MULTILINE)
 
@@ -62,9 +60,9 @@ class Visit:
     memory: Memory
     samples: tuple[Sample, ...]
 
-    def to_dict(self) -> dict[str, Any]:
-        """As written to the results file."""
-        return asdict(self)
+    def __str__(self) -> str:
+        rates = (f"{sample.connections}: {sample.load.per_second:,.0f}/s" for sample in self.samples)
+        return f"{self.server:<16}{', '.join(rates)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,25 +73,39 @@ class Plan:
     load_s: int
     idle_s: float
     connections: Sequence[int]
+    floor: bool
+    """Whether each round ends with bare loops."""
 
 
-def run_rounds(job: Job, servers: Sequence[Server], plan: Plan, tell: Callable[[Visit], None]) -> list[Visit]:
-    """Visit the servers in turn, as often as the plan says; each visit is told as soon as it is over."""
-    visits = []
-    with tempfile.TemporaryDirectory(prefix="resnet-serve-benchmark-") as name:
-        answers: dict[str, str] = {}
-        for number in range(plan.rounds):
-            for server in servers:
-                with started(server, job, Path(name)) as server_running:
-                    answers[server.name] = top_label(server, job, server_running.port)
-                    visits.append(_visit(server_running, number, plan, Path(name)))
-                tell(visits[-1])
-            if len(set(answers.values())) != 1:
-                raise ServerError(f"the servers do not do the same job: they answer {answers}")
-    return visits
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """Every visit, and of each round that has them its bare loops, by batch size."""
+
+    visits: list[Visit]
+    floors: list[list[FloorSample]]
 
 
-def _visit(running: Running, number: int, plan: Plan, folder: Path) -> Visit:
+def run_rounds(job: Job, servers: Sequence[Server], plan: Plan, folder: Path, tell: Callable[[str], None]) -> Measured:
+    """Visit the servers in turn, as often as the plan says, telling what each visit showed; `folder` takes files."""
+    measured = Measured([], [])
+    answers: dict[str, str] = {}
+    for number in range(plan.rounds):
+        for server in servers:
+            with started(server, job, folder) as (running, cold_start_s):
+                answers[server.name] = running.ask()
+                visit = _visit(running, number, cold_start_s, plan, folder)
+            measured.visits.append(visit)
+            tell(f"round {number + 1}  {visit}")
+        if len(set(answers.values())) > 1:
+            raise ServerError(f"the servers do not do the same job: they answer {answers}")
+        if plan.floor:
+            measured.floors.append([measure_floor(job, batch, plan.load_s, folder) for batch in BATCHES])
+            rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in measured.floors[-1])
+            tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
+    return measured
+
+
+def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folder: Path) -> Visit:
     request = running.server.request(running.job)
     wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
     samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
@@ -102,10 +114,11 @@ def _visit(running: Running, number: int, plan: Plan, folder: Path) -> Visit:
     began, before = time.perf_counter(), running.session.cpu_s()
     time.sleep(plan.idle_s)
     idle = (running.session.cpu_s() - before) / (time.perf_counter() - began)
-    return Visit(running.server.name, number, running.cold_start_s, idle, memory, samples)
+    return Visit(running.server.name, number, cold_start_s, idle, memory, samples)
 
 
 def _sample(running: Running, connections: int, seconds: int, folder: Path) -> Sample:
+    running.ask()  # behind whatever the load before has left in its queues
     batches = _batches(running)
     began, busy, wrk_used, used = time.perf_counter(), machine_busy_s(), _children_cpu_s(), running.session.cpu_s()
     load = wrk.drive(running.url, running.server.request(running.job), connections, seconds, folder)
@@ -118,7 +131,7 @@ def _sample(running: Running, connections: int, seconds: int, folder: Path) -> S
 
 def _batches(running: Running) -> dict[str, int] | None:
     """How many batches our server has run so far, by the upper bound of the bucket."""
-    if running.server.module != "service":
+    if not running.server.is_ours:
         return None
     counts, below = {}, 0
     for bound, model, cumulative in _BATCHES.findall(running.get("/metrics")):

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving.jobs import Job, Request
-from benchmarks.serving.processes import Session, running
+from benchmarks.serving.processes import Session, running_session
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
+LOG_TAIL = 3000  # characters
 ASK_AGAIN_S = 0.005
 _PEERS = "benchmarks.serving.peers"
 
@@ -38,6 +39,15 @@ class Server:
     path: str
     request: Callable[[Job], Request]
     environment: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether it is the server of this project, in whatever setting."""
+        return self.module == "service"
+
+    def describe(self) -> str:
+        """The command that starts it, but for the port and the model."""
+        return " ".join([*map("=".join, self.environment), "python -m", self.module, *self.arguments])
 
 
 def _ours(name: str, *arguments: str) -> Server:
@@ -72,54 +82,72 @@ SERVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers."""
+    """A server that does a job."""
 
     server: Server
     job: Job
     port: int
     session: Session
-    cold_start_s: float
-    """From the start of its first process to its first 200."""
+
+    @property
+    def path(self) -> str:
+        """Where the job is done, query included."""
+        return f"{self.server.path}?top_k={self.job.top_k}" if self.server.is_ours else self.server.path
 
     @property
     def url(self) -> str:
-        """Where the job is done."""
-        return f"http://127.0.0.1:{self.port}{_path(self.server, self.job)}"
+        """The path with host and port."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
+    def ask(self) -> str:
+        """Have the job done once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
+        status, body = self._exchange("POST", self.path, self.server.request(self.job))
+        if status == 503:
+            raise NotReadyError(body.decode())
+        if status != 200:
+            raise ServerError(f"{self.server.name} answers {status}: {body[:500]!r}")
+        predictions = json.loads(body)["predictions"]
+        if len(predictions) != self.job.top_k:
+            raise ServerError(f"{self.server.name} answers {len(predictions)} classes instead of {self.job.top_k}")
+        label: str = predictions[0]["label"]
+        return label
 
     def get(self, path: str) -> str:
         """The body of a GET."""
-        status, body = _exchange(self.port, "GET", path)
+        status, body = self._exchange("GET", path)
         if status != 200:
             raise ServerError(f"{self.server.name}: GET {path}: {status} {body[:300]!r}")
         return body.decode()
 
+    def _exchange(self, method: str, path: str, request: Request | None = None) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_S)
+        with contextlib.closing(connection):
+            headers = {"Content-Type": request.content_type} if request else {}
+            connection.request(method, path, request.body if request else None, headers)
+            response = connection.getresponse()
+            return response.status, response.read()
+
 
 @contextlib.contextmanager
-def started(server: Server, job: Job, folder: Path) -> Iterator[Running]:
-    """Start a server for a job and wait for its first right answer; `folder` takes its log."""
+def started(server: Server, job: Job, folder: Path) -> Iterator[tuple[Running, float]]:
+    """Start a server and wait for its first 200; with it goes how many seconds that took. `folder` takes its log.
+
+    Whatever OSError or ServerError happens until it is ended becomes a ServerError with the end of its log.
+    """
     port, log = free_port(), folder / f"{server.name}.log"
-    command = [sys.executable, "-m", server.module, "--port", str(port), *server.arguments]
-    if server.module == "service":
-        command += ["--model-repository", str(job.repository), "--default-model", job.artifact.name]
+    # Unbuffered, so that the log is complete whenever the server ends.
+    command = [sys.executable, "-u", "-m", server.module, "--port", str(port), *server.arguments]
+    if server.is_ours:
+        command += ["--model-repository", str(job.repository)]
     began = time.perf_counter()
-    with running(command, _environment(server, job), ROOT, log) as session:
-        _await_answer(server, job, port, began + START_S, session, log)
-        yield Running(server, job, port, session, time.perf_counter() - began)
-
-
-def top_label(server: Server, job: Job, port: int) -> str:
-    """The best class that a server answers; OSError or HTTPException while it does not listen."""
-    request = server.request(job)
-    status, body = _exchange(port, "POST", _path(server, job), request)
-    if status == 503:
-        raise NotReadyError(body.decode())
-    if status != 200:
-        raise ServerError(f"{server.name} answers {status}: {body[:500]!r}")
-    predictions = json.loads(body)["predictions"]
-    if len(predictions) != job.top_k:
-        raise ServerError(f"{server.name} answers {len(predictions)} classes instead of {job.top_k}")
-    label: str = predictions[0]["label"]
-    return label
+    with running_session(command, _environment(server, job), ROOT, log) as session:
+        running = Running(server, job, port, session)
+        try:
+            _await_answer(running, began + START_S)
+            yield running, time.perf_counter() - began
+        except (OSError, ServerError) as error:
+            tail = log.read_text(errors="replace")[-LOG_TAIL:]
+            raise ServerError(f"{server.name}: {error!r}; the end of its log:\n{tail}") from error
 
 
 def free_port() -> int:
@@ -130,37 +158,26 @@ def free_port() -> int:
         return port
 
 
-def _await_answer(server: Server, job: Job, port: int, until: float, session: Session, log: Path) -> None:
+def usable_cores() -> int:
+    """Cores that this program and the servers share."""
+    return len(os.sched_getaffinity(0))
+
+
+def _await_answer(running: Running, until: float) -> None:
     why: Exception | None = None
-    while time.perf_counter() < until and session.pids():
+    while time.perf_counter() < until and running.session.pids():
         try:
-            top_label(server, job, port)
+            running.ask()
         except (OSError, http.client.HTTPException, NotReadyError) as error:
             why = error
             time.sleep(ASK_AGAIN_S)
         else:
             return
-    tail = log.read_text(errors="replace")[-3000:]
-    raise ServerError(f"{server.name} did not start: {why}\n{tail}")
-
-
-def _exchange(port: int, method: str, path: str, request: Request | None = None) -> tuple[int, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_S)
-    try:
-        headers = {"Content-Type": request.content_type} if request else {}
-        connection.request(method, path, request.body if request else None, headers)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
-
-
-def _path(server: Server, job: Job) -> str:
-    return f"{server.path}?top_k={job.top_k}" if server.module == "service" else server.path
+    raise ServerError(f"did not start: {why}")
 
 
 def _environment(server: Server, job: Job) -> dict[str, str]:
-    if server.module == "service":
+    if server.is_ours:
         return {}
     return {
         "PEER_MODEL": str(job.model_file),
@@ -168,8 +185,3 @@ def _environment(server: Server, job: Job) -> dict[str, str]:
         "PEER_TOP_K": str(job.top_k),
         **dict(server.environment),
     }
-
-
-def usable_cores() -> int:
-    """Cores that this program and the servers share."""
-    return len(os.sched_getaffinity(0))

@@ -32,14 +32,17 @@ class ImageClassifier(Worker):
         self.example = blank_png()
 
     def deserialize(self, data: bytes) -> bytes:
+        """Take the body as it is."""
         return data
 
     def forward(self, data: list[bytes]) -> list[dict[str, list[Class]]]:
+        """Classify a batch."""
         pixels = np.stack([self.classifier.pixels(BytesIO(image)) for image in data])
         return [{"predictions": classes} for classes in self.classifier.run(pixels)]
 
 
 def main() -> None:
+    """Serve."""
     server = Server()  # type: ignore[no-untyped-call]
     server.append_worker(
         ImageClassifier, num=WORKERS, max_batch_size=int(os.environ["PEER_BATCH"]), max_wait_time=WAIT_MS, timeout=60

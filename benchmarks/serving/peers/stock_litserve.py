@@ -18,27 +18,34 @@ class ImageClassifier(ls.LitAPI):  # type: ignore[misc]
     """One image in the form field `image`; its best classes as JSON."""
 
     def setup(self, device: str) -> None:
+        """Load the model, in the worker."""
         del device  # "cpu"
         self.classifier = Classifier()
 
     # These two without annotations, as in the documentation: LitServe would make FastAPI validate by them.
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Decode the form field."""
         return self.classifier.pixels(request["image"].file)
 
     def batch(self, inputs: list[Pixels]) -> Pixels:
+        """Make one array of a batch."""
         return np.stack(inputs)
 
     def predict(self, x: Pixels) -> list[list[Class]]:
+        """Classify a batch."""
         return self.classifier.run(x)
 
     def unbatch(self, output: list[list[Class]]) -> list[list[Class]]:
+        """Leave the answers apart."""
         return output
 
     def encode_response(self, output):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN201
+        """Make the JSON document."""
         return {"predictions": output}
 
 
 def main() -> None:
+    """Serve."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)

@@ -1,0 +1,150 @@
+"""More load than a server can bear, open loop: what gets through, what is refused and how, and who still answers."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.serving import poisson, wrk
+from benchmarks.serving.jobs import Job
+from benchmarks.serving.poisson import BROKEN, NOT_SENT, OK, REFUSED, UNANSWERED, Ledger, Outcome
+from benchmarks.serving.servers import Running, Server, started
+
+DEADLINE_S = 2.0  # what a client waits for; ours is told so, the others know no deadlines
+RAMP_S = 2.0  # at the start, which does not count
+PEAK_CONNECTIONS = 32
+PROBES = ("/livez", "/readyz", "/metrics")
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """How a route for machines fared meanwhile."""
+
+    asked: int
+    failed: int
+    p99_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Overload:
+    """One server under one multiple of its capacity in one round."""
+
+    server: str
+    round: int
+    factor: float
+    peak_per_s: float
+    """What the server does for 32 connections of a closed loop, just before."""
+    offered_per_s: float
+    good_per_s: float
+    """Answered 200 within the deadline."""
+    admitted: int
+    """Not refused at once: answered otherwise, or not at all."""
+    admitted_p50_ms: float
+    admitted_p99_ms: float
+    """Of those admitted that were answered."""
+    refused: int
+    refused_without_retry_after: int
+    refused_p50_ms: float
+    statuses: dict[str, int]
+    late_p99_ms: float
+    """How far the generator was behind its schedule."""
+    probes: dict[str, Probe]
+
+    @property
+    def of_peak(self) -> float:
+        """Goodput as a part of the peak."""
+        return self.good_per_s / self.peak_per_s
+
+    @property
+    def neither_done_nor_refused(self) -> int:
+        """Requests that ended otherwise than with 200 or a refusal."""
+        fair = {str(OK), *map(str, REFUSED)}
+        return sum(count for status, count in self.statuses.items() if status not in fair)
+
+    @property
+    def probes_failed(self) -> int:
+        """Probes that were not answered 200."""
+        return sum(probe.failed for probe in self.probes.values())
+
+
+@dataclass(frozen=True, slots=True)
+class OverloadPlan:
+    """How often, how long, and how much too much."""
+
+    rounds: int
+    peak_s: int
+    load_s: float
+    factors: Sequence[float]
+
+
+def run_overloads(
+    job: Job, servers: Sequence[Server], plan: OverloadPlan, folder: Path, tell: Callable[[str], None]
+) -> list[Overload]:
+    """Overload each server in turn, each time a fresh one, by each factor; `folder` takes files."""
+    found = []
+    for number in range(plan.rounds):
+        for factor in plan.factors:
+            for server in servers:
+                with started(server, job, folder) as (running, _):
+                    found.append(_overload(running, number, factor, plan, folder))
+                    running.ask()  # afterwards a lone request is answered as ever, or this raises
+                tell(f"round {number + 1}  {server.name:<16}{factor:g} x: goodput {found[-1].of_peak:.2f} of the peak")
+    return found
+
+
+def _overload(running: Running, number: int, factor: float, plan: OverloadPlan, folder: Path) -> Overload:
+    server, job = running.server, running.job
+    request = server.request(job)
+    peak = wrk.drive(running.url, request, PEAK_CONNECTIONS, plan.peak_s, folder).per_second
+    headers = {"Content-Type": request.content_type, "X-Request-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
+    message = poisson.http_message("POST", running.path, headers, request.body)
+    due = poisson.poisson_times(factor * peak, RAMP_S + plan.load_s, seed=number)
+    probes = PROBES if server.is_ours else ()
+    outcome = poisson.run(running.port, poisson.Schedule(message, due), probes, DEADLINE_S + _GRACE_S)
+    return summarise(server.name, number, factor, peak, outcome)
+
+
+def summarise(server: str, number: int, factor: float, peak: float, outcome: Outcome) -> Overload:
+    """What a ledger says, without its ramp."""
+    ledger = outcome.load
+    counted = ledger.due >= RAMP_S
+    seconds = float(ledger.due[-1]) - RAMP_S
+    refused = counted & np.isin(ledger.status, REFUSED)
+    admitted = counted & ~refused & (ledger.status != NOT_SENT)
+    good = counted & (ledger.status == OK) & (ledger.latency <= DEADLINE_S)
+    answered = admitted & ~np.isin(ledger.status, (BROKEN, UNANSWERED))
+    return Overload(
+        server,
+        number,
+        factor,
+        peak,
+        offered_per_s=float(counted.sum()) / seconds,
+        good_per_s=float(good.sum()) / seconds,
+        admitted=int(admitted.sum()),
+        admitted_p50_ms=_percentile_ms(ledger.latency[answered], 50),
+        admitted_p99_ms=_percentile_ms(ledger.latency[answered], 99),
+        refused=int(refused.sum()),
+        refused_without_retry_after=int((refused & ~ledger.retry_after).sum()),
+        refused_p50_ms=_percentile_ms(ledger.latency[refused], 50),
+        statuses=_statuses(ledger.status[counted]),
+        late_p99_ms=_percentile_ms((ledger.sent - ledger.due)[counted & ~np.isnan(ledger.sent)], 99),
+        probes={path: _probe(asked) for path, asked in outcome.probes.items()},
+    )
+
+
+def _statuses(status: NDArray[np.int64]) -> dict[str, int]:
+    names = {BROKEN: "broken", UNANSWERED: "unanswered", NOT_SENT: "not sent"}
+    values, counts = np.unique(status, return_counts=True)
+    return {names.get(int(value), str(value)): int(count) for value, count in zip(values, counts, strict=True)}
+
+
+def _probe(ledger: Ledger) -> Probe:
+    answered = ledger.status == OK
+    return Probe(len(answered), int((~answered).sum()), _percentile_ms(ledger.latency[answered], 99))
+
+
+def _percentile_ms(seconds: NDArray[np.float64], percent: float) -> float:
+    return float(np.percentile(seconds, percent)) * 1e3 if len(seconds) else 0.0

@@ -1,0 +1,58 @@
+"""What a measurement was made on, with and by: without it no figure means anything."""
+
+import os
+import platform
+import subprocess
+import sys
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.serving.servers import ROOT, usable_cores
+
+_PACKAGES = (
+    "resnet-serve",
+    "litserve",
+    "mosec",
+    "onnxruntime",
+    "pillow",
+    "numpy",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "orjson",
+)
+
+
+def surroundings() -> dict[str, Any]:
+    """The command, the revision, the machine and the versions."""
+    return {
+        "command": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": _output("git", "describe", "--always", "--dirty"),
+        "hardware": {
+            "cpu": _cpu(),
+            "cores": usable_cores(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+            "kernel": platform.release(),
+            "note": "the load generator runs on the same cores",
+        },
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in _PACKAGES},
+            "wrk": _output("wrk", "-v").split("[")[0].strip(),
+        },
+    }
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()
+
+
+def _cpu() -> str:
+    """Family and model too: a virtual machine often hides the name."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    known = {name.strip(): value.strip() for name, value in fields.items()}
+    family, model = known.get("cpu family", "?"), known.get("model", "?")
+    return f"{known.get('model name', platform.processor())} (family {family}, model {model})"
