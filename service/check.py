@@ -9,7 +9,8 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from models.artifact import ArtifactError, read_artifact
-from models.engine import EngineError, check_engine
+from models.engine import EngineError
+from models.engines import check_engine
 from service.loading import Load, load_model
 from service.machine import choose_device, usable_cores
 from service.repository import highest_versions

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.engine import load_engine
+from models.engines import load_engine
 from models.preprocess import ImageError, Preprocessor
 from service.machine import usable_cores
 from service.repository import ZOO, read_repository

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import Artifact
-from models.engine import Engine, load_engine
+from models.engine import Engine
+from models.engines import load_engine
 from models.golden import verify
 
 HANG_FLOOR_NS = 2_000_000_000

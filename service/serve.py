@@ -3,7 +3,7 @@
 import structlog
 
 from models.artifact import Artifact
-from models.engine import AUTO, AUTO_REASON, check_engine
+from models.engines import AUTO, AUTO_REASON, check_engine
 from service.lifecycle import Server
 from service.loading import Load
 from service.logs import configure_logs

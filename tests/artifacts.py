@@ -16,7 +16,7 @@ from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
 from models import golden
 from models.artifact import FORMAT_VERSION, METADATA_KEY, Artifact, Metadata, Preprocessing, write_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 
 SHAPE = (8, 8, 1)
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")

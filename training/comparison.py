@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact import Artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from training.speed import cpu_name, images_per_second
 
 MOST_LOST = 0.005

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from models import registry
 from models.artifact import Preprocessing, read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from models.preprocess import MAX_PIXELS, Preprocessor
 from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint

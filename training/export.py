@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 
 from models.artifact import Artifact, Preprocessing
-from models.engine import Engine, load_engine
+from models.engine import Engine
+from models.engines import load_engine
 from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.data import ImageSet

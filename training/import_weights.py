@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from models import registry
 from models.artifact import Metadata
-from models.engine import load_engine
+from models.engines import load_engine
 from training import published
 from training.contract import Contract
 from training.errors import WeightsError

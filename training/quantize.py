@@ -11,7 +11,7 @@ from pydantic import JsonValue
 
 from models import golden
 from models.artifact import Artifact, read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from training import sources
 from training.comparison import BATCHES, Comparison, compare_speeds
 from training.data import ImageSet, hold_out

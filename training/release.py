@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from models import golden
 from models.artifact import FORMAT_VERSION, Artifact, Metadata, Preprocessing, write_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from training.graph import with_metadata
 
 _TOOLS = ("resnet-serve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pillow", "numpy")

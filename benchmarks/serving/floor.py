@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.servers import ROOT, usable_cores
 from models.artifact import read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from models.preprocess import Preprocessor
 
 BATCHES = (1, 8, 32)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models import golden
 from models.artifact import FORMAT_VERSION, Artifact, Metadata, Preprocessing, write_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 
 PHOTOGRAPHS = Preprocessing(
     mode="RGB",

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.artifact import Artifact
-from models.engine import Engine, EngineError, load_engine
+from models.engine import Engine, EngineError
+from models.engines import load_engine
 from models.golden import verify
 from tests.networks import random_pictures
 

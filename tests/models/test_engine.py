@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from models.engine import EngineError, check_engine
+from models.engine import EngineError
+from models.engines import check_engine
 from tests.conftest import ROOT
 
 
@@ -61,7 +62,7 @@ def test_without_torch_its_engine_is_refused_with_the_remedy(tmp_path: Path):
     for package in Path(np.__file__).parent.parent.iterdir():
         if package.name != "torch":
             (tmp_path / package.name).symlink_to(package)
-    code = "from models.engine import check_engine\ncheck_engine('auto', 'cpu')\ncheck_engine('torch', 'cpu')"
+    code = "from models.engines import check_engine\ncheck_engine('auto', 'cpu')\ncheck_engine('torch', 'cpu')"
     path = os.pathsep.join(map(str, (ROOT, tmp_path)))
     command = [sys.executable, "-S", "-c", code]
     result = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)

@@ -9,7 +9,8 @@ from PIL import Image
 
 from models import golden
 from models.artifact import Artifact, ArtifactError, GoldenExample, Metadata
-from models.engine import Engine, load_engine
+from models.engine import Engine
+from models.engines import load_engine
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
 

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from models.artifact import Artifact, Metadata
-from models.engine import EngineError, load_engine
+from models.engine import EngineError
+from models.engines import load_engine
 from models.onnx_binding import BoundSession
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]

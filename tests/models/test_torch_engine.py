@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.artifact import Artifact, ArtifactError
-from models.engine import EngineError, load_engine
+from models.engine import EngineError
+from models.engines import load_engine
 from models.golden import verify
 from models.torch_engine import HostMemory
 from tests.networks import random_pictures
@@ -95,7 +96,7 @@ def test_waiting_threads_leave_the_core_to_others(networks: Path):
     code = f"""
 from pathlib import Path
 from models.artifact import read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 load_engine(read_artifact(Path({str(networks)!r}, "resnet20", "1")), engine="torch", threads=2)
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("OMP_", "GOMP_"))}

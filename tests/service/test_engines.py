@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.artifact import Artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from service.machine import gpus
 from service.worker import softmax
 from tests.networks import random_pictures

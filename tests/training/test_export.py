@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from models import golden, registry
 from models.artifact import ArtifactError, read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from training import sources
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.cli import app

@@ -16,7 +16,7 @@ from torchvision.models import ResNet50_Weights
 from typer.testing import CliRunner, Result
 
 from models.artifact import Artifact, read_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from models.preprocess import Preprocessor
 from tests.training.test_foreign import as_saved_by_old_pytorch, net
 from training.cli import app

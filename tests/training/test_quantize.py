@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 
 from models import golden
 from models.artifact import Artifact, read_artifact, write_artifact
-from models.engine import load_engine
+from models.engines import load_engine
 from training import sources
 from training.cli import app
 from training.comparison import Comparison
