@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
-from training.augment import Warp
+from training.augment import Affine
 from training.errors import RecipeError
 from training.schedule import Schedule
 
@@ -65,7 +65,7 @@ class Recipe:
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     optimizer: Optimizer
     schedule: Schedule
-    augmentation: Warp | None = None
+    augmentation: Affine | None = None
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "Recipe":

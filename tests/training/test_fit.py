@@ -37,7 +37,7 @@ kind = "one-cycle"
 warmup = 0.3
 
 [augmentation]
-kind = "warp"
+kind = "affine"
 shift = 1
 """
 

@@ -25,7 +25,7 @@ TABLE = {
     "optimizer": OPTIMIZER,
     "schedule": {"kind": "one-cycle", "warmup": 0.3},
 }
-WARP = {"kind": "warp", "rotation": 10.0, "scale": 0.1, "shift": 2.0}
+AFFINE = {"kind": "affine", "rotation": 10.0, "scale": 0.1, "shift": 2.0}
 
 
 @pytest.fixture(scope="module")
@@ -128,8 +128,8 @@ def test_last_smaller_batch_is_left_out_and_few_images_are_one_batch():
 @pytest.mark.parametrize(
     "changes",
     [
-        {"augmentation": WARP},
-        {"augmentation": WARP, "average": 0.9},
+        {"augmentation": AFFINE},
+        {"augmentation": AFFINE, "average": 0.9},
         {"architecture": "mnist-residual-bn", "average": 0.9},
         {"precision": "bf16"},
     ],
@@ -171,7 +171,7 @@ def test_dropout_goes_on_where_it_was(digits):
 
 
 def test_seed_decides(digits):
-    first, again, other = (_trainer(digits, _recipe(augmentation=WARP), seed) for seed in (0, 0, 1))
+    first, again, other = (_trainer(digits, _recipe(augmentation=AFFINE), seed) for seed in (0, 0, 1))
     for trainer in (first, again, other):
         _run(trainer, 4)
     assert _equal(first, again)

@@ -24,7 +24,7 @@ kind = "one-cycle"
 warmup = 0.3
 
 [augmentation]
-kind = "warp"
+kind = "affine"
 rotation = 10
 """
 
