@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-DEADLINE_S = 60.0  # for whatever a busy machine takes seconds for
+DEADLINE_S = 120.0  # for whatever takes a busy machine seconds
 POLL_S = 0.01
 
 
@@ -138,18 +138,21 @@ class Served:
         """The newest worker of a seat."""
         return int(self.events("worker started", worker=seat)[-1]["pid"])
 
+    def workers(self) -> list[int]:
+        """The newest worker of every seat."""
+        return [self.worker(seat) for seat in sorted({event["worker"] for event in self.events("worker started")})]
+
     @contextmanager
     def stopped_workers(self) -> Iterator[None]:
         """Requests that come meanwhile are not answered; after two seconds the workers would count as hung."""
-        pids = [self.worker(seat) for seat in {event["worker"] for event in self.events("worker started")}]
-        for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
-        try:
+        with stopped(*self.workers()):
             yield
-        finally:
-            for pid in pids:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGCONT)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Requests that come meanwhile are not answered, however long it takes: the supervisor does not look."""
+        with stopped(self.process.pid, *self.workers()):
+            yield
 
     # The end
 
@@ -177,6 +180,19 @@ class Served:
         self._reader.join(DEADLINE_S)
         assert self.process.stderr is not None
         self.process.stderr.close()
+
+
+@contextmanager
+def stopped(*pids: int) -> Iterator[None]:
+    """Processes that stand still; the last to be stopped is the first to go on."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in reversed(pids):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
 
 
 class Servers:

@@ -18,7 +18,7 @@ def together(
 ) -> list[httpx.Response]:
     """Send all while the worker stands still, and let it go once `waiting` of them wait for it."""
     with ThreadPoolExecutor(len(bodies)) as pool:
-        with server.stopped_workers():
+        with server.paused():
             answers = [pool.submit(client.post, path, content=body) for body in bodies]
             until(lambda: server.metrics()["resnet_inflight_requests"] == waiting, f"{waiting} waiting requests")
         return [answer.result() for answer in answers]
@@ -69,7 +69,7 @@ def test_an_image_that_the_engine_fails_for_fails_alone(server: Served, client: 
 
 def test_different_wishes_share_a_batch(server: Served, client: httpx.Client) -> None:
     with ThreadPoolExecutor(8) as pool:
-        with server.stopped_workers():
+        with server.paused():
             answers = [
                 pool.submit(client.post, "/predict", params={"top_k": 1 + seed}, content=png(seed)) for seed in range(8)
             ]

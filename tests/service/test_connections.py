@@ -232,7 +232,7 @@ def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: b
 def test_a_prediction_takes_the_time_it_takes(impatient: Served) -> None:
     """No timer of the connection runs while its request is in the server's hands."""
     with Wire(impatient.address) as wire, ThreadPoolExecutor(1) as pool:
-        with impatient.stopped_workers():
+        with impatient.paused():
             wire.send(post(png()))
             answer = pool.submit(wire.answer)
             with Wire(impatient.address) as other:
@@ -250,7 +250,7 @@ INFLIGHT = "resnet_inflight_requests"
 
 def test_clients_that_leave_while_they_wait_free_their_places(impatient: Served) -> None:
     before = impatient.metrics()
-    with impatient.stopped_workers():
+    with impatient.paused():
         wires = [Wire(impatient.address) for _ in range(4)]
         for wire in wires:
             wire.send(post(png()))

@@ -199,7 +199,7 @@ def test_requests_whose_deadline_passes_while_they_wait_are_never_run(server: Se
         return client.post("/predict", content=png(seed), headers={"x-request-timeout-ms": "100"})
 
     before = server.metrics()
-    with server.stopped_workers(), ThreadPoolExecutor(4) as pool:
+    with server.paused(), ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(late, range(4)))
     for answer in answers:
         problem(answer, 504, "deadline_exceeded")
@@ -240,7 +240,7 @@ def test_while_models_load_the_server_lives_and_is_not_ready(narrow: Served) -> 
 
 def test_a_full_server_refuses_at_once_and_recovers(narrow: Served) -> None:
     before = narrow.ready().metrics()
-    with ThreadPoolExecutor(1) as pool, narrow.stopped_workers():
+    with ThreadPoolExecutor(1) as pool, narrow.paused():
         first = pool.submit(httpx.post, narrow.url + "/predict", content=png(), timeout=DEADLINE_S)
         until(lambda: narrow.metrics()["resnet_inflight_requests"] == 1, "the first request")
         refused = [httpx.post(narrow.url + "/predict", content=png()) for _ in range(3)]
@@ -262,7 +262,7 @@ def test_more_images_than_places_are_413_not_an_endless_503(narrow: Served) -> N
 
 def test_a_draining_server_says_so(serve: Servers, repository: Path) -> None:
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--drain-delay", "2")
-    served = serve(*flags).ready()
+    served = serve(*flags, "--grace", "60").ready()
     with httpx.Client(base_url=served.url) as client:
         check(client.post("/predict", content=png()).json(), pixels())
         served.signal(15)

@@ -47,7 +47,7 @@ def shared_memory() -> set[str]:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, small: Path, number: int) -> None:
     before = shared_memory()
-    served = start(serve, small).ready()
+    served = start(serve, small, "--grace", "60").ready()
     processes = served.processes()
     with ThreadPoolExecutor(1) as pool, served.stopped_workers():
         answer = pool.submit(predict, served)

