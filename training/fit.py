@@ -92,11 +92,11 @@ def _network(recipe: Recipe, images: ImageSet) -> nn.Module:
 
 
 def _conclusion(run: Run, interrupt: Interrupt) -> str:
-    progress, recipe = run.trainer.progress, run.trainer.recipe
+    progress = run.trainer.progress
     if interrupt.signal is not None:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
         return f"stopped by {interrupt.signal.name} in {place}; saved: the same command with --resume goes on"
-    lines = [f"{recipe.epochs} epochs in {sum(row['seconds'] for row in progress.history):.0f} s"]
+    lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     judged = [row for row in progress.history if "validation_accuracy" in row]
     if judged:
         best = max(judged, key=lambda row: row["validation_accuracy"])

@@ -1,0 +1,94 @@
+"""Test accuracy of the shipped MNIST recipes, three seeds each, trained on the recipe's share of the training data.
+
+    OMP_WAIT_POLICY=PASSIVE python -m benchmarks.mnist_accuracy --data-root DIR --runs DIR
+
+A run that DIR already holds is taken as it is, one that was interrupted goes on. The test split is opened once all are
+trained, through the preprocessing that serves. Writes benchmarks/results/mnist_accuracy.json.
+"""
+
+import argparse
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from benchmarks.conditions import ROOT, conditions
+from training.checkpoint import read_checkpoint
+from training.evaluate import evaluate
+from training.fit import Job, fit
+from training.recipe import find_recipe, read_recipe
+from training.run import LAST
+
+RECIPES = ("mnist-residual", "mnist-inception")
+SEEDS = (0, 1, 2)
+RESULTS = ROOT / "benchmarks" / "results" / "mnist_accuracy.json"
+
+
+def train(recipe: str, seed: int, data_root: Path, runs: Path) -> Path:
+    """Train one seed to the end, or find it trained; return its last checkpoint."""
+    output = runs / f"{recipe}-seed{seed}"
+    job = Job(
+        recipe=read_recipe(find_recipe(recipe)),
+        data="mnist",
+        data_root=data_root,
+        output=output,
+        seed=seed,
+        resume=(output / LAST).exists(),
+    )
+    if code := fit(job, Console()):
+        raise SystemExit(code)
+    return output / LAST
+
+
+def measure(path: Path, data_root: Path) -> dict[str, Any]:
+    """Accuracies of a checkpoint on the images held back and on the test split, and what its training took."""
+    checkpoint = read_checkpoint(path)
+    history = checkpoint.state["progress"]["history"]
+    metrics = evaluate(path, None, data_root, "test").metrics
+    return {
+        "seed": checkpoint.seed,
+        "test_accuracy": metrics["accuracy"],
+        "test_images": metrics["images"],
+        "validation_accuracy": checkpoint.metrics["accuracy"],
+        "validation_images": checkpoint.metrics["images"],
+        "epochs": len(history),
+        "training_s": round(sum(row["seconds"] for row in history), 1),
+        "threads": checkpoint.state["threads"],
+    }
+
+
+def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over the seeds; the error is that of counting on so many test images, which all seeds share."""
+    accuracies = [seed["test_accuracy"] for seed in seeds]
+    mean = statistics.fmean(accuracies)
+    return {
+        "mean_test_accuracy": mean,
+        "binomial_error": math.sqrt(mean * (1 - mean) / seeds[0]["test_images"]),
+        "deviation_of_seeds": statistics.stdev(accuracies),
+        "seeds": seeds,
+    }
+
+
+def main() -> None:
+    """Train what is not trained yet, measure, write and print."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mnist_accuracy", description=__doc__)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--runs", type=Path, required=True)
+    arguments = parser.parse_args()
+    checkpoints = {
+        recipe: [train(recipe, seed, arguments.data_root, arguments.runs) for seed in SEEDS] for recipe in RECIPES
+    }
+    results = {
+        recipe: summary([measure(path, arguments.data_root) for path in paths]) for recipe, paths in checkpoints.items()
+    }
+    document = {**conditions("benchmarks.mnist_accuracy"), "recipes": results}
+    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    for recipe, found in results.items():
+        print(f"{recipe}: {found['mean_test_accuracy']:.2%} ± {found['binomial_error']:.2%} ({len(SEEDS)} seeds)")
+
+
+if __name__ == "__main__":
+    main()
