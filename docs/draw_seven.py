@@ -7,9 +7,9 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-PAPER, INK = 235, 40
+PAPER, INK = 255, 0
 STROKE = [(68, 86), (172, 80), (112, 248)]
-PEN = 22
+PEN = 24
 
 
 def draw() -> Image.Image:

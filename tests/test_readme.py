@@ -1,0 +1,131 @@
+"""The README does what it says: its shell blocks run, its answers are the real ones, its settings are all of them."""
+
+import json
+import re
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.service.served import Served, environment
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+URL = "http://127.0.0.1:8000"
+VOLATILE = ("request_id", "timings_ms")  # differ with each request
+TOLERANCE = 2e-3  # of probabilities, printed with four digits
+# Commands that another test runs, since they install, build or are themselves the tests.
+ELSEWHERE = {"make serve": "test_makefile.py", "make image": "test_image.py", "docker run": "test_image.py"}
+THIS_VERY_RUN = ("make test", "make check")
+
+
+class Block(NamedTuple):
+    """A shell block, with the answer that follows it, if one does."""
+
+    script: str
+    kind: str | None
+    answer: str | None
+
+
+def _blocks() -> list[Block]:
+    pattern = re.compile(r"```sh\n(.*?)```\n(?:\n```(json|text)\n(.*?)```\n)?", re.DOTALL)
+    blocks = [Block(*match) for match in (found.groups() for found in pattern.finditer(README))]
+    return [block for block in blocks if not block.script.startswith((*ELSEWHERE, *THIS_VERY_RUN))]
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The zoo, served on a free port; its URL."""
+    with Served() as served:
+        yield served.ready().url
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkout as the commands see it, in which what they write does no harm."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for name in ("docs", "README.md"):
+        (folder / name).symlink_to(ROOT / name)
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+@pytest.mark.parametrize("block", _blocks(), ids=lambda block: block.script.partition("\n")[0])
+def test_shell_block_runs(block: Block, server: str, checkout: Path, require: Callable[[str], str]) -> None:
+    """It ends well, and prints what the README prints below it."""
+    if "curl" in block.script:
+        require("curl")
+    refusal = '"status": 4' in (block.answer or "")
+    script = block.script if refusal else block.script.replace("curl ", "curl --fail-with-body ")
+    output = _run(script.replace(URL, server), checkout)
+    if block.kind == "json":
+        _compare(json.loads(output), json.loads(block.answer or ""))
+    elif block.kind == "text":
+        _compare(_words(output), _words(block.answer or ""))
+
+
+def test_commands_tested_elsewhere_are_there() -> None:
+    """Nothing is excused from running here that nobody runs, and the rest was found."""
+    assert len(_blocks()) >= 5
+    for command, file in ELSEWHERE.items():
+        assert command.split()[1] in (ROOT / "tests" / file).read_text()
+
+
+def test_settings_are_those_of_the_server() -> None:
+    """The table is as docs/settings.py writes it, and has every flag that --help knows and no other."""
+    assert runpy.run_path(str(ROOT / "docs" / "settings.py"))["updated"](README) == README
+    flags = set(re.findall(r"^  (--[a-z-]+)", _run(f"{sys.executable} -m service --help", ROOT), re.MULTILINE))
+    assert set(re.findall(r"^\| `(--[a-z-]+)`", README, re.MULTILINE)) == flags
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_paths_in_documents_exist(document: Path) -> None:
+    """Links lead to files, and files that are named are there."""
+    text = document.read_text()
+    links = [document.parent / link for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)]
+    named = [
+        ROOT / name for name in re.findall(r"`((?:models|service|training|tests|benchmarks|docs)/[\w./-]+)`", text)
+    ]
+    assert [str(path) for path in links + named if not path.exists()] == []
+
+
+def _run(script: str, folder: Path) -> str:
+    """Run a shell script that must succeed; what it prints."""
+    ended = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=environment(),
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    return ended.stdout
+
+
+def _words(text: str) -> list[Any]:
+    """Words and numbers, without the lines of tables."""
+    words = re.findall(r"[^\s│┃]+", re.sub(r"[━─┏┳┓┡╇┩└┴┘╈]+", " ", text))
+    return [float(word) if re.fullmatch(r"\d+\.\d+", word) else word for word in words]
+
+
+def _compare(actual: Any, expected: Any) -> None:
+    """Equal, but for rounding and for what differs with each request."""
+    assert type(actual) is type(expected)
+    if isinstance(expected, dict):
+        assert actual.keys() == expected.keys()
+        for key in expected.keys() - set(VOLATILE):
+            _compare(actual[key], expected[key])
+    elif isinstance(expected, list):
+        assert len(actual) == len(expected)
+        for each, other in zip(actual, expected, strict=True):
+            _compare(each, other)
+    elif isinstance(expected, float):
+        assert actual == pytest.approx(expected, abs=TOLERANCE)
+    else:
+        assert actual == expected
