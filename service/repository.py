@@ -1,7 +1,7 @@
 """Which models are served: what lies in the repository, what of it loads, and which one answers `/predict`."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.artifact import Artifact, ArtifactError, read_artifact
@@ -23,6 +23,10 @@ class Catalog:
     failed: dict[tuple[str, int], str]
     default: int
     """Place of the default model in `artifacts`."""
+
+    def without_weights(self) -> "Catalog":
+        """The same for an engine that runs the graph: the copies of the weights beside it are let go."""
+        return replace(self, artifacts=tuple(replace(artifact, weights=None) for artifact in self.artifacts))
 
     def find(self, name: str | None, version: str | None) -> int:
         """Place of the named model, its highest version if none is named, the default if nothing is; or NotFound."""

@@ -24,6 +24,8 @@ def serve(settings: Settings) -> int:
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
+    if settings.engine != "torch":
+        catalog = catalog.without_weights()
     accelerator, devices = choose_device(settings.device)
     check_engine(settings.engine, accelerator, settings.precision, settings.compile)
     if settings.engine == "auto":

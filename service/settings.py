@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.preprocess import MAX_PIXELS
 from service.repository import ZOO
 
 ENV_PREFIX = "RESNET_SERVE_"
@@ -80,7 +81,9 @@ class Settings(BaseSettings):
     max_body_bytes: Positive = Field(16 << 20, description="largest request body, in bytes")
     max_bytes_in_flight: Positive = Field(256 << 20, description="most bytes of request bodies an API process holds")
     max_images_per_request: Positive = Field(64, description="most images in one request")
-    max_pixels: Positive = Field(50_000_000, description="largest width x height of an image, told by its header")
+    max_pixels: int = Field(
+        50_000_000, gt=0, le=MAX_PIXELS, description="largest width x height of an image, told by its header"
+    )
     request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
     max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
     header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")
