@@ -6,8 +6,10 @@ counts from the moment that its request was due. Bounded in number and in time, 
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import httptools
 import numpy as np
@@ -20,6 +22,7 @@ MAX_CONNECTIONS = 8_192
 BROKEN, UNANSWERED, NOT_SENT = 1, 2, 3  # in the place of a status
 OK, REFUSED = 200, (503, 429)  # mosec refuses with 429
 PROBE_EVERY_S = 0.2
+MAX_LATE_S = 1.0  # a request that this program cannot send by then is not sent at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Ledger:
     sent: NDArray[np.float64]
     done: NDArray[np.float64]
     status: NDArray[np.int64]
-    """HTTP status, or BROKEN, UNANSWERED (when time was up), NOT_SENT (no connection was to be had)."""
+    """HTTP status, or BROKEN, UNANSWERED (when time was up), NOT_SENT (no connection to be had, or far too late)."""
     retry_after: NDArray[np.bool_]
 
     @property
@@ -80,7 +83,7 @@ def run(port: int, load: Schedule, probe_paths: Sequence[str], grace_s: float) -
     schedules = [load, *(Schedule(http_message("GET", path, {}), ticks) for path in probe_paths)]
 
     async def all_of_them() -> list[Ledger]:
-        began = asyncio.get_running_loop().time()
+        began = time.perf_counter()
         senders = [Sender(port, schedule, began) for schedule in schedules]
         return await asyncio.gather(*(sender.run(end + grace_s) for sender in senders))
 
@@ -108,17 +111,24 @@ class Sender:
         """Send everything when it is due, and wait for the answers until then."""
         due = self._schedule.due
         for index in range(len(due)):
-            while (wait := self._began + due[index] - self._loop.time()) > 0:
+            while (wait := due[index] - self._now()) > 0:
                 await asyncio.sleep(wait)
-            self._send(index)
+            if wait > -MAX_LATE_S:
+                self._send(index)
+            else:
+                self.ended(index, NOT_SENT)
             if index % 64 == 63:
                 await asyncio.sleep(0)  # let answers in, also when late
-        remaining = self._began + until_s - self._loop.time()
+        remaining = until_s - self._now()
         with contextlib.suppress(TimeoutError):  # what is left stays UNANSWERED
             await asyncio.wait_for(self._all_ended.wait(), max(0.0, remaining))
         for connection in list(self._open):
             connection.close()
         return Ledger(due, self._sent, self._done, self._status, self._retry_after)
+
+    def _now(self) -> float:
+        """Seconds of the load; the loop's own clock counts whole milliseconds."""
+        return time.perf_counter() - self._began
 
     def _send(self, index: int) -> None:
         if self._idle:
@@ -140,13 +150,13 @@ class Sender:
         self._write(connection, index)
 
     def _write(self, connection: "Connection", index: int) -> None:
-        self._sent[index] = self._loop.time() - self._began
+        self._sent[index] = self._now()
         connection.ask(index, self._schedule.message)
 
     def ended(self, index: int, status: int, *, retry_after: bool = False) -> None:
         """A request has its answer, or will never have one."""
         self._status[index], self._retry_after[index] = status, retry_after
-        self._done[index] = self._loop.time() - self._began
+        self._done[index] = self._now()
         self._left -= 1
         if not self._left:
             self._all_ended.set()
@@ -186,8 +196,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Called by asyncio."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own class does not inherit
 
     def data_received(self, data: bytes) -> None:
         """Called by asyncio."""

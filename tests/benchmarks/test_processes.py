@@ -1,0 +1,51 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving.processes import Session, running_session
+
+BURNT_S = 0.3
+BURN = f"import time\nwhile time.process_time() < {BURNT_S}: pass"
+# Burns in a child that ends, leaves an orphan behind, tells, and waits to be ended.
+PROGRAM = """
+import os, signal, subprocess, sys
+fifo, burn = sys.argv[1:]
+subprocess.run([sys.executable, "-c", burn], check=True)
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if os.fork() == 0:
+        signal.pause()
+    os._exit(0)
+os.wait()
+with open(fifo, "w") as file:
+    file.write("ready")
+signal.pause()
+"""
+
+
+@pytest.fixture
+def fifo(tmp_path: Path) -> Path:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    return path
+
+
+def test_a_session_counts_ended_children_and_orphans_and_ends_them_all(fifo: Path, tmp_path: Path):
+    command = [sys.executable, "-c", PROGRAM, str(fifo), BURN]
+    with running_session(command, {}, tmp_path, tmp_path / "log") as session:
+        assert fifo.read_text() == "ready"
+        assert session.leader in session.pids()
+        assert len(session.pids()) == 2
+        assert session.cpu_s() > BURNT_S
+        memory = session.memory()
+        assert memory.processes == 2
+        assert 0 < memory.pss_mib < memory.rss_mib  # both share the interpreter
+    assert session.pids() == []
+
+
+def test_a_process_of_its_own_session_is_measured_to_the_millisecond():
+    used = Session(os.getsid(0)).cpu_s()
+    times = os.times()
+    assert used >= times.user + times.system - 2 / os.sysconf("SC_CLK_TCK")

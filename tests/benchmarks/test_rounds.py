@@ -1,0 +1,48 @@
+"""Every server of the benchmarks does the same job; without this the peers would rot unseen."""
+
+import shutil
+from io import BytesIO
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from benchmarks.serving.jobs import Job
+from benchmarks.serving.results import Results
+from benchmarks.serving.rounds import Plan, run_rounds
+from benchmarks.serving.servers import SERVERS
+from models.artifact import Artifact
+
+NAMES = ("ours", "litserve", "mosec-8")
+
+
+def white_png() -> bytes:
+    file = BytesIO()
+    Image.new("L", (28, 28), 40).save(file, "PNG")
+    return file.getvalue()
+
+
+@pytest.mark.slow
+def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_path: Path, require):
+    require("wrk")
+    pytest.importorskip("mosec", reason="mosec is not installed; the extra [bench] brings it")
+    name, version = digit_network.name, str(digit_network.version)
+    alone = tmp_path / "repository"
+    shutil.copytree(networks / name / version, alone / name / version)
+    job = Job("test", white_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
+    plan = Plan(rounds=1, load_s=1, idle_s=0.0, connections=(2,), floor=True)
+    lines: list[str] = []
+
+    results = Results(job, plan, run_rounds(job, [SERVERS[it] for it in NAMES], plan, tmp_path, lines.append))
+
+    assert [line.split()[2] for line in lines] == [*NAMES, "floor"]
+    for server in NAMES:
+        assert results.spread(server, 2, "requests_per_s").min > 0
+        assert results.spread(server, 2, "failed").max == 0
+        assert results.spread(server, 2, "cpu_s_per_1000").min > 0
+        assert results.unloaded(server)["pss_mib"].min > 0
+    assert sum(results.batches("ours", 2).values()) > 0
+    assert all(spreads["images_per_s"].min > 0 for spreads in results.floor().values())
+    document = results.document([SERVERS[it] for it in NAMES])
+    assert {row["server"] for row in document["loaded"]} == set(NAMES)
+    assert {row["peer"] for row in document["ratios"]["times_better"]} == {"litserve", "mosec-8", "floor"}
