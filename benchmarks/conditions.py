@@ -3,7 +3,6 @@
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,10 +14,10 @@ import torch
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def conditions(module: str, packages: Sequence[str] = ("torch", "torchvision", "numpy")) -> dict[str, Any]:
+def conditions(command: str, packages: Sequence[str] = ("torch", "torchvision", "numpy")) -> dict[str, Any]:
     """The command, the revision of the code, the machine and the versions."""
     return {
-        "command": " ".join(["python -m", module, *sys.argv[1:]]),
+        "command": command,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True).strip(),
         "hardware": {

@@ -24,6 +24,7 @@ from training.run import LAST
 
 RECIPES = ("mnist-residual", "mnist-inception")
 SEEDS = (0, 1, 2)
+COMMAND = "python -m benchmarks.mnist_accuracy --data-root DIR --runs DIR"
 RESULTS = ROOT / "benchmarks" / "results" / "mnist_accuracy.json"
 
 
@@ -77,14 +78,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mnist_accuracy", description=__doc__)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--runs", type=Path, required=True)
+    parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=RECIPES)
     arguments = parser.parse_args()
     checkpoints = {
-        recipe: [train(recipe, seed, arguments.data_root, arguments.runs) for seed in SEEDS] for recipe in RECIPES
+        recipe: [train(recipe, seed, arguments.data_root, arguments.runs) for seed in SEEDS]
+        for recipe in arguments.recipes
     }
     results = {
         recipe: summary([measure(path, arguments.data_root) for path in paths]) for recipe, paths in checkpoints.items()
     }
-    document = {**conditions("benchmarks.mnist_accuracy"), "recipes": results}
+    document = {**conditions(COMMAND), "recipes": results}
     RESULTS.write_text(json.dumps(document, indent=2) + "\n")
     for recipe, found in results.items():
         print(f"{recipe}: {found['mean_test_accuracy']:.2%} ± {found['binomial_error']:.2%} ({len(SEEDS)} seeds)")
