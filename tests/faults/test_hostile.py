@@ -15,7 +15,7 @@ from tests.service.served import DEADLINE_S, Served
 
 Serve = Callable[..., Served]
 
-COUNT = int(os.environ.get("RESNET_SERVE_TEST_HOSTILE", "1000"))  # `make soak` sends 10,000
+COUNT = int(os.environ.get("RESNET_TEST_HOSTILE", "1000"))  # `make soak` sends 10,000
 HARMLESS = {200, 400, 413, 415, 422}
 GROWTH_BYTES = 32 << 20  # that allocators may keep after the first round
 

@@ -48,8 +48,8 @@ def test_a_choice_without_meaning_is_refused(engine: str, device: str, precision
 def test_no_engine_is_imported_before_it_is_chosen():
     code = """
 import sys
-import models.engine, models.golden, models.artifact, service.cli, service.serve, service.check, service.settings
-models.engine.check_engine("torch", "cuda", "bf16", True)
+import models.engines, models.golden, models.artifact, service.cli, service.serve, service.check, service.settings
+models.engines.check_engine("torch", "cuda", "bf16", True)
 print(sorted({"torch", "safetensors", "onnxruntime"} & sys.modules.keys()))
 import models.onnx_engine
 print("torch" in sys.modules)
