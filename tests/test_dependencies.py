@@ -1,0 +1,75 @@
+"""What pyproject.toml declares is what the code needs: on a developer's machine more may be installed."""
+
+import ast
+import sys
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+OURS = ("models", "service", "training", "tests", "benchmarks")
+PEERS = {"mosec"}  # a server to measure against, in no extra
+
+
+def test_serving_requires_no_torch() -> None:
+    """Nothing that resnet-serve[cpu] requires, however far down, is what training needs."""
+    required = _closure("cpu")
+    assert {"onnxruntime", "litserve", "fastapi"} <= required
+    assert not {"torch", "torchvision", "onnx", "matplotlib"} & required
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_imports_are_declared(package: str) -> None:
+    """Every distribution that the code imports is required, by us or by what we require."""
+    declared = _closure("cpu", "train", "dev") | PEERS
+    providers = packages_distributions()
+    undeclared = {
+        f"{path.relative_to(ROOT)}: {module}"
+        for path in (ROOT / package).rglob("*.py")
+        for module in _imports(path)
+        if not {canonicalize_name(name) for name in providers.get(module, [module])} & declared
+    }
+    assert undeclared == set()
+
+
+def _imports(path: Path) -> Iterator[str]:
+    """Top-level modules of others that a file imports, wherever in it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module or ""]
+        for module in {name.partition(".")[0] for name in names}:
+            if module not in sys.stdlib_module_names and module not in OURS:
+                yield module
+
+
+def _closure(*extras: str) -> set[str]:
+    """Every distribution that installing resnet-serve[extras] brings: ours as declared, theirs as installed."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    own = project["dependencies"] + [text for extra in extras for text in project["optional-dependencies"][extra]]
+    found: set[str] = set()
+    to_do = [Requirement(text) for text in own]
+    while to_do:
+        requirement = to_do.pop()
+        name = canonicalize_name(requirement.name)
+        if name not in found or requirement.extras:
+            found.add(name)
+            to_do += _requirements(name, frozenset(requirement.extras))
+    return found
+
+
+def _requirements(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
+    """What a distribution requires with these extras; nothing is known of one that is not installed."""
+    try:
+        texts = distribution(name).requires or []
+    except PackageNotFoundError:
+        return
+    for requirement in map(Requirement, texts):
+        marker = requirement.marker
+        if marker is None or any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            yield requirement
