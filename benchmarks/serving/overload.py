@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from benchmarks.serving import poisson, wrk
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.poisson import BROKEN, NOT_SENT, OK, REFUSED, UNANSWERED, Ledger, Outcome
+from benchmarks.serving.processes import Meter
 from benchmarks.serving.servers import Running, Server, started
 
 DEADLINE_S = 2.0  # what a client waits for; ours is told so, the others know no deadlines
@@ -51,6 +52,8 @@ class Overload:
     statuses: dict[str, int]
     late_p99_ms: float
     """How far the generator was behind its schedule."""
+    others_cores: float
+    """Cores used by neither the server nor the generator."""
     probes: dict[str, Probe]
 
     @property
@@ -103,11 +106,12 @@ def _overload(running: Running, number: int, factor: float, plan: OverloadPlan, 
     message = poisson.http_message("POST", running.path, headers, request.body)
     due = poisson.poisson_times(factor * peak, RAMP_S + plan.load_s, seed=number)
     probes = PROBES if server.is_ours else ()
+    meter = Meter(running.session)
     outcome = poisson.run(running.port, poisson.Schedule(message, due), probes, DEADLINE_S + _GRACE_S)
-    return summarise(server.name, number, factor, peak, outcome)
+    return summarise(server.name, number, factor, peak, outcome, meter.read().others_cores)
 
 
-def summarise(server: str, number: int, factor: float, peak: float, outcome: Outcome) -> Overload:
+def summarise(server: str, number: int, factor: float, peak: float, outcome: Outcome, others_cores: float) -> Overload:
     """What a ledger says, without its ramp."""
     ledger = outcome.load
     counted = ledger.due >= RAMP_S
@@ -131,6 +135,7 @@ def summarise(server: str, number: int, factor: float, peak: float, outcome: Out
         refused_p50_ms=_percentile_ms(ledger.latency[refused], 50),
         statuses=_statuses(ledger.status[counted]),
         late_p99_ms=_percentile_ms((ledger.sent - ledger.due)[counted & ~np.isnan(ledger.sent)], 99),
+        others_cores=others_cores,
         probes={path: _probe(asked) for path, asked in outcome.probes.items()},
     )
 

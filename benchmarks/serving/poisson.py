@@ -131,8 +131,9 @@ class Sender:
         return time.perf_counter() - self._began
 
     def _send(self, index: int) -> None:
+        self._sent[index] = self._now()
         if self._idle:
-            self._write(self._idle.pop(), index)
+            self._idle.pop().ask(index, self._schedule.message)
         elif len(self._open) + len(self._connecting) < MAX_CONNECTIONS:
             task = self._loop.create_task(self._connect(index))
             self._connecting.add(task)
@@ -147,10 +148,6 @@ class Sender:
             self.ended(index, BROKEN)
             return
         self._open.add(connection)
-        self._write(connection, index)
-
-    def _write(self, connection: "Connection", index: int) -> None:
-        self._sent[index] = self._now()
         connection.ask(index, self._schedule.message)
 
     def ended(self, index: int, status: int, *, retry_after: bool = False) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -93,7 +94,37 @@ def running_session(command: list[str], environment: dict[str, str], folder: Pat
         leader.wait()
 
 
-def machine_busy_s() -> float:
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """CPU time that a session used, and the cores that neither it nor this program with its children used.
+
+    `others_cores` is 0 on an undisturbed machine.
+    """
+
+    cpu_s: float
+    others_cores: float
+
+
+class Meter:
+    """Reads how much CPU time was used since it was made."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._began = session, time.perf_counter()
+        self._used_s, self._own_s, self._busy_s = session.cpu_s(), _own_cpu_s(), _machine_busy_s()
+
+    def read(self) -> Usage:
+        """The usage until now."""
+        used, own = self._session.cpu_s() - self._used_s, _own_cpu_s() - self._own_s
+        others = _machine_busy_s() - self._busy_s - used - own
+        return Usage(used, max(0.0, others / (time.perf_counter() - self._began)))
+
+
+def _own_cpu_s() -> float:
+    usages = map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _machine_busy_s() -> float:
     """CPU time that all of the machine's cores have been busy or stolen since boot."""
     user, nice, system, _idle, _iowait, irq, softirq, steal = (
         int(field) for field in (_PROC / "stat").read_text().split(maxsplit=9)[1:9]

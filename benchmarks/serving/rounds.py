@@ -5,7 +5,6 @@ shows as CPU time that was used by others.
 """
 
 import re
-import resource
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from pathlib import Path
 from benchmarks.serving import wrk
 from benchmarks.serving.floor import BATCHES, FloorSample, measure_floor
 from benchmarks.serving.jobs import Job
-from benchmarks.serving.processes import Memory, machine_busy_s
+from benchmarks.serving.processes import Memory, Meter, Usage
 from benchmarks.serving.servers import Running, Server, ServerError, started
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
@@ -30,9 +29,7 @@ class Sample:
     server: str
     connections: int
     load: wrk.Load
-    cpu_s: float
-    others_cores: float
-    """Cores that neither the server nor wrk used, but somebody else: 0 on an undisturbed machine."""
+    usage: Usage
     batches: dict[str, int] | None
     """How many batches fell into each bucket of the server's own histogram, by upper bound; None for peers."""
 
@@ -43,9 +40,9 @@ class Sample:
             "requests_per_s": load.per_second,
             "p50_ms": load.p50_ms,
             "p99_ms": load.p99_ms,
-            "cpu_s_per_1000": 1000 * self.cpu_s / max(1, load.requests),
+            "cpu_s_per_1000": 1000 * self.usage.cpu_s / max(1, load.requests),
             "failed": load.failed,
-            "others_cores": self.others_cores,
+            "others_cores": self.usage.others_cores,
         }
 
 
@@ -120,13 +117,12 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
 def _sample(running: Running, connections: int, seconds: int, folder: Path) -> Sample:
     running.ask()  # behind whatever the load before has left in its queues
     batches = _batches(running)
-    began, busy, wrk_used, used = time.perf_counter(), machine_busy_s(), _children_cpu_s(), running.session.cpu_s()
+    meter = Meter(running.session)
     load = wrk.drive(running.url, running.server.request(running.job), connections, seconds, folder)
-    used, wrk_used = running.session.cpu_s() - used, _children_cpu_s() - wrk_used
-    others = (machine_busy_s() - busy - used - wrk_used) / (time.perf_counter() - began)
+    usage = meter.read()
     if batches is not None:
         batches = {bound: count - batches[bound] for bound, count in (_batches(running) or {}).items()}
-    return Sample(running.server.name, connections, load, used, max(0.0, others), batches)
+    return Sample(running.server.name, connections, load, usage, batches)
 
 
 def _batches(running: Running) -> dict[str, int] | None:
@@ -139,8 +135,3 @@ def _batches(running: Running) -> dict[str, int] | None:
             counts[bound] = int(float(cumulative)) - below
             below = int(float(cumulative))
     return counts
-
-
-def _children_cpu_s() -> float:
-    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return usage.ru_utime + usage.ru_stime

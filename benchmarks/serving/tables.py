@@ -25,43 +25,50 @@ def show_results(console: Console, results: Results) -> None:
         for server in results.servers:
             if batches := results.batches(server, connections):
                 console.print(f"batches of {server} at {connections} connections: {_shares(batches)}")
-    if (others := _others_cores(results)) > DISTURBED:
-        console.print(
-            f"[bold]Others used {others:.2f} cores meanwhile: of all this only the CPU time means much.[/bold]"
-        )
+    _warn(console, _others_cores(results))
 
 
 def show_overloads(console: Console, name: str, overloads: Sequence[Overload]) -> None:
     """Print how each server bore each load, a line for each round."""
-    figures = (
-        "x",
-        "peak/s",
-        "offered/s",
-        "good/s",
-        "of peak",
-        "admitted p50",
-        "p99 ms",
-        "refused",
-        "p50 ms",
-        "late ms",
-    )
-    table = _table(f"{name}: open loop", "server", *figures, "statuses", "probes p99 ms (failed)", right=figures)
-    for it in sorted(overloads, key=lambda overload: (overload.factor, overload.server)):
-        statuses = ", ".join(f"{status}: {count:,}" for status, count in it.statuses.items())
-        probes = ", ".join(f"{path} {probe.p99_ms:.0f} ({probe.failed})" for path, probe in it.probes.items())
-        rates = (f"{value:,.0f}" for value in (it.peak_per_s, it.offered_per_s, it.good_per_s))
-        admitted = f"{it.admitted_p50_ms:,.0f}", f"{it.admitted_p99_ms:,.0f}"
-        refused = f"{it.refused:,}", f"{it.refused_p50_ms:.1f}", f"{it.late_p99_ms:.1f}"
-        table.add_row(it.server, f"{it.factor:g}", *rates, f"{it.of_peak:.2f}", *admitted, *refused, statuses, probes)
+    rates = ("x", "peak/s", "offered/s", "good/s", "of peak")
+    latencies = ("admitted p50 ms", "p99 ms", "refused", "p50 ms", "late p99 ms", "others' cores")
+    table = _table(f"{name}: open loop", "server", *rates, *latencies, right=rates + latencies)
+    ordered = sorted(overloads, key=lambda overload: (overload.factor, overload.server))
+    for it in ordered:
+        table.add_row(
+            it.server,
+            f"{it.factor:g}",
+            *(f"{rate:,.0f}" for rate in (it.peak_per_s, it.offered_per_s, it.good_per_s)),
+            f"{it.of_peak:.2f}",
+            *(f"{latency:,.0f}" for latency in (it.admitted_p50_ms, it.admitted_p99_ms)),
+            f"{it.refused:,}",
+            *(f"{figure:.1f}" for figure in (it.refused_p50_ms, it.late_p99_ms)),
+            f"{it.others_cores:.2f}",
+        )
     console.print(table)
+    for it in ordered:
+        statuses = ", ".join(f"{status}: {count:,}" for status, count in it.statuses.items())
+        probes = "".join(
+            f"; {path} p99 {probe.p99_ms:.0f} ms, {probe.failed} failed" for path, probe in it.probes.items()
+        )
+        console.print(f"{it.server} at {it.factor:g} x: {statuses}{probes}")
+    _warn(console, max(overload.others_cores for overload in overloads))
 
 
 def show_goals(console: Console, goals: list[Goal]) -> None:
     """Print what was to be reached, and what was."""
+    if not goals:
+        return
     table = _table("goals", "goal", "measured", "", right=())
     for goal in goals:
         table.add_row(goal.text, goal.measured, "met" if goal.met else "[bold]not met[/bold]")
     console.print(table)
+
+
+def _warn(console: Console, others_cores: float) -> None:
+    if others_cores > DISTURBED:
+        text = f"Others used {others_cores:.2f} cores meanwhile: of all this only the CPU time means much."
+        console.print(text, style="bold")
 
 
 def _load_table(results: Results) -> Table:

@@ -26,7 +26,7 @@ def test_a_ledger_is_summed_up():
         (RAMP_S + 10.0, 0.2, 200, False),
     )
     probes = {"/livez": ledger((1.0, 0.002, 200, False), (2.0, 0.1, 503, False))}
-    it = summarise("ours", 0, 2.0, 0.5, Outcome(load, probes))
+    it = summarise("ours", 0, 2.0, 0.5, Outcome(load, probes), others_cores=0.0)
     assert it.offered_per_s == 0.9
     assert it.good_per_s == 0.3
     assert it.of_peak == 0.6
