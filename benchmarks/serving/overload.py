@@ -11,7 +11,7 @@ from benchmarks.serving import poisson, wrk
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.poisson import BROKEN, NOT_SENT, OK, REFUSED, UNANSWERED, Ledger, Outcome
 from benchmarks.serving.processes import Meter
-from benchmarks.serving.servers import Running, Server, started
+from benchmarks.serving.servers import START_S, Running, Server, started
 
 DEADLINE_S = 2.0  # what a client waits for; ours is told so, the others know no deadlines
 RAMP_S = 2.0  # at the start, which does not count
@@ -93,7 +93,7 @@ def run_overloads(
             for server in servers:
                 with started(server, job, folder) as (running, _):
                     found.append(_overload(running, number, factor, plan, folder))
-                    running.ask()  # afterwards a lone request is answered as ever, or this raises
+                    running.await_answer(START_S)  # it must come back, or this raises
                 tell(f"round {number + 1}  {server.name:<16}{factor:g} x: goodput {found[-1].of_peak:.2f} of the peak")
     return found
 

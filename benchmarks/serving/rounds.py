@@ -14,7 +14,7 @@ from benchmarks.serving import wrk
 from benchmarks.serving.floor import BATCHES, FloorSample, measure_floor
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.processes import Memory, Meter, Usage
-from benchmarks.serving.servers import Running, Server, ServerError, started
+from benchmarks.serving.servers import START_S, Running, Server, ServerError, started
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
 SETTLE_S = 1.0  # between load and the look at an idle server
@@ -107,6 +107,7 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
     wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
     samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
     memory = running.session.memory()
+    running.await_answer(START_S)  # some go on with what nobody waits for any more
     time.sleep(SETTLE_S)
     began, before = time.perf_counter(), running.session.cpu_s()
     time.sleep(plan.idle_s)
@@ -115,7 +116,7 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
 
 
 def _sample(running: Running, connections: int, seconds: int, folder: Path) -> Sample:
-    running.ask()  # behind whatever the load before has left in its queues
+    running.await_answer(START_S)  # which comes behind whatever the load before has left in the queues
     batches = _batches(running)
     meter = Meter(running.session)
     load = wrk.drive(running.url, running.server.request(running.job), connections, seconds, folder)

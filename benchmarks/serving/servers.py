@@ -16,6 +16,7 @@ from benchmarks.serving.processes import Session, running_session
 
 ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
+NOT_NOW = (408, 503)  # mosec answers 408 when a request has waited too long
 LOG_TAIL = 3000  # characters
 ASK_AGAIN_S = 0.005
 _PEERS = "benchmarks.serving.peers"
@@ -26,7 +27,7 @@ class ServerError(Exception):
 
 
 class NotReadyError(ServerError):
-    """A server says that it cannot serve yet."""
+    """A server says that it cannot serve now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def _litserve(name: str, *arguments: str) -> Server:
 
 
 def _mosec(batch: int) -> Server:
-    arguments = ("--address", "127.0.0.1", "--log-level", "warning")
+    arguments = ("--address", "127.0.0.1", "--log-level", "error")
     environment = (("PEER_BATCH", str(batch)),)
     return Server(f"mosec-{batch}", f"{_PEERS}.mosec_app", arguments, "/inference", Job.raw, environment)
 
@@ -102,7 +103,7 @@ class Running:
     def ask(self) -> str:
         """Have the job done once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
         status, body = self._exchange("POST", self.path, self.server.request(self.job))
-        if status == 503:
+        if status in NOT_NOW:
             raise NotReadyError(body.decode())
         if status != 200:
             raise ServerError(f"{self.server.name} answers {status}: {body[:500]!r}")
@@ -111,6 +112,20 @@ class Running:
             raise ServerError(f"{self.server.name} answers {len(predictions)} classes instead of {self.job.top_k}")
         label: str = predictions[0]["label"]
         return label
+
+    def await_answer(self, seconds: float) -> None:
+        """Ask until the job is done, because the server starts, or has a queue from before; else ServerError."""
+        why: Exception | None = None
+        until = time.perf_counter() + seconds
+        while time.perf_counter() < until and self.session.pids():
+            try:
+                self.ask()
+            except (OSError, http.client.HTTPException, NotReadyError) as error:
+                why = error
+                time.sleep(ASK_AGAIN_S)
+            else:
+                return
+        raise ServerError(f"gives no answer: {why}")
 
     def get(self, path: str) -> str:
         """The body of a GET."""
@@ -143,7 +158,7 @@ def started(server: Server, job: Job, folder: Path) -> Iterator[tuple[Running, f
     with running_session(command, _environment(server, job), ROOT, log) as session:
         running = Running(server, job, port, session)
         try:
-            _await_answer(running, began + START_S)
+            running.await_answer(START_S)
             yield running, time.perf_counter() - began
         except (OSError, ServerError) as error:
             tail = log.read_text(errors="replace")[-LOG_TAIL:]
@@ -161,19 +176,6 @@ def free_port() -> int:
 def usable_cores() -> int:
     """Cores that this program and the servers share."""
     return len(os.sched_getaffinity(0))
-
-
-def _await_answer(running: Running, until: float) -> None:
-    why: Exception | None = None
-    while time.perf_counter() < until and running.session.pids():
-        try:
-            running.ask()
-        except (OSError, http.client.HTTPException, NotReadyError) as error:
-            why = error
-            time.sleep(ASK_AGAIN_S)
-        else:
-            return
-    raise ServerError(f"did not start: {why}")
 
 
 def _environment(server: Server, job: Job) -> dict[str, str]:
