@@ -20,16 +20,6 @@ from tests.service.served import DEADLINE_S, Served, environment, until
 Serve = Callable[..., Served]
 
 
-def api_processes(served: Served) -> list[int]:
-    """Children of the server that were forked, not spawned: they bear its own command line."""
-    own = Path(f"/proc/{served.process.pid}/cmdline").read_bytes()
-    return [
-        pid
-        for pid in served.processes()
-        if pid != served.process.pid and Path(f"/proc/{pid}/cmdline").read_bytes() == own
-    ]
-
-
 def answers(served: Served) -> float:
     """Good answers that the metrics have counted."""
     return served.metrics()['resnet_requests_total{model="faulty",outcome="ok",version="1"}']
@@ -40,9 +30,9 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
     served = serve("--workers", "1", "--api-processes", str(processes)).ready()
     with load(served) as ledger:
         before = answers(served)
-        victim = api_processes(served)[0]
+        victim = served.api_processes()[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: len(api_processes(served)) == processes and victim not in api_processes(served), "its successor")
+        until(lambda: len(served.api_processes()) == processes and victim not in served.api_processes(), "its successor")
         ledger.wait_for(50)
         assert answers(served) >= before
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
@@ -53,7 +43,7 @@ def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Serve) ->
     served = serve("--workers", "2", "--queue-capacity", "16").ready()
     for _ in range(3):
         with load(served):  # the ledger checks that every answer belongs to its picture
-            os.kill(api_processes(served)[0], signal.SIGKILL)
+            os.kill(served.api_processes()[0], signal.SIGKILL)
 
 
 def test_nothing_outlives_a_killed_parent(serve: Serve) -> None:
@@ -105,7 +95,7 @@ def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -
     served = serve("--workers", "1").ready()
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         assert client.post("/predict", content=png()).status_code == 200
-        (api,) = api_processes(served)
+        (api,) = served.api_processes()
         open_now = len(os.listdir(f"/proc/{api}/fd"))  # noqa: PTH208
         _, hard = resource.prlimit(api, resource.RLIMIT_NOFILE)
         resource.prlimit(api, resource.RLIMIT_NOFILE, (open_now + 4, hard))

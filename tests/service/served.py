@@ -134,6 +134,10 @@ class Served:
         """Every process of the server's session."""
         return [pid for pid, session in _sessions().items() if session == self.process.pid]
 
+    def api_processes(self) -> list[int]:
+        """They are forked, and so have the command line of the first process."""
+        return [pid for pid in self.processes() if pid != self.process.pid and _command(pid) == self.process.args]
+
     def worker(self, seat: int = 0) -> int:
         """The newest worker of a seat."""
         return int(self.events("worker started", worker=seat)[-1]["pid"])
@@ -222,6 +226,14 @@ def _sessions() -> dict[int, int]:
         if state != "Z":
             sessions[int(stat.parent.name)] = int(session)
     return sessions
+
+
+def _command(pid: int) -> list[str]:
+    """Its command line; none if it has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except OSError:
+        return []
 
 
 def free_port() -> int:

@@ -159,16 +159,6 @@ def pair(serve_module: Servers, repository: Path) -> Served:
     return serve_module(*flags, "--queue-capacity", "10").ready()
 
 
-def api_processes(served: Served) -> list[int]:
-    """They are forked, so they have the supervisor's command line, and it is their parent."""
-
-    def command(pid: int) -> bytes:
-        return Path(f"/proc/{pid}/cmdline").read_bytes()
-
-    others = [pid for pid in served.processes() if pid != served.process.pid]
-    return [pid for pid in others if command(pid) == command(served.process.pid)]
-
-
 def connections_of(pid: int) -> int:
     """How many TCP connections a process holds."""
     links = {str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()}
@@ -181,7 +171,7 @@ def connections_of(pid: int) -> int:
 
 
 def test_sums_are_right_whichever_process_is_asked_and_survive_its_death(pair: Served) -> None:
-    one, other = until(lambda: len(found := api_processes(pair)) == 2 and found, "two API processes")
+    one, other = until(lambda: len(found := pair.api_processes()) == 2 and found, "two API processes")
     with ExitStack() as stack:
         clients: list[httpx.Client] = []
         while not (connections_of(one) and connections_of(other)):
@@ -197,7 +187,7 @@ def test_sums_are_right_whichever_process_is_asked_and_survive_its_death(pair: S
         os.kill(one, signal.SIGKILL)
         until(lambda: one not in pair.processes(), "its death")
         counts = [pair.metrics()[requests_total("ok")] for _ in range(5)]
-    replaced = until(lambda: len(found := api_processes(pair)) == 2 and one not in found and found, "its successor")
+    replaced = until(lambda: len(found := pair.api_processes()) == 2 and one not in found and found, "its successor")
     until(lambda: pair.metrics()["resnet_queue_capacity"] == 20, "the successor to count")
     assert other in replaced
     assert {*counts, pair.metrics()[requests_total("ok")]} == {len(clients)}
