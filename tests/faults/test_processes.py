@@ -32,7 +32,9 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
         before = answers(served)
         victim = served.api_processes()[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: len(served.api_processes()) == processes and victim not in served.api_processes(), "its successor")
+        until(
+            lambda: len(served.api_processes()) == processes and victim not in served.api_processes(), "its successor"
+        )
         ledger.wait_for(50)
         assert answers(served) >= before
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
