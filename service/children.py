@@ -3,14 +3,16 @@
 import array
 import fcntl
 import math
+import os
 import termios
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
 from service.reports import ModelReport
-from service.transport import Channels, Pipe
+from service.transport import PROBE, Channels, Pipe
 
-UNREAD_LIMIT_S = 2.0  # a worker that is not running a batch reads the next one at once
+UNREAD_LIMIT_S = 2.0  # a worker that is not running a batch reads the next message at once
+PROBE_INTERVAL_S = 1.0  # so that a worker that stopped while it had nothing to do is found too
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)  # before the first, second, ... restart in a row
 LONG_LIFE_S = 30.0  # whoever lived longer starts the row anew
 
@@ -42,13 +44,20 @@ class Seat(Child):
     unparsed: bytes = b""
     killed_as: str | None = None  # why we ended it
     unread_since_s: float | None = None
+    probed_s: float = 0.0
     last_taken: bytes = b""
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
-        """Whether a batch waits in the seat's pipe though the worker has run none and taken up none for a while."""
-        board = channels.board
-        taken = board.taken[self.index].tobytes()
-        waits = board.began_ns[self.index] == 0 and _readable_bytes(channels.requests[self.index].reader) > 0
+        """Whether a message waits in the seat's pipe though the worker has run nothing and taken up nothing for a while.
+
+        An empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
+        """
+        pipe, taken = channels.requests[self.index], channels.board.taken[self.index].tobytes()
+        idle = channels.board.began_ns[self.index] == 0
+        waits = idle and _readable_bytes(pipe.reader) > 0
+        if idle and not waits and now_s - self.probed_s > PROBE_INTERVAL_S:
+            self.probed_s = now_s
+            os.write(pipe.writer, PROBE)
         if not waits or taken != self.last_taken:
             self.unread_since_s, self.last_taken = None, taken
         elif self.unread_since_s is None:

@@ -58,6 +58,12 @@ def test_a_stopped_worker_is_replaced_and_its_requests_are_answered(serve: Serve
     assert set(ledger.summary()) == {(200, "")}
 
 
+def test_a_worker_that_is_stopped_while_idle_is_replaced_before_it_is_needed(serve: Serve) -> None:
+    served = serve("--workers", "2").ready()
+    os.kill(served.worker(), signal.SIGSTOP)
+    restarted(served, "hang")
+
+
 def test_a_picture_that_hangs_the_engine_takes_nobody_with_it(serve: Serve) -> None:
     served = serve("--workers", "2").ready()
     with load(served, timeout_s=30) as ledger:
