@@ -1,43 +1,57 @@
-"""Who is let in: a bound on slots and a bound on the bytes of bodies in flight, checked at the headers and again when a
-body is complete. Refusing early is what keeps the latency of those who are let in.
+"""Who is let in: bounds on slots, on the bytes of bodies in flight, and on the time that a request would wait; checked
+at the headers and again when a body is complete. Refusing early is what keeps the latency of those who are let in.
 """
 
+import math
+
+from service.backlog import Backlog
 from service.errors import TooLarge, Unavailable
+
+PATIENCE = 0.75  # of the time that a request has left; what it would wait is an estimate
 
 
 class Admission:
-    """The free slots of one API process, and the bytes of bodies it still takes.
+    """The slots of one API process, free or held by images of a model, and the bytes of bodies it still takes.
 
     Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
     """
 
-    def __init__(self, slots: int, max_bytes_in_flight: int) -> None:
+    def __init__(self, slots: int, max_bytes_in_flight: int, backlog: Backlog) -> None:
         self.capacity = slots
+        self._backlog = backlog
+        self._models = [0] * slots  # by slot; holds for those that are not free
         self._free = list(reversed(range(slots)))
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
 
-    def check(self) -> None:
-        """Raise Unavailable if a request that begins now would not be let in."""
+    def check(self, left_s: float) -> None:
+        """Raise Unavailable if a request that begins now, with so many seconds left to it, would not be let in."""
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
             raise Unavailable("loading", "the models are still loading")
         if not self._free:
             raise self._full()
+        self._check_wait(left_s)
 
-    def acquire(self, n: int) -> list[int]:
-        """All n slots, or none and Unavailable."""
+    def acquire(self, n: int, model: int, left_s: float) -> list[int]:
+        """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable."""
         if n > self.capacity:
             raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
         if n > len(self._free):
             raise self._full()
-        return [self._free.pop() for _ in range(n)]
+        self._check_wait(left_s)
+        slots = [self._free.pop() for _ in range(n)]
+        for slot in slots:
+            self._models[slot] = model
+        self._backlog.add(model, n)
+        return slots
 
     def release(self, slot: int) -> None:
         """Take a slot back."""
         self._free.append(slot)
+        self._backlog.add(self._models[slot], -1)
 
     def reserve_bytes(self, n: int) -> None:
         """Set n bytes aside for a body that arrives, or raise Unavailable."""
@@ -48,6 +62,16 @@ class Admission:
     def return_bytes(self, n: int) -> None:
         """Take n bytes back."""
         self._bytes_left += n
+
+    def _check_wait(self, left_s: float) -> None:
+        """An empty server tries, however short the time."""
+        excess_s = self._backlog.wait_s - left_s * PATIENCE
+        if excess_s > 0 and len(self._free) < self.capacity:
+            raise Unavailable(
+                "full",
+                f"what waits already takes {self._backlog.wait_s:.1f} s, too long for a deadline in {left_s:.1f} s",
+                retry_after_s=math.ceil(excess_s),
+            )
 
     def _full(self) -> Unavailable:
         return Unavailable("full", f"all {self.capacity} places are taken")

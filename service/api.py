@@ -10,6 +10,7 @@ import structlog
 from models.preprocess import Preprocessor
 from service.admission import Admission, Arrival
 from service.answer import Answer
+from service.backlog import Backlog
 from service.batching import Batcher
 from service.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
 from service.decoding import Decoder
@@ -47,7 +48,8 @@ class Api:
         metrics.attach(index)
         self.catalog, self.metrics, self.settings = catalog, metrics, settings
         self.status = Status(catalog)
-        self.admission = Admission(settings.queue_capacity, settings.max_bytes_in_flight)
+        self.backlog = Backlog(index, channels.board, len(catalog.artifacts))
+        self.admission = Admission(settings.queue_capacity, settings.max_bytes_in_flight, self.backlog)
         delays = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
         self.batcher = Batcher(index, channels, delays, self.admission.release, self._on_batch)
         self.decoder = Decoder(settings.decode_threads)
@@ -82,9 +84,9 @@ class Api:
         """Whether the default model can take work now."""
         return self.admission.open and self.status.ready
 
-    def open_arrival(self, content_length: int | None) -> Arrival:
-        """Let a request in at its headers, or raise Unavailable or TooLarge."""
-        self.admission.check()
+    def open_arrival(self, content_length: int | None, left_s: float) -> Arrival:
+        """Let a request with so many seconds left in at its headers, or raise Unavailable or TooLarge."""
+        self.admission.check(left_s)
         return Arrival(self.admission, self.settings.max_body_bytes, content_length)
 
     def expose_metrics(self) -> bytes:
@@ -124,16 +126,19 @@ class Api:
         self.metrics.queue_depth.set(self.batcher.depth)
         self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 
-    def _on_batch(self, model: int, size: int) -> None:
+    def _on_batch(self, model: int, size: int, ns: int) -> None:
+        self.backlog.observe(model, size, ns)
         self.metrics.batch_size.observe(size, self.catalog.artifacts[model].name)
 
     def _on_message(self, message: Message) -> None:
         match message:
             case SeatUp(seat, epoch, reports):
                 self.status.seat_up(seat, list(reports))
+                self.backlog.seat_up(seat, reports)
                 self.batcher.seat_up(seat, epoch, reports)
             case SeatDown(seat):
                 self.status.seat_down(seat)
+                self.backlog.seat_down(seat)
                 self.batcher.seat_down(seat)
             case Begin():
                 self._settling = self._loop.create_task(self._settle())

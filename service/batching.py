@@ -82,7 +82,7 @@ class Batcher:
     """Sends what is queued to the seats in batches, and hands each result to whoever waits for it.
 
     `release` gets back each slot, exactly once, when nobody can write to it any more. `on_batch` hears of each batch
-    that was answered: (model, size).
+    that was answered: (model, size, ns in the worker).
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Batcher:
         channels: Channels,
         batch_delays: Sequence[float],
         release: Callable[[int], None],
-        on_batch: Callable[[int, int], None],
+        on_batch: Callable[[int, int, int], None],
     ) -> None:
         self._api, self._board = api, channels.board
         self._region, self._replies = channels.regions[api], channels.replies[api].reader
@@ -215,7 +215,7 @@ class Batcher:
         for item in items:
             self._deliver(item, ran, reply)
         if ran:
-            self._on_batch(items[0].model, ran)
+            self._on_batch(items[0].model, ran, reply.done_ns - reply.taken_ns)
 
     def _deliver(self, item: Item, batch_size: int, reply: Reply) -> None:
         """Hand over one item's result."""

@@ -48,7 +48,7 @@ class Seat(Child):
     last_taken: bytes = b""
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
-        """Whether a message waits in the seat's pipe though the worker has run nothing and taken up nothing for a while.
+        """Whether a message waits in the seat's pipe though the worker has run and taken up nothing for a while.
 
         An empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
         """

@@ -7,7 +7,7 @@ from service.admission import Arrival
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
 from service.errors import BadRequest, MethodNotAllowed, RequestTimeout, ServiceError
-from service.predict import Prediction, Request
+from service.predict import Prediction, Request, parse_timeout_s
 from service.target import Target
 
 METHODS = ("POST", "PUT")
@@ -44,7 +44,10 @@ class Exchange:
         try:
             if self._method not in METHODS:
                 raise MethodNotAllowed(self._method, METHODS)
-            self._arrival = self._api.open_arrival(_content_length(self._headers))
+            settings = self._api.settings
+            timeout_s = parse_timeout_s(self._headers, settings.request_timeout, settings.max_request_timeout)
+            self._deadline_ns = self._journey.headers_ns + int(timeout_s * 1e9)
+            self._arrival = self._api.open_arrival(_content_length(self._headers), timeout_s)
         except ServiceError as error:
             self.refuse(error)
 
@@ -63,7 +66,7 @@ class Exchange:
         if self.answered or self._arrival is None:
             return
         self._journey.body_ns = time.monotonic_ns()
-        request = Request(self._target, self._query, self._headers, self._arrival.body)
+        request = Request(self._target, self._query, self._headers, self._arrival.body, self._deadline_ns)
         self._prediction = Prediction(self._api.parts, request, self._answer, self._finish)
         self._prediction.run()
 

@@ -38,6 +38,7 @@ class Request:
     query: bytes
     headers: Mapping[bytes, bytes]
     body: bytes
+    deadline_ns: int  # of the monotonic clock
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +87,16 @@ class Prediction:
         self._artifact = parts.catalog.artifacts[self._place]
         answer.model, answer.version = self._artifact.name, str(self._artifact.version)
         self._top_k = min(parse_top_k(request.query), self._artifact.classes)
-        timeout_s = min(
-            parse_timeout_s(request.headers, parts.settings.request_timeout), parts.settings.max_request_timeout
-        )
-        self._deadline_ns = answer.journey.headers_ns + int(timeout_s * 1e9)
         self._payload = parse(
             request.headers.get(b"content-type", b""), request.body, parts.settings.max_images_per_request
         )
         parts.status.check(self._place)
-        left_ns = self._deadline_ns - time.monotonic_ns()
-        if left_ns <= 0:
+        left_s = (request.deadline_ns - time.monotonic_ns()) / 1e9
+        if left_s <= 0:
             raise DeadlineExceeded("the deadline passed while the request was being received")
         images = self._payload.images
-        self._slots = parts.admission.acquire(len(images))
-        self._timer = asyncio.get_running_loop().call_later(left_ns / 1e9, self._expire)
+        self._slots = parts.admission.acquire(len(images), self._place, left_s)
+        self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
         parts.decoder.decode(parts.preprocessors[self._place], images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
@@ -117,7 +114,7 @@ class Prediction:
                 self._parts.admission.release(slot)
                 on_done(pixels)
             else:
-                item = Item(slot, self._place, self._top_k, self._deadline_ns, on_done)
+                item = Item(slot, self._place, self._top_k, self._request.deadline_ns, on_done)
                 self._items.append(item)
                 self._parts.batcher.submit(item, pixels)
 
@@ -188,14 +185,14 @@ def parse_top_k(query: bytes) -> int:
     return int(value)
 
 
-def parse_timeout_s(headers: Mapping[bytes, bytes], default_s: float) -> float:
-    """Seconds that X-Request-Timeout-Ms gives the request."""
+def parse_timeout_s(headers: Mapping[bytes, bytes], default_s: float, most_s: float) -> float:
+    """Seconds that X-Request-Timeout-Ms gives the request, at most `most_s`."""
     value = headers.get(b"x-request-timeout-ms")
     if value is None:
-        return default_s
+        return min(default_s, most_s)
     if not is_positive(text := value.decode("latin-1")):
         raise BadRequest(f"X-Request-Timeout-Ms must be a positive whole number, not {text[:40]!r}")
-    return int(text) / 1e3
+    return min(int(text) / 1e3, most_s)
 
 
 def is_positive(text: str) -> bool:

@@ -194,18 +194,20 @@ class Board:
     """What every process may know of the worker seats at any time, without asking: one row a seat.
 
     Written by the supervisor: `epochs`. Written by the seat's worker: when its batch began (ns of the monotonic clock,
-    0 when idle), how long that may take, and for each API process the last batch it took up.
+    0 when idle), how long that may take, and for each API process the last batch it took up. Written by each API
+    process: its element of `backlogs_ns`, the worker time that what it holds will take.
     """
 
     def __init__(self, seats: int, api_processes: int) -> None:
         self.seats, self.api_processes = seats, api_processes
-        self._memory = SharedMemory(seats * (3 + api_processes) * 8)
+        self._memory = SharedMemory((seats * (3 + api_processes) + api_processes) * 8)
         self._make_views()
 
     def _make_views(self) -> None:
         rows = self._memory.array("i8", (self.seats, 3 + self.api_processes))
         self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
         self.taken = rows[:, 3:]
+        self.backlogs_ns = memoryview(self._memory.map).cast("q")[rows.size :]
 
     def __getstate__(self) -> tuple[int, int, SharedMemory]:
         return self.seats, self.api_processes, self._memory

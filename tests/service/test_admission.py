@@ -1,58 +1,122 @@
-"""Who is let in: slots all or none, bytes counted to the last."""
+"""Who is let in: slots all or none, bytes counted to the last, and nobody whom the workers cannot serve in time."""
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.admission import Admission, Arrival
+from service.admission import PATIENCE, Admission, Arrival
+from service.backlog import Backlog
 from service.errors import ServiceError, TooLarge, Unavailable
+from service.reports import ModelReport
+from service.transport import Board
 
 SLOTS, BYTES = 5, 100
+LEFT_S = 10.0
+
+
+def shut_admission() -> Admission:
+    return Admission(SLOTS, BYTES, Backlog(0, Board(1, 1), models=1))
 
 
 def open_admission() -> Admission:
-    admission = Admission(SLOTS, BYTES)
+    admission = shut_admission()
     admission.open = True
     return admission
 
 
 def reason(admission: Admission) -> str:
     with pytest.raises(Unavailable) as error:
-        admission.check()
+        admission.check(LEFT_S)
     return error.value.reason
 
 
 def test_the_door_says_why_it_is_shut() -> None:
-    admission = Admission(SLOTS, BYTES)
+    admission = shut_admission()
     assert reason(admission) == "loading"
     admission.open = True
-    admission.check()
-    slots = admission.acquire(SLOTS)
+    admission.check(LEFT_S)
+    slots = admission.acquire(SLOTS, 0, LEFT_S)
     assert reason(admission) == "full"
     admission.release(slots[0])
-    admission.check()
+    admission.check(LEFT_S)
     admission.draining = True
     assert reason(admission) == "draining"
 
 
 def test_slots_are_given_all_or_none() -> None:
     admission = open_admission()
-    first = admission.acquire(3)
+    first = admission.acquire(3, 0, LEFT_S)
     with pytest.raises(Unavailable):
-        admission.acquire(3)
-    rest = admission.acquire(2)
+        admission.acquire(3, 0, LEFT_S)
+    rest = admission.acquire(2, 0, LEFT_S)
     assert sorted(first + rest) == list(range(SLOTS))
     with pytest.raises(TooLarge):
-        admission.acquire(SLOTS + 1)  # waiting would not help
+        admission.acquire(SLOTS + 1, 0, LEFT_S)  # waiting would not help
 
 
 def test_few_requests_touch_few_slots() -> None:
     admission = open_admission()
     for _ in range(100):
-        (slot,) = admission.acquire(1)
+        (slot,) = admission.acquire(1, 0, LEFT_S)
         assert slot == 0
         admission.release(slot)
+
+
+def measured(*latency_ms: tuple[int, float], model: int = 0) -> ModelReport:
+    return ModelReport(model, "ready", batch_latency_ms=latency_ms)
+
+
+def refused(admission: Admission, left_s: float) -> Unavailable:
+    with pytest.raises(Unavailable) as error:
+        admission.check(left_s)
+    with pytest.raises(Unavailable):
+        admission.acquire(1, 0, left_s)
+    return error.value
+
+
+def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -> None:
+    backlog = Backlog(0, Board(1, 1), models=1)
+    admission = Admission(SLOTS, BYTES, backlog)
+    admission.open = True
+    backlog.seat_up(0, [measured((1, 1000.0))])
+    slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
+    admission.check(4 / PATIENCE)
+    error = refused(admission, 1.0)
+    assert (error.reason, error.retry_after_s) == ("full", 4)
+    backlog.seat_up(1, [measured((1, 1000.0))])  # two workers: two seconds
+    admission.check(2 / PATIENCE)
+    backlog.seat_down(1)
+    refused(admission, 2 / PATIENCE)
+    for slot in slots[:3]:
+        admission.release(slot)
+    admission.check(1 / PATIENCE)
+
+
+def test_an_empty_server_tries_however_short_the_time() -> None:
+    board = Board(1, 2)
+    backlogs = [Backlog(api, board, models=1) for api in range(2)]
+    busy, idle = (Admission(SLOTS, BYTES, backlog) for backlog in backlogs)
+    for backlog, admission in zip(backlogs, (busy, idle), strict=True):
+        backlog.seat_up(0, [measured((1, 1000.0))])
+        admission.open = True
+    idle.check(0.001)
+    busy.acquire(3, 0, LEFT_S)
+    idle.check(0.001)
+    idle.acquire(1, 0, LEFT_S)
+    refused(idle, 3.9)  # it shares the worker with the other: both count
+
+
+def test_what_batches_take_under_load_corrects_the_estimate() -> None:
+    backlog = Backlog(0, Board(1, 1), models=2)
+    backlog.seat_up(0, [measured((1, 40.0), (2, 60.0), (4, 80.0)), measured((1, 500.0), model=1)])
+    backlog.add(0, 50)
+    assert backlog.wait_s == pytest.approx(50 * 0.020)
+    for _ in range(100):
+        backlog.observe(0, 3, 140_000_000)  # 70 ms at warm-up, between two sizes: twice as slow now
+        backlog.observe(1, 1, 500_000_000)
+    backlog.add(1, 2)
+    assert backlog.wait_s == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
 
 
 def test_a_declared_body_is_refused_at_its_headers() -> None:

@@ -30,7 +30,7 @@ class Played:
         self.reports = [ModelReport(model, "ready", max_batch_size=max_batch_size) for model in range(models)]
         self.epochs = [0] * seats
         self.batcher = Batcher(
-            0, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch)
+            0, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
         )
 
     def close(self) -> None:

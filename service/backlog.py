@@ -1,0 +1,85 @@
+"""How long a request that is let in now would wait: the work that is held, at the pace that the workers show."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+from service.reports import ModelReport
+from service.transport import Board
+
+NEWEST = 0.1  # weight of the newest batch in the pace
+
+
+class Pace:
+    """What images of one model cost the workers: measured at warm-up, then scaled by what batches take under load."""
+
+    def __init__(self) -> None:
+        self._expected_ns: Sequence[float] = ()  # by batch size less one
+        self._slowdown = 1.0
+
+    def learn(self, report: ModelReport) -> None:
+        """Take up what a worker measured at warm-up."""
+        self._expected_ns = interpolate(report.batch_latency_ms)
+
+    def observe(self, size: int, ns: int) -> None:
+        """A batch of this size took so long."""
+        expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
+        self._slowdown += NEWEST * (ns / expected - self._slowdown)
+
+    @property
+    def image_ns(self) -> float:
+        """What an image costs in a batch of the largest size that was measured."""
+        return self._slowdown * self._expected_ns[-1] / len(self._expected_ns) if self._expected_ns else 0.0
+
+
+class Backlog:
+    """The images that one API process has let in and not yet let go, and the time that the workers need for them.
+
+    Each process tells its own time on the board, and reckons with the time of all, since they share the workers.
+    """
+
+    def __init__(self, api: int, board: Board, models: int) -> None:
+        self._api, self._times_ns = api, board.backlogs_ns
+        self._paces = [Pace() for _ in range(models)]
+        self._images = [0] * models
+        self._seats: set[int] = set()
+        self._publish()
+
+    def seat_up(self, seat: int, reports: Iterable[ModelReport]) -> None:
+        """A worker takes part, and has measured what its models cost."""
+        self._seats.add(seat)
+        for report in reports:
+            self._paces[report.model].learn(report)
+
+    def seat_down(self, seat: int) -> None:
+        """A worker takes no part any more."""
+        self._seats.discard(seat)
+
+    def add(self, model: int, images: int) -> None:
+        """So many images of this model are let in, or, if negative, let go."""
+        self._images[model] += images
+        self._publish()
+
+    def observe(self, model: int, size: int, ns: int) -> None:
+        """A worker ran a batch of this size in so many ns."""
+        self._paces[model].observe(size, ns)
+
+    @property
+    def wait_s(self) -> float:
+        """Seconds until the workers have done all that is held."""
+        return sum(self._times_ns) / max(1, len(self._seats)) / 1e9
+
+    def _publish(self) -> None:
+        self._times_ns[self._api] = int(
+            sum(count * pace.image_ns for count, pace in zip(self._images, self._paces, strict=True) if count)
+        )
+
+
+def interpolate(latency_ms: Sequence[tuple[int, float]]) -> list[float]:
+    """Nanoseconds of a batch of 1, 2, 3, ... images up to the largest size measured: straight lines in between."""
+    if not latency_ms:
+        return []
+    times = [latency_ms[0][1] * 1e6]
+    for (size, ms), (next_size, next_ms) in pairwise(latency_ms):
+        step = (next_ms - ms) / (next_size - size)
+        times += [(ms + step * i) * 1e6 for i in range(1, next_size - size + 1)]
+    return times
