@@ -23,6 +23,7 @@ from tests.service.wire import Answer, Wire, post
 STAGES = ("read", "decode", "queue", "inference", "respond")
 ATTEMPTS = 3  # that a busy machine gets to show a stage undisturbed
 HELD_MS = 300.0  # far more than what is not held back takes, and far less than a worker may hang
+QUEUED = 8
 CONNECTIONS, REQUESTS_EACH = 8, 256
 ROUNDING_MS = 0.000501  # of each time in a document: half a microsecond, and a hair for binary fractions
 
@@ -72,13 +73,12 @@ def test_a_slow_graph_shows_in_inference_alone(server: Served, repository: Path)
 
 
 def test_a_stopped_worker_shows_in_queue_alone(server: Served) -> None:
-    """That of a picture which runs next, of one which waits in the pipe behind it, and of one which no worker has."""
-    wires = [Wire(server.address) for _ in range(3)]
+    """Of the picture that runs next, and of those behind it, wherever they wait."""
+    wires = [Wire(server.address) for _ in range(QUEUED)]
     with server.paused():
         for count, wire in enumerate(wires, 1):
             wire.send(post(png(count)))  # one segment: whoever is counted is queued
             await_requests(server, count)
-        assert server.metrics()["resnet_queue_depth"] == 1
         hold(began := time.monotonic())
         held_ms = (time.monotonic() - began) * 1e3
     told = [timings_of(wire.answer()) for wire in wires]
