@@ -1,8 +1,9 @@
 """The queue and the batches of one API process: images in, results out, and who holds what in between.
 
-The queue is first in, first out for each model. A worker seat holds at most one batch that runs and one that waits, so
-a free worker never waits for work and work never waits behind a busy worker longer than it must: no timer, no polling.
-Everything runs on the event loop's thread.
+The queue is first in, first out for each model. What arrives in one turn of the event loop is sent at its end, or as
+soon as it makes a batch that pays. A worker seat holds the batch that runs and one that waits, and a few more if they
+are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind a busy
+worker longer than it must. No timer, no polling. Everything runs on the event loop's thread.
 """
 
 import asyncio
@@ -20,7 +21,8 @@ from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavai
 from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, BatchMessage, Channels, Reply, unpack_replies
 
-BATCHES_PER_SEAT = 2  # one runs, one waits
+BATCHES_PER_SEAT = 2  # one runs, one waits; and as many small ones more as make LEAD_NS of work
+LEAD_NS = 2_000_000  # a turn of a busy event loop
 WAKE_NS = 1_000_000  # work of less than this is left to the workers that run already
 
 
@@ -65,12 +67,13 @@ class Seat:
     epoch: int = 0
     up: bool = False
     batches: dict[int, list[Item]] = field(default_factory=dict)  # by batch id, oldest first
+    work_ns: float = 0.0  # what they will take
     fence: asyncio.Future[None] | None = None
 
     @property
     def free(self) -> bool:
         """Whether the seat takes another batch."""
-        return self.up and len(self.batches) < BATCHES_PER_SEAT
+        return self.up and (len(self.batches) < BATCHES_PER_SEAT or self.work_ns < LEAD_NS)
 
     def pass_fence(self) -> None:
         """All that was sent before the fence is finished."""
@@ -97,7 +100,8 @@ class Batcher:
         self._region, self._replies = channels.regions[api], channels.replies[api].reader
         self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
         self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
-        self._costs_ns = [0.0] * len(batch_delays)  # of one image, told by the workers
+        self._paying_batch_sizes = [MAX_BATCH_SIZE] * len(batch_delays)
+        self._costs_ns = [0.0] * len(batch_delays)  # of one image
         self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
         self._waiting: set[int] = set()  # models with a timer set
         self._release, self._on_batch = release, on_batch
@@ -121,17 +125,19 @@ class Batcher:
         """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on."""
         self._region.put(item.slot, pixels, item.deadline_ns)
         item.queued_ns = time.monotonic_ns()
-        self._queues[item.model].append(item)
-        self._dispatch_soon()
-
-    def _dispatch_soon(self) -> None:
-        """Send once this turn of the loop is over, so that what arrives together travels together."""
-        if not self._dispatch_is_due:
+        queue = self._queues[item.model]
+        queue.append(item)
+        if len(queue) >= self._paying_batch_sizes[item.model]:
+            self._dispatch()
+        elif not self._dispatch_is_due:
             self._dispatch_is_due = True
-            self._loop.call_soon(self._dispatch)
+            self._loop.call_soon(self._on_turn)
+
+    def _on_turn(self) -> None:
+        self._dispatch_is_due = False
+        self._dispatch()
 
     def _dispatch(self) -> None:
-        self._dispatch_is_due = False
         for model, queue in enumerate(self._queues):
             while queue and not self._waits_to_fill(model, queue) and (seat := self._choose_seat(model, queue)):
                 if (items := self._take(queue, self._max_batch_sizes[model])) and not self._send(seat, model, items):
@@ -158,7 +164,7 @@ class Batcher:
         seats = [seat for seat in self._seats if seat.free]
         if any(seat.batches for seat in self._seats) and not self._is_worth_waking(model, queue):
             seats = [seat for seat in seats if seat.batches]
-        return min(seats, key=lambda seat: len(seat.batches), default=None)
+        return min(seats, key=lambda seat: (seat.work_ns, len(seat.batches)), default=None)
 
     def _is_worth_waking(self, model: int, queue: deque[Item]) -> bool:
         """On few cores a small net is served faster by one worker with larger batches than by several."""
@@ -194,6 +200,7 @@ class Batcher:
         except BlockingIOError:
             return False  # leftovers of dead workers fill the pipe; the next worker reads them away
         seat.batches[batch] = items
+        seat.work_ns += len(items) * self._costs_ns[model]
         return True
 
     def _read_replies(self) -> None:
@@ -201,11 +208,15 @@ class Batcher:
             data = os.read(self._replies, 1 << 16)
         except BlockingIOError:
             return
+        done = []
         for reply in unpack_replies(data):
             seat = self._seats[reply.seat]
             if reply.epoch == seat.epoch and (items := seat.batches.pop(reply.batch, None)) is not None:
-                self._finish(seat, items, reply)
-        self._dispatch()
+                seat.work_ns -= len(items) * self._costs_ns[items[0].model] if items else 0.0
+                done.append((seat, items, reply))
+        self._dispatch()  # first: the workers go on while the answers are written
+        for seat, items, reply in done:
+            self._finish(seat, items, reply)
 
     def _finish(self, seat: Seat, items: list[Item], reply: Reply) -> None:
         if not items:
@@ -238,6 +249,7 @@ class Batcher:
         """The seat's worker of this epoch is ready; its reports tell which batches pay and what an image costs."""
         for report in reports:
             self._max_batch_sizes[report.model] = min(report.max_batch_size, MAX_BATCH_SIZE)
+            self._paying_batch_sizes[report.model] = report.paying_batch_size
             self._costs_ns[report.model] = report.image_cost_ns
         seat = self._seats[index]
         seat.epoch, seat.up = epoch, True
@@ -261,7 +273,7 @@ class Batcher:
         seat.up = False
         seat.pass_fence()
         begun = int(self._board.taken[index, self._api])
-        lost, seat.batches = seat.batches, {}
+        lost, seat.batches, seat.work_ns = seat.batches, {}, 0.0
         for batch, items in sorted(lost.items(), reverse=True):
             for item in reversed(items):
                 self._recover(item, was_running=batch <= begun)

@@ -16,6 +16,7 @@ HANG_FLOOR_NS = 2_000_000_000
 HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
+PAYING = 1.25
 GAIN = 0.05  # a batch of twice the size must cost at least this much less for each image
 LARGEST = 64  # that the automatic mode tries
 REPEATS = 3  # runs of each size, the quickest counts
@@ -41,6 +42,12 @@ class LoadedModel:
     shape: tuple[int, int, int]
     latency_ns: dict[int, int]
     max_batch_size: int
+
+    @property
+    def paying_batch_size(self) -> int:
+        """The smallest size in which an image costs at most PAYING times what it costs in the largest."""
+        costs = image_costs(self.latency_ns)
+        return min(size for size in costs if costs[size] <= PAYING * costs[max(costs)])
 
     def limit_ns(self, n: int) -> int:
         """How long a batch of n images may take before it counts as hung."""
@@ -81,7 +88,7 @@ def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int,
 
 def best_batch_size(latency_ns: dict[int, int]) -> int:
     """The largest size up to which each doubling made an image cheaper by GAIN, all that a batch costs counted in."""
-    costs = {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
+    costs = image_costs(latency_ns)
     best = min(costs)
     for size, cost in costs.items():
         if cost < costs[best] * (1 - GAIN):
@@ -89,6 +96,11 @@ def best_batch_size(latency_ns: dict[int, int]) -> int:
         elif size > best:
             break
     return best
+
+
+def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
+    """Nanoseconds that an image costs in a batch of each size, all that a batch costs counted in."""
+    return {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
 
 
 def measure(engine: Engine, shape: tuple[int, int, int], size: int) -> int:

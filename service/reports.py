@@ -15,6 +15,7 @@ class ModelReport:
     precision: str = ""
     load_seconds: float = 0.0
     max_batch_size: int = 1
+    paying_batch_size: int = 1  # a larger one makes an image hardly cheaper
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
 
     @property

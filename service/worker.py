@@ -72,6 +72,7 @@ class Worker:
             precision=engine.precision,
             load_seconds=time.monotonic() - began,
             max_batch_size=model.max_batch_size,
+            paying_batch_size=model.paying_batch_size,
             batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
         )
 

@@ -10,24 +10,37 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import BATCHES_PER_SEAT, Batcher, Item, Result
+from service.batching import BATCHES_PER_SEAT, LEAD_NS, Batcher, Item, Result
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.reports import ModelReport
 from service.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Reply
 
 SLOTS, CLASSES, PIXELS = 32, 4, 6
+IMAGE_MS = 3.0  # what an image costs at warm-up: more than a seat is given ahead
 TOLD_NS = 5, 9  # when the played worker says that it took a batch up and was done
 
 
 class Played:
     """A batcher, its clients and its workers."""
 
-    def __init__(self, seats: int = 1, models: int = 1, max_batch_size: int = 4, delay: float = 0.0) -> None:
+    def __init__(
+        self, seats: int = 1, models: int = 1, max_batch_size: int = 4, paying_batch_size: int = 0, delay: float = 0.0
+    ) -> None:
         self.channels = Channels(seats, 1, SLOTS, PIXELS, CLASSES)
         self.free = set(range(SLOTS))
         self.outcomes: dict[int, list[Result | ServiceError]] = {}
         self.batches: list[tuple[int, int]] = []
-        self.reports = [ModelReport(model, "ready", max_batch_size=max_batch_size) for model in range(models)]
+        latency_ms = tuple((size, size * IMAGE_MS) for size in (1, max_batch_size))
+        self.reports = [
+            ModelReport(
+                model,
+                "ready",
+                max_batch_size=max_batch_size,
+                paying_batch_size=paying_batch_size or max_batch_size,
+                batch_latency_ms=latency_ms,
+            )
+            for model in range(models)
+        ]
         self.epochs = [0] * seats
         self.batcher = Batcher(
             0, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
@@ -110,12 +123,51 @@ def test_what_arrives_together_travels_together_in_order() -> None:
         played.up()
         for name in range(6):
             played.submit(name)
+        assert played.names(played.take()) == [0, 1, 2, 3]
         assert played.take() is None  # not before the turn is over
         await turn()
-        assert played.names(played.take()) == [0, 1, 2, 3]
         assert played.names(played.take()) == [4, 5]
 
     play(scene, max_batch_size=4)
+
+
+def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_larger_one() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(9):
+            played.submit(name)
+        held = [played.take(), played.take()]
+        assert [played.names(message) for message in held] == [[0, 1], [2, 3]]
+        await turn()
+        assert played.take() is None
+        assert held[0] is not None
+        played.reply(held[0])
+        await turn()
+        assert played.names(played.take()) == [4, 5, 6, 7]
+
+    play(scene, max_batch_size=4, paying_batch_size=2)
+
+
+def test_a_seat_is_given_short_batches_ahead_for_as_long_as_a_turn_of_the_loop() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [
+            ModelReport(0, "ready", max_batch_size=4, paying_batch_size=1, batch_latency_ms=((1, 0.9), (4, 3.6)))
+        ]
+        played.up()
+        for name in range(9):
+            played.submit(name)
+        await turn()
+        held = [played.take(), played.take(), played.take()]  # 2.7 ms
+        assert [played.names(message) for message in held] == [[0], [1], [2]]
+        assert played.take() is None
+        assert held[0] is not None
+        played.reply(held[0])
+        await turn()
+        assert played.names(played.take()) == [3, 4, 5, 6]
+        assert played.take() is None
+
+    assert LEAD_NS == 2_000_000
+    play(scene)
 
 
 def test_each_result_reaches_its_own_image() -> None:
