@@ -1,7 +1,7 @@
 """Random changes to a whole batch of training images at once."""
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Protocol
 
 import torch
 from pydantic import ConfigDict, Field
@@ -12,11 +12,24 @@ from torch.nn import functional as F
 _Amount = Annotated[float, Field(ge=0)]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+_STRICT = ConfigDict(extra="forbid", strict=True)
+
+
+class Augmentation(Protocol):
+    """Random changes; drawn and applied apart, so that the parts of one batch can be changed in several places."""
+
+    def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:
+        """Return [n, ...], what to do to each of the images, which are at these indices of their data set."""
+        ...
+
+    def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
+        """Return images [n, c, h, w], floats, changed by amounts [n, ...]."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Affine:
     """Turns, scales, slants and shifts each image about its centre by amounts of its own, each drawn uniformly.
-
-    Drawing and applying are apart, so that the parts of one batch can be warped in several places.
 
     Attributes:
         rotation: up to this many degrees either way.
@@ -32,11 +45,11 @@ class Affine:
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
     shift: _Amount = 0.0
 
-    def draw(self, count: int, generator: Generator) -> Tensor:
-        """Return [count, 5]: degrees, scale, degrees of slant, pixels to the right, pixels down."""
+    def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:  # noqa: ARG002
+        """Return [n, 5]: degrees, scale, degrees of slant, pixels to the right, pixels down."""
         reach = torch.tensor([self.rotation, self.scale, self.shear, self.shift, self.shift])
         rest = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])
-        return rest + reach * (2 * torch.rand((count, 5), generator=generator) - 1)
+        return rest + reach * (2 * torch.rand((len(indices), 5), generator=generator) - 1)
 
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Return images [n, c, h, w], floats, changed by amounts [n, 5]; what comes into view is 0."""
@@ -45,6 +58,66 @@ class Affine:
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the image.
         grid = torch.stack([x * (2 / width), y * (2 / height)], dim=-1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class CropFlip:
+    """Pads each image, takes a crop of its old size at random, and mirrors every second one.
+
+    Attributes:
+        padding: pixels added on each side.
+        fill: what is added: black (`zero`) or the image reflected at its border.
+        alternate: mirror each image in every second epoch, half of them from the first on, instead of at random: no
+            image is seen the same way round twice in a row (https://arxiv.org/abs/2404.00498, section 3.6).
+        cutout: side in pixels of a square, anywhere in the image, that becomes the image's mean colour; it may reach
+            over the border (https://arxiv.org/abs/1708.04552).
+
+    """
+
+    kind: Literal["crop-flip"]
+    padding: Annotated[int, Field(ge=0)] = 4
+    fill: Literal["zero", "reflect"] = "zero"
+    alternate: bool = False
+    cutout: Annotated[int, Field(ge=0)] = 0
+
+    def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:
+        """Return [n, 5]: whether it is mirrored, left and upper edge of the crop in pixels, and the cutout's centre.
+
+        The last two are fractions of width and height.
+        """
+        count = len(indices)
+        mirrored = _coin(indices) ^ epoch & 1 if self.alternate else torch.randint(2, (count,), generator=generator)
+        edges = torch.randint(2 * self.padding + 1, (count, 2), generator=generator)
+        return torch.cat([mirrored.view(-1, 1), edges, torch.rand((count, 2), generator=generator)], dim=1)
+
+    def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
+        """Return images [n, c, h, w], floats, changed by amounts [n, 5]."""
+        height, width = images.shape[-2:]
+        mirrored, left, top = amounts[:, :3].long().unbind(1)
+        if self.cutout:
+            images = self._cut(images, amounts[:, 3:])
+        padded = F.pad(images, (self.padding,) * 4, mode="reflect" if self.fill == "reflect" else "constant")
+        rows, columns = torch.arange(height), torch.arange(width)
+        y = top.view(-1, 1) + rows
+        x = left.view(-1, 1) + torch.where(mirrored.view(-1, 1).bool(), columns.flip(0), columns)
+        # The indexed axes come first: [n, h, w, c], which is what channels last means.
+        cropped = padded[torch.arange(len(images)).view(-1, 1, 1), :, y.unsqueeze(2), x.unsqueeze(1)]
+        return cropped.permute(0, 3, 1, 2)
+
+    def _cut(self, images: Tensor, centres: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        x, y = (centres * torch.tensor([width, height])).long().view(-1, 2, 1, 1).unbind(1)
+        across, down = torch.arange(width) - x, torch.arange(height).view(-1, 1) - y
+        first, end = -(self.cutout // 2), self.cutout - self.cutout // 2
+        inside = (across >= first) & (across < end) & (down >= first) & (down < end)
+        return torch.where(inside.unsqueeze(1), images.mean((2, 3), keepdim=True), images)
+
+
+def _coin(indices: Tensor) -> Tensor:
+    """0 or 1 for each index, always the same: bits of its hash."""
+    mixed = (indices + 1) * 0x9E3779B1
+    mixed = (mixed ^ mixed >> 15) * 0x85EBCA77
+    return mixed >> 13 & 1
 
 
 def _sources(amounts: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:

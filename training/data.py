@@ -1,13 +1,16 @@
 """Labelled images in memory, and what training takes from them: a split, and their mean and deviation."""
 
+import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, Self, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
 from models.metadata import Preprocessing
 from training.errors import DataError
+
+Polarity = Literal["as_is", "light_on_dark"]
 
 _SPLIT_SEED = 0  # a constant, so that every run holds back the same images, whatever its own seed
 
@@ -23,7 +26,7 @@ class ImageSet:
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
-    polarity: Literal["as_is", "light_on_dark"] = "as_is"
+    polarity: Polarity = "as_is"
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -46,13 +49,43 @@ class Normalization:
         return (images - mean) / std
 
 
-def hold_out(images: ImageSet, fraction: float) -> tuple[ImageSet, ImageSet]:
+class Labelled(Protocol):
+    """Images of any form with labels int64 [n], which index `classes`; a dataclass."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Of each image."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each class."""
+        ...
+
+    def take(self, indices: Tensor) -> Self:
+        """Return the images at these indices."""
+        ...
+
+
+_Labelled = TypeVar("_Labelled", bound=Labelled)
+
+
+def hold_out(images: _Labelled, fraction: float) -> tuple[_Labelled, _Labelled]:
     """Split off a fraction at random, the same images each time; return what is left, and what was held back."""
-    order = torch.randperm(len(images), generator=Generator().manual_seed(_SPLIT_SEED))
-    held = round(len(images) * fraction)
-    if held == len(images) or (fraction and not held):
-        raise DataError(f"{fraction:g} of {len(images)} images leaves one side of the split empty")
+    count = len(images.labels)
+    order = torch.randperm(count, generator=Generator().manual_seed(_SPLIT_SEED))
+    held = round(count * fraction)
+    if held == count or (fraction and not held):
+        raise DataError(f"{fraction:g} of {count} images leaves one side of the split empty")
     return images.take(order[held:]), images.take(order[:held])
+
+
+def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled:
+    """Return the images with labels that index these classes, by name; DataError if they lack one of the images'."""
+    if unknown := [name for name in images.classes if name not in classes]:
+        raise DataError(f"{what} has images of {', '.join(unknown)}; known are {', '.join(classes)}")
+    places = torch.tensor([classes.index(name) for name in images.classes])
+    return dataclasses.replace(images, labels=places[images.labels], classes=classes)  # type: ignore[type-var]
 
 
 def measure(images: ImageSet) -> Normalization:
@@ -70,6 +103,16 @@ def measure(images: ImageSet) -> Normalization:
 def preprocessing(images: ImageSet, normalization: Normalization) -> Preprocessing:
     """Return how a server turns any picture into one like these."""
     _, channels, height, width = images.images.shape
+    return _preprocessing((channels, height, width), normalization, images.polarity)
+
+
+def decoding(channels: int, size: int) -> Preprocessing:
+    """Return how picture files become `size` x `size` pixels to train on, as a server does it afterwards."""
+    return _preprocessing((channels, size, size), Normalization((0.0,) * channels, (1.0,) * channels), "as_is")
+
+
+def _preprocessing(shape: tuple[int, int, int], normalization: Normalization, polarity: Polarity) -> Preprocessing:
+    channels, height, width = shape
     return Preprocessing(
         mode="L" if channels == 1 else "RGB",
         height=height,
@@ -77,7 +120,7 @@ def preprocessing(images: ImageSet, normalization: Normalization) -> Preprocessi
         exif_transpose=True,
         background=(255, 255, 255),
         sixteen_bit="high_byte",
-        polarity=images.polarity,
+        polarity=polarity,
         resize=max(height, width),
         crop="center",
         interpolation="bilinear",

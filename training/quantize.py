@@ -14,11 +14,12 @@ from models.artifact import Artifact, read_artifact
 from models.engines import load_engine
 from training import sources
 from training.comparison import BATCHES, Comparison, compare_speeds
-from training.data import ImageSet, hold_out
+from training.data import hold_out
 from training.errors import DataError, QuantizeError
 from training.evaluate import Evaluation, Model, Split, score, served
 from training.qdq import FIRST, LAST, to_int8
 from training.release import assemble, now, release, tools
+from training.sources import Images
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))
 _HARDLY_LOST = 0.001  # of accuracy, on images held back: then no further layer stays in fp32
@@ -83,13 +84,13 @@ def _data(job: Job, source: Artifact) -> str:
     return str(data)
 
 
-def _split(source: Artifact, images: ImageSet) -> tuple[ImageSet, ImageSet]:
+def _split(source: Artifact, images: Images) -> tuple[Images, Images]:
     """Training images to calibrate on, in random order, and others to choose by, never trained on if there are such."""
     fraction = source.metadata.recipe.get("validation")
     return hold_out(images, fraction if isinstance(fraction, float) and fraction else _HELD_BACK)
 
 
-def _pixels(images: ImageSet, source: Artifact, count: int) -> NDArray[np.uint8]:
+def _pixels(images: Images, source: Artifact, count: int) -> NDArray[np.uint8]:
     if len(images) < max(BATCHES):
         raise DataError(f"{len(images)} training images are too few to calibrate on")
     chosen = images.take(torch.arange(min(count, len(images))))
@@ -97,7 +98,7 @@ def _pixels(images: ImageSet, source: Artifact, count: int) -> NDArray[np.uint8]
 
 
 def _choose(
-    job: Job, source: Artifact, pixels: NDArray[np.uint8], held_back: ImageSet
+    job: Job, source: Artifact, pixels: NDArray[np.uint8], held_back: Images
 ) -> tuple[Artifact, tuple[str, ...]]:
     """The model with the fewest layers in fp32 that loses hardly any accuracy, else the one that loses least."""
 
@@ -136,7 +137,7 @@ def _draft(job: Job, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], i
     return assemble(f"{source.name}-int8", job.version, graph, metadata)
 
 
-def _evaluate(artifact: Artifact, data: str, split: Split, images: ImageSet) -> Evaluation:
+def _evaluate(artifact: Artifact, data: str, split: Split, images: Images) -> Evaluation:
     metadata, run = artifact.metadata, load_engine(artifact, threads=torch.get_num_threads()).run
     model = Model(artifact.name, metadata.labels, metadata.preprocessing, metadata.recipe, data, run)
     return Evaluation(model.name, data, split, model.labels, score(model, images))

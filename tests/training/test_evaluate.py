@@ -72,11 +72,11 @@ def test_without_validation_images_there_is_nothing_to_hold_back(digits_checkpoi
         evaluate(path, None, tmp_path, "validation")
 
 
-def test_other_classes_are_an_error(digits_checkpoint: Path, tmp_path: Path):
-    path = tmp_path / "two.npz"
-    images, labels = np.zeros((4, 28, 28), np.uint8), np.array([0, 1, 0, 1])
+def test_unknown_classes_are_an_error(digits_checkpoint: Path, tmp_path: Path):
+    path = tmp_path / "eleven.npz"
+    images, labels = np.zeros((11, 28, 28), np.uint8), np.arange(11)
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
-    with pytest.raises(DataError, match="the data has"):
+    with pytest.raises(DataError, match="the data has images of 10; known are 0, 1, 2"):
         evaluate(digits_checkpoint, str(path), tmp_path, "test")
 
 

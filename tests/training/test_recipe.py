@@ -43,7 +43,7 @@ def test_shipped_recipe_is_valid_and_says_what_to_expect(file):
     header = re.match(r"(#.*\n)+", file.read_text())
     assert header
     assert f"resnet-train fit {file.stem}" in header[0]
-    for told in (r"\d\d\.\d+ %", r"\d+ s", r"cores"):
+    for told in (r"\d\d\.\d+ %", r"\d+ (s|min)", r"cores"):
         assert re.search(told, header[0]), f"the header does not tell {told}"
 
 

