@@ -34,7 +34,8 @@ def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
     digits of MNIST in that package, 4,000 to train and 1,000 to test. Anything else is a path: an image folder or an
     archive of one, laid out as in `training.layout`; a folder of IDX files under MNIST's names, also gzipped; or an
     .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n] integers, x_test, y_test. The
-    other split is not read. An image folder without train/ and test/ is a training split and, if `whole`, a test split too.
+    other split is not read. An image folder without train/ and test/ is a training split and, if `whole`,
+    a test split too.
     """
     parts = _parts(data)
     return _arrays(data, root, split) if parts is None else _part(data, parts, split, whole)

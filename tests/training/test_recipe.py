@@ -64,7 +64,7 @@ def test_table_gives_back_an_equal_recipe(path):
     [
         ("epochs = 2", "epoch = 2", r"epochs: Field required; epoch: Unexpected"),
         ("nesterov = true", "nesterow = true", r"optimizer\.nesterow: Unexpected"),
-        ("rotation = 10", "rotate = 10", r"augmentation\.rotate: Unexpected"),
+        ("rotation = 10", "rotate = 10", r"augmentation\.affine\.rotate: Unexpected"),
         ("epochs = 2", "epochs = 0", r"epochs: .*greater than or equal to 1"),
         ("epochs = 2", 'epochs = "2"', r"epochs: .*integer"),
         ("epochs = 2", "epochs = 2.5", r"epochs: .*integer"),
