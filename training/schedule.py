@@ -1,6 +1,7 @@
 """How the learning rate moves over a run."""
 
 import math
+from bisect import bisect_right
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
@@ -29,6 +30,33 @@ class Schedule:
             return _START + (1 - _START) * (_cosine(risen) if self.kind == "one-cycle" else risen)
         left = (1 - progress) / (1 - self.warmup)
         return left if self.kind == "linear" else _cosine(left)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+class Steps:
+    """The learning rate as a fraction of its peak: all of it at first, and less by a factor at each milestone.
+
+    Attributes:
+        milestones: fractions of the run, in rising order.
+        gamma: the factor.
+        warmup: fraction of the run over which the rate is `gamma` of its peak already, before it begins.
+
+    """
+
+    kind: Literal["steps"]
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...]
+    gamma: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    def __post_init__(self) -> None:
+        if list(self.milestones) != sorted(self.milestones):
+            raise ValueError("milestones must be in rising order")
+
+    def factor(self, progress: float) -> float:
+        """Return the fraction of the peak at `progress`, which runs from 0 to 1."""
+        if progress < self.warmup:
+            return self.gamma
+        return self.gamma ** bisect_right(self.milestones, progress)
 
 
 def _cosine(part: float) -> float:

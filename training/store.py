@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from training.errors import DataError
 
-READ_ERRORS = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 """What reading one file may raise: it is gone, damaged, encrypted, or packed by an unknown method."""
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")

