@@ -9,7 +9,7 @@ import structlog
 
 from models.preprocess import Preprocessor
 from service.admission import Admission, Arrival
-from service.answer import Answer
+from service.answer import STAGES, Answer
 from service.backlog import Backlog
 from service.batching import Batcher
 from service.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
@@ -64,6 +64,10 @@ class Api:
             settings,
         )
         metrics.queue_capacity.set(settings.queue_capacity)
+        self._stage_observers = {
+            artifact.name: [metrics.stage_duration.observer(artifact.name, stage) for stage in STAGES]
+            for artifact in catalog.artifacts
+        }
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._control = control
@@ -106,12 +110,12 @@ class Api:
         journey.written_ns = time.monotonic_ns()
         metrics.count_http(target.route, method, answer.status)
         metrics.requests.inc(answer.model, answer.version, answer.outcome)
-        metrics.request_duration.observe(journey.total_s, answer.model)
+        metrics.request_duration.observe(journey.total_ns / 1e9, answer.model)
         if answer.shed:
             metrics.shed.inc(answer.shed)
         if answer.tops:
-            for stage, seconds in journey.stages_s().items():
-                metrics.stage_duration.observe(seconds, answer.model, stage)
+            for observe, ns in zip(self._stage_observers[answer.model], journey.stages_ns(), strict=True):
+                observe(ns / 1e9)
         for label, probability in answer.tops:
             metrics.confidence.observe(probability, answer.model)
             metrics.predictions.inc(answer.model, label)

@@ -15,20 +15,23 @@ class Pace:
     def __init__(self) -> None:
         self._expected_ns: Sequence[float] = ()  # by batch size less one
         self._slowdown = 1.0
+        self.image_ns = 0.0
+        """What an image costs in a batch of the largest size that was measured."""
 
     def learn(self, report: ModelReport) -> None:
         """Take up what a worker measured at warm-up."""
         self._expected_ns = interpolate(report.batch_latency_ms)
+        self._reckon()
 
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
         self._slowdown += NEWEST * (ns / expected - self._slowdown)
+        self._reckon()
 
-    @property
-    def image_ns(self) -> float:
-        """What an image costs in a batch of the largest size that was measured."""
-        return self._slowdown * self._expected_ns[-1] / len(self._expected_ns) if self._expected_ns else 0.0
+    def _reckon(self) -> None:
+        if self._expected_ns:
+            self.image_ns = self._slowdown * self._expected_ns[-1] / len(self._expected_ns)
 
 
 class Backlog:
@@ -42,7 +45,7 @@ class Backlog:
         self._paces = [Pace() for _ in range(models)]
         self._images = [0] * models
         self._seats: set[int] = set()
-        self._publish()
+        self._times_ns[api] = 0  # whatever a predecessor of this process held, which died
 
     def seat_up(self, seat: int, reports: Iterable[ModelReport]) -> None:
         """A worker takes part, and has measured what its models cost."""
@@ -57,7 +60,10 @@ class Backlog:
     def add(self, model: int, images: int) -> None:
         """So many images of this model are let in, or, if negative, let go."""
         self._images[model] += images
-        self._publish()
+        held_ns = 0.0
+        for count, pace in zip(self._images, self._paces, strict=True):
+            held_ns += count * pace.image_ns
+        self._times_ns[self._api] = int(held_ns)
 
     def observe(self, model: int, size: int, ns: int) -> None:
         """A worker ran a batch of this size in so many ns."""
@@ -67,11 +73,6 @@ class Backlog:
     def wait_s(self) -> float:
         """Seconds until the workers have done all that is held."""
         return sum(self._times_ns) / max(1, len(self._seats)) / 1e9
-
-    def _publish(self) -> None:
-        self._times_ns[self._api] = int(
-            sum(count * pace.image_ns for count, pace in zip(self._images, self._paces, strict=True) if count)
-        )
 
 
 def interpolate(latency_ms: Sequence[tuple[int, float]]) -> list[float]:

@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,7 @@ LEAD_NS = 2_000_000  # a turn of a busy event loop
 WAKE_NS = 1_000_000  # work of less than this is left to the workers that run already
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
+class Result(NamedTuple):
     """What the worker found in one image."""
 
     indices: list[int]  # the most probable classes, in falling order
@@ -222,24 +222,22 @@ class Batcher:
         if not items:
             seat.pass_fence()
             return
-        ran = sum(1 for item in items if self._region.statuses[item.slot] != EXPIRED)
-        for item in items:
-            self._deliver(item, ran, reply)
+        slots = [item.slot for item in items]
+        k = max(item.top_k for item in items)
+        statuses = self._region.statuses[slots].tolist()
+        indices = self._region.indices[slots, :k].tolist()
+        probabilities = self._region.probabilities[slots, :k].tolist()
+        ran = len(items) - statuses.count(EXPIRED)
+        for item, status, classes, shares in zip(items, statuses, indices, probabilities, strict=True):
+            if status == OK:
+                result = Result(classes[: item.top_k], shares[: item.top_k], ran, reply.taken_ns, reply.done_ns)
+                self._end(item, result)
+            elif status == EXPIRED:
+                self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
+            else:
+                self._end(item, InternalError("the engine failed for this image"))
         if ran:
             self._on_batch(items[0].model, ran, reply.done_ns - reply.taken_ns)
-
-    def _deliver(self, item: Item, batch_size: int, reply: Reply) -> None:
-        """Hand over one item's result."""
-        slot, k = item.slot, item.top_k
-        status = self._region.statuses[slot]
-        if status == OK:
-            indices = self._region.indices[slot, :k].tolist()
-            probabilities = self._region.probabilities[slot, :k].tolist()
-            self._end(item, Result(indices, probabilities, batch_size, reply.taken_ns, reply.done_ns))
-        elif status == EXPIRED:
-            self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
-        else:
-            self._end(item, InternalError("the engine failed for this image"))
 
     def _end(self, item: Item, outcome: Result | ServiceError) -> None:
         self._release(item.slot)

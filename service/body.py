@@ -2,8 +2,7 @@
 
 import binascii
 from base64 import b64decode
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
 from python_multipart.exceptions import MultipartParseError
@@ -15,8 +14,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
-@dataclass(frozen=True, slots=True)
-class Payload:
+class Payload(NamedTuple):
     """Encoded images, and whether the client asked for a list of answers."""
 
     images: list[bytes]

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import httptools
@@ -15,7 +15,8 @@ from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
 from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
 from service.exchange import Exchange
-from service.target import parse_target
+from service.heads import Head, Heads
+from service.target import Target, parse_target
 
 MAX_HEAD_BYTES = 64 << 10  # of one request
 LINGER_S = 0.5  # how long a connection that is to close is kept, for what is already on its way
@@ -58,11 +59,14 @@ class Door(HttpToolsProtocol):
         self._closing = False  # after the answer that is due
         self._deaf = False  # the last answer is given
         self._clock: asyncio.TimerHandle | None = None  # runs while a message is incomplete
+        self._heads: Heads = self.config.app.state.heads  # type: ignore[union-attr]
+        self._chunk: bytes | None = None  # what is being parsed, if a message began with it
+        self._idle_since_s = self.loop.time()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come; if it says nothing it is let go like an idle one."""
         super().connection_made(transport)
-        self.timeout_keep_alive_task = self.loop.call_later(self.timeout_keep_alive, self.timeout_keep_alive_handler)
+        self._watch_idleness(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
@@ -75,6 +79,11 @@ class Door(HttpToolsProtocol):
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
         if self._deaf:
             return
+        fresh = not self._receiving and self.exchange is None
+        if fresh and not self._closing and (known := self._heads.split(data)) and not self._in_cycle:
+            self._take_known(*known)
+            return
+        self._chunk = data if fresh else None
         self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
@@ -93,6 +102,14 @@ class Door(HttpToolsProtocol):
             settings = self.api.settings
             seconds = settings.body_timeout if self._in_body else settings.header_timeout
             self._clock = self.loop.call_later(seconds, self._on_clock)
+
+    def _take_known(self, head: Head, body: bytes) -> None:
+        """A whole request whose head needs no parsing."""
+        self.expect_100_continue = False
+        self._begin_exchange(head.method, head.target, head.query, head.headers)
+        if self.exchange:
+            self.exchange.feed(body)
+            self._complete_exchange()
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Take a request that offers another protocol, h2c say, as if it did not: a server may (RFC 9110, 7.8)."""
@@ -126,6 +143,7 @@ class Door(HttpToolsProtocol):
             return
         self._stop_clock()
         self._in_body = True
+        chunk, self._chunk = self._chunk, None  # another message in it does not begin it
         url = httptools.parse_url(self.url)
         target = parse_target(url.path)
         if target is None:
@@ -133,15 +151,20 @@ class Door(HttpToolsProtocol):
             if self.api.status.draining:
                 self.cycle.keep_alive = False
             return
-        if self.cycle is not None and not self.cycle.response_complete:
+        if self._in_cycle:
             self._ignoring, self.cycle.keep_alive = True, False
             return
-        method = self.parser.get_method().decode("latin-1")
-        self.exchange = Exchange(self.api, method, target, url.query or b"", dict(self.headers), self._respond)
+        method, query, headers = self.parser.get_method().decode("latin-1"), url.query or b"", dict(self.headers)
         self._closing = self._closing or not self.parser.should_keep_alive()
-        self.exchange.begin()
-        if self.expect_100_continue and not self.exchange.answered:
+        if chunk and not self._closing and not self.expect_100_continue and b"content-length" in headers:
+            self._heads.remember(chunk, Head(method, target, query, headers, int(headers[b"content-length"])))
+        self._begin_exchange(method, target, query, headers)
+        if self.exchange and self.expect_100_continue and not self.exchange.answered:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _begin_exchange(self, method: str, target: Target, query: bytes, headers: Mapping[bytes, bytes]) -> None:
+        self.exchange = Exchange(self.api, method, target, query, headers, self._respond)
+        self.exchange.begin()
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
@@ -161,6 +184,10 @@ class Door(HttpToolsProtocol):
         if self.exchange is None:
             super().on_message_complete()
             return
+        self._complete_exchange()
+
+    def _complete_exchange(self) -> None:
+        assert self.exchange is not None
         refused = self.exchange.answered
         self.exchange.complete()  # may answer at once, which ends the turn
         if refused:
@@ -171,14 +198,30 @@ class Door(HttpToolsProtocol):
         self._closing = True
         if self.exchange is not None:
             return
-        if self.cycle is None or self.cycle.response_complete:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
-        else:
+        if self._in_cycle:
             self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+
+    @property
+    def _in_cycle(self) -> bool:
+        """Whether FastAPI is answering."""
+        return self.cycle is not None and not self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if self.exchange is None and (self.cycle is None or self.cycle.response_complete):
+        if self.exchange is None and not self._in_cycle:
             self.transport.close()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close the connection if it has been idle for so long; else look again."""
+        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
+        if self.exchange is None and left_s <= 0:
+            super().timeout_keep_alive_handler()
+        else:
+            self._watch_idleness(left_s if self.exchange is None else self.timeout_keep_alive)
+
+    def _watch_idleness(self, seconds: float) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _respond(self, answer: Answer) -> None:
         """Write the exchange's answer."""
@@ -197,10 +240,9 @@ class Door(HttpToolsProtocol):
         elif self._closing:
             self.transport.close()
         else:
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._idle_since_s = self.loop.time()
+            if self.timeout_keep_alive_task is None:
+                self._watch_idleness(self.timeout_keep_alive)
 
     def _write(self, answer: Answer) -> None:
         parts = [STATUS_LINE[answer.status]]

@@ -23,6 +23,7 @@ from litserve.loops import LitLoop
 from models.artifact import Artifact
 from service.api import Api
 from service.door import ApiServer, Door
+from service.heads import Heads
 from service.listener import BACKLOG, listen
 from service.loading import Load
 from service.logs import configure_logs
@@ -159,6 +160,7 @@ class Server(LitServer):  # type: ignore[misc]
         server = ApiServer(config)
 
         async def serve() -> None:
+            self.app.state.heads = Heads()
             api = self.app.state.api = Api(
                 index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
             )

@@ -7,7 +7,7 @@ multiprocess mode would cost tens of microseconds a request.
 
 import platform
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version
 from itertools import accumulate, product
 from typing import Any, NamedTuple
@@ -19,11 +19,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
+from service.answer import STAGES
 from service.errors import SHED_REASONS
 from service.transport import SharedMemory
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
-STAGES = ("read", "decode", "queue", "inference", "respond")
 REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image")
 RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
@@ -135,6 +135,17 @@ class Histogram(Family):
         place, row = self._places[labels], self._row
         row[place + bisect_left(self._buckets, value)] += 1.0
         row[place + self.width - 1] += value
+
+    def observer(self, *labels: str) -> Callable[[float], None]:
+        """What counts one value of this series, in the row that is in use now."""
+        place, row, buckets = self._places[labels], self._row, self._buckets
+        last = place + self.width - 1
+
+        def observe(value: float) -> None:
+            row[place + bisect_left(buckets, value)] += 1.0
+            row[last] += value
+
+        return observe
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from models.preprocess import Preprocessor
@@ -30,8 +30,7 @@ DEFAULT_TOP_K = 5
 Outcome = Result | ServiceError
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(NamedTuple):
     """A prediction request whose body is complete; header names are in lower case."""
 
     target: Target

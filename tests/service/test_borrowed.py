@@ -198,7 +198,7 @@ def test_uvicorns_protocol_has_the_attribute(protocol: HttpToolsProtocol, name: 
 
 
 OVERRIDDEN = (
-    "connection_made connection_lost data_received shutdown "
+    "connection_made connection_lost data_received shutdown timeout_keep_alive_handler "
     "on_message_begin on_url on_header on_headers_complete on_body on_message_complete"
 )
 

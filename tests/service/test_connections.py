@@ -276,3 +276,17 @@ def test_a_client_that_leaves_in_mid_sentence_is_forgotten(server: Served, part:
     after = server.metrics()
     assert after[UNKNOWN_CANCELLED] - before[UNKNOWN_CANCELLED] == (1 if part < 0 else 0)
     check(httpx.post(server.url + "/predict", content=png()).json(), pixels())
+
+
+def test_a_connection_in_use_is_kept_for_longer_than_an_idle_one(impatient: Served) -> None:
+    with ThreadPoolExecutor(1) as pool, Wire(impatient.address) as wire, Wire(impatient.address) as idle:
+        closed = pool.submit(idle.ended)
+        answered = 0
+        while not closed.done() or answered < 3:
+            wire.send(post(png()))
+            checked(wire.answer())
+            answered += 1
+        for ask in (get("/livez"), post(png())):
+            wire.send(ask)
+            assert wire.answer().status == 200
+        assert wire.ended()
