@@ -1,10 +1,11 @@
+import numpy as np
 import pytest
 import torch
 from torch import Generator
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as reference
 
-from training.augment import Affine
+from training.augment import Affine, CropFlip
 
 AFFINE = Affine(kind="affine", rotation=30.0, scale=0.25, shear=15.0, shift=3.0)
 
@@ -56,3 +57,52 @@ def test_what_comes_into_view_is_black():
     shifted = Affine(kind="affine").apply(torch.full((1, 1, 10, 10), 255.0), torch.tensor([[0.0, 1, 0, 4, 0]]))
     assert shifted[0, 0, :, :4].max() < 1e-3
     assert shifted[0, 0, :, 4:].min() > 254.9
+
+
+@pytest.mark.parametrize(("fill", "mode"), [("zero", "constant"), ("reflect", "reflect")])
+def test_crops_are_windows_of_the_padded_image(fill, mode):
+    images = torch.rand(40, 3, 9, 12)
+    crop_flip = CropFlip(kind="crop-flip", padding=3, fill=fill)
+    amounts = crop_flip.draw(torch.arange(40), 0, Generator().manual_seed(0))
+    changed = crop_flip.apply(images, amounts)
+    for image, (mirrored, left, top, *_), ours in zip(images, amounts.tolist(), changed, strict=True):
+        padded = np.pad(image.numpy(), ((0, 0), (3, 3), (3, 3)), mode=mode)
+        window = padded[:, int(top) : int(top) + 9, int(left) : int(left) + 12]
+        np.testing.assert_array_equal(ours, window[:, :, ::-1] if mirrored else window)
+
+
+def test_crops_and_flips_fill_their_ranges_evenly():
+    crop_flip = CropFlip(kind="crop-flip", padding=4)
+    mirrored, left, top, *_ = crop_flip.draw(torch.arange(9000), 0, Generator().manual_seed(0)).long().unbind(1)
+    for edge in (left, top):
+        assert edge.bincount().tolist() == pytest.approx([1000] * 9, abs=150)
+    assert 4200 < mirrored.sum() < 4800
+
+
+def test_alternating_flip_shows_every_image_the_other_way_round_in_the_next_epoch():
+    crop_flip = CropFlip(kind="crop-flip", alternate=True)
+    order = torch.randperm(50_000, generator=Generator().manual_seed(0))
+    first, second, third = (crop_flip.draw(order, epoch, Generator())[:, 0] for epoch in range(3))
+    assert torch.equal(first, 1 - second)
+    assert torch.equal(first, third)
+    assert 24_500 < first.sum() < 25_500
+    # As in coin tosses, images that are neighbours or far apart agree in half the cases.
+    by_index = first[order.argsort()]
+    for distance in (1, 2, 5, 64, 5000):
+        assert (by_index[distance:] == by_index[:-distance]).double().mean() == pytest.approx(0.5, abs=0.01)
+    assert torch.equal(crop_flip.draw(order[100:200], 0, Generator())[:, 0], first[100:200])
+
+
+def test_cutout_is_a_square_of_the_mean_colour():
+    images = torch.rand(200, 3, 16, 20, generator=Generator().manual_seed(0))
+    cutout = CropFlip(kind="crop-flip", padding=0, alternate=True, cutout=5)
+    amounts = cutout.draw(torch.arange(200), 0, Generator().manual_seed(1))
+    amounts[:, 0] = 0
+    changed = cutout.apply(images, amounts)
+    cut = (changed != images).all(1)
+    assert torch.equal(cut, (changed != images).any(1))
+    means = images.mean((2, 3), keepdim=True).expand_as(images)
+    torch.testing.assert_close(changed.transpose(0, 1)[:, cut], means.transpose(0, 1)[:, cut])
+    sizes = [(int(mask.any(0).sum()), int(mask.any(1).sum()), int(mask.sum())) for mask in cut]
+    assert all(0 < width <= 5 and 0 < height <= 5 and width * height == count for width, height, count in sizes)
+    assert (5, 5, 25) in sizes

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 
 from models import registry
 from models.artifact import Preprocessing
+from tests.service.pictures import encode
+from tests.training.folders import KINDS, pack
 from training import sources
 from training.checkpoint import read_checkpoint, write_checkpoint
 from training.cli import app
@@ -78,6 +80,36 @@ def test_unknown_classes_are_an_error(digits_checkpoint: Path, tmp_path: Path):
     np.savez(path, x_train=images, y_train=labels, x_test=images, y_test=labels)
     with pytest.raises(DataError, match="the data has images of 10; known are 0, 1, 2"):
         evaluate(digits_checkpoint, str(path), tmp_path, "test")
+
+
+def test_image_folder_gives_what_its_images_give_in_memory(digits: str, digits_checkpoint: Path, tmp_path: Path):
+    """Files in another order, of some of the classes."""
+    images = sources.load(digits, Path(), "test")
+    chosen = images.take(torch.where(images.labels % 3 == 1)[0].flip(0))
+    files = {
+        f"{label}/{index}.png": encode(image[0].numpy())
+        for index, (image, label) in enumerate(zip(chosen.images, chosen.labels.tolist(), strict=True))
+    }
+    expected = confusion_by_hand(digits_checkpoint, chosen)
+    for kind in KINDS:
+        path = str(pack(tmp_path, kind, files | {"1/broken.png": b"no image"}))
+        evaluation = evaluate(digits_checkpoint, path, Path(), "test")
+        assert torch.equal(evaluation.score.confusion, expected)
+        assert evaluation.unreadable == ("1/broken.png",)
+    console = Console(width=120, file=StringIO())
+    print_evaluation(evaluation, console)
+    assert "passed over, as no images: 1/broken.png" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_classes_that_were_trained_on_are_no_test_split(digits_checkpoint: Path, tmp_path: Path):
+    folder = pack(tmp_path, "folder", {f"{label}/1.png": encode(np.zeros((28, 28), np.uint8)) for label in range(10)})
+    path = tmp_path / "best.pt"
+    write_checkpoint(path, dataclasses.replace(read_checkpoint(digits_checkpoint), data=str(folder)))
+    with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
+        evaluate(path, None, tmp_path, "test")
+    with pytest.raises(DataError, match="no test split"):
+        evaluate(path, str(folder / ".." / "folder"), tmp_path, "test")
+    assert evaluate(digits_checkpoint, str(folder), tmp_path, "test").metrics["images"] == 10
 
 
 @pytest.mark.parametrize("channels", [1, 3])

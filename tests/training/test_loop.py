@@ -129,6 +129,7 @@ def test_last_smaller_batch_is_left_out_and_few_images_are_one_batch():
     "changes",
     [
         {"augmentation": AFFINE},
+        {"augmentation": {"kind": "crop-flip", "alternate": True, "cutout": 6}},
         {"augmentation": AFFINE, "average": 0.9},
         {"architecture": "mnist-residual-bn", "average": 0.9},
         {"precision": "bf16"},

