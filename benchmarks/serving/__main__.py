@@ -112,7 +112,7 @@ def _save(console: Console, name: str, arguments: argparse.Namespace, contents: 
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"serving-{name}.json"
-        path.write_text(json.dumps({**surroundings(), **contents}, indent=1) + "\n")
+        path.write_text(json.dumps({**surroundings("benchmarks.serving"), **contents}, indent=1) + "\n")
         console.print(f"written: {path}")
 
 

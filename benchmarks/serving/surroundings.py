@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -25,10 +26,10 @@ _PACKAGES = (
 )
 
 
-def surroundings() -> dict[str, Any]:
-    """The command, the revision, the machine and the versions."""
+def surroundings(module: str) -> dict[str, Any]:
+    """The command that ran this module, the revision, the machine and the versions."""
     return {
-        "command": " ".join(["python -m benchmarks.serving", *sys.argv[1:]]),
+        "command": " ".join(["python -m", module, *sys.argv[1:]]),
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": _output("git", "describe", "--always", "--dirty"),
         "hardware": {
@@ -41,7 +42,7 @@ def surroundings() -> dict[str, Any]:
         "versions": {
             "python": platform.python_version(),
             **{package: _version(package) for package in _PACKAGES},
-            "wrk": _output("wrk", "-v").split("[")[0].strip(),
+            "wrk": _output("wrk", "-v").split("[")[0].strip() if shutil.which("wrk") else "not installed",
         },
     }
 

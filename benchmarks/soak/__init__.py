@@ -1,0 +1,1 @@
+"""Long load, to see what grows."""

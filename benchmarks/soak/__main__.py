@@ -1,0 +1,184 @@
+"""Good, bad and leaving clients for half an hour: does the server keep what it should let go, or tire?
+
+    python -m benchmarks.soak [--minutes 30] [--output FOLDER]
+
+The time is cut into sixteen parts. Of each come the mean resident memory and file descriptors of all processes, and
+the 99th percentile of good requests relative to that of `/livez`, asked in between, which takes out the machine's own
+noise. The first quarter, in which pools and allocators fill, does not count. Exit code 1 if something grows beyond
+doubt (95 %), or if anything went wrong that was not provoked.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.serving.jobs import mnist_job
+from benchmarks.serving.processes import Session
+from benchmarks.serving.servers import ROOT, SERVERS, Running, started
+from benchmarks.serving.surroundings import surroundings
+from benchmarks.soak.clients import Clients
+from benchmarks.soak.trend import VALUES, Trend, trend
+from service.repository import ZOO
+
+PARTS = VALUES * 4 // 3
+SAMPLE_EVERY_S = 1.0
+CALM_S = 10.0  # for the server to notice that the last client has left
+INFLIGHT = "resnet_inflight_requests"
+FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A sixteenth of the time."""
+
+    at_s: float
+    rss_mib: float
+    descriptors: float
+    p99_ms: float
+    probe_p99_ms: float
+    answered: int
+
+    @property
+    def p99_ratio(self) -> float:
+        """How many times slower the slowest good requests are than the slowest probes."""
+        return self.p99_ms / self.probe_p99_ms
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """What was found."""
+
+    parts: list[Part]
+    trends: dict[str, Trend]
+    provoked: dict[str, int]
+    unprovoked: dict[str, int]
+
+
+def main() -> int:
+    """Run the soak; 1 if something grows or was not provoked."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
+    options = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory(prefix="resnet-serve-soak-") as name:
+        folder = Path(name)
+        with started(SERVERS["ours"], mnist_job(ZOO, folder), folder) as (running, _):
+            before = failures(running)  # while it was loading
+            clients = Clients(f"http://127.0.0.1:{running.port}", running.job.image)
+            clients.start()
+            try:
+                parts = watch(running.session, clients, options.minutes * 60, console)
+            finally:
+                clients.stop()
+            await_calm(running)
+            unprovoked = clients.unprovoked + (failures(running) - before)
+        unprovoked["errors in the log"] = errors_in(folder / f"{running.server.name}.log")
+    soak = Soak(parts, trends_of(parts), dict(clients.provoked), dict(+unprovoked))
+    show(console, soak)
+    save(soak, options.minutes, options.output)
+    return int(bool(soak.unprovoked) or any(one.grows for one in soak.trends.values()))
+
+
+def watch(session: Session, clients: Clients, seconds: float, console: Console) -> list[Part]:
+    """One part after the other."""
+    parts = []
+    began, length_s = time.monotonic(), seconds / PARTS
+    for number in range(PARTS):
+        rss_mib, descriptors = sample(session, until=began + (number + 1) * length_s)
+        good_s, probe_s = clients.take()
+        middle_s = (number + 0.5) * length_s
+        parts.append(Part(middle_s, rss_mib, descriptors, p99_ms(good_s), p99_ms(probe_s), len(good_s)))
+        console.print(parts[-1], highlight=False)
+    return parts
+
+
+def sample(session: Session, until: float) -> tuple[float, float]:
+    """Means of the resident memory (MiB) and of the file descriptors, until this time of the monotonic clock."""
+    samples: list[tuple[float, int]] = []
+    while not samples or time.monotonic() < until:
+        samples.append((session.memory().rss_mib, descriptors_of(session)))
+        time.sleep(max(0.0, min(SAMPLE_EVERY_S, until - time.monotonic())))
+    rss_mib, descriptors = np.mean(samples, axis=0)
+    return float(rss_mib), float(descriptors)
+
+
+def descriptors_of(session: Session) -> int:
+    """How many files, sockets and pipes its processes have open."""
+    total = 0
+    for pid in session.pids():
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            total += len(list(Path(f"/proc/{pid}/fd").iterdir()))
+    return total
+
+
+def p99_ms(seconds: Sequence[float]) -> float:
+    """The 99th percentile, in milliseconds."""
+    return float(np.percentile(seconds, 99)) * 1e3
+
+
+def trends_of(parts: Sequence[Part]) -> dict[str, Trend]:
+    """Of what must not grow, once the server is warm."""
+    warm = parts[-VALUES:]
+    at_s = [part.at_s for part in warm]
+    return {
+        "resident memory": trend(at_s, [part.rss_mib for part in warm]),
+        "file descriptors": trend(at_s, [part.descriptors for part in warm]),
+        "p99 / p99 of /livez": trend(at_s, [part.p99_ratio for part in warm]),
+    }
+
+
+def await_calm(running: Running) -> None:
+    """Give the server time to notice that the last client has left."""
+    end = time.monotonic() + CALM_S
+    while metrics(running)[INFLIGHT] and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def failures(running: Running) -> Counter[str]:
+    """What the server itself has counted as failed, and the requests that it holds."""
+    return Counter({name: int(n) for name, n in metrics(running).items() if any(mark in name for mark in FAILURES)})
+
+
+def metrics(running: Running) -> dict[str, float]:
+    """Every sample of /metrics by its series."""
+    samples = (line.rsplit(" ", 1) for line in running.get("/metrics").splitlines() if not line.startswith("#"))
+    return {series: float(value) for series, value in samples}
+
+
+def errors_in(log: Path) -> int:
+    """Lines of the level error."""
+    return sum(json.loads(line)["level"] == "error" for line in log.read_text().splitlines() if line.startswith("{"))
+
+
+def show(console: Console, soak: Soak) -> None:
+    """Print trends and counts."""
+    table = Table("quantity", "change an hour", "95 % interval", "grows")
+    for name, one in soak.trends.items():
+        interval = f"{one.low:+.2%} to {one.high:+.2%}"
+        table.add_row(name, f"{one.per_hour:+.2%}", interval, "yes" if one.grows else "no")
+    console.print(table)
+    console.print("as they must:", soak.provoked)
+    console.print("not provoked:", soak.unprovoked)
+
+
+def save(soak: Soak, minutes: float, folder: Path) -> None:
+    """Write everything to `soak.json` in the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    document = surroundings("benchmarks.soak") | {"minutes": minutes} | asdict(soak)
+    (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
