@@ -109,12 +109,16 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A checkpoint, or the directory of a model's version.")],
-    data: Annotated[str | None, typer.Option(help="The data set, if not the one that it was trained on.")] = None,
+    data: Annotated[str | None, typer.Option(help=f"If not what it was trained on: {_DATA}.")] = None,
     data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
     split: Annotated[Split, typer.Option(help="The test split, or the images held back from training.")] = "test",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
-    """Measure a checkpoint or a released model on a split, by the path that serves it."""
+    """Measure a checkpoint or a released model on a split, by the path that serves it.
+
+    Folders of classes, without train/ and test/ above them, are a test split if the model was trained on others:
+    --data test.tar.gz. Classes are matched by name.
+    """
     from rich.console import Console
 
     from training.evaluate import evaluate, print_evaluation

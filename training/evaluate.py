@@ -80,7 +80,8 @@ class Evaluation:
         """All of it, the confusion matrix with a row for each true class."""
         by_class = {label: None if math.isnan(share) else share for label, share in self.by_class.items()}
         confusion = self.score.confusion.tolist()
-        return json.dumps({"model": self.model, **self.metrics, "by_class": by_class, "confusion": confusion})
+        counts = {"by_class": by_class, "confusion": confusion, "unreadable": self.unreadable}
+        return json.dumps({"model": self.model, **self.metrics, **counts})
 
 
 def evaluate(path: Path, data: str | None, data_root: Path, split: Split) -> Evaluation:

@@ -28,8 +28,8 @@ def load_images(recipe: Recipe, data: str, root: Path, strict: bool, console: Co
         size = f"{spec.width}x{spec.height} pixels"
         console.print(f"reading {len(images) + len(held_back):,} images of {data}, as {size}", highlight=False)
     decoded = _in_memory(images, spec), _in_memory(held_back, spec)
-    if isinstance(images, FileSet):
-        _tell_unreadable(images.unreadable, strict, console)
+    if isinstance(images, FileSet) and isinstance(held_back, FileSet):
+        _tell_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _tell_balance(decoded[0], console)
     return decoded
 

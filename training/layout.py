@@ -1,21 +1,33 @@
 """How an image data set lies in folders: one for each class, above them perhaps one for each part of the set."""
 
+from pathlib import Path
 from typing import Literal
 
 import torch
 
 from training.errors import DataError
 from training.files import FileSet
-from training.store import Entry, Store
+from training.store import ARCHIVES, Entry, Store, find_store
 
 Part = Literal["train", "val", "test"]
 
-LAYOUT = "one folder of images for each class, or train/ and val/ or test/ that hold such folders"
+LAYOUT = "one folder of images for each class, or train/, val/ and test/ that hold such folders"
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _METADATA = "__MACOSX"  # a folder that macOS adds to its archives
 
 _Placed = tuple[tuple[str, ...], Entry]
+
+
+def read_parts(path: Path) -> dict[Part | None, FileSet] | None:
+    """Return the parts of the image data set at a path as `find_parts` does, None if it is no folder and no archive.
+
+    A folder may also hold an archive for each part: train.tar.gz, test.tar.gz.
+    """
+    if archives := _archives(path):
+        return {part: _part(part, archive) for part, archive in archives.items()}
+    store = find_store(path)
+    return None if store is None else find_parts(store)
 
 
 def find_parts(store: Store) -> dict[Part | None, FileSet]:
@@ -30,6 +42,23 @@ def find_parts(store: Store) -> dict[Part | None, FileSet]:
         return {None: _file_set(store, placed)}
     names = {_PARTS[top]: top for top in sorted(tops)}
     return {part: _file_set(store, _below(placed, name), f"{name}/ of ") for part, name in names.items()}
+
+
+def _archives(path: Path) -> dict[Part, Path]:
+    """The archives in a folder that have the name of a part."""
+    if not path.is_dir():
+        return {}
+    names = {f"{name}{suffix}": part for name, part in _PARTS.items() for suffix in ARCHIVES}
+    return {names[file.name]: file for file in sorted(path.iterdir()) if file.name in names}
+
+
+def _part(part: Part, archive: Path) -> FileSet:
+    store = find_store(archive)
+    parts = find_parts(store) if store is not None else {}
+    for name in (part, None):
+        if name in parts:
+            return parts[name]
+    raise DataError(f"{archive} must hold {part}/, or one folder of images for each class")
 
 
 def _is_hidden(entry: Entry) -> bool:

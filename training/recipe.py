@@ -66,7 +66,7 @@ class Recipe:
     validation: Annotated[float, Field(ge=0, lt=1)]
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
-    image_size: Annotated[int, Field(ge=1)] | None = None
+    image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     optimizer: Optimizer
     schedule: Annotated[Schedule | Steps, Field(discriminator="kind")]

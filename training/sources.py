@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from training.data import ImageSet, hold_out, renamed
 from training.errors import DataError
 from training.files import FileSet
-from training.layout import Part, find_parts
-from training.store import find_store
+from training.layout import Part, read_parts
 
 Split = Literal["train", "test"]
 
@@ -71,8 +70,7 @@ def _parts(data: str) -> dict[Part | None, FileSet] | None:
     path = Path(data).expanduser()
     if data in _NAMED or _is_idx(path):
         return None
-    store = find_store(path)
-    return None if store is None else find_parts(store)
+    return read_parts(path)
 
 
 def _part(data: str, parts: dict[Part | None, FileSet], split: Split, whole: bool = False) -> FileSet:

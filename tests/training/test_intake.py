@@ -62,6 +62,11 @@ def test_unreadable_files_are_listed_and_skipped_or_fatal(tmp_path):
         _load(path, strict=True)
 
 
+def test_unreadable_files_of_val_are_told_too(tmp_path):
+    files = below("train", pictures(2)) | below("val", pictures(2)) | {"val/red/x.png": b"x"}
+    assert "val/red/x.png: not a PNG" in _load(pack(tmp_path, "folder", files))[2]
+
+
 def test_unequal_classes_are_told(tmp_path):
     files = pictures(8)
     for index in range(1, 8):

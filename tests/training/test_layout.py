@@ -1,8 +1,8 @@
 import pytest
 
-from tests.training.folders import below, pack
+from tests.training.folders import KINDS, below, pack
 from training.errors import DataError
-from training.layout import find_parts
+from training.layout import find_parts, read_parts
 from training.store import find_store
 
 CLASSES = {"cat/1.png": b"1", "dog/1.png": b"2", "dog/more/2.png": b"3"}
@@ -35,6 +35,24 @@ FOUND = (("cat", "dog"), [("1.png", 0), ("1.png", 1), ("2.png", 1)])
 )
 def test_parts_and_classes_are_found(tmp_path, files, expected):
     assert _parts(tmp_path, files) == expected
+
+
+@pytest.mark.parametrize("kind", KINDS[1:])
+def test_parts_may_be_archives(tmp_path, kind):
+    """One that holds the classes, and one that holds them below the part's name."""
+    for part, files in (("train", CLASSES), ("test", below("test", CLASSES))):
+        pack(tmp_path, kind, files).rename(tmp_path / kind.replace("set", part))
+    parts = read_parts(tmp_path)
+    assert {part: (images.classes, sorted(_labelled(images))) for part, images in parts.items()} == {
+        "train": FOUND,
+        "test": FOUND,
+    }
+
+
+def test_archive_of_another_part_is_refused(tmp_path):
+    pack(tmp_path, "set.zip", below("test", CLASSES)).rename(tmp_path / "train.zip")
+    with pytest.raises(DataError, match=r"train\.zip must hold train/"):
+        read_parts(tmp_path)
 
 
 def test_class_may_be_called_train(tmp_path):
