@@ -13,6 +13,7 @@ _Amount = Annotated[float, Field(ge=0)]
 
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
+_KNOTS = 4  # a side, the outermost on the image's corners
 
 
 class Augmentation(Protocol):
@@ -29,13 +30,15 @@ class Augmentation(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class Affine:
-    """Turns, scales, slants and shifts each image about its centre by amounts of its own, each drawn uniformly.
+    """Turns, scales, slants, shifts and bends each image by amounts of its own, each drawn uniformly.
 
     Attributes:
         rotation: up to this many degrees either way.
         scale: up to this fraction larger or smaller.
         shear: up to this many degrees of slant either way.
         shift: up to this many pixels, horizontally and vertically.
+        bend: up to this many pixels either way at each of 4 x 4 knots, smoothly in between: the elastic distortion of
+            Simard, Steinkraus and Platt (ICDAR 2003), which digits written by hand have of their own.
 
     """
 
@@ -44,17 +47,26 @@ class Affine:
     scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
     shear: Annotated[float, Field(ge=0, lt=90)] = 0.0
     shift: _Amount = 0.0
+    bend: _Amount = 0.0
 
     def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:  # noqa: ARG002
-        """Return [n, 5]: degrees, scale, degrees of slant, pixels to the right, pixels down."""
-        reach = torch.tensor([self.rotation, self.scale, self.shear, self.shift, self.shift])
-        rest = torch.tensor([0.0, 1.0, 0.0, 0.0, 0.0])
-        return rest + reach * (2 * torch.rand((len(indices), 5), generator=generator) - 1)
+        """Return [n, 5]: degrees, scale, degrees of slant, pixels to the right, pixels down; or, if it bends, [n, 37].
+
+        The rest is how many pixels each knot moves to the right, row by row, and then how many down.
+        """
+        bends = 2 * _KNOTS**2 if self.bend else 0
+        reach = torch.tensor([self.rotation, self.scale, self.shear, self.shift, self.shift, *[self.bend] * bends])
+        rest = torch.tensor([0.0, 1.0, *[0.0] * (3 + bends)])
+        return rest + reach * (2 * torch.rand((len(indices), 5 + bends), generator=generator) - 1)
 
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
-        """Return images [n, c, h, w], floats, changed by amounts [n, 5]; what comes into view is 0."""
+        """Return images [n, c, h, w], floats, changed by amounts [n, ...]; what comes into view is 0."""
         height, width = images.shape[-2:]
-        x, y = _sources(amounts, height, width)
+        x, y = _sources(amounts[:, :5], height, width)
+        if self.bend:
+            knots = amounts[:, 5:].reshape(-1, 2, _KNOTS, _KNOTS)
+            right, down = F.interpolate(knots, (height, width), mode="bicubic", align_corners=True).unbind(1)
+            x, y = x - right, y - down
         # grid_sample's coordinates run from -1 to 1 between the outer edges of the image.
         grid = torch.stack([x * (2 / width), y * (2 / height)], dim=-1)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)

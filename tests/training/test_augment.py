@@ -59,6 +59,33 @@ def test_what_comes_into_view_is_black():
     assert shifted[0, 0, :, 4:].min() > 254.9
 
 
+BENT = Affine(kind="affine", rotation=10.0, bend=2.0)
+LEVEL = [0.0, 1.0, 0.0, 0.0, 0.0]
+
+
+def test_knots_that_move_alike_shift_the_image():
+    images = _centred(2, 28, 28)
+    amounts = torch.tensor([LEVEL + [2.0] * 16 + [-1.0] * 16] * 2)
+    torch.testing.assert_close(BENT.apply(images, amounts), images.roll((-1, 2), (2, 3)), atol=1e-4, rtol=0)
+
+
+def test_a_knot_moves_what_is_near_it_and_nothing_else():
+    stripes = torch.arange(28.0).repeat(28, 1).view(1, 1, 28, 28)
+    knots = torch.zeros(2, 4, 4)
+    knots[0, 0, 0] = -2.0  # the upper left corner comes from two columns further to the right
+    moved = BENT.apply(stripes, torch.cat([torch.tensor(LEVEL), knots.flatten()]).unsqueeze(0)) - stripes
+    assert moved[0, 0, 0, 0].item() == pytest.approx(2.0, abs=1e-4)
+    assert 0.1 < moved[0, 0, 4, 4].item() < 1.9
+    assert moved[0, 0, 20:, 20:].abs().max() < 1e-4
+
+
+def test_bends_fill_their_range():
+    amounts = BENT.draw(torch.arange(5_000), 0, Generator().manual_seed(0))
+    assert amounts.shape == (5_000, 37)
+    assert amounts[:, 5:].min(0).values.tolist() == pytest.approx([-2] * 32, abs=0.01)
+    assert amounts[:, 5:].max(0).values.tolist() == pytest.approx([2] * 32, abs=0.01)
+
+
 @pytest.mark.parametrize(("fill", "mode"), [("zero", "constant"), ("reflect", "reflect")])
 def test_crops_are_windows_of_the_padded_image(fill, mode):
     images = torch.rand(40, 3, 9, 12)
