@@ -92,3 +92,12 @@ def test_cifar10_is_the_published_one(shared_data):
     means = (images.images.double().mean((0, 2, 3)) / 255).tolist()
     assert means == pytest.approx([0.4942, 0.4851, 0.4504], abs=1e-4)
     assert torch.equal(images.labels.sort().values, images.labels)
+
+
+def test_file_of_absurd_size_is_not_read(tmp_path):
+    images = _images(tmp_path, FILES | {"red/huge.png": b""})
+    with (tmp_path / "folder" / "red" / "huge.png").open("wb") as stream:
+        stream.truncate(1 << 40)
+    images = find_parts(images.store)[None]
+    assert len(images.decode(decoding(3, 32))) == 15
+    assert images.unreadable == {"red/huge.png": "1,099,511,627,776 bytes, at most 268,435,456 are read"}
