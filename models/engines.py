@@ -34,7 +34,7 @@ def check_engine(engine: str, device: str, precision: str = "auto", compiled: bo
     if compiled and engine != "torch":
         raise EngineError(f"--compile is for --engine torch; {engine} optimises its graph in any case")
     if engine == "torch" and not (find_spec("torch") and find_spec("safetensors")):
-        raise EngineError("engine torch needs torch and safetensors: pip install 'resnet-serve[train]' has both")
+        raise EngineError("engine torch needs torch and safetensors: pip install 'resnet-serve[torch]'")
     choices = _PRECISIONS[engine][kind]
     if precision not in ("auto", *choices):
         raise EngineError(f"engine {engine} on {kind} does not compute in {precision}; choose {' or '.join(choices)}")

@@ -3,7 +3,7 @@
 import ast
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("models", "service", "training", "tests", "benchmarks")
-PEERS = {"mosec"}  # a server to measure against, in no extra
+TORCH_ENGINE = ("torch_engine", "padding", "pixel_net", "registry", "resnet", "resnet_cifar", "mnist")  # of models
 
 
 def test_serving_requires_no_torch() -> None:
@@ -26,15 +26,27 @@ def test_serving_requires_no_torch() -> None:
 @pytest.mark.parametrize("package", OURS)
 def test_imports_are_declared(package: str) -> None:
     """Every distribution that the code imports is required, by us or by what we require."""
-    declared = _closure("cpu", "train", "dev") | PEERS
+    assert _undeclared((ROOT / package).rglob("*.py"), _closure("cpu", "train", "dev", "bench")) == set()
+
+
+def test_the_torch_extra_is_what_its_engine_needs_and_a_part_of_train() -> None:
+    """Serving with PyTorch needs no more than that, and training does not bring another PyTorch."""
+    required = _closure("cpu", "torch")
+    assert _undeclared((ROOT / "models" / f"{module}.py" for module in TORCH_ENGINE), required) == set()
+    assert not {"torchvision", "onnx", "matplotlib", "typer"} & required
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    assert set(extras["torch"]) <= set(extras["train"])
+
+
+def _undeclared(paths: Iterable[Path], declared: set[str]) -> set[str]:
+    """Modules of others that these files import, and that no declared distribution provides."""
     providers = packages_distributions()
-    undeclared = {
+    return {
         f"{path.relative_to(ROOT)}: {module}"
-        for path in (ROOT / package).rglob("*.py")
+        for path in paths
         for module in _imports(path)
         if not {canonicalize_name(name) for name in providers.get(module, [module])} & declared
     }
-    assert undeclared == set()
 
 
 def _imports(path: Path) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""The first two commands that anyone gives: `make serve`, `make test`."""
+"""The commands of the Makefile, and above all the first that anyone gives: `make serve`."""
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -67,6 +68,37 @@ def test_make_says_which_python_it_needs(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert "Python 3.11 or newer is needed" in ended.stderr
     assert not (tmp_path / "venv").exists()
+
+
+def test_make_bench_says_that_it_needs_wrk_before_it_installs_anything(tmp_path: Path) -> None:
+    command = [shutil.which("make") or "", "bench", "PYTHON=", f"VENV={tmp_path / 'venv'}"]
+    alone = _outside() | {"PATH": str(tmp_path)}
+    ended = subprocess.run(command, cwd=ROOT, env=alone, capture_output=True, text=True)
+    assert ended.returncode == 2
+    assert "apt-get install wrk" in ended.stderr
+
+
+def test_make_soak_is_as_long_as_it_is_told() -> None:
+    """Each round of the fault suite with so many hostile bodies, then the load."""
+    said = _dry_run("soak", "MINUTES=2", "ROUNDS=4", "HOSTILE=50")
+    assert "seq 4" in said
+    assert "RESNET_TEST_HOSTILE=50 .venv/bin/python -m pytest tests/faults" in said
+    assert ".venv/bin/python -m benchmarks.soak --minutes 2" in said
+
+
+def test_the_readme_has_every_verb_and_every_variable() -> None:
+    makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
+    verbs = re.findall(r"^([a-z-]+):.* ## ", makefile, re.MULTILINE)
+    variables = re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)
+    assert len(verbs) > 10
+    assert [verb for verb in verbs if f"`make {verb}`" not in readme] == []
+    assert [name for name in [*variables, "ARGS"] if f"`{name}`" not in readme] == []
+
+
+def _dry_run(*arguments: str) -> str:
+    """What make would run."""
+    command = ["make", "-n", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=_outside(), capture_output=True, text=True, check=True).stdout
 
 
 def _outside() -> dict[str, str]:
