@@ -2,8 +2,8 @@
 
 The queue is first in, first out for each model. What arrives in one turn of the event loop is sent at its end, or as
 soon as it makes a batch that pays. A worker seat holds the batch that runs and one that waits, and a few more if they
-are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind a busy
-worker longer than it must. No timer, no polling. Everything runs on the event loop's thread.
+pay and are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind
+a busy worker longer than it must. No timer, no polling. Everything runs on the event loop's thread.
 """
 
 import asyncio
@@ -70,10 +70,9 @@ class Seat:
     work_ns: float = 0.0  # what they will take
     fence: asyncio.Future[None] | None = None
 
-    @property
-    def free(self) -> bool:
-        """Whether the seat takes another batch."""
-        return self.up and (len(self.batches) < BATCHES_PER_SEAT or self.work_ns < LEAD_NS)
+    def takes(self, *, pays: bool) -> bool:
+        """Whether the seat takes another batch, one that pays or a smaller one."""
+        return self.up and (len(self.batches) < BATCHES_PER_SEAT or (pays and self.work_ns < LEAD_NS))
 
     def pass_fence(self) -> None:
         """All that was sent before the fence is finished."""
@@ -161,7 +160,8 @@ class Batcher:
 
     def _choose_seat(self, model: int, queue: deque[Item]) -> Seat | None:
         """The least loaded seat; but an idle one only if the work is worth waking it while others run."""
-        seats = [seat for seat in self._seats if seat.free]
+        pays = len(queue) >= self._paying_batch_sizes[model]
+        seats = [seat for seat in self._seats if seat.takes(pays=pays)]
         if any(seat.batches for seat in self._seats) and not self._is_worth_waking(model, queue):
             seats = [seat for seat in seats if seat.batches]
         return min(seats, key=lambda seat: (seat.work_ns, len(seat.batches)), default=None)
