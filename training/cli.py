@@ -50,6 +50,13 @@ def fit(
     epochs: Annotated[int | None, typer.Option(min=1, help="How many, if not the recipe's.")] = None,
     arch: Annotated[str | None, typer.Option(help="The network, if not the recipe's.")] = None,
     arch_arg: Annotated[list[str] | None, _ARCH_ARG] = None,
+    start: Annotated[
+        Path | None, typer.Option("--from", help="Fine-tune this checkpoint or artifact's directory.")
+    ] = None,
+    body_rate: Annotated[
+        float | None, typer.Option(min=1e-6, help="Learning rate before the last layer, as a fraction, with --from.")
+    ] = None,
+    freeze: Annotated[bool, typer.Option("--freeze", help="Train the last layer alone, with --from.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a file of an image folder is no image.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
@@ -57,16 +64,20 @@ def fit(
     """Train a network by a recipe.
 
     Recipes: mnist-residual, mnist-residual-fast, mnist-inception; NETWORK-fast and NETWORK-paper for CIFAR-10, where
-    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18.
+    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18. With --from the network is the
+    one that is fine-tuned, whatever the recipe names.
     """
     from rich.console import Console
 
     from training.fit import Job, fit
     from training.recipe import load_recipe
 
+    if start and (arch or arch_arg):
+        raise typer.BadParameter("with --from the network is the one that is fine-tuned: leave out --arch, --arch-arg")
     with _errors_told():
+        settings = load_recipe(recipe).changed(epochs, arch, arch_arg or [])
         job = Job(
-            recipe=load_recipe(recipe).changed(epochs, arch, arch_arg or []),
+            recipe=settings.fine_tuned(str(start) if start else None, body_rate, freeze),
             data=data,
             data_root=data_root,
             output=output or Path("runs") / Path(recipe).stem,

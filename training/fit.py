@@ -1,7 +1,7 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -15,6 +15,7 @@ from training.errors import CheckpointError, RecipeError
 from training.intake import load_images
 from training.interrupt import Interrupt
 from training.loop import Trainer
+from training.pretrained import Pretrained, read_pretrained
 from training.progress import ProgressBar
 from training.recipe import Recipe
 from training.run import BEST, LAST, Run
@@ -69,27 +70,47 @@ def _earlier(job: Job) -> Checkpoint | None:
 
 def _run(job: Job, earlier: Checkpoint | None, console: Console) -> Run:
     seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
-    images, held_back = load_images(job.recipe, job.data, job.data_root, job.strict, console)
+    start = _start(job.recipe, earlier)
+    recipe = job.recipe if start is None else _suited(job.recipe, start)
+    images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console)
     torch.manual_seed(seed)
-    trainer = Trainer(_network(job.recipe, images), job.recipe, images, measure(images), seed)
+    network = _network(recipe, images) if start is None else start.network(images.classes)
+    _check_input(network, recipe, images)
+    normalization = measure(images) if start is None else start.normalization
+    trainer = Trainer(network, recipe, images, normalization, seed)
     run = Run(job.output, job.data, trainer, held_back)
     if earlier:
         run.resume(earlier)
     return run
 
 
+def _start(recipe: Recipe, earlier: Checkpoint | None) -> Pretrained | None:
+    """What a fine-tuned network starts from; a resumed run has it all, its source need not be there any more."""
+    if recipe.start is None:
+        return None
+    return Pretrained.of(earlier) if earlier else read_pretrained(Path(recipe.start))
+
+
+def _suited(recipe: Recipe, start: Pretrained) -> Recipe:
+    """The recipe for the network that is there, and for pictures of the size that it knows."""
+    size = recipe.image_size or start.preprocessing.height
+    return replace(recipe, architecture=start.architecture, arguments=start.arguments, image_size=size)
+
+
 def _network(recipe: Recipe, images: ImageSet) -> nn.Module:
     try:
-        network = registry.build(recipe.architecture, classes=len(images.classes), **recipe.arguments)
+        return registry.build(recipe.architecture, classes=len(images.classes), **recipe.arguments)
     except registry.ArchitectureError as error:
         raise RecipeError(str(error)) from error
+
+
+def _check_input(network: nn.Module, recipe: Recipe, images: ImageSet) -> None:
     try:
         with torch.inference_mode():
             network.eval()(images.images[:1].float())
     except RuntimeError as error:
         shape = "×".join(map(str, images.images.shape[1:]))
         raise RecipeError(f"{recipe.architecture} does not take images of {shape}: {error}") from error
-    return network
 
 
 def _conclusion(run: Run, interrupt: Interrupt) -> str:

@@ -15,7 +15,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.data import ImageSet, Normalization
 from training.errors import Diverged
-from training.recipe import Optimizer, Recipe
+from training.pretrained import HEAD, body_rate_of, freeze
+from training.recipe import Recipe
 from training.score import Score
 
 _ADVICE = ": lower the learning rate or lengthen the warm-up"
@@ -47,7 +48,10 @@ class Trainer:
         # Channels last and bf16 take half the time of their opposites on a CPU of AVX-512.
         self.network = network.to(memory_format=torch.channels_last)
         self.recipe, self.images, self.normalization, self.seed = recipe, images, normalization, seed
-        self.optimizer = _optimizer(network, recipe.optimizer)
+        if recipe.freeze:
+            freeze(network)
+        self.optimizer = _optimizer(network, recipe)
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.average = _average(network, recipe.average)
         self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and _has_bf16())
         self.batch_size = min(recipe.batch_size, len(images))
@@ -63,7 +67,7 @@ class Trainer:
         """Train through the rest of the epoch, yielding after each step; Diverged if the loss is not finite."""
         progress = self.progress
         order = torch.randperm(len(self.images), generator=_generator(self.seed, progress.epoch, 0))
-        self.network.train()
+        self._train_mode()
         while progress.step < self.epoch_steps:
             started = time.perf_counter()
             first = progress.step * self.batch_size
@@ -107,11 +111,17 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         torch.set_rng_state(state["generator"])
 
+    def _train_mode(self) -> None:
+        frozen = self.recipe.freeze
+        self.network.train(not frozen)  # batch norm that trains would forget the statistics it has
+        if frozen:
+            self.network.get_submodule(HEAD).train()
+
     def _step(self, indices: Tensor) -> None:
         progress, recipe, batch = self.progress, self.recipe, self.images.take(indices)
         done = (progress.epoch * self.epoch_steps + progress.step) / (recipe.epochs * self.epoch_steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = recipe.optimizer.learning_rate * recipe.schedule.factor(done)
+        for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+            group["lr"] = peak * recipe.schedule.factor(done)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
             logits = self.network(self._inputs(batch.images, indices)).float()
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
@@ -137,21 +147,35 @@ class Trainer:
         return self.normalization(images).contiguous(memory_format=torch.channels_last)
 
 
-def _optimizer(network: nn.Module, settings: Optimizer) -> torch.optim.SGD:
-    def decays(parameter: nn.Parameter) -> bool:
-        return settings.decay == "all" or parameter.ndim > 1  # biases and normalisation have one dimension
-
-    parameters = list(network.parameters())
+def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
+    settings = recipe.optimizer
     return torch.optim.SGD(
-        [
-            {"params": [each for each in parameters if decays(each)], "weight_decay": settings.weight_decay},
-            {"params": [each for each in parameters if not decays(each)], "weight_decay": 0.0},
-        ],
+        _groups(network, recipe),
         lr=settings.learning_rate,
         momentum=settings.momentum,
         nesterov=settings.nesterov,
         fused=True,
     )
+
+
+def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters that decay and those that do not; in fine-tuning those of the head first, then the body's."""
+    settings = recipe.optimizer
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {
+        (rate, decays): [] for rate in dict.fromkeys((1.0, recipe.body_rate)) for decays in (True, False)
+    }
+    for name, parameter in network.named_parameters():
+        decays = settings.decay == "all" or parameter.ndim > 1  # biases and normalisation have one dimension
+        if parameter.requires_grad:
+            groups[body_rate_of(name, recipe.body_rate), decays].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "lr": rate * settings.learning_rate,
+            "weight_decay": settings.weight_decay if decays else 0.0,
+        }
+        for (rate, decays), parameters in groups.items()
+    ]
 
 
 def _average(network: nn.Module, decay: float | None) -> AveragedModel | None:

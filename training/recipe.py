@@ -55,6 +55,10 @@ class Recipe:
             cropped; None is what the network was designed for.
         precision: of the convolutions and products while training; `auto` is bf16 where the CPU has instructions
             for it. Weights, evaluation and the released model are fp32 in any case.
+        start: checkpoint, or directory of a released model, whose weights the run starts from. Its network and
+            normalisation take the place of the recipe's own.
+        body_rate: what the learning rate of all layers but the last is multiplied with, if there is a `start`.
+        freeze: train the last layer alone, if there is a `start`; the others keep weights and batch statistics.
         augmentation: what is done to training images, if anything.
 
     """
@@ -68,6 +72,9 @@ class Recipe:
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    start: str | None = None
+    body_rate: Annotated[float, Field(gt=0)] = 1.0
+    freeze: bool = False
     optimizer: Optimizer
     schedule: Annotated[Schedule | Steps, Field(discriminator="kind")]
     augmentation: Annotated[Affine | CropFlip, Field(discriminator="kind")] | None = None
@@ -96,6 +103,20 @@ class Recipe:
             architecture=architecture or self.architecture,
             arguments=(self.arguments if architecture is None else {}) | values,
         )
+
+    def fine_tuned(self, start: str | None, body_rate: float | None, freeze: bool) -> "Recipe":
+        """Return it with what the command line says of where to start; RecipeError if that misses its start."""
+        recipe = replace(
+            self,
+            start=start or self.start,
+            body_rate=self.body_rate if body_rate is None else body_rate,
+            freeze=freeze or self.freeze,
+        )
+        if recipe.start is None and (recipe.freeze or recipe.body_rate != 1):
+            raise RecipeError(
+                "a frozen or slower body needs weights to start from: give --from CHECKPOINT|ARTIFACT-DIR"
+            )
+        return recipe
 
     def to_table(self) -> dict[str, Any]:
         """Return all settings, defaults included, as plain values; `from_table` gives back an equal recipe."""
