@@ -68,7 +68,9 @@ class Soak:
 def main() -> int:
     """Run the soak; 1 if something grows or was not provoked."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument(
+        "--minutes", type=float, default=30, help="less only shows that it runs: pools fill for minutes"
+    )
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
     options = parser.parse_args()
     console = Console()
