@@ -7,6 +7,7 @@ from service.reports import ModelReport
 from service.transport import Board
 
 NEWEST = 0.1  # weight of the newest batch in the pace
+OUTLIER = 4.0  # times the pace: one batch counts for no more than that, for it may have been stopped
 
 
 class Pace:
@@ -26,7 +27,7 @@ class Pace:
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
-        self._slowdown += NEWEST * (ns / expected - self._slowdown)
+        self._slowdown += NEWEST * (min(ns / expected, OUTLIER * self._slowdown) - self._slowdown)
         self._reckon()
 
     def _reckon(self) -> None:

@@ -216,7 +216,7 @@ class Door(HttpToolsProtocol):
         """Close the connection if it has been idle for so long; else look again."""
         left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
         if self.exchange is None and left_s <= 0:
-            super().timeout_keep_alive_handler()
+            self.transport.abort()  # also if what was last written has not gone out in all this time
         else:
             self._watch_idleness(left_s if self.exchange is None else self.timeout_keep_alive)
 
@@ -238,7 +238,7 @@ class Door(HttpToolsProtocol):
         if self._ignoring:
             self._close_gently()
         elif self._closing:
-            self.transport.close()
+            self._close()
         else:
             self._idle_since_s = self.loop.time()
             if self.timeout_keep_alive_task is None:
@@ -279,6 +279,12 @@ class Door(HttpToolsProtocol):
             self.api.metrics.count_http("", "other", answer.status)
         self._close_gently()
 
+    def _close(self) -> None:
+        """Close once all that was written has gone out; whoever does not read has the time of an idle client."""
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
     def _close_gently(self) -> None:
         """Say that nothing more comes, and close when the client has: with bytes unread, it would lose the answer."""
         self._deaf = True
@@ -286,7 +292,7 @@ class Door(HttpToolsProtocol):
         self.flow.resume_reading()
         if not self.transport.is_closing():
             self.transport.write_eof()
-            self._clock = self.loop.call_later(LINGER_S, self.transport.close)
+            self._clock = self.loop.call_later(LINGER_S, self._close)
 
     def _stop_clock(self) -> None:
         if self._clock:

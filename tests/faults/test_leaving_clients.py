@@ -137,12 +137,17 @@ def test_while_inference_runs_and_others_wait_behind_it(served: Served) -> None:
     assert served.metrics()[HUNG] - before[HUNG] == 1, "what nobody wants any more was tried again"
 
 
-def test_in_the_middle_of_the_answer(tmp_path: Path) -> None:
-    """Which is larger than what the kernel takes for a client that does not read."""
-    make_artifact(tmp_path, "wordy", labels=tuple(f"class {i} of {CLASSES}" for i in range(CLASSES)))
+def wordy(tmp_path: Path, *headers: str) -> bytes:
+    """A request to a model whose answer is larger than what the kernel takes for a client that does not read."""
+    if not (tmp_path / "wordy").exists():
+        make_artifact(tmp_path, "wordy", labels=tuple(f"class {i} of {CLASSES}" for i in range(CLASSES)))
     body = json.dumps({"images": [base64.b64encode(png(seed)).decode() for seed in range(IMAGES)]}).encode()
-    request = post(body, f"/predict?top_k={CLASSES}", "Content-Type: application/json")
-    room = ("--queue-capacity", str(IMAGES), "--max-bytes-in-flight", str(len(body)))
+    return post(body, f"/predict?top_k={CLASSES}", "Content-Type: application/json", *headers)
+
+
+def test_in_the_middle_of_the_answer(tmp_path: Path) -> None:
+    request = wordy(tmp_path)
+    room = ("--queue-capacity", str(IMAGES), "--max-bytes-in-flight", str(len(request)))
     with Served("--model-repository", tmp_path, "--workers", "1", *room) as served:
         served.ready()
         for _ in range(3):
@@ -158,3 +163,16 @@ def test_in_the_middle_of_the_answer(tmp_path: Path) -> None:
         samples = served.metrics()
     assert samples[INFLIGHT] == 0
     assert sum(value for series, value in samples.items() if series.startswith("resnet_requests_total")) == 4
+
+
+@pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept", "to be closed"])
+def test_an_answer_that_nobody_reads_is_let_go_like_an_idle_connection(
+    tmp_path: Path, headers: tuple[str, ...]
+) -> None:
+    request = wordy(tmp_path, *headers)
+    with Served("--model-repository", tmp_path, "--workers", "1", "--keep-alive-timeout", "0.5") as served:
+        served.ready()
+        with Wire(served.address) as wire:
+            wire.send(request)
+            assert wire.socket.recv(1)
+            until(lambda: connections(served) == 0, "the server to let go")

@@ -73,7 +73,7 @@ def test_sigterm_while_starting_ends_everything(serve: Serve, event: str) -> Non
     served = serve("--workers", "1")
     served.wait_for_event(event)
     assert served.stop() == 0
-    assert not served.processes()
+    until(lambda: not served.processes(), "its last process to go")
 
 
 def test_a_first_process_of_a_container_obeys_sigterm(repository: Path) -> None:

@@ -119,6 +119,18 @@ def test_what_batches_take_under_load_corrects_the_estimate() -> None:
     assert backlog.wait_s == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
 
 
+def test_one_batch_that_was_held_up_does_not_close_the_door() -> None:
+    backlog = Backlog(0, Board(1, 1), models=1)
+    backlog.seat_up(0, [measured((1, 1.0))])
+    backlog.add(0, 100)
+    backlog.observe(0, 1, 10_000_000_000)
+    assert backlog.wait_s < 0.2
+    for _ in range(40):
+        backlog.observe(0, 1, 10_000_000_000)
+    backlog.add(0, 1)
+    assert backlog.wait_s > 100  # but a machine that has become slow is
+
+
 def test_a_declared_body_is_refused_at_its_headers() -> None:
     admission = open_admission()
     with pytest.raises(TooLarge):
