@@ -9,6 +9,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 Split = Literal["val", "test"]
+Device = Literal["auto", "cpu", "cuda"]
 _SPLITS: Final[dict[Split, Literal["validation", "test"]]] = {"val": "validation", "test": "test"}
 
 _ARCH_ARG = typer.Option(metavar="KEY=VALUE", help="An argument of the network, e.g. shortcut=B.")
@@ -60,8 +61,10 @@ def fit(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in the folder.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a file of an image folder is no image.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
+    device: Annotated[Device, typer.Option(help="What to train on; auto is a GPU where there is one.")] = "auto",
+    sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch norm over the images of all GPUs.")] = False,
 ) -> None:
-    """Train a network by a recipe.
+    """Train a network by a recipe; `torchrun --nproc-per-node N -m training fit ...` does so in N processes.
 
     Recipes: mnist-residual, mnist-residual-fast, mnist-inception; NETWORK-fast and NETWORK-paper for CIFAR-10, where
     NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18. With --from the network is the
@@ -85,6 +88,8 @@ def fit(
             threads=threads,
             resume=resume,
             strict=strict,
+            device=device,
+            sync_batch_norm=sync_bn,
         )
         raise typer.Exit(fit(job, Console()))
 
@@ -215,6 +220,44 @@ def quantize(
             )
         )
     typer.echo(result.report())
+
+
+@app.command()
+def experiment(
+    name: Annotated[
+        str, typer.Argument(help="degradation, normalisation, gradients, inception, bottleneck or lesion.")
+    ],
+    quick: Annotated[bool, typer.Option("--quick", help="Within half an hour: small nets, few small images.")] = False,
+    data: Annotated[
+        str | None, typer.Option(help=f"{_DATA}; with a test split.", show_default="cifar10, or mnist for digits")
+    ] = None,
+    data_root: Annotated[Path, typer.Option(help="Where data sets are, or are downloaded to.")] = Path("data"),
+    output: Annotated[Path, typer.Option(help="The folder of pages.")] = Path("docs/experiments"),
+    threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
+) -> None:
+    """Measure why residual networks work: a page NAME.md with table, picture and what was seen.
+
+    Estimates of the full forms on two cores: degradation 17 hours, normalisation 50 hours, gradients half an hour,
+    inception an hour and a half, lesion 13 hours; bottleneck only counts, which takes seconds.
+    """
+    from training.experiments.perform import Job, perform
+
+    with _errors_told():
+        job = Job(name=name, quick=quick, data=data, data_root=data_root, output=output, threads=threads)
+        typer.echo(perform(job, typer.echo))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs.")],
+    output: Annotated[Path, typer.Option(help="The picture, PNG.")] = Path("compare.png"),
+) -> None:
+    """Draw the curves of several runs into one picture, each by its folder's name."""
+    from training.compare import compare
+
+    with _errors_told():
+        compare(runs, output)
+    typer.echo(output)
 
 
 @contextmanager

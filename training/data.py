@@ -45,7 +45,9 @@ class Normalization:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Return floats [n, c, h, w] on the scale 0 to 255, shifted and scaled to mean 0 and deviation 1."""
-        mean, std = (255 * torch.tensor(values).view(-1, 1, 1) for values in (self.mean, self.std))
+        mean, std = (
+            255 * torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std)
+        )
         return (images - mean) / std
 
 

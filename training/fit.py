@@ -11,12 +11,14 @@ from torch import nn
 from models import registry
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.data import ImageSet, measure
+from training.device import Choice, choose
 from training.errors import CheckpointError, RecipeError
 from training.intake import load_images
 from training.interrupt import Interrupt
 from training.loop import Trainer
 from training.pretrained import Pretrained, read_pretrained
 from training.progress import ProgressBar
+from training.ranks import Ranks, joined, local
 from training.recipe import Recipe
 from training.run import BEST, LAST, Run
 
@@ -35,6 +37,8 @@ class Job:
     threads: int | None = None
     resume: bool = False
     strict: bool = False
+    device: Choice = "auto"
+    sync_batch_norm: bool = False
 
 
 def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
@@ -42,11 +46,21 @@ def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
 
     The folder receives `last.pt`, `best.pt` (by accuracy on the images held back), `metrics.jsonl` (a line per epoch),
     `curves.png` and `confusion.png`. The data's test split is never read. Raises TrainingError.
+
+    Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
+    number, there = local()
     earlier = _earlier(job)
-    torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else len(os.sched_getaffinity(0))))
-    run = _run(job, earlier, console)
-    with Interrupt() as interrupt, ProgressBar(console, run.trainer) as bar:
+    cores = max(1, len(os.sched_getaffinity(0)) // there)
+    torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else cores))
+    with joined(choose(job.device, number)) as ranks:
+        run = _run(job, earlier, ranks, console if ranks.leads else Console(quiet=True))
+        return _train(run, console if ranks.leads else Console(quiet=True), save_seconds)
+
+
+def _train(run: Run, console: Console, save_seconds: float) -> int:
+    patient = run.trainer.ranks.size > 1
+    with Interrupt(patient=patient) as interrupt, ProgressBar(console, run.trainer) as bar:
         run.train(bar, interrupt, save_seconds)
     if interrupt.signal is None:
         run.conclude()
@@ -68,16 +82,18 @@ def _earlier(job: Job) -> Checkpoint | None:
     return None
 
 
-def _run(job: Job, earlier: Checkpoint | None, console: Console) -> Run:
+def _run(job: Job, earlier: Checkpoint | None, ranks: Ranks, console: Console) -> Run:
     seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
     start = _start(job.recipe, earlier)
     recipe = job.recipe if start is None else _suited(job.recipe, start)
-    images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console)
+    with ranks.leader_first():
+        images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console)
+    _check_parts(ranks, recipe, images, held_back)
     torch.manual_seed(seed)
     network = _network(recipe, images) if start is None else start.network(images.classes)
     _check_input(network, recipe, images)
     normalization = measure(images) if start is None else start.normalization
-    trainer = Trainer(network, recipe, images, normalization, seed)
+    trainer = Trainer(_synchronised(network, ranks, job), recipe, images, normalization, seed, ranks)
     run = Run(job.output, job.data, trainer, held_back)
     if earlier:
         run.resume(earlier)
@@ -111,6 +127,22 @@ def _check_input(network: nn.Module, recipe: Recipe, images: ImageSet) -> None:
     except RuntimeError as error:
         shape = "×".join(map(str, images.images.shape[1:]))
         raise RecipeError(f"{recipe.architecture} does not take images of {shape}: {error}") from error
+
+
+def _check_parts(ranks: Ranks, recipe: Recipe, images: ImageSet, held_back: ImageSet) -> None:
+    """Each process needs an image of each batch, and one to judge by."""
+    if ranks.size > min(recipe.batch_size, len(images), len(held_back) or ranks.size):
+        raise RecipeError(f"{ranks.size} processes are more than there are images in a batch, or images held back")
+
+
+def _synchronised(network: nn.Module, ranks: Ranks, job: Job) -> nn.Module:
+    """The network with batch norm over the whole batch, if that is asked for, instead of each process's part."""
+    if not job.sync_batch_norm:
+        return network
+    if ranks.size == 1 or ranks.device.type != "cuda":
+        raise RecipeError("--sync-bn is for several GPUs: start them by torchrun, or leave it out")
+    synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
+    return synchronised
 
 
 def _conclusion(run: Run, interrupt: Interrupt) -> str:

@@ -8,10 +8,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Within this context the first Ctrl-C or SIGTERM is only noted; the second acts as it would have without it."""
+    """Within this context the first Ctrl-C or SIGTERM is only noted; the second acts as it would have without it.
 
-    def __init__(self) -> None:
+    If `patient`, all are only noted: `torchrun` passes on the signal that a terminal has sent to its processes already.
+    """
+
+    def __init__(self, *, patient: bool = False) -> None:
         self.signal: signal.Signals | None = None
+        self._patient = patient
 
     def __enter__(self) -> Self:
         self._previous = {number: signal.signal(number, self._note) for number in _SIGNALS}
@@ -27,7 +31,8 @@ class Interrupt:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self.signal = signal.Signals(number)
-        self._restore()
+        if not self._patient:
+            self._restore()
 
     def _restore(self) -> None:
         for number, handler in self._previous.items():

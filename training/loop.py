@@ -14,8 +14,10 @@ from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from training.data import ImageSet, Normalization
+from training.device import has_bf16
 from training.errors import Diverged
 from training.pretrained import HEAD, body_rate_of, freeze
+from training.ranks import Ranks
 from training.recipe import Recipe
 from training.score import Score
 
@@ -43,17 +45,24 @@ class Trainer:
     """
 
     def __init__(
-        self, network: nn.Module, recipe: Recipe, images: ImageSet, normalization: Normalization, seed: int
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: ImageSet,
+        normalization: Normalization,
+        seed: int,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         # Channels last and bf16 take half the time of their opposites on a CPU of AVX-512.
-        self.network = network.to(memory_format=torch.channels_last)
+        self.network = network.to(self.ranks.device).to(memory_format=torch.channels_last)
         self.recipe, self.images, self.normalization, self.seed = recipe, images, normalization, seed
         if recipe.freeze:
             freeze(network)
         self.optimizer = _optimizer(network, recipe)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self.average = _average(network, recipe.average)
-        self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and _has_bf16())
+        self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(self.ranks.device))
         self.batch_size = min(recipe.batch_size, len(images))
         self.epoch_steps = len(images) // self.batch_size
         self.progress = Progress()
@@ -118,33 +127,45 @@ class Trainer:
             self.network.get_submodule(HEAD).train()
 
     def _step(self, indices: Tensor) -> None:
-        progress, recipe, batch = self.progress, self.recipe, self.images.take(indices)
+        progress, recipe, ranks = self.progress, self.recipe, self.ranks
         done = (progress.epoch * self.epoch_steps + progress.step) / (recipe.epochs * self.epoch_steps)
         for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
             group["lr"] = peak * recipe.schedule.factor(done)
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
-            logits = self.network(self._inputs(batch.images, indices)).float()
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=recipe.label_smoothing)
-        value = loss.item()
+        inputs, labels = self._batch(indices)
+        with torch.autocast(ranks.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.network(inputs).float()
+        # Parts weigh by their images, so that their losses and gradients add up to those of the whole batch.
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing) * (len(labels) / len(indices))
+        hits = (logits.argmax(1) == labels).sum()
+        value, correct = ranks.total(torch.stack([loss.detach().double(), hits.double()])).tolist()
         if not math.isfinite(value):
             raise Diverged(f"the loss is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}{_ADVICE}")
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        ranks.sum_gradients(self.network)
         self.optimizer.step()
         if self.average is not None:
             self.average.update_parameters(self.network)
         progress.step += 1
-        progress.loss += value * len(batch)
-        progress.correct += int((logits.argmax(1) == batch.labels).sum())
-        progress.images += len(batch)
+        progress.loss += value * len(indices)
+        progress.correct += int(correct)
+        progress.images += len(indices)
 
-    def _inputs(self, pixels: Tensor, indices: Tensor) -> Tensor:
-        augmentation, progress = self.recipe.augmentation, self.progress
-        images = pixels.float()
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's part of the images at these indices, ready for the network, and its labels.
+
+        What happens to the images is drawn for all of them: it does not depend on how many processes there are.
+        """
+        ranks, augmentation, progress = self.ranks, self.recipe.augmentation, self.progress
+        part = self.images.take(ranks.part(indices))
+        images = part.images.to(ranks.device).float()
         if augmentation is not None:
             generator = _generator(self.seed, progress.epoch, 1 + progress.step)
-            images = augmentation.apply(images, augmentation.draw(indices, progress.epoch, generator))
-        return self.normalization(images).contiguous(memory_format=torch.channels_last)
+            amounts = ranks.part(augmentation.draw(indices, progress.epoch, generator)).to(ranks.device)
+            with ranks.device:
+                images = augmentation.apply(images, amounts)
+        inputs = self.normalization(images).contiguous(memory_format=torch.channels_last)
+        return inputs, part.labels.to(ranks.device)
 
 
 def _optimizer(network: nn.Module, recipe: Recipe) -> torch.optim.SGD:
@@ -188,8 +209,3 @@ def _generator(*place: int) -> Generator:
     """A generator of its own for each place; SeedSequence keeps neighbouring places independent."""
     low, high = np.random.SeedSequence(place).generate_state(2).tolist()
     return Generator().manual_seed(high << 32 | low)
-
-
-def _has_bf16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))

@@ -15,7 +15,7 @@ from training.loop import Trainer
 from training.plots import draw_confusion, draw_curves
 from training.progress import ProgressBar
 from training.recipe import Recipe
-from training.score import evaluate
+from training.score import Score, evaluate
 
 LAST = "last.pt"
 BEST = "best.pt"
@@ -65,6 +65,7 @@ class Run:
         while trainer.progress.epoch < trainer.recipe.epochs:
             for progress in trainer.steps():
                 bar.update(progress)
+                interrupt.signal = trainer.ranks.agree(interrupt.signal)
                 if interrupt.signal is not None:
                     self._save()
                     return
@@ -77,19 +78,20 @@ class Run:
     def conclude(self) -> None:
         """Write the figures once more, in case the run was killed before it could, and draw the pictures."""
         history, title = self.trainer.progress.history, f"{self.checkpoint.architecture} on {self.checkpoint.data}"
+        score = self._score()  # which takes all processes
+        if not self.trainer.ranks.leads:
+            return
         self._write_metrics()
         write_atomically(self.folder / CURVES, draw_curves(history, title))
-        if len(self.held_back):
-            score = evaluate(self.trainer.judged, self.held_back, self.trainer.normalization)
+        if score is not None:
             title += f", {len(self.held_back):,} images held back: {score.accuracy:.2%}"
             picture = draw_confusion(score.confusion, self.held_back.classes, title)
             write_atomically(self.folder / CONFUSION, picture)
 
     def _close_epoch(self) -> dict[str, int | float]:
-        trainer, metrics, score = self.trainer, Metrics(), None
+        trainer, metrics, score = self.trainer, Metrics(), self._score()
         before = [row["validation_accuracy"] for row in trainer.progress.history if "validation_accuracy" in row]
-        if len(self.held_back):
-            score = evaluate(trainer.judged, self.held_back, trainer.normalization)
+        if score is not None:
             metrics = {"data": self.checkpoint.data, "split": "validation", "images": len(self.held_back)}
             metrics |= {"accuracy": score.accuracy, "loss": score.loss, "epoch": trainer.progress.epoch + 1}
         figures = trainer.finish_epoch(score)
@@ -99,7 +101,18 @@ class Run:
         self._write_metrics()
         return figures
 
+    def _score(self) -> Score | None:
+        """How well it does on the images held back, if any; each process looks at its part of them."""
+        trainer, ranks, count = self.trainer, self.trainer.ranks, len(self.held_back)
+        if not count:
+            return None
+        ranks.take_over(trainer.judged.buffers())
+        part = self.held_back.take(ranks.part(torch.arange(count))) if ranks.size > 1 else self.held_back
+        return ranks.merge(evaluate(trainer.judged, part, trainer.normalization))
+
     def _save(self, metrics: Metrics | None = None, name: str = LAST) -> None:
+        if not self.trainer.ranks.leads:
+            return
         checkpoint = dataclasses.replace(
             self.checkpoint,
             metrics=metrics or {},
@@ -109,5 +122,7 @@ class Run:
         write_checkpoint(self.folder / name, checkpoint)
 
     def _write_metrics(self) -> None:
+        if not self.trainer.ranks.leads:
+            return
         lines = (json.dumps(row) + "\n" for row in self.trainer.progress.history)
         write_atomically(self.folder / METRICS, "".join(lines).encode())

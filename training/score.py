@@ -28,11 +28,12 @@ class Score:
 def evaluate(network: nn.Module, images: ImageSet, normalization: Normalization) -> Score:
     """Score a network in fp32, as it will be released, on all images; it is left in evaluation mode."""
     network.eval()
+    device = next(network.parameters()).device
     classes, loss = len(images.classes), 0.0
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     for first in range(0, len(images), _BATCH):
-        pixels, labels = images.images[first : first + _BATCH], images.labels[first : first + _BATCH]
-        logits = network(normalization(pixels.float()).contiguous(memory_format=torch.channels_last))
+        pixels, labels = images.images[first : first + _BATCH].to(device), images.labels[first : first + _BATCH]
+        logits = network(normalization(pixels.float()).contiguous(memory_format=torch.channels_last)).cpu()
         loss += F.cross_entropy(logits, labels, reduction="sum").item()
         confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
     return Score(loss / len(images), confusion.view(classes, classes))
