@@ -126,8 +126,8 @@ class Batcher:
         item.queued_ns = time.monotonic_ns()
         queue = self._queues[item.model]
         queue.append(item)
-        if len(queue) >= self._paying_batch_sizes[item.model]:
-            self._dispatch()
+        if len(queue) % self._paying_batch_sizes[item.model] == 0:
+            self._read_replies()  # not only once a turn: in a long one the workers would run dry
         elif not self._dispatch_is_due:
             self._dispatch_is_due = True
             self._loop.call_soon(self._on_turn)
@@ -204,10 +204,11 @@ class Batcher:
         return True
 
     def _read_replies(self) -> None:
+        """Take up what the workers have finished, if anything, and send what is queued."""
         try:
             data = os.read(self._replies, 1 << 16)
         except BlockingIOError:
-            return
+            data = b""
         done = []
         for reply in unpack_replies(data):
             seat = self._seats[reply.seat]

@@ -148,6 +148,23 @@ def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_
     play(scene, max_batch_size=4, paying_batch_size=2)
 
 
+def test_a_worker_gets_more_within_a_long_turn_of_the_loop() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(6):
+            played.submit(name)
+        held = [played.take(), played.take()]
+        assert [played.names(message) for message in held] == [[0, 1], [2, 3]]
+        assert held[0] is not None
+        played.reply(held[0])
+        for name in range(6, 8):
+            played.submit(name)
+        assert played.names(played.take()) == [4, 5, 6, 7]
+        assert kinds(played.outcomes[0]) == [Result]
+
+    play(scene, max_batch_size=4, paying_batch_size=2)
+
+
 def test_a_seat_is_given_short_batches_ahead_for_as_long_as_a_turn_of_the_loop() -> None:
     async def scene(played: Played) -> None:
         played.reports = [
