@@ -32,17 +32,19 @@ SHORTCUTS = {"A": ShortcutA, "B": ShortcutB}
 
 
 class CifarResNet(nn.Module):
-    """Float [n, 3, 32, 32] to logits [n, classes], through three stages of `blocks` blocks each."""
+    """Float [n, 3, 32, 32] to logits [n, classes], through three stages of `blocks` blocks; `width` is the first's."""
 
-    def __init__(self, block: Callable[[int, int, int], nn.Module], blocks: int, classes: int = 10) -> None:
+    def __init__(
+        self, block: Callable[[int, int, int], nn.Module], blocks: int, classes: int = 10, width: int = 16
+    ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(3, 16)
-        self.bn1 = nn.BatchNorm2d(16)
-        self.layer1 = stage(block, 16, 16, stride=1, blocks=blocks)
-        self.layer2 = stage(block, 16, 32, stride=2, blocks=blocks)
-        self.layer3 = stage(block, 32, 64, stride=2, blocks=blocks)
+        self.conv1 = conv3x3(3, width)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.layer1 = stage(block, width, width, stride=1, blocks=blocks)
+        self.layer2 = stage(block, width, 2 * width, stride=2, blocks=blocks)
+        self.layer3 = stage(block, 2 * width, 4 * width, stride=2, blocks=blocks)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(64, classes)
+        self.fc = nn.Linear(4 * width, classes)
         for module in self.modules():
             if isinstance(module, nn.Conv2d | nn.Linear):  # https://arxiv.org/abs/1502.01852, equation 10
                 nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
@@ -59,14 +61,14 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def resnet(depth: int, classes: int = 10, shortcut: str = "A") -> CifarResNet:
+def resnet(depth: int, classes: int = 10, shortcut: str = "A", width: int = 16) -> CifarResNet:
     """Return the ResNet of depth 6n + 2 (20, 32, 44, 56, 110 in the paper) with shortcuts "A" or "B"."""
-    return CifarResNet(partial(BasicBlock, shortcut=SHORTCUTS[shortcut]), _blocks(depth), classes)
+    return CifarResNet(partial(BasicBlock, shortcut=SHORTCUTS[shortcut]), _blocks(depth), classes, width)
 
 
-def plain(depth: int, classes: int = 10) -> CifarResNet:
+def plain(depth: int, classes: int = 10, width: int = 16) -> CifarResNet:
     """Return the plain network of depth 6n + 2: the same stack without shortcuts."""
-    return CifarResNet(PlainBlock, _blocks(depth), classes)
+    return CifarResNet(PlainBlock, _blocks(depth), classes, width)
 
 
 def _blocks(depth: int) -> int:

@@ -224,9 +224,7 @@ def quantize(
 
 @app.command()
 def experiment(
-    name: Annotated[
-        str, typer.Argument(help="degradation, normalisation, gradients, inception, bottleneck or lesion.")
-    ],
+    name: Annotated[str, typer.Argument(help="bottleneck, degradation, gradients, inception, lesion, normalisation.")],
     quick: Annotated[bool, typer.Option("--quick", help="Within half an hour: small nets, few small images.")] = False,
     data: Annotated[
         str | None, typer.Option(help=f"{_DATA}; with a test split.", show_default="cifar10, or mnist for digits")

@@ -7,7 +7,9 @@ TrainingError
 ├── Diverged         the loss or a weight is no longer a finite number
 ├── ExportError      the exported graph is not the network
 ├── WeightsError     weights cannot be had or read, or do not fit the network
-└── QuantizeError    a model cannot be made small, or is not better for it
+├── QuantizeError    a model cannot be made small, or is not better for it
+├── ExperimentError  there is no such experiment, or its page cannot be written
+└── CompareError     a folder to compare holds no run
 """
 
 
@@ -41,3 +43,11 @@ class WeightsError(TrainingError):
 
 class QuantizeError(TrainingError):
     """A model cannot be made small, or is not better for it."""
+
+
+class ExperimentError(TrainingError):
+    """There is no such experiment, or its page cannot be written."""
+
+
+class CompareError(TrainingError):
+    """A folder to compare holds no run."""

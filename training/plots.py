@@ -1,8 +1,11 @@
-"""A run's pictures, as PNG bytes."""
+"""Pictures of runs and experiments, as PNG bytes."""
 
 import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor
@@ -43,6 +46,73 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> byte
             colour = "white" if shares[row, column] > 0.5 else "black"
             count = int(confusion[row, column])
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    return _png(figure)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Values over `x`, a sequence for each repetition: their mean is drawn, with bars of one standard deviation."""
+
+    label: str
+    x: Sequence[float]
+    values: Sequence[Sequence[float]]
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """Axes with their lines; lines of one label share a colour, and the first of them is in the legend."""
+
+    title: str
+    x_label: str
+    y_label: str
+    lines: Sequence[Line]
+    logarithmic: bool = False
+
+
+def draw_panels(title: str, panels: Sequence[Panel]) -> bytes:
+    """Draw panels side by side under a title."""
+    figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
+    figure.suptitle(title)
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+        if panel.logarithmic:
+            axes.set_yscale("log")
+        _draw_lines(axes, panel.lines)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    return _png(figure)
+
+
+def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
+    colours: dict[str, str] = {}
+    for line in lines:
+        known = line.label in colours
+        colour = colours.setdefault(line.label, f"C{len(colours)}")
+        values = np.asarray(line.values, np.float64)
+        bars = values.std(0, ddof=1) if len(values) > 1 else None
+        axes.errorbar(
+            line.x,
+            values.mean(0),
+            bars,
+            label=None if known else line.label,
+            color=colour,
+            linestyle="--" if line.dashed else "-",
+            linewidth=1,
+            marker=".",
+            capsize=2,
+        )
+
+
+def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> bytes:
+    """Draw a horizontal bar for each named value, from the top."""
+    figure = Figure(figsize=(9, 1 + 0.4 * len(bars)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(list(bars), list(bars.values()))
+    axes.invert_yaxis()
+    axes.set(title=title, xlabel=label)
+    axes.grid(alpha=0.3, axis="x")
     return _png(figure)
 
 

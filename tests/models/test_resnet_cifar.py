@@ -105,6 +105,14 @@ def test_parameter_counts(kind: str):
     assert [parameters(build(kind, depth)) for depth in DEPTHS] == PARAMETERS[kind]
 
 
+@pytest.mark.parametrize("build", [resnet_cifar.resnet, resnet_cifar.plain])
+def test_width_is_that_of_the_first_stage_and_doubles_twice(build):
+    network = build(8, width=4)
+    convolutions = [module.out_channels for module in network.modules() if isinstance(module, nn.Conv2d)]
+    assert convolutions == [4, 4, 4, 8, 8, 16, 16]
+    assert network(torch.randn(2, 3, 16, 16)).shape == (2, 10)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("depth", DEPTHS)
 def test_as_many_layers_run_as_the_name_says(kind: str, depth: int):

@@ -1,0 +1,42 @@
+"""Every experiment by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from training.experiments import bottleneck, degradation, gradients, inception, lesion, normalisation
+from training.experiments.material import Material, Scale
+from training.experiments.report import Report
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """An experiment that trains: on what unless told otherwise, in which size, and about how long on two cores."""
+
+    run: Callable[[Material], Report]
+    data: str
+    channels: int
+    side: int
+    quick: Scale
+    full: Scale
+    full_time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """An experiment that only counts."""
+
+    run: Callable[[], Report]
+
+
+def experiments() -> dict[str, Trained | Counted]:
+    """Return them all; the times of the full forms are estimates from the speed of single steps."""
+    return {
+        "degradation": Trained(degradation.run, "cifar10", 3, 32, degradation.QUICK, degradation.FULL, "17 hours"),
+        "normalisation": Trained(
+            normalisation.run, "mnist", 1, 28, normalisation.QUICK, normalisation.FULL, "50 hours"
+        ),
+        "gradients": Trained(gradients.run, "cifar10", 3, 32, gradients.QUICK, gradients.FULL, "half an hour"),
+        "inception": Trained(inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"),
+        "bottleneck": Counted(bottleneck.run),
+        "lesion": Trained(lesion.run, "cifar10", 3, 32, lesion.QUICK, lesion.FULL, "13 hours"),
+    }

@@ -1,0 +1,60 @@
+"""Does a deeper network of the same kind do worse, also on its training images? Plain and residual, with batch norm."""
+
+from functools import partial
+
+from torch import nn
+
+from models import resnet_cifar
+from training.experiments.curves import Curves, described, recipe, train_curves
+from training.experiments.material import Material, Scale
+from training.experiments.report import Report, difference, spread
+from training.plots import Panel, draw_panels
+
+QUICK = Scale(images=8_000, test_images=2_000, epochs=12, seeds=(0, 1, 2), shrink=2, depths=(20, 56), width=8)
+FULL = Scale(images=50_000, test_images=10_000, epochs=30, seeds=(0, 1, 2), depths=(20, 56))
+
+_LEARNING_RATE = 0.1
+
+
+def build(kind: str, depth: int, width: int, classes: int) -> nn.Module:
+    """Return the CIFAR net of that depth and width, `plain` or `residual`, with shortcuts of option A."""
+    network = resnet_cifar.plain if kind == "plain" else resnet_cifar.resnet
+    return network(depth, classes, width=width)
+
+
+def run(material: Material) -> Report:
+    """Train every kind at every depth."""
+    scale = material.scale
+    settings = recipe(scale.epochs, _LEARNING_RATE)
+    nets = [(kind, depth) for kind in ("plain", "residual") for depth in scale.depths]
+    found = {
+        net: train_curves(f"{net[0]}-{net[1]}", partial(build, *net, scale.width), settings, material) for net in nets
+    }
+    curves = list(found.values())
+    return Report(
+        title="Degradation: deeper plain nets against deeper residual nets",
+        method=(
+            f"CIFAR nets of the ResNet paper's section 4.2, all with batch norm, {scale.width}, {2 * scale.width} and "
+            f"{4 * scale.width} channels. The training error is the mean over the last epoch. "
+            f"{material.described()} {described(settings)}"
+        ),
+        header=("network", "training error, %", "test error, %"),
+        rows=tuple((each.name, spread(each.final_training()), spread(each.final_test())) for each in curves),
+        seen=tuple(_seen(kind, found, scale.depths) for kind in ("plain", "residual")),
+        picture=draw_panels(
+            "plain and residual nets with batch norm",
+            [
+                Panel("training", "epoch", "error, %", [each.line(each.training) for each in curves]),
+                Panel("test", "epoch", "error, %", [each.line(each.test) for each in curves]),
+            ],
+        ),
+    )
+
+
+def _seen(kind: str, found: dict[tuple[str, int], Curves], depths: tuple[int, ...]) -> str:
+    shallow, deep = found[kind, min(depths)], found[kind, max(depths)]
+    return (
+        f"The {max(depths)}-layer {kind} net's training error is "
+        f"{difference(deep.final_training(), shallow.final_training())} the {min(depths)}-layer one's, its test error "
+        f"{difference(deep.final_test(), shallow.final_test())}."
+    )

@@ -1,0 +1,117 @@
+"""How much gradient reaches each layer of a deep net, with and without shortcuts?"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from training.data import measure
+from training.experiments.curves import described, recipe
+from training.experiments.degradation import build
+from training.experiments.material import Material, Scale
+from training.experiments.report import Report
+from training.loop import Trainer
+from training.plots import Line, Panel, draw_panels
+from training.recipe import Recipe
+
+QUICK = Scale(images=4_000, test_images=1, epochs=1, seeds=(0, 1, 2), shrink=2, depths=(56,), width=8)
+FULL = Scale(images=50_000, test_images=1, epochs=1, seeds=(0, 1, 2), depths=(56,))
+
+_LEARNING_RATE = 0.1
+_PROBE = 256  # images whose loss the gradients are of
+_KINDS = ("plain", "residual")
+
+_Norms = dict[str, list[list[float]]]  # by kind: for each seed, of each convolution from input to output
+
+
+def gradient_norms(network: nn.Module, trainer: Trainer) -> list[float]:
+    """Return the norm of the loss's gradient by each convolution's weights, shortcuts left out, input side first.
+
+    In training mode, in fp32, over the first training images; statistics of batch norm stay as they are.
+    """
+    kept = {name: value.clone() for name, value in network.state_dict().items()}
+    images = trainer.images.images[:_PROBE].float()
+    network.train().zero_grad()
+    logits = network(trainer.normalization(images).contiguous(memory_format=torch.channels_last))
+    F.cross_entropy(logits, trainer.images.labels[:_PROBE]).backward()  # type: ignore[no-untyped-call]
+    network.load_state_dict(kept)
+    convolutions = [module for name, module in network.named_modules() if _counts(name, module)]
+    norms = [float(module.weight.grad.norm()) for module in convolutions]
+    network.zero_grad()
+    return norms
+
+
+def _counts(name: str, module: nn.Module) -> bool:
+    return isinstance(module, nn.Conv2d) and "downsample" not in name
+
+
+def run(material: Material) -> Report:
+    """Measure both kinds before the first step and after one epoch, from each seed."""
+    depth, settings = material.scale.depths[0], recipe(material.scale.epochs, _LEARNING_RATE)
+    before: _Norms = {kind: [] for kind in _KINDS}
+    after: _Norms = {kind: [] for kind in _KINDS}
+    for kind in _KINDS:
+        for seed in material.scale.seeds:
+            first, second = _before_and_after(kind, depth, seed, settings, material)
+            before[kind].append(first)
+            after[kind].append(second)
+    moments = {"at initialisation": before, "after an epoch": after}
+    return Report(
+        title="Gradients: what reaches each layer, with and without shortcuts",
+        method=(
+            f"The norm of the loss's gradient by each convolution's weights, from the input to the output, of "
+            f"{depth}-layer CIFAR nets with batch norm, {material.scale.width} channels in the first stage, over "
+            f"{min(_PROBE, len(material.train))} training images. Training: {material.described()} "
+            f"{described(settings)}"
+        ),
+        header=("network", "when", "first convolution", "last convolution", "first / last", "largest / smallest"),
+        rows=tuple(_row(kind, moment, norms[kind]) for moment, norms in moments.items() for kind in _KINDS),
+        seen=tuple(_seen(kind, moment, norms[kind]) for moment, norms in moments.items() for kind in _KINDS),
+        picture=draw_panels(
+            f"gradient norm by depth, {depth} layers", [_panel(moment, norms) for moment, norms in moments.items()]
+        ),
+    )
+
+
+def _before_and_after(
+    kind: str, depth: int, seed: int, settings: Recipe, material: Material
+) -> tuple[list[float], list[float]]:
+    torch.manual_seed(seed)
+    network = build(kind, depth, material.scale.width, len(material.train.classes))
+    trainer = Trainer(network, settings, material.train, measure(material.train), seed)
+    before = gradient_norms(network, trainer)
+    for _ in range(settings.epochs):
+        for _ in trainer.steps():
+            pass
+        trainer.finish_epoch(None)
+    material.tell(f"{kind}-{depth}, seed {seed}: loss {trainer.progress.history[-1]['loss']:.3f} in the last epoch")
+    return before, gradient_norms(network, trainer)
+
+
+def _means(norms: list[list[float]]) -> list[float]:
+    """The geometric mean over the seeds, of each convolution."""
+    means: list[float] = np.exp(np.log(norms).mean(0)).tolist()
+    return means
+
+
+def _row(kind: str, moment: str, norms: list[list[float]]) -> tuple[str, ...]:
+    means = _means(norms)
+    ratios = means[0] / means[-1], max(means) / min(means)
+    return kind, moment, *(f"{value:.3g}" for value in (means[0], means[-1], *ratios))
+
+
+def _seen(kind: str, moment: str, norms: list[list[float]]) -> str:
+    means = _means(norms)
+    ratio = max(means[0] / means[-1], means[-1] / means[0])
+    side = "larger" if means[0] > means[-1] else "smaller"
+    return (
+        f"The {kind} net {moment}: the gradient at the first convolution is {ratio:.3g} times {side} than at the last, "
+        f"geometric mean of {len(norms)} seeds."
+    )
+
+
+def _panel(moment: str, norms: Mapping[str, list[list[float]]]) -> Panel:
+    lines = [Line(kind, range(1, len(values[0]) + 1), values) for kind, values in norms.items()]
+    return Panel(moment, "convolution", "gradient norm", lines, logarithmic=True)

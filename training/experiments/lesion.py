@@ -1,0 +1,98 @@
+"""What does a trained net lose with one of its blocks?
+
+Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow Networks", https://arxiv.org/abs/1605.06431.
+"""
+
+import copy
+import statistics
+from functools import partial
+
+from torch import nn
+
+from training.data import measure
+from training.experiments.curves import described, recipe, train_curves
+from training.experiments.degradation import build
+from training.experiments.material import Material, Scale
+from training.experiments.report import Report, spread
+from training.plots import Line, Panel, draw_panels
+from training.score import evaluate
+
+QUICK = Scale(images=10_000, test_images=2_000, epochs=12, seeds=(0, 1, 2), shrink=2, depths=(32,), width=8)
+FULL = Scale(images=50_000, test_images=10_000, epochs=30, seeds=(0, 1, 2), depths=(56,))
+
+_LEARNING_RATE = 0.1
+
+
+def removable(network: nn.Module) -> list[tuple[str, int]]:
+    """Return stage and place of each block that keeps its input's shape: all but each stage's first, and that too in
+    the first stage.
+    """
+    places = [
+        (stage, place) for stage in ("layer1", "layer2", "layer3") for place in range(len(_stage(network, stage)))
+    ]
+    return [(stage, place) for stage, place in places if place or stage == "layer1"]
+
+
+def without(network: nn.Module, stage: str, place: int) -> nn.Module:
+    """Return a copy in which the block hands on what it gets."""
+    rest = copy.deepcopy(network)
+    _stage(rest, stage)[place] = nn.Identity()
+    return rest
+
+
+def _stage(network: nn.Module, name: str) -> nn.Sequential:
+    stage = network.get_submodule(name)
+    assert isinstance(stage, nn.Sequential)
+    return stage
+
+
+def run(material: Material) -> Report:
+    """Train both kinds, then measure the test error without each block in turn."""
+    scale, settings = material.scale, recipe(material.scale.epochs, _LEARNING_RATE)
+    depth, whole, errors = scale.depths[0], {}, {}
+    for kind in ("plain", "residual"):
+        curves = train_curves(f"{kind}-{depth}", partial(build, kind, depth, scale.width), settings, material)
+        whole[kind] = curves.final_test()
+        errors[kind] = [_lesions(network, material) for network in curves.networks]
+    names = [f"{stage}.{place}" for stage, place in removable(build("plain", depth, scale.width, 2))]
+    return Report(
+        title="Lesion: one block removed from a trained net",
+        method=(
+            f"{depth}-layer CIFAR nets with batch norm, {scale.width} channels in the first stage; after training one "
+            "block is taken out, the others stay as they are. Blocks that change the shape cannot be taken out of a "
+            f"plain net and stay in both. {material.described()} {described(settings)}"
+        ),
+        header=("removed", "plain: test error, %", "residual: test error, %"),
+        rows=(
+            ("nothing", spread(whole["plain"]), spread(whole["residual"])),
+            *((name, *(spread(_of_block(errors[kind], n)) for kind in errors)) for n, name in enumerate(names)),
+        ),
+        seen=tuple(_seen(kind, whole[kind], errors[kind]) for kind in errors),
+        picture=draw_panels(
+            f"test error of {depth}-layer nets without one block",
+            [Panel("", "block removed (0: none)", "test error, %", [_line(kind, whole, errors) for kind in errors])],
+        ),
+    )
+
+
+def _lesions(network: nn.Module, material: Material) -> list[float]:
+    normalization = measure(material.train)
+    nets = (without(network, *place) for place in removable(network))
+    return [100 * (1 - evaluate(net, material.test, normalization).accuracy) for net in nets]
+
+
+def _of_block(errors: list[list[float]], block: int) -> list[float]:
+    return [seed[block] for seed in errors]
+
+
+def _line(kind: str, whole: dict[str, list[float]], errors: dict[str, list[list[float]]]) -> Line:
+    values = [[first, *rest] for first, rest in zip(whole[kind], errors[kind], strict=True)]
+    return Line(kind, range(len(values[0])), values)
+
+
+def _seen(kind: str, whole: list[float], errors: list[list[float]]) -> str:
+    rises = [error - before for before, seed in zip(whole, errors, strict=True) for error in seed]
+    return (
+        f"A block less raises the {kind} net's test error by {statistics.fmean(rises):.2f} points on average, "
+        f"{min(rises):.2f} to {max(rises):.2f} over blocks and seeds."
+    )

@@ -1,0 +1,66 @@
+"""The Markdown page of an experiment, with its picture beside it."""
+
+import datetime as dt
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from training.checkpoint import write_atomically
+from training.experiments.report import Report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conditions:
+    """How to repeat an experiment, how long it took, and about how long its full form takes if this was a quick one."""
+
+    command: str
+    seconds: float
+    full_time: str | None
+
+
+def write_page(folder: Path, name: str, report: Report, conditions: Conditions) -> Path:
+    """Write NAME.png and then NAME.md, each whole or not at all; return the page."""
+    page = folder / f"{name}.md"
+    write_atomically(page.with_suffix(".png"), report.picture)
+    write_atomically(page, _text(name, report, conditions).encode())
+    return page
+
+
+def _text(name: str, report: Report, conditions: Conditions) -> str:
+    seen = "\n".join(f"- {sentence}" for sentence in report.seen)
+    parts = [
+        f"# {report.title}",
+        report.method,
+        f"![{report.title}]({name}.png)",
+        report.table(),
+        f"## Seen\n\n{seen}",
+        f"## Measured\n\n```sh\n{conditions.command}\n```\n\n{_circumstances(conditions)}",
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(conditions: Conditions) -> str:
+    today = dt.datetime.now(tz=dt.UTC).date()
+    text = (
+        f"{today}, in {_duration(conditions.seconds)}, on {_processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"threads: {torch.get_num_threads()}; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"numpy {np.__version__}. This page was written by the command, sentences included."
+    )
+    if conditions.full_time:
+        text += f" Without `--quick`: about {conditions.full_time} on two cores, an estimate."
+    return text
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
