@@ -47,7 +47,7 @@ def _circumstances(conditions: Conditions) -> str:
     today = dt.datetime.now(tz=dt.UTC).date()
     text = (
         f"{today}, in {_duration(conditions.seconds)}, on {_processor()}, {len(os.sched_getaffinity(0))} cores, "
-        f"threads: {torch.get_num_threads()}; Python {platform.python_version()}, torch {torch.__version__}, "
+        f"{torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {np.__version__}. This page was written by the command, sentences included."
     )
     if conditions.full_time:
