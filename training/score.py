@@ -28,7 +28,7 @@ class Score:
 def evaluate(network: nn.Module, images: ImageSet, normalization: Normalization) -> Score:
     """Score a network in fp32, as it will be released, on all images; it is left in evaluation mode."""
     network.eval()
-    device = next(network.parameters()).device
+    device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     classes, loss = len(images.classes), 0.0
     confusion = torch.zeros(classes * classes, dtype=torch.int64)
     for first in range(0, len(images), _BATCH):
