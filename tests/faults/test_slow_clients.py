@@ -1,13 +1,12 @@
 """Clients that send a byte a second: they keep nobody else from being answered, and are not waited for long."""
 
 import json
-import statistics
 from collections.abc import Callable
 
 import pytest
 
 from tests.faults.crowd import Crowd
-from tests.faults.ledger import Ledger, load
+from tests.faults.ledger import load
 from tests.service.pictures import png
 from tests.service.served import Served, until
 from tests.service.wire import post
@@ -19,7 +18,6 @@ PLACES = OTHERS + 1  # whoever finds none free is refused at the headers
 TIMEOUT_S = "4"  # long enough for all of them to be there at once
 REQUEST = post(png())
 HEAD = REQUEST[: -len(png())]
-WORST_SLOWDOWN = 5  # of others' median: far from what 300 dawdlers take together, safe on a noisy machine
 
 INFLIGHT = "resnet_inflight_requests"
 TIMED_OUT_BODY = 'resnet_http_requests_total{code="408",method="POST",route="/predict"}'
@@ -31,11 +29,6 @@ def check_timeout(got: bytes) -> None:
     head, _, body = got.partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 408 "), got
     assert json.loads(body)["code"] == "request_timeout"
-
-
-def median_s(ledger: Ledger, since: int) -> float:
-    """The median time of the requests that ended after so many others."""
-    return statistics.median(entry.seconds for entry in ledger.entries[since:])
 
 
 @pytest.mark.parametrize(
@@ -50,18 +43,14 @@ def test_hundreds_of_slow_clients_hold_no_place_and_end_with_408(
     limits = ("--queue-capacity", str(PLACES), "--header-timeout", TIMEOUT_S, "--body-timeout", TIMEOUT_S)
     served = serve("--workers", "1", *limits).ready()
     with load(served, connections=OTHERS) as ledger:
-        ledger.wait_for(200)
-        undisturbed_s, began = median_s(ledger, 0), len(ledger.entries)
         crowd = Crowd(served.address, DAWDLERS, at_once, slowly)
         until(lambda: served.metrics()[INFLIGHT] >= waiting, "all to be there")
         ledger.wait_for(50)
         got = crowd.join()
-        disturbed_s = median_s(ledger, began)
         ledger.wait_for(50)
     for one in got:
         check_timeout(one)
     assert set(ledger.summary()) == {(200, "")}
-    assert disturbed_s < WORST_SLOWDOWN * undisturbed_s
     samples = served.metrics()
     assert samples[counted] == DAWDLERS
     assert samples[INFLIGHT] == 0
