@@ -15,24 +15,21 @@ class Pace:
 
     def __init__(self) -> None:
         self._expected_ns: Sequence[float] = ()  # by batch size less one
+        self._cost_ns = 0.0  # of an image, at warm-up
         self._slowdown = 1.0
         self.image_ns = 0.0
-        """What an image costs in a batch of the largest size that was measured."""
+        """What an image costs now, in a batch of the largest size that was measured."""
 
     def learn(self, report: ModelReport) -> None:
         """Take up what a worker measured at warm-up."""
-        self._expected_ns = interpolate(report.batch_latency_ms)
-        self._reckon()
+        self._expected_ns, self._cost_ns = interpolate(report.batch_latency_ms), report.image_cost_ns
+        self.image_ns = self._slowdown * self._cost_ns
 
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
         self._slowdown += NEWEST * (min(ns / expected, OUTLIER * self._slowdown) - self._slowdown)
-        self._reckon()
-
-    def _reckon(self) -> None:
-        if self._expected_ns:
-            self.image_ns = self._slowdown * self._expected_ns[-1] / len(self._expected_ns)
+        self.image_ns = self._slowdown * self._cost_ns
 
 
 class Backlog:

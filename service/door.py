@@ -106,10 +106,9 @@ class Door(HttpToolsProtocol):
     def _take_known(self, head: Head, body: bytes) -> None:
         """A whole request whose head needs no parsing."""
         self.expect_100_continue = False
-        self._begin_exchange(head.method, head.target, head.query, head.headers)
-        if self.exchange:
-            self.exchange.feed(body)
-            self._complete_exchange()
+        exchange = self._begin_exchange(head.method, head.target, head.query, head.headers)
+        exchange.feed(body)
+        self._complete_exchange(exchange)
 
     def _stay_with_http(self, rest: bytes) -> None:
         """Take a request that offers another protocol, h2c say, as if it did not: a server may (RFC 9110, 7.8)."""
@@ -158,13 +157,14 @@ class Door(HttpToolsProtocol):
         self._closing = self._closing or not self.parser.should_keep_alive()
         if chunk and not self._closing and not self.expect_100_continue and b"content-length" in headers:
             self._heads.remember(chunk, Head(method, target, query, headers, int(headers[b"content-length"])))
-        self._begin_exchange(method, target, query, headers)
-        if self.exchange and self.expect_100_continue and not self.exchange.answered:
+        exchange = self._begin_exchange(method, target, query, headers)
+        if self.expect_100_continue and not exchange.answered:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _begin_exchange(self, method: str, target: Target, query: bytes, headers: Mapping[bytes, bytes]) -> None:
-        self.exchange = Exchange(self.api, method, target, query, headers, self._respond)
-        self.exchange.begin()
+    def _begin_exchange(self, method: str, target: Target, query: bytes, headers: Mapping[bytes, bytes]) -> Exchange:
+        self.exchange = exchange = Exchange(self.api, method, target, query, headers, self._respond)
+        exchange.begin()
+        return exchange
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
@@ -184,12 +184,11 @@ class Door(HttpToolsProtocol):
         if self.exchange is None:
             super().on_message_complete()
             return
-        self._complete_exchange()
+        self._complete_exchange(self.exchange)
 
-    def _complete_exchange(self) -> None:
-        assert self.exchange is not None
-        refused = self.exchange.answered
-        self.exchange.complete()  # may answer at once, which ends the turn
+    def _complete_exchange(self, exchange: Exchange) -> None:
+        refused = exchange.answered
+        exchange.complete()  # may answer at once, which ends the turn
         if refused:
             self._end_turn()
 

@@ -44,7 +44,7 @@ class Status:
 
     def check(self, model: int) -> None:
         """Raise Unavailable if no worker can run this model now."""
-        if model in self.known and self.known[model].state == "failed" and self.state(model) == "failed":
+        if self.state(model) == "failed":
             raise Unavailable("loading", f"the model failed to load: {self.known[model].reason}", retry_after_s=60)
 
     def describe(self, model: int) -> dict[str, Any]:
