@@ -110,9 +110,11 @@ class Served:
         return str(parts.hostname), int(parts.port or 0)
 
     def ready(self) -> Self:
-        """Wait until it can take work."""
+        """Wait until it can take work, with every worker: one is enough for readiness."""
         until(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, f"readiness:\n{self.log}")
         assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
+        for seat in self._seats():
+            self.wait_for_event("worker up", worker=seat)
         return self
 
     def status(self, path: str) -> int:
@@ -144,7 +146,10 @@ class Served:
 
     def workers(self) -> list[int]:
         """The newest worker of every seat."""
-        return [self.worker(seat) for seat in sorted({event["worker"] for event in self.events("worker started")})]
+        return [self.worker(seat) for seat in self._seats()]
+
+    def _seats(self) -> list[int]:
+        return sorted({event["worker"] for event in self.events("worker started")})
 
     @contextmanager
     def stopped_workers(self) -> Iterator[None]:
