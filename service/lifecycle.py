@@ -34,6 +34,7 @@ from service.settings import Settings
 from service.transport import Channels, Pipe, SharedObject
 from service.worker import Worker
 
+ACCEPTS = 16  # connections taken up in a turn of the event loop: libuv accepts one for each socket that it is given
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -164,7 +165,7 @@ class Server(LitServer):  # type: ignore[misc]
             api = self.app.state.api = Api(
                 index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
             )
-            await server.serve([self.listener])
+            await server.serve([self.listener.dup() for _ in range(ACCEPTS)])
             api.close()
 
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
