@@ -15,12 +15,15 @@ class PixelNet(nn.Module):
     def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(preprocessing.mean, dtype=torch.float64).mul(255).float())
-        self.register_buffer("scale", 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255).float())
+        mean = torch.tensor(preprocessing.mean, dtype=torch.float64).mul(255)
+        scale = 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255)
+        self.register_buffer("mean", mean.float().view(-1, 1, 1))
+        self.register_buffer("scale", scale.float().view(-1, 1, 1))
 
     def forward(self, image: Tensor) -> Tensor:
         """Return the logits."""
-        normalised = (image.float() - self.mean) * self.scale
+        # Planes first: ONNX Runtime is slow at what it broadcasts over pixels of one to three values each.
         # Without contiguous() the exporter adds Shape, Range and Gather nodes, which a GPU session refuses.
-        logits: Tensor = self.network(normalised.permute(0, 3, 1, 2).contiguous())
+        planes = image.permute(0, 3, 1, 2).contiguous().float()
+        logits: Tensor = self.network((planes - self.mean) * self.scale)
         return logits
