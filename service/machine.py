@@ -3,33 +3,13 @@
 import os
 import subprocess
 from itertools import takewhile
-from pathlib import Path
+
+from service.cgroup import quota_cores
 
 
 def usable_cores() -> int:
-    """Cores that this process may use: its affinity, less what the cgroup's CPU quota takes away; at least 1."""
-    cores = len(os.sched_getaffinity(0))
-    quota = _cgroup_cores()
-    return max(1, cores if quota is None else min(cores, int(quota)))
-
-
-def _cgroup_cores() -> float | None:
-    """The cgroup v2 quota in cores; None without one."""
-    for folder in ("/sys/fs/cgroup" + _own_cgroup(), "/sys/fs/cgroup"):
-        try:
-            quota, period = Path(folder, "cpu.max").read_text().split()
-        except (OSError, ValueError):
-            continue
-        if quota != "max":
-            return int(quota) / int(period)
-    return None
-
-
-def _own_cgroup() -> str:
-    try:
-        return Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2].rstrip("/")
-    except OSError:
-        return ""
+    """Cores that this process may use: its affinity, less what the control group's CPU quota takes away; at least 1."""
+    return max(1, int(min(len(os.sched_getaffinity(0)), quota_cores())))
 
 
 def gpus() -> int:

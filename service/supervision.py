@@ -14,11 +14,11 @@ import time
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Protocol
 
 import structlog
 
+from service.cgroup import count_oom_kills
 from service.children import Api, Child, Seat
 from service.control import Begin, Drain, Message, SeatDown, SeatUp, send
 from service.metrics import Metrics
@@ -277,13 +277,3 @@ class Supervisor:
             for child in (*self._seats, *self._apis):
                 if child.process:
                     child.process.kill()
-
-
-def count_oom_kills() -> int:
-    """How often the kernel killed for memory in this process's cgroup; 0 where that cannot be told."""
-    try:
-        path = Path("/proc/self/cgroup").read_text().strip().rpartition("::")[2]
-        events = Path("/sys/fs/cgroup" + path, "memory.events").read_text().split()
-        return int(events[events.index("oom_kill") + 1])
-    except (OSError, ValueError):
-        return 0
