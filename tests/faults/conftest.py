@@ -25,5 +25,5 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def serve(repository: Path) -> Iterator[Callable[..., Served]]:
     """Start servers of that model for one test."""
     servers = Servers()
-    yield lambda *flags: servers("--model-repository", repository, *flags)
+    yield lambda *flags, **how: servers("--model-repository", repository, *flags, **how)
     servers.close()

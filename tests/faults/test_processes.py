@@ -5,8 +5,6 @@ import resource
 import shutil
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 
 from tests.faults.ledger import CONNECTIONS, load
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, environment, until
+from tests.service.served import DEADLINE_S, Served, until
 
 Serve = Callable[..., Served]
 
@@ -76,21 +74,15 @@ def test_sigterm_while_starting_ends_everything(serve: Serve, event: str) -> Non
     until(lambda: not served.processes(), "its last process to go")
 
 
-def test_a_first_process_of_a_container_obeys_sigterm(repository: Path) -> None:
-    if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare for a PID namespace of its own")
-    command = ["unshare", "--pid", "--fork", "--mount-proc", sys.executable, "-m", "service", "--port", "0"]
-    process = subprocess.Popen(
-        [*command, "--model-repository", str(repository)], env=environment(), stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if '"worker up"' in line:
-            break
-    (inner,) = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(inner), signal.SIGTERM)
-    _, rest = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, rest
+def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Serve) -> None:
+    """The kernel gives a PID namespace's first process no default action for a signal."""
+    served = serve("--workers", "1", within=unshare("--pid", "--fork", "--mount-proc")).ready()
+    outer = served.process.pid
+    (inner,) = Path(f"/proc/{outer}/task/{outer}/children").read_text().split()
+    with load(served) as ledger:
+        os.kill(int(inner), signal.SIGTERM)
+        assert served.wait() == 0, served.log
+    assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
 
 
 def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -> None:
@@ -116,16 +108,21 @@ def test_two_servers_of_one_machine_do_not_know_each_other(serve: Serve) -> None
     assert httpx.post(second.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
 
 
-def test_a_read_only_file_system_is_enough(repository: Path) -> None:
+@pytest.mark.parametrize(
+    "mount",
+    ["mount -o remount,ro,bind /", "mount -t tmpfs -o size=4k none /dev/shm", "mount -t tmpfs -o ro none /dev/shm"],
+    ids=["read-only file system", "tiny shared memory", "read-only shared memory"],
+)
+def test_no_file_system_needs_to_be_writable(serve: Serve, mount: str) -> None:
+    within = unshare("--mount", "sh", "-c", f'{mount} && exec "$@"', "sh")
+    served = serve("--workers", "2", within=within).ready()
+    with load(served):
+        pass
+    assert served.stop() == 0, served.log
+
+
+def unshare(*options: str) -> tuple[str, ...]:
+    """A command that runs another in namespaces of its own; skips the test where that is not allowed."""
     if os.geteuid() != 0 or not shutil.which("unshare"):
-        pytest.skip("needs root and unshare for a mount namespace of its own")
-    script = 'mount -o remount,ro,bind / && exec "$0" -m service --port 0 --model-repository "$1"'
-    command = ["unshare", "--mount", "sh", "-c", script, sys.executable, str(repository)]
-    process = subprocess.Popen(command, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    assert process.stderr is not None
-    for line in process.stderr:
-        if '"worker up"' in line:
-            break
-    process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=DEADLINE_S)
-    assert process.returncode == 0, rest
+        pytest.skip("needs root and unshare for namespaces of its own")
+    return "unshare", *options

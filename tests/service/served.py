@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -37,10 +37,13 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 class Served:
-    """`python -m service` with these flags and environment variables, from its start to its exit."""
+    """`python -m service` with these flags and environment variables, from its start to its exit.
 
-    def __init__(self, *flags: str | Path, port: int = 0, **settings: str) -> None:
-        command = [sys.executable, "-m", "service", "--port", str(port), *map(str, flags)]
+    `within` is a command that runs it, in a namespace of its own say.
+    """
+
+    def __init__(self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), **settings: str) -> None:
+        command = [*within, sys.executable, "-m", "service", "--port", str(port), *map(str, flags)]
         self.process = subprocess.Popen(
             command,
             env=environment(**settings),
@@ -210,8 +213,8 @@ class Servers:
     def __init__(self) -> None:
         self.started: list[Served] = []
 
-    def __call__(self, *flags: str | Path, port: int = 0, **settings: str) -> Served:
-        self.started.append(Served(*flags, port=port, **settings))
+    def __call__(self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), **settings: str) -> Served:
+        self.started.append(Served(*flags, port=port, within=within, **settings))
         return self.started[-1]
 
     def close(self) -> None:
