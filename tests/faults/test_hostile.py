@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from tests.faults.hostile import bodies, files
-from tests.service.served import DEADLINE_S, Served
+from tests.service.served import DEADLINE_S, Served, until
+from tests.service.wire import Wire, get
 
 Serve = Callable[..., Served]
 
@@ -63,7 +64,7 @@ def test_sound_files_of_every_kind_are_answered(serve: Serve) -> None:
         b"POST /predict HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
         b"POST /predict HTTP/1.1\r\n" + b"X: y\r\n" * 50_000,
     ],
-    ids=["body too short", "chunks without end", "body too long", "negative length", "no chunk", "headers without end"],
+    ids=["body too short", "chunks that stop", "body too long", "negative length", "no chunk", "headers without end"],
 )
 def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Serve, request_: bytes) -> None:
     served = serve("--workers", "1", "--body-timeout", "0.5", "--header-timeout", "0.5").ready()
@@ -72,4 +73,16 @@ def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Serv
         answer = b"".join(iter(lambda: wire.recv(65_536), b""))
     assert answer == b"" or answer.split()[1] in {b"400", b"408", b"415", b"431"}
     assert served.status("/readyz") == 200
+    assert served.metrics()["resnet_inflight_requests"] == 0
+
+
+def test_chunks_without_end_are_413_and_then_cut_off(serve: Serve) -> None:
+    served = serve("--workers", "1", "--max-body-bytes", "100000", "--body-timeout", "0.5").ready()
+    chunk = b"ffff\r\n" + bytes(0xFFFF) + b"\r\n"
+    with Wire(served.address) as wire, ThreadPoolExecutor(1) as pool:
+        wire.send(get("/predict", "Transfer-Encoding: chunked", method="POST"))
+        answer = pool.submit(wire.answer)
+        with pytest.raises((BrokenPipeError, ConnectionResetError)):
+            until(lambda: wire.send(chunk), "the end of the connection")
+        assert answer.result().status == 413
     assert served.metrics()["resnet_inflight_requests"] == 0
