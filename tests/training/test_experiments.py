@@ -5,14 +5,22 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Generator
+from torch import Generator, nn
+from torch.nn import functional as F
 from typer.testing import CliRunner
 
 from training.cli import app
-from training.data import ImageSet
+from training.data import ImageSet, measure
 from training.experiments.catalogue import Trained, experiments
+from training.experiments.curves import recipe
+from training.experiments.degradation import build
+from training.experiments.gradients import gradient_norms
+from training.experiments.inception import PAIRS, PlainCnn
+from training.experiments.lesion import removable, without
 from training.experiments.material import Material
+from training.experiments.normalisation import PlainBlock, signal
 from training.experiments.report import difference, spread
+from training.loop import Trainer
 
 PNG = b"\x89PNG\r\n\x1a\n"
 TRAINED = {name: each for name, each in experiments().items() if isinstance(each, Trained)}
@@ -39,6 +47,55 @@ def test_every_network_is_trained_for_every_seed_and_told(name):
     assert told
     assert report.picture.startswith(PNG)
     assert "32 training and 16 test images" in report.method
+
+
+def test_a_removed_block_hands_on_what_it_gets_and_all_else_stays():
+    network, images = build("residual", 20, 4, 2).eval(), torch.randn(2, 3, 16, 16)
+    before = network(images)
+    assert removable(network) == [
+        *(("layer1", place) for place in (0, 1, 2)),
+        *((stage, place) for stage in ("layer2", "layer3") for place in (1, 2)),
+    ]
+    x = network.layer1(F.relu(network.bn1(network.conv1(images))))
+    x = network.layer3(network.layer2[2](network.layer2[0](x)))
+    assert torch.equal(without(network, "layer2", 1)(images), network.fc(x.mean((2, 3))))
+    assert torch.equal(network(images), before)
+
+
+def test_gradients_are_those_of_each_convolution_and_leave_the_network_as_it_was():
+    torch.manual_seed(0)
+    images, network = _images(8, 3, 16), build("plain", 8, 4, 2)
+    trainer = Trainer(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    norms = gradient_norms(network, trainer)
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    blocks = [network.layer1[0], network.layer2[0], network.layer3[0]]
+    convolutions = [network.conv1, *(conv for block in blocks for conv in (block.conv1, block.conv2))]
+    loss = F.cross_entropy(network.train()(trainer.normalization(images.images.float())), images.labels)
+    expected = torch.autograd.grad(loss, [conv.weight for conv in convolutions])
+    assert norms == pytest.approx([float(gradient.norm()) for gradient in expected], rel=1e-4)
+
+
+def test_the_signal_is_what_differs_between_images_beside_what_they_share():
+    network = nn.Sequential(nn.Flatten(), nn.Linear(2, 2))
+    apart, alike = torch.tensor([[[3.0], [4.0]], [[5.0], [4.0]]]), torch.ones(3, 2, 1)
+    assert signal(network, apart) == pytest.approx(2**0.5 / 32**0.5)  # deviations (√2, 0), means (4, 4)
+    assert signal(network, alike) == 0
+
+
+def test_a_plain_block_without_its_convolutions_is_nothing():
+    block, images = PlainBlock(3), torch.randn(2, 3, 5, 5)
+    assert block(images).any()
+    nn.init.zeros_(block.conv2.weight)
+    nn.init.zeros_(block.conv2.bias)
+    assert not block(images).any()
+
+
+@pytest.mark.parametrize(("name", "build", "channels"), PAIRS)
+def test_plain_nets_for_digits_are_as_large_as_those_beside_them(name, build, channels):
+    sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in (build(10), PlainCnn(channels, 10))]
+    assert sizes[0] == pytest.approx(sizes[1], rel=0.01), name
+    assert PlainCnn(channels, 10)(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
 
 
 def test_the_page_of_the_bottleneck_counts_what_can_be_counted_by_hand(tmp_path):

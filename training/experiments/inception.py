@@ -34,7 +34,7 @@ class PlainCnn(nn.Module):
 
 
 # Each net, and the plain one whose channels give it, for ten classes, as many parameters within one in a hundred.
-_PAIRS: tuple[tuple[str, Build, tuple[int, int]], ...] = (
+PAIRS: tuple[tuple[str, Build, tuple[int, int]], ...] = (
     ("residual", ResidualNet, (23, 56)),
     ("inception", InceptionNet, (32, 100)),
 )
@@ -44,7 +44,7 @@ def run(material: Material) -> Report:
     """Train both nets and the plain one of each's size."""
     settings = recipe(material.scale.epochs, _LEARNING_RATE, batch_size=64)
     pairs = []
-    for name, build, channels in _PAIRS:
+    for name, build, channels in PAIRS:
         net = train_curves(name, build, settings, material)
         twin = train_curves(f"plain, as large as {name}", _plain(channels), settings, material)
         pairs.append((net, twin))
