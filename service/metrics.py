@@ -34,7 +34,6 @@ REQUEST_BUCKETS = tuple(x * _MS for x in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 50
 STAGE_BUCKETS = tuple(x * _MS for x in (0.05, 0.1, 0.2)) + REQUEST_BUCKETS[:-1]
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
-PIXELS_BUCKETS = tuple(float(1 << n) for n in range(8, 27, 2))  # 16 x 16 to 8192 x 8192
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
