@@ -247,7 +247,7 @@ class Door(HttpToolsProtocol):
         parts = [STATUS_LINE[answer.status]]
         for name, value in self.server_state.default_headers:
             parts += [name, b": ", value, b"\r\n"]
-        parts += [f"{name}: {value}\r\n".encode("latin-1") for name, value in answer.headers.items()]
+        parts.append("".join([f"{name}: {value}\r\n" for name, value in answer.headers.items()]).encode("latin-1"))
         parts.append(b"content-length: %d\r\n" % len(answer.body))
         parts.append(b"connection: close\r\n\r\n" if self._closing else b"\r\n")
         if answer.to_method != "HEAD":

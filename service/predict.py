@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
@@ -174,6 +174,7 @@ class Prediction:
             item.wanted = False
 
 
+@lru_cache(maxsize=64)  # a client asks in the same words each time
 def parse_top_k(query: bytes) -> int:
     """How many classes the client wants."""
     if not query:

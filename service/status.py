@@ -44,8 +44,9 @@ class Status:
 
     def check(self, model: int) -> None:
         """Raise Unavailable if no worker can run this model now."""
-        if self.state(model) == "failed":
-            raise Unavailable("loading", f"the model failed to load: {self.known[model].reason}", retry_after_s=60)
+        report = self.known.get(model)
+        if report and report.state == "failed" and self.state(model) == "failed":
+            raise Unavailable("loading", f"the model failed to load: {report.reason}", retry_after_s=60)
 
     def describe(self, model: int) -> dict[str, Any]:
         """Everything that a client may want to know of one model."""
