@@ -46,6 +46,23 @@ def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Serve) ->
             os.kill(served.api_processes()[0], signal.SIGKILL)
 
 
+def test_no_other_process_is_needed(serve: Serve) -> None:
+    """LitServe's Manager is not there; Python's resource tracker is, and nothing depends on it."""
+    served = serve("--workers", "2", "--api-processes", "2").ready()
+    needed = {served.process.pid, *served.workers(), *served.api_processes()}
+    others = set(served.processes()) - needed
+    assert len(needed) == 5
+    assert all("resource_tracker" in Path(f"/proc/{pid}/cmdline").read_text() for pid in others)
+    with load(served) as ledger:
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+        os.kill(served.worker(), signal.SIGKILL)
+        until(lambda: len(served.events("worker up")) == 3, "its successor")
+        ledger.wait_for(50)
+    assert set(ledger.summary()) == {(200, "")}
+    assert served.stop() == 0, served.log
+
+
 def test_nothing_outlives_a_killed_parent(serve: Serve) -> None:
     served = serve("--workers", "2", "--api-processes", "2").ready()
     address = served.address
