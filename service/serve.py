@@ -9,9 +9,9 @@ from service.loading import Load
 from service.logs import configure_logs
 from service.machine import choose_device, usable_cores
 from service.metrics import Metrics, ServedModel
-from service.repository import read_repository
+from service.repository import Catalog, read_repository
 from service.routes import ROUTES
-from service.settings import Settings
+from service.settings import SettingError, Settings
 from service.supervision import Supervisor
 from service.transport import Channels
 
@@ -19,11 +19,15 @@ log = structlog.get_logger()
 
 
 def serve(settings: Settings) -> int:
-    """Serve until stopped; the exit code. A RepositoryError, DeviceError, EngineError or OSError prevents the start."""
+    """Serve until stopped; the exit code.
+
+    A SettingError, RepositoryError, DeviceError, EngineError or OSError prevents the start.
+    """
     configure_logs(settings.log_format, settings.log_level)
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
+    check_batching(settings, catalog)
     if settings.engine != "torch":
         catalog = catalog.without_weights()
     accelerator, devices = choose_device(settings.device)
@@ -51,6 +55,15 @@ def serve(settings: Settings) -> int:
     server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()
+
+
+def check_batching(settings: Settings, catalog: Catalog) -> None:
+    """Raise SettingError if --batching names a model that is not there: it would be ignored in silence."""
+    names = {artifact.name for artifact in catalog.artifacts} | {name for name, _ in catalog.failed}
+    if unknown := settings.batching.keys() - names:
+        raise SettingError(
+            f"--batching is for {', '.join(sorted(unknown))}, but the models are {', '.join(sorted(names))}"
+        )
 
 
 def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], seats: int) -> Channels:

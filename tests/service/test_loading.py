@@ -1,0 +1,95 @@
+"""How large batches may be, and how long: what is made of latencies, and what the settings make of that."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+
+from models.artifact import ArtifactError, read_artifact
+from models.engines import load_engine
+from service.loading import HANG_FLOOR_NS, LARGEST, Load, LoadedModel, best_batch_size, load_model
+from tests.artifacts import SHAPE
+from tests.service.pictures import png
+from tests.service.served import DEADLINE_S, Servers
+
+MS = 1_000_000
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+DELAY_S = 0.2
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "best"),
+    [
+        ([1, 1, 1, 1, 1, 1, 1], 64),  # a GPU that is not full yet
+        ([10, 20, 40, 80, 160, 320, 640], 1),  # a CPU that an image keeps busy: only dispatching is saved
+        ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4], 16),  # images so quick that this counts: 0.109 ms each, then 0.105
+        ([4, 5, 6, 12, 13, 14, 15], 4),  # what comes after a size that does not pay is not looked at
+        ([1], 1),
+    ],
+    ids=["constant", "linear", "linear and quick", "a step", "one size"],
+)
+def test_batches_grow_as_long_as_an_image_gets_cheaper(latency_ms: list[float], best: int) -> None:
+    assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
+
+
+@pytest.fixture(scope="module")
+def loaded(repository: Path) -> LoadedModel:
+    """A model that is said to take 1 ms for an image and 400 ms for eight."""
+    engine = load_engine(read_artifact(repository / "plain" / "2"))
+    return LoadedModel(engine, SHAPE, {1: MS, 2: 300 * MS, 8: 400 * MS}, 8)
+
+
+def test_a_batch_hangs_after_ten_times_what_its_size_took_and_two_seconds_at_least(loaded: LoadedModel) -> None:
+    limits = [loaded.limit_ns(n) for n in (1, 2, 3, 8, 9)]
+    assert limits == [HANG_FLOOR_NS, 3000 * MS, 4000 * MS, 4000 * MS, 4000 * MS]
+    assert HANG_FLOOR_NS == 2000 * MS
+
+
+def test_the_smallest_batch_that_pays_costs_a_quarter_more_an_image_at_most(loaded: LoadedModel) -> None:
+    assert loaded.paying_batch_size == 1
+    sizes = {1: 1000 * MS, 2: 1100 * MS, 4: 1240 * MS, 8: 2000 * MS}  # 310 and 250 ms an image in the last two
+    assert LoadedModel(loaded.engine, SHAPE, sizes, 8).paying_batch_size == 4
+
+
+def load(repository: Path, name: str, largest: int) -> LoadedModel:
+    (version,) = sorted((repository / name).iterdir())[-1:]
+    return load_model(read_artifact(version), "cpu", Load("auto", "auto", False, 1, {name: largest}))
+
+
+def test_a_size_that_is_set_is_warmed_with_the_doublings_below_it(repository: Path) -> None:
+    model = load(repository, "plain", 6)
+    assert (list(model.latency_ns), model.max_batch_size) == ([1, 2, 4, 6], 6)
+
+
+def test_the_automatic_mode_takes_what_pays_here(repository: Path) -> None:
+    model = load(repository, "plain", 0)
+    assert model.max_batch_size == best_batch_size(model.latency_ns)
+    assert list(model.latency_ns) == list(SIZES[: len(model.latency_ns)])
+    assert max(model.latency_ns) in (LARGEST, 2 * model.max_batch_size)
+
+
+def test_a_model_that_fails_its_examples_is_not_loaded(repository: Path) -> None:
+    with pytest.raises(ArtifactError, match="golden example"):
+        load(repository, "wrong", 1)
+
+
+def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> None:
+    own = {"colour": {"max_batch_size": 3}, "faulty": {"max_batch_size": 0}, "plain": {"batch_delay": DELAY_S}}
+    flags = ("--default-model", "plain", "--workers", "1", "--max-batch-size", "5", "--batching", json.dumps(own))
+    served = serve("--model-repository", repository, *flags).ready()
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        plain, colour, faulty = (client.get(f"/models/{name}").json() for name in ("plain", "colour", "faulty"))
+        answer = client.post("/predict", content=png()).json()
+    assert (plain["max_batch_size"], list(plain["batch_latency_ms"])) == (5, ["1", "2", "4", "5"])
+    assert (colour["max_batch_size"], list(colour["batch_latency_ms"])) == (3, ["1", "2", "3"])
+    assert str(faulty["max_batch_size"]) in faulty["batch_latency_ms"]
+    assert "3" not in faulty["batch_latency_ms"]
+    assert answer["timings_ms"]["queue"] >= DELAY_S * 1e3  # for others, who do not come
+
+
+def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:
+    batching = json.dumps({"plian": {"max_batch_size": 3}, "wrong": {"max_batch_size": 1}})
+    served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
+    assert served.wait() == 2
+    assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
