@@ -171,7 +171,20 @@ class Metrics(Collector):
     """
 
     def __init__(self, models: Sequence[ServedModel], routes: Sequence[str], seats: int, api_processes: int) -> None:
-        names = [(name,) for name in dict.fromkeys(model.name for model in models)]
+        self._names = [(name,) for name in dict.fromkeys(model.name for model in models)]
+        self._add_requests(models, routes)
+        self._add_work(seats)
+        self._add_images(models)
+        self._families = [family for family in vars(self).values() if isinstance(family, Family)]
+        width = 0
+        for family in self._families:
+            width = family.lay_out(width)
+        self._memory = SharedMemory((api_processes + 1) * width * 8)
+        self._rows = self._memory.array("f8", (api_processes + 1, width))
+        self.supervisor_row = api_processes
+        self.info: dict[tuple[str, ...], None] = {}
+
+    def _add_requests(self, models: Sequence[ServedModel], routes: Sequence[str]) -> None:
         versions = [*((model.name, model.version) for model in models), ("", "")]
         self.requests = Counter(
             "requests",
@@ -191,30 +204,34 @@ class Metrics(Collector):
             "From headers complete to answer written.",
             REQUEST_BUCKETS,
             ("model",),
-            [*names, ("",)],
+            [*self._names, ("",)],
         )
         self.stage_duration = Histogram(
             "stage_duration_seconds",
             "How long answered requests spent in each stage.",
             STAGE_BUCKETS,
             ("model", "stage"),
-            ((*name, stage) for name in names for stage in STAGES),
+            ((*name, stage) for name in self._names for stage in STAGES),
         )
-        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
-        self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
-        self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
         self.inflight = Gauge("inflight_requests", "Prediction requests between headers and answer.")
         self.shed = Counter("requests_shed", "Requests refused with 503.", ("reason",), product(SHED_REASONS))
-        workers = [(str(seat),) for seat in range(seats)]
+
+    def _add_work(self, seats: int) -> None:
+        names, workers = self._names, [(str(seat),) for seat in range(seats)]
+        self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
+        self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
+        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), workers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
         self.model_load_seconds = Gauge(
             "model_load_seconds", "How long loading, proving and warming took.", ("model",), names
         )
+
+    def _add_images(self, models: Sequence[ServedModel]) -> None:
         self.image_bytes = Histogram("image_bytes", "Size of encoded images.", BYTES_BUCKETS)
         self.images_rejected = Counter("images_rejected", "Images that were refused.", ("reason",), product(REJECTIONS))
         self.confidence = Histogram(
-            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BUCKETS, ("model",), names
+            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BUCKETS, ("model",), self._names
         )
         self.predictions = Counter(
             "predictions",
@@ -223,14 +240,6 @@ class Metrics(Collector):
             dict.fromkeys((model.name, label) for model in models for label in model.labels),
             sparse=True,
         )
-        self._families = [family for family in vars(self).values() if isinstance(family, Family)]
-        width = 0
-        for family in self._families:
-            width = family.lay_out(width)
-        self._memory = SharedMemory((api_processes + 1) * width * 8)
-        self._rows = self._memory.array("f8", (api_processes + 1, width))
-        self.supervisor_row = api_processes
-        self.info: dict[tuple[str, ...], None] = {}
 
     def attach(self, row: int) -> None:
         """Count into this row from now on; gauges that a dead predecessor left there go back to zero."""
