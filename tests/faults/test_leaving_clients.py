@@ -12,6 +12,7 @@ import pytest
 
 from tests.artifacts import make_artifact
 from tests.faults.conftest import HANGS
+from tests.faults.hostile import bomb
 from tests.service.pictures import png
 from tests.service.served import Served, until
 from tests.service.wire import Wire, post
@@ -120,6 +121,19 @@ def test_while_the_worker_stands_still(served: Served, *, abruptly: bool) -> Non
         until(lambda: cancelled(served) - before == PLACES, "all to be missed")
     await_calm(served)
     assert cancelled(served) - before == PLACES
+
+
+def test_while_images_are_decoded(repository: Path) -> None:
+    """One after the other, each for as long as it takes to unpack 49 million pixels."""
+    room = ("--queue-capacity", str(PLACES), "--decode-threads", "1")
+    with Served("--model-repository", repository, "--workers", "1", *room) as served:
+        wires = enter(served.ready(), post(bomb(7000, 7000)))
+        until(lambda: served.metrics()[INFLIGHT] == PLACES, "all to be let in")
+        leave(wires, abruptly=False)
+        until(lambda: connections(served) == 0, "the last connection to be closed")
+        assert cancelled(served) > 0, "all were decoded too soon"
+        await_calm(served)
+        assert served.stop() == 0, served.log
 
 
 def test_while_inference_runs_and_others_wait_behind_it(served: Served) -> None:
