@@ -30,7 +30,7 @@ class Preprocessing:
     Fields with a single allowed value state a fact that a reader of the metadata needs.
 
     Attributes:
-        mode: grey or colour; the conversion is Pillow's (ITU-R 601-2 luma).
+        mode: grey or colour; palettes, CMYK and all else are converted as Pillow does it (ITU-R 601-2 luma).
         height: of the network's input, in pixels.
         width: of the network's input, in pixels.
         exif_transpose: turn the image as its EXIF orientation asks.
