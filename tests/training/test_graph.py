@@ -10,29 +10,8 @@ from onnx.reference import ReferenceEvaluator
 
 from models import registry
 from models.artifact import Preprocessing
+from tests.networks import MEAN, STD, preprocessing_for
 from training.graph import PixelNet, to_onnx
-
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
-
-
-def preprocessing_for(name: str) -> Preprocessing:
-    channels, height, width = registry.describe(name).input_shape
-    return Preprocessing(
-        mode="L" if channels == 1 else "RGB",
-        height=height,
-        width=width,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity="as_is",
-        resize=max(height, width),
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=True,
-        mean=MEAN[:channels],
-        std=STD[:channels],
-    )
 
 
 def exported(name: str) -> tuple[torch.nn.Module, Preprocessing, onnx.ModelProto]:
