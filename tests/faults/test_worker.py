@@ -130,3 +130,11 @@ def test_a_worker_that_cannot_start_ends_the_server(serve: Serve) -> None:
         os.kill(served.worker(), signal.SIGKILL)
     assert served.wait() == 1
     assert "before they are ready" in served.events("giving up")[0]["why"]
+
+
+def test_workers_that_do_not_load_in_time_end_the_server(serve: Serve) -> None:
+    served = serve("--workers", "1", "--start-timeout", "0.1")
+    assert served.wait() == 1
+    assert len(served.events("worker hangs", why="it did not load its models in time")) == 3
+    assert len(served.events("worker died", reason="hang")) == 3
+    assert "before they are ready" in served.events("giving up")[0]["why"]
