@@ -14,6 +14,7 @@ _Amount = Annotated[float, Field(ge=0)]
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _KNOTS = 4  # a side, the outermost on the image's corners
+_TRIES = 10  # at a crop that fits into the image, as in torchvision
 
 
 class Augmentation(Protocol):
@@ -24,7 +25,7 @@ class Augmentation(Protocol):
         ...
 
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
-        """Return images [n, c, h, w], floats, changed by amounts [n, ...]."""
+        """Return images [n, c, h, w], floats, changed by amounts [n, ...]; what comes may be of another size."""
         ...
 
 
@@ -123,6 +124,66 @@ class CropFlip:
         first, end = -(self.cutout // 2), self.cutout - self.cutout // 2
         inside = (across >= first) & (across < end) & (down >= first) & (down < end)
         return torch.where(inside.unsqueeze(1), images.mean((2, 3), keepdim=True), images)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+class ResizedCrop:
+    """Takes a part of each image at random, resizes it, and mirrors every second one: Inception's way to ImageNet.
+
+    The crop is that of torchvision's `RandomResizedCrop` (https://arxiv.org/abs/1409.4842, section 6), its sides in
+    proportion to the image's own, which are equal in pictures that come from files.
+
+    Attributes:
+        size: side in pixels of what comes of it.
+        least_area: smallest share of the image that is taken; the largest is all of it.
+        aspect: most that the crop's width over its height, or its height over its width, is that of the image.
+
+    """
+
+    kind: Literal["resized-crop"]
+    size: Annotated[int, Field(ge=1)]
+    least_area: Annotated[float, Field(gt=0, le=1)] = 0.08
+    aspect: Annotated[float, Field(ge=1)] = 4 / 3
+
+    def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:  # noqa: ARG002
+        """Return [n, 5]: whether it is mirrored, and as fractions the crop's width and height, and its left and top.
+
+        The last two are of the room that is left beside and above it.
+        """
+        count = len(indices)
+        area, ratio = torch.rand((2, count, _TRIES), generator=generator)
+        area = self.least_area + (1 - self.least_area) * area
+        ratio = self.aspect ** (2 * ratio - 1)
+        sides = torch.stack([area * ratio, area / ratio], dim=2).sqrt()
+        sides = torch.cat([sides, torch.ones(count, 1, 2)], dim=1)  # if none fits, all of the image
+        first = (sides <= 1).all(2).float().argmax(1)
+        mirrored = torch.randint(2, (count, 1), generator=generator)
+        return torch.cat([mirrored, sides[torch.arange(count), first], torch.rand((count, 2), generator=generator)], 1)
+
+    def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
+        """Return images [n, c, size, size], floats, of images [n, c, h, w] and amounts [n, 5]."""
+        mirrored, width, height, left, top = amounts.unbind(1)
+        down = _resampling(height, top, images.shape[2], self.size)
+        across = _resampling(width, left, images.shape[3], self.size)
+        across = torch.where(mirrored.view(-1, 1, 1).bool(), across.flip(1), across)
+        return down.unsqueeze(1) @ images @ across.mT.unsqueeze(1)
+
+
+def _resampling(share: Tensor, place: Tensor, length: int, size: int) -> Tensor:
+    """The weights [n, size, length] with which a side's pixels add up to those of a resized part of it.
+
+    The part takes this share of the side, and lies at this place in the room that it leaves. The filter is bilinear,
+    widened where it shrinks: torchvision's with antialias.
+    """
+    taken = (share * length).round().clamp(min=1)
+    start = torch.minimum((place * (length - taken + 1)).floor(), length - taken)  # 1.0 by rounding is no place
+    taken, start = taken.view(-1, 1, 1), start.view(-1, 1, 1)
+    scale = taken / size
+    centres = start + scale * (torch.arange(size).view(-1, 1) + 0.5)
+    pixels = torch.arange(length) + 0.5
+    weights = (1 - (pixels - centres).abs() / scale.clamp(min=1)).clamp(min=0)
+    weights = weights * ((pixels > start) & (pixels < start + taken))
+    return weights / weights.sum(2, keepdim=True)
 
 
 def _coin(indices: Tensor) -> Tensor:

@@ -67,7 +67,9 @@ def fit(
     """Train a network by a recipe; `torchrun --nproc-per-node N -m training fit ...` does so in N processes.
 
     Recipes: mnist-residual, mnist-residual-fast, mnist-inception; NETWORK-fast and NETWORK-paper for CIFAR-10, where
-    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18. With --from the network is the
+    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18; NETWORK-imagenet for
+    photographs, where NETWORK is resnet18, 34, 50, 101, 152 or plain18, 34, and for the larger three
+    NETWORK-imagenet-232, with the picture sizes of torchvision's V2. With --from the network is the
     one that is fine-tuned, whatever the recipe names.
     """
     from rich.console import Console

@@ -102,18 +102,25 @@ def measure(images: ImageSet) -> Normalization:
     return Normalization(_rounded(mean), _rounded(std))
 
 
-def preprocessing(images: ImageSet, normalization: Normalization) -> Preprocessing:
-    """Return how a server turns any picture into one like these."""
+def preprocessing(images: ImageSet, normalization: Normalization, crop: int | None = None) -> Preprocessing:
+    """Return how a server turns any picture into one like these, or into the `crop` x `crop` pixels in its middle."""
     _, channels, height, width = images.images.shape
-    return _preprocessing((channels, height, width), normalization, images.polarity)
+    shape = (channels, crop or height, crop or width)
+    return _preprocessing(shape, max(height, width), normalization, images.polarity)
 
 
-def decoding(channels: int, size: int) -> Preprocessing:
-    """Return how picture files become `size` x `size` pixels to train on, as a server does it afterwards."""
-    return _preprocessing((channels, size, size), Normalization((0.0,) * channels, (1.0,) * channels), "as_is")
+def decoding(channels: int, size: int, crop: int | None = None) -> Preprocessing:
+    """Return how picture files become `size` x `size` pixels, or the `crop` x `crop` in the middle of these.
+
+    A server does the same afterwards.
+    """
+    blank = Normalization((0.0,) * channels, (1.0,) * channels)
+    return _preprocessing((channels, crop or size, crop or size), size, blank, "as_is")
 
 
-def _preprocessing(shape: tuple[int, int, int], normalization: Normalization, polarity: Polarity) -> Preprocessing:
+def _preprocessing(
+    shape: tuple[int, int, int], resize: int, normalization: Normalization, polarity: Polarity
+) -> Preprocessing:
     channels, height, width = shape
     return Preprocessing(
         mode="L" if channels == 1 else "RGB",
@@ -123,7 +130,7 @@ def _preprocessing(shape: tuple[int, int, int], normalization: Normalization, po
         background=(255, 255, 255),
         sixteen_bit="high_byte",
         polarity=polarity,
-        resize=max(height, width),
+        resize=resize,
         crop="center",
         interpolation="bilinear",
         antialias=True,

@@ -20,26 +20,31 @@ _BALANCED = 2  # times as many images of one class as of another are not worth a
 def load_images(recipe: Recipe, data: str, root: Path, strict: bool, console: Console) -> tuple[ImageSet, ImageSet]:
     """Return the images to train on and those held back, and tell of unreadable files and unequal classes.
 
+    Those held back are as a server will see them; if the recipe has a `crop`, they are smaller than the others.
     Raises RecipeError, and DataError, also for unreadable files if `strict`.
     """
-    spec = _decoding(recipe)
+    spec, judged = _decodings(recipe)
     images, held_back = sources.load_training(data, root, recipe.validation)
     if isinstance(images, FileSet):
         size = f"{spec.width}x{spec.height} pixels"
         console.print(f"reading {len(images) + len(held_back):,} images of {data}, as {size}", highlight=False)
-    decoded = _in_memory(images, spec), _in_memory(held_back, spec)
+    elif recipe.crop is not None:
+        raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
+    decoded = _in_memory(images, spec), _in_memory(held_back, judged)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
         _tell_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _tell_balance(decoded[0], console)
     return decoded
 
 
-def _decoding(recipe: Recipe) -> Preprocessing:
+def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
+    """How files become images to train on, and to judge by."""
     try:
         channels, side, _ = registry.describe(recipe.architecture).input_shape
     except registry.ArchitectureError as error:
         raise RecipeError(str(error)) from error
-    return decoding(channels, recipe.image_size or side)
+    size = recipe.image_size or side
+    return decoding(channels, size), decoding(channels, size, recipe.crop)
 
 
 def _in_memory(images: Images, spec: Preprocessing) -> ImageSet:

@@ -10,7 +10,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
 from models import registry
-from training.augment import Affine, CropFlip
+from training.augment import Affine, CropFlip, ResizedCrop
 from training.errors import RecipeError
 from training.schedule import Schedule, Steps
 
@@ -53,6 +53,9 @@ class Recipe:
         average: decay, a step, of the moving average of the weights that is judged and kept; None keeps the raw ones.
         image_size: side in pixels that the pictures of an image folder get, the shorter side resized and the centre
             cropped; None is what the network was designed for.
+        crop: side in pixels of the centre of such a picture, if not all of it, that the network is judged and served
+            on: ImageNet's 224 of an `image_size` of 256. Training has the whole picture, and takes of it what its
+            augmentation takes.
         precision: of the convolutions and products while training; `auto` is bf16 where the CPU has instructions
             for it. Weights, evaluation and the released model are fp32 in any case.
         start: checkpoint, or directory of a released model, whose weights the run starts from. Its network and
@@ -71,13 +74,18 @@ class Recipe:
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
+    crop: Annotated[int, Field(ge=1)] | None = None
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     start: str | None = None
     body_rate: Annotated[float, Field(gt=0)] = 1.0
     freeze: bool = False
     optimizer: Optimizer
     schedule: Annotated[Schedule | Steps, Field(discriminator="kind")]
-    augmentation: Annotated[Affine | CropFlip, Field(discriminator="kind")] | None = None
+    augmentation: Annotated[Affine | CropFlip | ResizedCrop, Field(discriminator="kind")] | None = None
+
+    def __post_init__(self) -> None:
+        if self.crop is not None and (self.image_size is None or self.crop > self.image_size):
+            raise ValueError(f"crop {self.crop} is of a larger image_size, which is {self.image_size}")
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "Recipe":

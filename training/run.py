@@ -35,7 +35,7 @@ class Run:
             architecture=trainer.recipe.architecture,
             arguments=trainer.recipe.arguments,
             labels=trainer.images.classes,
-            preprocessing=preprocessing(trainer.images, trainer.normalization),
+            preprocessing=preprocessing(trainer.images, trainer.normalization, trainer.recipe.crop),
             recipe=trainer.recipe.to_table(),
             data=data_name,
             seed=trainer.seed,

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Generator
-from torchvision.transforms import InterpolationMode
+from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
-from training.augment import Affine, CropFlip
+from training.augment import Affine, CropFlip, ResizedCrop
 
 AFFINE = Affine(kind="affine", rotation=30.0, scale=0.25, shear=15.0, shift=3.0)
 
@@ -133,3 +133,50 @@ def test_cutout_is_a_square_of_the_mean_colour():
     sizes = [(int(mask.any(0).sum()), int(mask.any(1).sum()), int(mask.sum())) for mask in cut]
     assert all(0 < width <= 5 and 0 < height <= 5 and width * height == count for width, height, count in sizes)
     assert (5, 5, 25) in sizes
+
+
+RESIZED = ResizedCrop(kind="resized-crop", size=24)
+
+
+@pytest.mark.parametrize("size", [(40, 40), (70, 50), (16, 16)])
+def test_resized_crops_are_torchvisions(size):
+    height, width = size
+    images = torch.rand((40, 3, *size), generator=Generator().manual_seed(0)) * 255
+    amounts = RESIZED.draw(torch.arange(40), 0, Generator().manual_seed(1))
+    changed = RESIZED.apply(images, amounts)
+    assert changed.shape == (40, 3, 24, 24)
+    for image, amount, ours in zip(images, amounts.tolist(), changed, strict=True):
+        mirrored, across, down, left, top = amount
+        w, h = round(across * width), round(down * height)
+        place = int(top * (height - h + 1)), int(left * (width - w + 1))
+        theirs = reference.resized_crop(image, *place, h, w, [24, 24], InterpolationMode.BILINEAR, antialias=True)
+        torch.testing.assert_close(ours, theirs.flip(2) if mirrored else theirs, atol=0.01, rtol=0)
+
+
+def test_resized_crops_are_distributed_as_torchvisions():
+    """Quantiles of share, aspect and place of the crop, and the share of those mirrored."""
+    side, count = 1000, 20_000
+    mirrored, across, down, left, top = RESIZED.draw(torch.arange(count), 0, Generator().manual_seed(0)).unbind(1)
+    ours = torch.stack([across * down, across / down, left * (1 - across), top * (1 - down)])
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        image = torch.empty(1, side, side)
+        boxes = [RandomResizedCrop.get_params(image, [0.08, 1.0], [3 / 4, 4 / 3]) for _ in range(count)]
+    y, x, h, w = torch.tensor(boxes, dtype=torch.float32).unbind(1)
+    theirs = torch.stack([h * w / side**2, w / h, x / side, y / side])
+    steps = torch.linspace(0, 1, 21)
+    torch.testing.assert_close(ours.quantile(steps, 1), theirs.quantile(steps, 1), atol=0.015, rtol=0.02)
+    assert mirrored.mean() == pytest.approx(0.5, abs=0.015)
+
+
+def test_crop_that_never_fits_is_the_whole_image():
+    wide = ResizedCrop(kind="resized-crop", size=8, least_area=1, aspect=100)
+    amounts = wide.draw(torch.arange(500), 0, Generator().manual_seed(0))
+    assert torch.equal(amounts[:, 1:3], torch.ones(500, 2))
+
+
+def test_parts_of_a_batch_are_cropped_as_the_whole():
+    images = torch.rand(8, 3, 32, 32)
+    amounts = RESIZED.draw(torch.arange(8), 0, Generator().manual_seed(3))
+    parts = [RESIZED.apply(images[half], amounts[half]) for half in (slice(0, 3), slice(3, 8))]
+    torch.testing.assert_close(torch.cat(parts), RESIZED.apply(images, amounts))

