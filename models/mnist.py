@@ -51,15 +51,21 @@ class ResidualNet(nn.Module):
 
 
 class InceptionA(nn.Module):
-    """Four branches side by side, [n, channels, h, w] to [n, 88, h, w]; no ReLU inside."""
+    """Four branches side by side, [n, channels, h, w] to [n, 88, h, w]; a ReLU after every convolution.
+
+    Without the ReLUs a branch were one linear convolution written as several. The modules of Szegedy et al. (CVPR 2015,
+    section 5) have them; a widely copied tutorial of this network leaves them out.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.branch1x1 = nn.Conv2d(channels, 16, 1)
-        self.branch5x5 = nn.Sequential(nn.Conv2d(channels, 16, 1), nn.Conv2d(16, 24, 5, padding=2))
+        self.branch5x5 = nn.Sequential(nn.Conv2d(channels, 16, 1), nn.ReLU(), nn.Conv2d(16, 24, 5, padding=2))
         self.branch3x3 = nn.Sequential(
             nn.Conv2d(channels, 16, 1),
+            nn.ReLU(),
             nn.Conv2d(16, 24, 3, padding=1),
+            nn.ReLU(),
             nn.Conv2d(24, 24, 3, padding=1),
         )
         self.branch_pool = nn.Sequential(nn.AvgPool2d(3, stride=1, padding=1), nn.Conv2d(channels, 24, 1))
@@ -67,7 +73,7 @@ class InceptionA(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the branches' outputs, concatenated to 16 + 24 + 24 + 24 channels."""
         branches = (self.branch1x1, self.branch5x5, self.branch3x3, self.branch_pool)
-        return torch.cat([branch(x) for branch in branches], dim=1)
+        return F.relu(torch.cat([branch(x) for branch in branches], dim=1))
 
 
 class InceptionNet(nn.Module):

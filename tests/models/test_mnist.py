@@ -56,17 +56,16 @@ def residual_logits(w: Weights, x: Tensor) -> Tensor:
 
 
 def inception(w: Weights, name: str, x: Tensor) -> Tensor:
-    five = convolve(w, f"{name}.branch5x5.0", x)
-    three = convolve(w, f"{name}.branch3x3.1", convolve(w, f"{name}.branch3x3.0", x), padding=1)
-    return torch.cat(
-        [
-            convolve(w, f"{name}.branch1x1", x),
-            convolve(w, f"{name}.branch5x5.1", five, padding=2),
-            convolve(w, f"{name}.branch3x3.2", three, padding=1),
-            convolve(w, f"{name}.branch_pool.1", F.avg_pool2d(x, 3, stride=1, padding=1)),
-        ],
-        dim=1,
-    )
+    five = convolve(w, f"{name}.branch5x5.0", x).clamp(min=0)
+    three = convolve(w, f"{name}.branch3x3.0", x).clamp(min=0)
+    three = convolve(w, f"{name}.branch3x3.2", three, padding=1).clamp(min=0)
+    branches = [
+        convolve(w, f"{name}.branch1x1", x),
+        convolve(w, f"{name}.branch5x5.2", five, padding=2),
+        convolve(w, f"{name}.branch3x3.4", three, padding=1),
+        convolve(w, f"{name}.branch_pool.1", F.avg_pool2d(x, 3, stride=1, padding=1)),
+    ]
+    return torch.cat(branches, dim=1).clamp(min=0)
 
 
 def inception_logits(w: Weights, x: Tensor) -> Tensor:
@@ -106,6 +105,6 @@ def test_state_dict_keys_are_what_released_weights_have():
     convolutions = ["conv1", "block1.conv1", "block1.conv2", "conv2", "block2.conv1", "block2.conv2", "fc"]
     expected = [f"{name}.{part}" for name in convolutions for part in ("weight", "bias")]
     assert list(ResidualNet().state_dict()) == expected
-    branches = ["branch1x1", "branch5x5.0", "branch5x5.1", *(f"branch3x3.{i}" for i in range(3)), "branch_pool.1"]
+    branches = ["branch1x1", *("branch5x5.0", "branch5x5.2"), *(f"branch3x3.{i}" for i in (0, 2, 4)), "branch_pool.1"]
     names = ["conv1", *(f"inception1.{b}" for b in branches), "conv2", *(f"inception2.{b}" for b in branches), "fc"]
     assert list(InceptionNet().state_dict()) == [f"{name}.{part}" for name in names for part in ("weight", "bias")]

@@ -66,7 +66,7 @@ def pairs() -> Iterator[Pair]:
 
 def _branch(number: int, branch: nn.Sequential, side: int) -> Pair:
     """The 5x5 branch of an Inception module that ships, beside its 5x5 on the module's own input."""
-    narrow, large = branch
+    narrow, _, large = branch
     assert isinstance(narrow, nn.Conv2d)
     assert isinstance(large, nn.Conv2d)
     channels, out = narrow.in_channels, large.out_channels
