@@ -1,5 +1,6 @@
 """The models that ship keep what their metadata promises."""
 
+import re
 from pathlib import Path
 
 import onnx
@@ -48,7 +49,7 @@ def test_its_weights_are_those_of_the_architecture(directory: Path):
 @each_version
 def test_it_tells_nothing_of_the_machine_that_made_it(directory: Path):
     data = (directory / "model.onnx").read_bytes()
-    assert not [word for word in (b"/home/", b"/root/", b"/tmp/", b"/Users/", b".py") if word in data]
+    assert not re.findall(rb"/(?:home|root|tmp|Users)/|\w\w\.py\b", data)  # four bytes of weights may read <.py
 
 
 @pytest.mark.parametrize("name", LEAST_ACCURACY)
