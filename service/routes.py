@@ -33,8 +33,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
 
     async def model(model: str) -> JSONResponse:
         """One model."""
-        status = api().status
-        return JSONResponse(status.describe(status.catalog.find(model, None)))
+        return JSONResponse(api().status.describe_named(model))
 
     async def livez() -> Response:
         """The event loop is alive."""

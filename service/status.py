@@ -72,6 +72,11 @@ class Status:
             document["batch_latency_ms"] = {str(size): round(ms, 3) for size, ms in report.batch_latency_ms}
         return document
 
+    def describe_named(self, name: str) -> dict[str, Any]:
+        """The same by name, also of a model that could not be read; NotFound."""
+        failed = (document for document in self.describe_failed() if document["name"] == name)
+        return next(failed, None) or self.describe(self.catalog.find(name, None))
+
     def describe_failed(self) -> list[dict[str, Any]]:
         """The models that could not be read at all."""
         return [

@@ -66,6 +66,12 @@ def test_a_model_tells_what_a_client_must_know(client: httpx.Client, repository:
     }
     assert document | expected == document
     assert all(float(ms) > 0 for ms in document["batch_latency_ms"].values())
+    assert str(document["max_batch_size"]) in document["batch_latency_ms"]
+
+
+def test_each_model_is_told_alone_as_in_the_list_also_one_that_failed(client: httpx.Client) -> None:
+    for model in client.get("/models").json()["models"]:
+        assert client.get(f"/models/{model['name']}").json() == model
 
 
 def test_the_highest_version_is_the_one_served(client: httpx.Client) -> None:
