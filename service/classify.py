@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.engines import load_engine
-from models.preprocess import ImageError, Preprocessor
+from models.preprocess import MAX_PIXELS, ImageError, Preprocessor
 from service.machine import usable_cores
 from service.repository import ZOO, read_repository
 from service.settings import Positive, SettingError, command_line
@@ -24,7 +24,6 @@ from service.worker import softmax
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
 TIMEOUT_S = 60
-MAX_PIXELS = 50_000_000
 
 
 class Predict(BaseSettings):
