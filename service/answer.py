@@ -103,15 +103,10 @@ def _make_ids() -> Iterator[str]:
 _ids = _make_ids()  # begins when the first id is asked for, and so after the fork
 
 
-def next_request_id() -> str:
-    """A new id for a request that brought none."""
-    return next(_ids)
-
-
 def begin_answer(method: str, headers: Mapping[bytes, bytes], journey: Journey) -> Answer:
     """An answer with what every answer carries: the request's id and its trace."""
     given = headers.get(b"x-request-id")
-    request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next_request_id()
+    request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(_ids)
     answer = Answer(journey, request_id, method, headers={"x-request-id": request_id})
     if (trace := headers.get(b"traceparent")) and _TRACEPARENT.fullmatch(trace):
         answer.headers["traceparent"] = trace.decode()

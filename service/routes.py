@@ -11,9 +11,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service import openapi, schemas
-from service.answer import PROBLEM, next_request_id
+from service.answer import Journey, begin_answer, fail
 from service.api import Api
-from service.errors import MethodNotAllowed, NotFound, problem
+from service.errors import MethodNotAllowed, NotFound
 from service.target import PREDICT_ROUTES
 
 GetApi = Callable[[], Api]
@@ -67,9 +67,9 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, ("GET", "HEAD"))
         else:
             error = NotFound(f"no such route: {request.url.path}")
-    document = problem(error, next_request_id())
-    headers = dict(getattr(error, "headers", {}))
-    return JSONResponse(document, int(str(document["status"])), headers, PROBLEM)
+    answer = begin_answer(request.method, dict(request.scope["headers"]), Journey.begin())
+    fail(answer, error)
+    return Response(answer.body, answer.status, answer.headers)
 
 
 class CountRequests:

@@ -79,10 +79,11 @@ def test_a_malformed_request_is_400(client: httpx.Client, request_with: dict[str
     problem(client.post("/predict", **request_with), 400, "bad_request")
 
 
-def test_a_problem_carries_the_requests_id(client: httpx.Client) -> None:
-    answer = client.post("/predict", content=b"", headers={"x-request-id": "mine"})
+@pytest.mark.parametrize(("method", "path"), [("POST", "/predict"), ("GET", "/models/zebra"), ("POST", "/nowhere")])
+def test_a_problem_carries_the_requests_id(client: httpx.Client, method: str, path: str) -> None:
+    answer = client.request(method, path, headers={"x-request-id": "mine"})
     assert answer.headers["x-request-id"] == answer.json()["request_id"] == "mine"
-    other = client.post("/predict", content=b"")
+    other = client.request(method, path)
     assert other.headers["x-request-id"] == other.json()["request_id"] != "mine"
 
 
