@@ -3,21 +3,19 @@
 import json
 import re
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
-from tests.service.served import Served, environment
+from tests.documents import ROOT, URL, Block, blocks, imitate_checkout, run
+from tests.service.served import Served
 
-ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
-URL = "http://127.0.0.1:8000"
 VOLATILE = ("request_id", "timings_ms")  # differ with each request
 TOLERANCE = 2e-3  # of probabilities, printed with four digits
 # Commands that another test runs, since they install, build or are themselves the tests.
@@ -25,18 +23,8 @@ ELSEWHERE = {"make serve": "test_makefile.py", "make image": "test_image.py", "d
 THIS_VERY_RUN = ("make test", "make check")
 
 
-class Block(NamedTuple):
-    """A shell block, with the answer that follows it, if one does."""
-
-    script: str
-    kind: str | None
-    answer: str | None
-
-
 def _blocks() -> list[Block]:
-    pattern = re.compile(r"```sh\n(.*?)```\n(?:\n```(json|text)\n(.*?)```\n)?", re.DOTALL)
-    blocks = [Block(*match) for match in (found.groups() for found in pattern.finditer(README))]
-    return [block for block in blocks if not block.script.startswith((*ELSEWHERE, *THIS_VERY_RUN))]
+    return [block for block in blocks(README) if not block.script.startswith((*ELSEWHERE, *THIS_VERY_RUN))]
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +37,7 @@ def server() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkout as the commands see it, in which what they write does no harm."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for name in ("docs", "README.md"):
-        (folder / name).symlink_to(ROOT / name)
-    (folder / ".venv").symlink_to(sys.prefix)
-    return folder
+    return imitate_checkout(tmp_path_factory.mktemp("checkout"), "docs", "README.md")
 
 
 @pytest.mark.parametrize("block", _blocks(), ids=lambda block: block.script.partition("\n")[0])
@@ -63,7 +47,7 @@ def test_shell_block_runs(block: Block, server: str, checkout: Path, require: Ca
         require("curl")
     refusal = '"status": 4' in (block.answer or "")
     script = block.script if refusal else block.script.replace("curl ", "curl --fail-with-body ")
-    output = _run(script.replace(URL, server), checkout)
+    output = run(script.replace(URL, server), checkout)
     if block.kind == "json":
         _compare(json.loads(output), json.loads(block.answer or ""))
     elif block.kind == "text":
@@ -80,7 +64,7 @@ def test_commands_tested_elsewhere_are_there() -> None:
 def test_settings_are_those_of_the_server() -> None:
     """The table is as docs/settings.py writes it, and has every flag that --help knows and no other."""
     assert runpy.run_path(str(ROOT / "docs" / "settings.py"))["updated"](README) == README
-    flags = set(re.findall(r"^  (--[a-z-]+)", _run(f"{sys.executable} -m service --help", ROOT), re.MULTILINE))
+    flags = set(re.findall(r"^  (--[a-z-]+)", run(f"{sys.executable} -m service --help", ROOT), re.MULTILINE))
     assert set(re.findall(r"^\| `(--[a-z-]+)`", README, re.MULTILINE)) == flags
 
 
@@ -93,19 +77,6 @@ def test_paths_in_documents_exist(document: Path) -> None:
         ROOT / name for name in re.findall(r"`((?:models|service|training|tests|benchmarks|docs)/[\w./-]+)`", text)
     ]
     assert [str(path) for path in links + named if not path.exists()] == []
-
-
-def _run(script: str, folder: Path) -> str:
-    """Run a shell script that must succeed; what it prints."""
-    ended = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", script],
-        cwd=folder,
-        env=environment(),
-        capture_output=True,
-        text=True,
-    )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    return ended.stdout
 
 
 def _words(text: str) -> list[Any]:
