@@ -48,14 +48,16 @@ def make_artifact(
     loops: Mapping[int, int] | None = None,
     fails: Collection[int] = (),
     nans: Collection[int] = (),
+    hoards: Mapping[int, int] | None = None,
     golden_error: float = 0.0,
 ) -> Path:
     """Write a model that loads, and answers `expected_probabilities` unless the first pixel's value is listed.
 
     `loops`: iterations of about a millisecond that a batch with such a picture takes; `fails`: values for which the
-    graph fails; `nans`: values whose logits are not numbers. A `golden_error` makes the model fail its own examples.
+    graph fails; `nans`: values whose logits are not numbers; `hoards`: bytes of memory that such a picture takes. A
+    `golden_error` makes the model fail its own examples.
     """
-    model = _model(shape, labels, loops or {}, fails, nans)
+    model = _model(shape, labels, loops or {}, fails, nans, hoards or {})
     metadata = _metadata(shape, labels)
     draft = _with_metadata(model, metadata)
     artifact = Artifact(name, version, metadata, draft, hashlib.sha256(draft).hexdigest(), None)
@@ -111,6 +113,7 @@ def _model(
     loops: Mapping[int, int],
     fails: Collection[int],
     nans: Collection[int],
+    hoards: Mapping[int, int],
 ) -> onnx.ModelProto:
     values = range(256)
     constants = {
@@ -118,6 +121,7 @@ def _model(
         "zero": np.array(0, np.int64),
         "checked": np.array([_OUT_OF_BOUNDS if v in fails else v for v in values], np.int64),
         "loops": np.array([loops.get(v, 0) for v in values], np.int64),
+        "hoards": np.array([hoards.get(v, 0) // np.float32().nbytes for v in values], np.int64),
         "offsets": np.array([[np.nan if v in nans else 0.0] for v in values], np.float32),
         "go_on": np.array(True),
         "zeros": np.zeros((_LOOP_MATRIX, _LOOP_MATRIX), np.float32),
@@ -128,7 +132,8 @@ def _model(
         helper.make_node("MatMul", ["floats", "weight"], ["products"]),
         *_misbehaviour(),
         helper.make_node("Add", ["products", "offset"], ["shifted"]),
-        helper.make_node("Add", ["shifted", "nothing"], ["logits"]),
+        helper.make_node("Add", ["nothing", "ballast"], ["zero_sum"]),
+        helper.make_node("Add", ["shifted", "zero_sum"], ["logits"]),
     ]
     graph = helper.make_graph(
         nodes,
@@ -143,7 +148,7 @@ def _model(
 
 
 def _misbehaviour() -> list[NodeProto]:
-    """From `bytes`: `offset`, zero or NaN for each picture, and `nothing`, which is zero and takes its time."""
+    """From `bytes`: `offset`, zero or NaN a picture; `nothing` and `ballast`, zeros that take time and memory."""
     return [
         helper.make_node("Gather", ["bytes", "zero"], ["first_bytes"], axis=1),
         helper.make_node("Cast", ["first_bytes"], ["first"], to=TensorProto.INT64),
@@ -153,6 +158,10 @@ def _misbehaviour() -> list[NodeProto]:
         helper.make_node("ReduceMax", ["each"], ["iterations"], keepdims=0),
         helper.make_node("Loop", ["iterations", "go_on", "zeros"], ["still_zeros"], body=_loop_body()),
         helper.make_node("ReduceSum", ["still_zeros"], ["nothing"], keepdims=0),
+        helper.make_node("Gather", ["hoards", "trigger"], ["each_hoard"]),
+        helper.make_node("ReduceMax", ["each_hoard"], ["hoard"], keepdims=1),
+        helper.make_node("ConstantOfShape", ["hoard"], ["hoarded"]),
+        helper.make_node("ReduceSum", ["hoarded"], ["ballast"], keepdims=0),
     ]
 
 

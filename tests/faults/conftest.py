@@ -1,23 +1,26 @@
 """Servers that are to be hurt: each test starts its own."""
 
+import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.artifacts import make_artifact
-from tests.service.served import Served, Servers
+from tests.service.served import Served, Servers, until
 
 # Values of a picture's first pixel that make the graph misbehave.
-HANGS, FAILS = 1, 13
+HANGS, FAILS, HOARDS = 1, 13, 17
 HANG_LOOPS = 1_000_000  # of about a millisecond each
+HOARD_BYTES = 4 << 30
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model, whose graph loops for ever or fails when a picture asks for it."""
+    """One model, whose graph loops for ever, fails, or takes much memory when a picture asks for it."""
     path = tmp_path_factory.mktemp("faulty")
-    make_artifact(path, "faulty", loops={HANGS: HANG_LOOPS}, fails={FAILS})
+    make_artifact(path, "faulty", loops={HANGS: HANG_LOOPS}, fails={FAILS}, hoards={HOARDS: HOARD_BYTES})
     return path
 
 
@@ -27,3 +30,21 @@ def serve(repository: Path) -> Iterator[Callable[..., Served]]:
     servers = Servers()
     yield lambda *flags, **how: servers("--model-repository", repository, *flags, **how)
     servers.close()
+
+
+@pytest.fixture
+def memory_group() -> Iterator[Path]:
+    """A control group of its own whose processes have HOARD_BYTES / 4 of memory between them."""
+    first = Path("/sys/fs/cgroup/memory")
+    mount, limit = (first, "memory.limit_in_bytes") if first.is_dir() else (first.parent, "memory.max")
+    group = mount / f"resnet-serve-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(HOARD_BYTES // 4))
+    except OSError as error:
+        with suppress(OSError):
+            group.rmdir()
+        pytest.skip(f"no control group that limits memory can be made here: {error}")
+    yield group
+    until(lambda: not (group / "cgroup.procs").read_text(), "the group's processes to end")
+    group.rmdir()

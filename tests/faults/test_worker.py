@@ -4,11 +4,12 @@ import os
 import resource
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.faults.conftest import FAILS, HANGS
+from tests.faults.conftest import FAILS, HANGS, HOARDS
 from tests.faults.ledger import load
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, until
@@ -113,6 +114,18 @@ def test_a_worker_without_memory_answers_errors_or_is_replaced(serve: Serve) -> 
         restarted(served, "exit")
         ledger.wait_for(50)
     assert {status for status, _ in ledger.summary()} <= {200, 500, 503}
+
+
+def test_a_picture_for_which_the_kernel_kills_takes_nobody_with_it(memory_group: Path, serve: Serve) -> None:
+    served = serve("--workers", "1").ready()
+    for pid in served.processes():
+        (memory_group / "cgroup.procs").write_text(str(pid))
+    with load(served) as ledger:
+        answer = httpx.post(served.url + "/predict", content=png(0, HOARDS), timeout=DEADLINE_S)
+        restarted(served, "oom", times=2)  # once with its batch, once alone
+        ledger.wait_for(50)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
+    assert set(ledger.summary()) == {(200, "")}
 
 
 def test_a_worker_killed_while_it_starts_is_started_again(serve: Serve) -> None:
