@@ -19,6 +19,7 @@ from service.heads import Head, Heads
 from service.target import Target, parse_target
 
 MAX_HEAD_BYTES = 64 << 10  # of one request
+DATE_S = 1.0  # between changes of the date in answers
 LINGER_S = 0.5  # how long a connection that is to close is kept, for what is already on its way
 
 _OFFERS = (b"connection", b"upgrade", b"http2-settings")  # header fields of an offer to change the protocol
@@ -27,9 +28,20 @@ _OFFERS = (b"connection", b"upgrade", b"http2-settings")  # header fields of an 
 class ApiServer(uvicorn.Server):
     """uvicorn's server, stopped by the supervisor instead of by signals."""
 
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._stopping = asyncio.Event()
+
     def stop(self) -> None:
         """Take no more connections, answer what has come, end."""
         self.should_exit = True
+        self._stopping.set()
+
+    async def main_loop(self) -> None:
+        """Keep the date in the answers until stopped; uvicorn's own loop wakes ten times a second."""
+        while not await self.on_tick(0):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), DATE_S)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

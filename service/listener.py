@@ -15,12 +15,17 @@ _SO_ATTACH_FILTER = 26  # socket(7)
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """The listening socket; OSError that says what to do when the address is taken or not ours."""
+    """The listening socket; OSError that says what to do when the address is taken or not ours.
+
+    It never blocks: its duplicates would do so too, and with them those of every other API process.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+    listener.setblocking(False)
+    return listener
 
 
 async def empty(listeners: list[socket.socket]) -> None:

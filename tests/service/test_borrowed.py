@@ -141,9 +141,12 @@ class Recorder(uvicorn.Server):
         self.called += ("capture_signals",)
         yield
 
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+    async def main_loop(self) -> None:
+        self.called += ("main_loop",)
+        assert not await self.on_tick(0)
+        assert [name for name, _ in self.server_state.default_headers] == [b"date", b"server"]
         self.should_exit = True
+        assert await self.on_tick(0)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         assert sockets
@@ -161,7 +164,7 @@ def make_config(**options: Any) -> uvicorn.Config:
     return config
 
 
-@pytest.mark.parametrize("name", ["capture_signals", "shutdown"])
+@pytest.mark.parametrize("name", ["capture_signals", "main_loop", "shutdown"])
 def test_uvicorn_calls_what_we_override_and_ends_when_should_exit_is_set(name: str) -> None:
     server = Recorder(make_config(lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:

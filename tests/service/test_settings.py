@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.serve import share_cores
 from service.settings import SettingError, Settings, check_environment
 from tests.service.served import DEADLINE_S, Servers, environment
 
@@ -119,10 +120,22 @@ def test_kubernetes_service_links_are_told_from_settings() -> None:
 def test_a_server_takes_its_settings_from_the_environment_and_passes_over_service_links(
     serve: Servers, repository: Path
 ) -> None:
-    settings = {"MODEL_REPOSITORY": str(repository), "DEFAULT_MODEL": "colour", "WORKERS": "1", "QUEUE_CAPACITY": "77"}
+    settings = {"MODEL_REPOSITORY": str(repository), "DEFAULT_MODEL": "colour", "WORKERS": "1"}
+    settings |= {"API_PROCESSES": "1", "QUEUE_CAPACITY": "77"}
     served = serve(**LINKS, **{f"RESNET_SERVE_{name}": value for name, value in settings.items()})
     models = httpx.get(served.ready().url + "/models").json()["models"]
     assert [model["name"] for model in models if model.get("default")] == ["colour"]
     assert served.metrics()["resnet_queue_capacity"] == 77
     (warning,) = [line for line in served.lines if "Kubernetes" in line]
     assert all(name in warning for name in LINKS)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cores", "processes", "threads"),
+    [({}, 1, 1, 1), ({}, 2, 2, 1), ({}, 16, 2, 8), ({"api_processes": 4}, 8, 4, 2), ({"decode_threads": 3}, 2, 2, 3)],
+)
+def test_cores_are_shared_among_processes_and_their_threads(
+    chosen: dict[str, int], cores: int, processes: int, threads: int
+) -> None:
+    settings = share_cores(Settings(**chosen), cores)
+    assert (settings.api_processes, settings.decode_threads) == (processes, threads)
