@@ -32,7 +32,14 @@ LISTENS = "0A"  # as net/tcp has it
 @pytest.fixture(scope="module")
 def served(repository: Path) -> Iterator[Served]:
     """A server with places, and with room for bodies, for four requests."""
-    room = ("--queue-capacity", str(PLACES), "--max-bytes-in-flight", str(PLACES * max(len(BODY), len(HANGING))))
+    room = (
+        "--api-processes",
+        "1",
+        "--queue-capacity",
+        str(PLACES),
+        "--max-bytes-in-flight",
+        str(PLACES * max(len(BODY), len(HANGING))),
+    )
     with Served("--model-repository", repository, "--workers", "1", *room) as served:
         yield served.ready()
         assert served.stop() == 0, served.log
@@ -125,7 +132,7 @@ def test_while_the_worker_stands_still(served: Served, *, abruptly: bool) -> Non
 
 def test_while_images_are_decoded(repository: Path) -> None:
     """One after the other, each for as long as it takes to unpack 49 million pixels."""
-    room = ("--queue-capacity", str(PLACES), "--decode-threads", "1")
+    room = ("--api-processes", "1", "--queue-capacity", str(PLACES), "--decode-threads", "1")
     with Served("--model-repository", repository, "--workers", "1", *room) as served:
         wires = enter(served.ready(), post(bomb(7000, 7000)))
         until(lambda: served.metrics()[INFLIGHT] == PLACES, "all to be let in")
@@ -161,7 +168,7 @@ def wordy(tmp_path: Path, *headers: str) -> bytes:
 
 def test_in_the_middle_of_the_answer(tmp_path: Path) -> None:
     request = wordy(tmp_path)
-    room = ("--queue-capacity", str(IMAGES), "--max-bytes-in-flight", str(len(request)))
+    room = ("--api-processes", "1", "--queue-capacity", str(IMAGES), "--max-bytes-in-flight", str(len(request)))
     with Served("--model-repository", tmp_path, "--workers", "1", *room) as served:
         served.ready()
         for _ in range(3):

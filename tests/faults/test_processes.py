@@ -103,7 +103,7 @@ def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Serve
 
 
 def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -> None:
-    served = serve("--workers", "1").ready()
+    served = serve("--workers", "1", "--api-processes", "1").ready()
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         assert client.post("/predict", content=png()).status_code == 200
         (api,) = served.api_processes()

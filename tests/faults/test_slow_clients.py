@@ -40,7 +40,16 @@ def test_hundreds_of_slow_clients_hold_no_place_and_end_with_408(
     serve: Serve, at_once: bytes, slowly: bytes, waiting: int, counted: str
 ) -> None:
     """The server has places for three images, of which two other clients use two all the time."""
-    limits = ("--queue-capacity", str(PLACES), "--header-timeout", TIMEOUT_S, "--body-timeout", TIMEOUT_S)
+    limits = (
+        "--api-processes",
+        "1",
+        "--queue-capacity",
+        str(PLACES),
+        "--header-timeout",
+        TIMEOUT_S,
+        "--body-timeout",
+        TIMEOUT_S,
+    )
     served = serve("--workers", "1", *limits).ready()
     with load(served, connections=OTHERS) as ledger:
         crowd = Crowd(served.address, DAWDLERS, at_once, slowly)

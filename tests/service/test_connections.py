@@ -170,7 +170,18 @@ def test_an_upgrade_that_is_not_ours_is_ignored(server: Served) -> None:
 @pytest.fixture(scope="module")
 def impatient(serve_module: Servers, repository: Path) -> Served:
     """A server that waits for nobody long, with few places."""
-    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--queue-capacity", "4")
+    flags = (
+        "--model-repository",
+        repository,
+        "--default-model",
+        "plain",
+        "--workers",
+        "1",
+        "--api-processes",
+        "1",
+        "--queue-capacity",
+        "4",
+    )
     return serve_module(
         *flags, *["--header-timeout", "0.3", "--body-timeout", "0.3", "--keep-alive-timeout", "0.3"]
     ).ready()

@@ -251,7 +251,18 @@ def narrow(serve_module: Servers, tmp_path_factory: pytest.TempPathFactory) -> S
     """One place, one worker, and a network that takes its time to warm up."""
     repository = tmp_path_factory.mktemp("repository")
     make_artifact(repository, "slow", loops={0: 1000})
-    flags = ("--model-repository", repository, "--workers", "1", "--max-batch-size", "1", "--queue-capacity", "1")
+    flags = (
+        "--model-repository",
+        repository,
+        "--workers",
+        "1",
+        "--max-batch-size",
+        "1",
+        "--api-processes",
+        "1",
+        "--queue-capacity",
+        "1",
+    )
     return serve_module(*flags)
 
 

@@ -127,7 +127,7 @@ def test_every_metric_is_there_from_the_start(serve: Servers, repository: Path) 
     assert {series: metrics.get(series) for series in zero} == dict.fromkeys(zero, 0.0)
     one = ['resnet_worker_up{worker="0"}', 'resnet_worker_up{worker="1"}']
     until(lambda: [served.metrics()[series] for series in one] == [1.0, 1.0], "both workers")
-    assert metrics["resnet_queue_capacity"] == 1024
+    assert metrics["resnet_queue_capacity"] == 1024 * len(served.api_processes())
     assert metrics['resnet_model_load_seconds{model="plain"}'] > 0
     artifact = read_artifact(repository / "plain" / "2")
     info = f'device="cpu",engine="onnxruntime",model="plain",precision="fp32",sha256="{artifact.sha256}",version="2"'

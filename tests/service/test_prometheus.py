@@ -76,7 +76,7 @@ def test_prometheus_knows_the_counts_that_were_sent(prometheus: str, server: Ser
     images = 'sum(resnet_batch_size_sum{model="plain"})'
     assert value(prometheus, images) == before['resnet_batch_size_sum{model="plain"}'] + 7
     assert value(prometheus, "up") == 1
-    assert value(prometheus, "resnet_queue_capacity") == 1024
+    assert value(prometheus, "resnet_queue_capacity") == 1024 * len(server.api_processes())
 
 
 def test_histograms_give_quantiles(prometheus: str, client: httpx.Client) -> None:
