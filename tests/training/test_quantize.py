@@ -91,7 +91,7 @@ def test_convolutions_compute_in_8_bits_and_normalisation_does_not(quantized: Ar
         assert values[weight.input[0]].dtype == np.int8
         assert values[weight.input[1]].shape == values[weight.input[0]].shape[:1]  # a scale for each channel
     first = makers[makers[convolutions[0].input[0]].input[0]]
-    assert (first.op_type, makers[first.input[0]].op_type) == ("QuantizeLinear", "Transpose")
+    assert (first.op_type, makers[first.input[0]].op_type) == ("QuantizeLinear", "Mul")
     kinds = Counter(node.op_type for node in graph.node)
     assert kinds["Cast"] == kinds["Sub"] == kinds["Mul"] == 1
     assert makers["logits"].op_type == "Gemm"  # 256 levels would make logits equal
