@@ -16,11 +16,11 @@ class Admission:
     Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
     """
 
-    def __init__(self, slots: int, max_bytes_in_flight: int, backlog: Backlog) -> None:
-        self.capacity = slots
+    def __init__(self, slots: range, max_bytes_in_flight: int, backlog: Backlog) -> None:
+        self.capacity = len(slots)
         self._backlog = backlog
-        self._models = [0] * slots  # by slot; holds for those that are not free
-        self._free = list(reversed(range(slots)))
+        self._models: dict[int, int] = {}  # by slot, of those that are not free
+        self._free = list(reversed(slots))
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
@@ -51,7 +51,7 @@ class Admission:
     def release(self, slot: int) -> None:
         """Take a slot back."""
         self._free.append(slot)
-        self._backlog.add(self._models[slot], -1)
+        self._backlog.add(self._models.pop(slot), -1)
 
     def reserve_bytes(self, n: int) -> None:
         """Set n bytes aside for a body that arrives, or raise Unavailable."""

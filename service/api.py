@@ -49,7 +49,7 @@ class Api:
         self.catalog, self.metrics, self.settings = catalog, metrics, settings
         self.status = Status(catalog)
         self.backlog = Backlog(index, channels.board, len(catalog.artifacts))
-        self.admission = Admission(settings.queue_capacity, settings.max_bytes_in_flight, self.backlog)
+        self.admission = Admission(channels.slots_of(index), settings.max_bytes_in_flight, self.backlog)
         delays = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
         self.batcher = Batcher(index, channels, delays, self.admission.release, self._on_batch)
         self.decoder = Decoder(settings.decode_threads)

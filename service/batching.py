@@ -2,8 +2,9 @@
 
 The queue is first in, first out for each model. What arrives in one turn of the event loop is sent at its end, or as
 soon as it makes a batch that pays. A worker seat holds the batch that runs and one that waits, and a few more if they
-pay and are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind
-a busy worker longer than it must. No timer, no polling. Everything runs on the event loop's thread.
+are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind a busy
+worker longer than it must. What waits for a worker, of all API processes, it runs together. No timer, no polling.
+Everything runs on the event loop's thread.
 """
 
 import asyncio
@@ -12,72 +13,17 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.item import Item, Result
+from service.lane import Lane
 from service.reports import ModelReport
-from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, BatchMessage, Channels, Reply, unpack_replies
+from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpack_replies
 
-BATCHES_PER_SEAT = 2  # one runs, one waits; and as many small ones more as make LEAD_NS of work
-LEAD_NS = 2_000_000  # a turn of a busy event loop
-WAKE_NS = 1_000_000  # work of less than this is left to the workers that run already
-
-
-class Result(NamedTuple):
-    """What the worker found in one image."""
-
-    indices: list[int]  # the most probable classes, in falling order
-    probabilities: list[float]
-    batch_size: int
-    taken_ns: int
-    done_ns: int
-
-
-@dataclass(eq=False, slots=True)
-class Item:
-    """One image on its way; it owns its slot until its result is read or its worker is dead."""
-
-    slot: int
-    model: int
-    top_k: int
-    deadline_ns: int
-    on_done: Callable[[Result | ServiceError], None]
-    """Called once, unless the item is not wanted any more."""
-    queued_ns: int = 0
-    wanted: bool = True
-    retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
-
-    def finish(self, outcome: Result | ServiceError) -> None:
-        """Hand the outcome to whoever still waits for it."""
-        if self.wanted:
-            self.wanted = False
-            self.on_done(outcome)
-
-
-@dataclass(eq=False, slots=True)
-class Seat:
-    """One worker seat as this API process sees it."""
-
-    index: int
-    writer: int
-    epoch: int = 0
-    up: bool = False
-    batches: dict[int, list[Item]] = field(default_factory=dict)  # by batch id, oldest first
-    work_ns: float = 0.0  # what they will take
-    fence: asyncio.Future[None] | None = None
-
-    def takes(self, *, pays: bool) -> bool:
-        """Whether the seat takes another batch, one that pays or a smaller one."""
-        return self.up and (len(self.batches) < BATCHES_PER_SEAT or (pays and self.work_ns < LEAD_NS))
-
-    def pass_fence(self) -> None:
-        """All that was sent before the fence is finished."""
-        if self.fence and not self.fence.done():
-            self.fence.set_result(None)
+WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an idle one is woken
 
 
 class Batcher:
@@ -96,11 +42,14 @@ class Batcher:
         on_batch: Callable[[int, int, int], None],
     ) -> None:
         self._api, self._board = api, channels.board
-        self._region, self._replies = channels.regions[api], channels.replies[api].reader
-        self._seats = [Seat(i, pipe.writer) for i, pipe in enumerate(channels.requests)]
+        self._region, self._replies = channels.region, channels.replies[api].reader
         self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
         self._paying_batch_sizes = [MAX_BATCH_SIZE] * len(batch_delays)
         self._costs_ns = [0.0] * len(batch_delays)  # of one image
+        self._lanes = [
+            Lane(api, seat, pipe.writer, self._costs_ns, loads_ns)
+            for seat, (pipe, loads_ns) in enumerate(zip(channels.requests, channels.board.loads_ns, strict=True))
+        ]
         self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
         self._waiting: set[int] = set()  # models with a timer set
         self._release, self._on_batch = release, on_batch
@@ -138,8 +87,9 @@ class Batcher:
 
     def _dispatch(self) -> None:
         for model, queue in enumerate(self._queues):
-            while queue and not self._waits_to_fill(model, queue) and (seat := self._choose_seat(model, queue)):
-                if (items := self._take(queue, self._max_batch_sizes[model])) and not self._send(seat, model, items):
+            while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane()):
+                items = self._take(queue, self._max_batch_sizes[model])
+                if items and not lane.send(next(self._ids), model, items):
                     queue.extendleft(reversed(items))
                     return
 
@@ -158,19 +108,15 @@ class Batcher:
         self._waiting.remove(model)
         self._dispatch()
 
-    def _choose_seat(self, model: int, queue: deque[Item]) -> Seat | None:
-        """The least loaded seat; but an idle one only if the work is worth waking it while others run."""
-        pays = len(queue) >= self._paying_batch_sizes[model]
-        seats = [seat for seat in self._seats if seat.takes(pays=pays)]
-        if any(seat.batches for seat in self._seats) and not self._is_worth_waking(model, queue):
-            seats = [seat for seat in seats if seat.batches]
-        return min(seats, key=lambda seat: (seat.work_ns, len(seat.batches)), default=None)
+    def _choose_lane(self) -> Lane | None:
+        """The least loaded; but an idle worker is woken only if the others have enough to do.
 
-    def _is_worth_waking(self, model: int, queue: deque[Item]) -> bool:
-        """On few cores a small net is served faster by one worker with larger batches than by several."""
-        if len(queue) * self._costs_ns[model] > WAKE_NS:
-            return True
-        return time.monotonic_ns() - queue[0].queued_ns > WAKE_NS
+        On few cores a small net is served faster by one worker with larger batches than by several.
+        """
+        lanes = [lane for lane in self._lanes if lane.takes()]
+        now = time.monotonic_ns()
+        running = [lane for lane in lanes if 0 < lane.load_ns < WAKE_NS and not lane.is_late(now)]
+        return min(running or lanes, key=lambda lane: lane.load_ns, default=None)
 
     def _take(self, queue: deque[Item], most: int) -> list[Item]:
         """The next batch from the queue's head, without what expired or is no longer wanted."""
@@ -191,18 +137,6 @@ class Batcher:
                     break
         return items
 
-    def _send(self, seat: Seat, model: int, items: list[Item]) -> bool:
-        batch = next(self._ids)
-        k = max((item.top_k for item in items), default=1)
-        slots = tuple(item.slot for item in items)
-        try:
-            os.write(seat.writer, BatchMessage(self._api, model, seat.epoch, batch, k, slots).pack())
-        except BlockingIOError:
-            return False  # leftovers of dead workers fill the pipe; the next worker reads them away
-        seat.batches[batch] = items
-        seat.work_ns += len(items) * self._costs_ns[model]
-        return True
-
     def _read_replies(self) -> None:
         """Take up what the workers have finished, if anything, and send what is queued."""
         try:
@@ -211,34 +145,32 @@ class Batcher:
             data = b""
         done = []
         for reply in unpack_replies(data):
-            seat = self._seats[reply.seat]
-            if reply.epoch == seat.epoch and (items := seat.batches.pop(reply.batch, None)) is not None:
-                seat.work_ns -= len(items) * self._costs_ns[items[0].model] if items else 0.0
-                done.append((seat, items, reply))
+            lane = self._lanes[reply.seat]
+            if reply.epoch == lane.epoch and (items := lane.take_back(reply.batch)) is not None:
+                done.append((lane, items, reply))
         self._dispatch()  # first: the workers go on while the answers are written
-        for seat, items, reply in done:
-            self._finish(seat, items, reply)
+        for lane, items, reply in done:
+            if items:
+                self._finish(items, reply)
+            else:
+                lane.pass_fence()
 
-    def _finish(self, seat: Seat, items: list[Item], reply: Reply) -> None:
-        if not items:
-            seat.pass_fence()
-            return
+    def _finish(self, items: list[Item], reply: Reply) -> None:
         slots = [item.slot for item in items]
         k = max(item.top_k for item in items)
         statuses = self._region.statuses[slots].tolist()
         indices = self._region.indices[slots, :k].tolist()
         probabilities = self._region.probabilities[slots, :k].tolist()
-        ran = len(items) - statuses.count(EXPIRED)
         for item, status, classes, shares in zip(items, statuses, indices, probabilities, strict=True):
             if status == OK:
-                result = Result(classes[: item.top_k], shares[: item.top_k], ran, reply.taken_ns, reply.done_ns)
-                self._end(item, result)
+                k, size = item.top_k, reply.batch_size
+                self._end(item, Result(classes[:k], shares[:k], size, reply.taken_ns, reply.done_ns))
             elif status == EXPIRED:
                 self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
             else:
                 self._end(item, InternalError("the engine failed for this image"))
-        if ran:
-            self._on_batch(items[0].model, ran, reply.done_ns - reply.taken_ns)
+        if reply.counts:
+            self._on_batch(items[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
 
     def _end(self, item: Item, outcome: Result | ServiceError) -> None:
         self._release(item.slot)
@@ -250,8 +182,8 @@ class Batcher:
             self._max_batch_sizes[report.model] = min(report.max_batch_size, MAX_BATCH_SIZE)
             self._paying_batch_sizes[report.model] = report.paying_batch_size
             self._costs_ns[report.model] = report.image_cost_ns
-        seat = self._seats[index]
-        seat.epoch, seat.up = epoch, True
+        lane = self._lanes[index]
+        lane.epoch, lane.up = epoch, True
         self._dispatch()
 
     async def settle(self) -> None:
@@ -260,19 +192,16 @@ class Batcher:
         Each seat that is up gets an empty batch, a fence: once that is answered, or the seat is dead, all is finished
         that was sent before. Until then no slot may be used.
         """
-        for seat in self._seats:
-            if seat.up:
-                seat.fence = self._loop.create_future()
-                self._send(seat, 0, [])
-        await asyncio.gather(*(seat.fence for seat in self._seats if seat.fence))
+        for lane in self._lanes:
+            if lane.up:
+                lane.fence = self._loop.create_future()
+                lane.send(next(self._ids), 0, [])
+        await asyncio.gather(*(lane.fence for lane in self._lanes if lane.fence))
 
     def seat_down(self, index: int) -> None:
         """The seat's worker is dead: retry alone, once, what it had begun; queue again what it had not."""
-        seat = self._seats[index]
-        seat.up = False
-        seat.pass_fence()
         begun = int(self._board.taken[index, self._api])
-        lost, seat.batches, seat.work_ns = seat.batches, {}, 0.0
+        lost = self._lanes[index].go_down()
         for batch, items in sorted(lost.items(), reverse=True):
             for item in reversed(items):
                 self._recover(item, was_running=batch <= begun)
@@ -292,6 +221,6 @@ class Batcher:
         for queue in self._queues:
             while queue:
                 self._end(queue.popleft(), error)
-        for seat in self._seats:
-            for item in itertools.chain.from_iterable(seat.batches.values()):
+        for lane in self._lanes:
+            for item in itertools.chain.from_iterable(lane.batches.values()):
                 item.finish(error)

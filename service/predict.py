@@ -15,10 +15,11 @@ from urllib.parse import parse_qs
 from models.preprocess import Preprocessor
 from service.admission import Admission
 from service.answer import Answer, fail
-from service.batching import Batcher, Item, Result
+from service.batching import Batcher
 from service.body import parse
 from service.decoding import Decoder, Pixels
 from service.errors import BadRequest, DeadlineExceeded, ServiceError, problem
+from service.item import Item, Result
 from service.metrics import REJECTIONS, Metrics
 from service.repository import Catalog
 from service.settings import Settings

@@ -1,8 +1,8 @@
 """How images and results cross between API processes and workers: shared slots and pipes, no Manager, no pickling.
 
-An API process owns one `Region` of slots. It writes an image's pixels into a slot and sends the slot's number to a
-worker seat's request pipe; the worker writes the results into the same slot and sends a `Reply` to the API process's
-reply pipe. Whoever holds a slot's number may write to the slot, nobody else.
+Each API process owns a range of the `Region`'s slots. It writes an image's pixels into a slot and sends the slot's
+number to a worker seat's request pipe; the worker writes the results into the same slot and sends a `Reply` to the
+API process's reply pipe. Whoever holds a slot's number may write to the slot, nobody else.
 """
 
 import mmap
@@ -94,7 +94,7 @@ class Pipe:
 
 
 class Region:
-    """The slots of one API process.
+    """Slots, each a place for one image and its results.
 
     A slot holds, in this order: the deadline (int64, ns of the monotonic clock), the status (int32), the logits
     (float32 [classes]), the probabilities in falling order (float32 [classes]), their indices (int32 [classes]), and
@@ -140,7 +140,7 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class BatchMessage:
-    """One batch of one model, from an API process to a worker seat."""
+    """Images of one model, from an API process to a worker seat."""
 
     api: int
     model: int
@@ -148,20 +148,21 @@ class BatchMessage:
     batch: int
     top_k: int
     slots: tuple[int, ...]
+    alone: bool = False  # no other message's images may run with these
 
-    _HEAD = struct.Struct("<HHIQHH")
+    _HEAD = struct.Struct("<HHIQHH?")
 
     def pack(self) -> bytes:
         """The message's bytes, at most PIPE_BUF."""
         n = len(self.slots)
-        head = self._HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n)
+        head = self._HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.alone)
         return head + struct.pack(f"<{n}I", *self.slots)
 
     @classmethod
     def unpack(cls, data: bytes) -> "BatchMessage":
         """The message that these bytes hold."""
-        api, model, epoch, batch, top_k, n = cls._HEAD.unpack_from(data)
-        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, cls._HEAD.size))
+        api, model, epoch, batch, top_k, n, alone = cls._HEAD.unpack_from(data)
+        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, cls._HEAD.size), alone)
 
 
 MAX_BATCH_SIZE = (PIPE_BUF - BatchMessage._HEAD.size) // 4
@@ -169,20 +170,23 @@ PROBE = BatchMessage(api=0, model=0, epoch=0, batch=0, top_k=1, slots=()).pack()
 
 
 class Reply(NamedTuple):
-    """One batch is done; the slots tell how."""
+    """The images of one message are done; the slots tell how."""
 
     seat: int
     epoch: int
     batch: int
-    taken_ns: int  # when the worker took the batch up, monotonic clock
+    taken_ns: int  # when the worker took them up, monotonic clock
     done_ns: int  # when the engine had returned and the results stood in the slots
+    batch_size: int  # images that ran together, of all messages
+    counts: bool  # whether it is this message's API process that counts them as a batch
 
     def pack(self) -> bytes:
         """The reply's bytes, of one fixed size."""
         return _REPLY.pack(*self)
 
 
-_REPLY = struct.Struct("<IIQqq")
+_REPLY = struct.Struct("<IIQqqH?")
+MAX_REPLIES = PIPE_BUF // _REPLY.size  # in one write
 
 
 def unpack_replies(data: bytes) -> Iterator[Reply]:
@@ -195,19 +199,22 @@ class Board:
 
     Written by the supervisor: `epochs`. Written by the seat's worker: when its batch began (ns of the monotonic clock,
     0 when idle), how long that may take, and for each API process the last batch it took up. Written by each API
-    process: its element of `backlogs_ns`, the worker time that what it holds will take.
+    process: its element of each seat's `loads_ns`, the time that what it has sent there will take, and of
+    `backlogs_ns`, the worker time that all it holds will take.
     """
 
     def __init__(self, seats: int, api_processes: int) -> None:
         self.seats, self.api_processes = seats, api_processes
-        self._memory = SharedMemory((seats * (3 + api_processes) + api_processes) * 8)
+        self._memory = SharedMemory((seats * (3 + 2 * api_processes) + api_processes) * 8)
         self._make_views()
 
     def _make_views(self) -> None:
         rows = self._memory.array("i8", (self.seats, 3 + self.api_processes))
         self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
         self.taken = rows[:, 3:]
-        self.backlogs_ns = memoryview(self._memory.map).cast("q")[rows.size :]
+        times = memoryview(self._memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
+        self.backlogs_ns, loads = times[: self.api_processes], times[self.api_processes :]
+        self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.seats)]
 
     def __getstate__(self) -> tuple[int, int, SharedMemory]:
         return self.seats, self.api_processes, self._memory
@@ -227,7 +234,12 @@ class Channels:
 
     def __init__(self, seats: int, api_processes: int, slots: int, input_bytes: int, classes: int) -> None:
         self.board = Board(seats, api_processes)
-        self.regions = [Region(slots, input_bytes, classes) for _ in range(api_processes)]
+        self._slots = slots
+        self.region = Region(slots * api_processes, input_bytes, classes)
         self.requests = [Pipe(packets=True) for _ in range(seats)]
         self.replies = [Pipe() for _ in range(api_processes)]
         self.reports = [Pipe() for _ in range(seats)]
+
+    def slots_of(self, api: int) -> range:
+        """The slots that an API process owns."""
+        return range(api * self._slots, (api + 1) * self._slots)

@@ -16,7 +16,7 @@ LEFT_S = 10.0
 
 
 def shut_admission() -> Admission:
-    return Admission(SLOTS, BYTES, Backlog(0, Board(1, 1), models=1))
+    return Admission(range(SLOTS), BYTES, Backlog(0, Board(1, 1), models=1))
 
 
 def open_admission() -> Admission:
@@ -77,7 +77,7 @@ def refused(admission: Admission, left_s: float) -> Unavailable:
 
 def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -> None:
     backlog = Backlog(0, Board(1, 1), models=1)
-    admission = Admission(SLOTS, BYTES, backlog)
+    admission = Admission(range(SLOTS), BYTES, backlog)
     admission.open = True
     backlog.seat_up(0, [measured((1, 1000.0))])
     slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
@@ -96,7 +96,7 @@ def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -
 def test_an_empty_server_tries_however_short_the_time() -> None:
     board = Board(1, 2)
     backlogs = [Backlog(api, board, models=1) for api in range(2)]
-    busy, idle = (Admission(SLOTS, BYTES, backlog) for backlog in backlogs)
+    busy, idle = (Admission(range(SLOTS), BYTES, backlog) for backlog in backlogs)
     for backlog, admission in zip(backlogs, (busy, idle), strict=True):
         backlog.seat_up(0, [measured((1, 1000.0))])
         admission.open = True

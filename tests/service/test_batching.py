@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import BATCHES_PER_SEAT, LEAD_NS, Batcher, Item, Result
+from service.batching import WAKE_NS, Batcher
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.item import Item, Result
+from service.lane import BATCHES, LATE_NS, LEAD_NS
 from service.reports import ModelReport
 from service.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Reply
 
@@ -24,10 +26,18 @@ class Played:
     """A batcher, its clients and its workers."""
 
     def __init__(
-        self, seats: int = 1, models: int = 1, max_batch_size: int = 4, paying_batch_size: int = 0, delay: float = 0.0
+        self,
+        seats: int = 1,
+        models: int = 1,
+        max_batch_size: int = 4,
+        paying_batch_size: int = 0,
+        delay: float = 0.0,
+        beside: "Played | None" = None,
     ) -> None:
-        self.channels = Channels(seats, 1, SLOTS, PIXELS, CLASSES)
-        self.free = set(range(SLOTS))
+        """`beside`: the first of two API processes, whose workers and board this one shares."""
+        self.channels = beside.channels if beside else Channels(seats, 2, SLOTS, PIXELS, CLASSES)
+        self.api = 1 if beside else 0
+        self.free = set(self.channels.slots_of(self.api))
         self.outcomes: dict[int, list[Result | ServiceError]] = {}
         self.batches: list[tuple[int, int]] = []
         latency_ms = tuple((size, size * IMAGE_MS) for size in (1, max_batch_size))
@@ -41,9 +51,9 @@ class Played:
             )
             for model in range(models)
         ]
-        self.epochs = [0] * seats
+        self.epochs = [0] * self.channels.board.seats
         self.batcher = Batcher(
-            0, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
+            self.api, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
         )
 
     def close(self) -> None:
@@ -84,15 +94,22 @@ class Played:
     def names(self, message: BatchMessage | None) -> list[int]:
         """Whose images a batch holds."""
         assert message is not None
-        return self.channels.regions[0].pixels[list(message.slots), 0].tolist()
+        return self.channels.region.pixels[list(message.slots), 0].tolist()
 
     def reply(self, message: BatchMessage, seat: int = 0, status: int = OK, epoch: int | None = None) -> None:
-        region = self.channels.regions[0]
+        region = self.channels.region
         for slot in message.slots:
             region.statuses[slot] = status
             region.indices[slot] = [region.pixels[slot, 0], 1, 2, 3]
             region.probabilities[slot] = [0.7, 0.1, 0.1, 0.1]
-        told = Reply(seat, message.epoch if epoch is None else epoch, message.batch, *TOLD_NS)
+        told = Reply(
+            seat,
+            message.epoch if epoch is None else epoch,
+            message.batch,
+            *TOLD_NS,
+            len(message.slots),
+            status != EXPIRED,
+        )
         os.write(self.channels.replies[0].writer, told.pack())
 
 
@@ -225,7 +242,7 @@ def test_a_seat_holds_one_batch_that_runs_and_one_that_waits() -> None:
         assert played.names(played.take()) == [2]
         assert played.batcher.depth == 1
 
-    assert BATCHES_PER_SEAT == 2
+    assert BATCHES == 2
     play(scene, max_batch_size=1)
 
 
@@ -262,6 +279,56 @@ def test_work_goes_to_the_seat_that_has_least() -> None:
             played.submit(name)
         await turn()
         assert [len(played.names(played.take(seat))) for seat in (0, 1)] == [1, 1]
+
+    play(scene, seats=2)
+
+
+def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 100.0),))]
+        other = Played(beside=played)
+        other.reports = played.reports
+        for seat in range(2):
+            played.up(seat)
+            other.up(seat)
+        for name, process in enumerate((played, other)):
+            process.submit(name)
+            await turn()
+        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
+        other.batcher.close()
+
+    play(scene, seats=2)
+
+
+def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 0.4),))]
+        other = Played(beside=played)
+        other.reports = played.reports
+        for seat in range(2):
+            played.up(seat)
+            other.up(seat)
+        for name, process in enumerate((played, other, played, other)):
+            process.submit(name)
+            await turn()
+        assert [played.names(played.take(0)) for _ in range(3)] == [[0], [1], [2]]  # 1.2 ms
+        assert played.names(played.take(1)) == [3]
+        other.batcher.close()
+
+    assert WAKE_NS == 1_000_000
+    play(scene, seats=2)
+
+
+def test_a_worker_that_does_nothing_gets_no_more_while_another_is_idle() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 0.1),))]
+        played.up(0)
+        played.up(1)
+        played.submit(0).queued_ns -= 2 * LATE_NS
+        await turn()
+        played.submit(1)
+        await turn()
+        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
 
     play(scene, seats=2)
 
@@ -366,6 +433,7 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
             message = played.take()
             assert played.names(message) == [name]
             assert message is not None
+            assert message.alone
             played.reply(message)
             await turn()
             assert kinds(played.outcomes[name]) == [Result]
@@ -445,7 +513,7 @@ def test_at_the_end_everyone_is_told() -> None:
         played.batcher.fail_all(Unavailable("draining", "the end"))
         assert [kinds(played.outcomes[name]) for name in range(3)] == [[Unavailable]] * 3
         assert held is not None
-        assert len(played.free) == SLOTS - BATCHES_PER_SEAT  # a worker may still write there
+        assert len(played.free) == SLOTS - BATCHES  # a worker may still write there
         played.reply(held)
         await turn()
         assert len(played.free) == SLOTS - 1

@@ -1,14 +1,17 @@
 """How large batches may be, and how long: what is made of latencies, and what the settings make of that."""
 
 import json
+import threading
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.artifact import ArtifactError, read_artifact
 from models.engines import load_engine
-from service.loading import HANG_FLOOR_NS, LARGEST, Load, LoadedModel, best_batch_size, load_model
+from service.loading import HANG_FLOOR_NS, LARGEST, Load, LoadedModel, best_batch_size, load_model, measure
 from tests.artifacts import SHAPE
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers
@@ -50,6 +53,26 @@ def test_the_smallest_batch_that_pays_costs_a_quarter_more_an_image_at_most(load
     assert loaded.paying_batch_size == 1
     sizes = {1: 1000 * MS, 2: 1100 * MS, 4: 1240 * MS, 8: 2000 * MS}  # 310 and 250 ms an image in the last two
     assert LoadedModel(loaded.engine, SHAPE, sizes, 8).paying_batch_size == 4
+    interrupted = sizes | {16: 40_000 * MS}  # the largest cost more than others: it may have been interrupted
+    assert LoadedModel(loaded.engine, SHAPE, interrupted, 8).paying_batch_size == 4
+
+
+class Interrupted:
+    """An engine that needs no time for a batch, but for its first six runs, one of which warms it."""
+
+    name, library, device, precision = "interrupted", "none", "cpu", "fp32"
+
+    def __init__(self) -> None:
+        self.runs = 0
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.runs += 1
+        threading.Event().wait(0.003 if self.runs <= 6 else 0)
+        return np.zeros((len(images), 1), np.float32)
+
+
+def test_a_size_is_measured_until_enough_runs_were_undisturbed() -> None:
+    assert measure(Interrupted(), SHAPE, 1) < 3 * MS
 
 
 def load(repository: Path, name: str, largest: int) -> LoadedModel:

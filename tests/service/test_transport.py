@@ -26,9 +26,11 @@ U16, U32, U64, I64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64, 6
 
 
 @settings(derandomize=True, deadline=None)
-@given(U16, U16, U32, U64, U16, st.lists(U32, max_size=MAX_BATCH_SIZE))
-def test_a_batch_survives_its_bytes(api: int, model: int, epoch: int, batch: int, top_k: int, slots: list[int]) -> None:
-    message = BatchMessage(api, model, epoch, batch, top_k, tuple(slots))
+@given(U16, U16, U32, U64, U16, st.lists(U32, max_size=MAX_BATCH_SIZE), st.booleans())
+def test_a_batch_survives_its_bytes(
+    api: int, model: int, epoch: int, batch: int, top_k: int, slots: list[int], alone: bool
+) -> None:
+    message = BatchMessage(api, model, epoch, batch, top_k, tuple(slots), alone)
     assert BatchMessage.unpack(message.pack()) == message
 
 
@@ -40,8 +42,8 @@ def test_the_largest_batch_is_written_in_one_piece() -> None:
 
 
 @settings(derandomize=True, deadline=None)
-@given(st.lists(st.tuples(U32, U32, U64, I64, I64), max_size=10))
-def test_replies_survive_their_bytes(replies: list[tuple[int, int, int, int, int]]) -> None:
+@given(st.lists(st.tuples(U32, U32, U64, I64, I64, U16, st.booleans()), max_size=10))
+def test_replies_survive_their_bytes(replies: list[tuple[int, int, int, int, int, int, bool]]) -> None:
     data = b"".join(Reply(*fields).pack() for fields in replies)
     assert list(unpack_replies(data)) == replies
 
@@ -101,11 +103,11 @@ def test_smaller_images_share_slots_with_larger_ones() -> None:
 def spawned(channels: Channels, shared: SharedObject[list[str]]) -> None:
     """A worker in miniature: what it reads and writes must be what the parent sees."""
     message = BatchMessage.unpack(os.read(channels.requests[0].reader, PIPE_BUF))
-    region = channels.regions[0]
+    region = channels.region
     images = region.images(message.slots, (2, 3, 1))
     region.logits[list(message.slots)] = images.reshape(len(images), -1).sum(axis=1, keepdims=True)
     channels.board.taken[0, 0] = message.batch
-    reply = Reply(0, message.epoch, message.batch, len(shared.load()), 2)
+    reply = Reply(0, message.epoch, message.batch, len(shared.load()), 2, len(images), True)
     os.write(channels.replies[0].writer, reply.pack())
 
 
@@ -114,13 +116,13 @@ def test_slots_and_pipes_work_across_a_spawned_process() -> None:
     process = multiprocessing.get_context("spawn").Process(target=spawned, args=(channels, SharedObject(["a", "b"])))
     process.start()
     for slot in (1, 3):
-        channels.regions[0].put(slot, np.full((2, 3, 1), slot, np.uint8), 0)
+        channels.region.put(slot, np.full((2, 3, 1), slot, np.uint8), 0)
     os.write(channels.requests[0].writer, BatchMessage(0, 0, 9, 42, 1, (3, 1)).pack())
-    (reply,) = unpack_replies(os.read(channels.replies[0].reader, PIPE_BUF))
     process.join(60)
     assert process.exitcode == 0
-    assert reply == (0, 9, 42, 2, 2)
-    assert channels.regions[0].logits[:, 0].tolist() == [0, 6, 0, 18]
+    (reply,) = unpack_replies(os.read(channels.replies[0].reader, PIPE_BUF))
+    assert reply == (0, 9, 42, 2, 2, 2, True)
+    assert channels.region.logits[:, 0].tolist() == [0, 6, 0, 18]
     assert channels.board.taken[0, 0] == 42
 
 

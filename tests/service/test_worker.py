@@ -55,10 +55,10 @@ def test_softmax_bears_large_logits() -> None:
 
 @pytest.fixture(scope="module")
 def worker(repository: Path) -> tuple[Worker, Channels]:
-    """A worker of the second life of its seat that has loaded `faulty` and, in vain, `wrong`."""
-    channels = Channels(1, 1, 16, int(np.prod(SHAPE)), CLASSES)
+    """A worker of the second life of its seat that has loaded `faulty`, in vain `wrong`, and `faulty` once more."""
+    channels = Channels(1, 2, 16, int(np.prod(SHAPE)), CLASSES)
     channels.board.epochs[0] = 2
-    artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong")]
+    artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong", "faulty")]
     return Worker(0, "cpu", artifacts, Load("auto", "auto", False, 1, {"faulty": 4}), channels), channels
 
 
@@ -67,23 +67,49 @@ def run(
 ) -> tuple[list[int], bytes]:
     """Statuses of a batch of images with these first pixels, and what was replied."""
     seat, channels = worker
-    region, slots = channels.regions[0], tuple(range(len(firsts)))
+    region, slots = channels.region, tuple(range(len(firsts)))
     for slot, first in enumerate(firsts):
         region.statuses[slot] = -1
         region.put(slot, pixels(slot, first), time.monotonic_ns() + int(timeout_s * 1e9))
     os.write(channels.requests[0].writer, BatchMessage(0, 0, epoch, 77, 3, slots).pack())
     seat.serve_one()
-    os.set_blocking(channels.replies[0].reader, False)
+    return region.statuses[: len(firsts)].tolist(), replies(channels, 0)
+
+
+def replies(channels: Channels, api: int) -> bytes:
+    """What the worker has replied to an API process."""
+    os.set_blocking(channels.replies[api].reader, False)
     try:
-        replied = os.read(channels.replies[0].reader, PIPE_BUF)
+        return os.read(channels.replies[api].reader, PIPE_BUF)
     except BlockingIOError:
-        replied = b""
-    return region.statuses[: len(firsts)].tolist(), replied
+        return b""
+
+
+def run_waiting(worker: tuple[Worker, Channels], *messages: BatchMessage) -> list[list[int]]:
+    """The batches, as the numbers of their messages, that a worker makes of what waits in its pipe."""
+    seat, channels = worker
+    for message in messages:
+        for slot in message.slots:
+            channels.region.put(slot, pixels(slot, 200), time.monotonic_ns() + 10**11)
+        os.write(channels.requests[0].writer, message.pack())
+    together: dict[int, list[Reply]] = {}
+    answered = 0
+    while answered < len(messages):
+        seat.serve_one()
+        for api in range(2):
+            for reply in unpack_replies(replies(channels, api)):
+                together.setdefault(reply.taken_ns, []).append(reply)
+                answered += 1
+    for batch in together.values():
+        size = sum(len(messages[reply.batch].slots) for reply in batch)
+        assert {reply.batch_size for reply in batch} == {size}
+        assert sum(reply.counts for reply in batch) == 1
+    return [sorted(reply.batch for reply in batch) for batch in together.values()]
 
 
 def test_a_worker_tells_of_every_model(worker: tuple[Worker, Channels]) -> None:
     lines = os.read(worker[1].reports[0].reader, 1 << 16).splitlines()
-    good, bad = map(json.loads, lines)
+    good, bad, _ = map(json.loads, lines)
     assert (good["model"], good["state"], good["epoch"], good["max_batch_size"]) == (0, "ready", 2, 4)
     assert [size for size, ms in good["batch_latency_ms"] if ms > 0] == [1, 2, 4]
     assert (bad["model"], bad["state"], bad["epoch"]) == (1, "failed", 2)
@@ -96,8 +122,9 @@ def test_a_batch_is_run_and_replied_to_once(worker: tuple[Worker, Channels]) -> 
     assert statuses == [OK] * 3
     (reply,) = unpack_replies(replied)
     assert reply[:3] == (0, 2, 77)
+    assert reply[5:] == (3, True)
     assert before <= reply.taken_ns <= reply.done_ns <= time.monotonic_ns()
-    region = worker[1].regions[0]
+    region = worker[1].region
     for slot in range(3):
         expected = expected_probabilities(pixels(slot, 200 + slot))
         order = np.argsort(-expected)[:3]
@@ -107,6 +134,34 @@ def test_a_batch_is_run_and_replied_to_once(worker: tuple[Worker, Channels]) -> 
     assert worker[1].board.began_ns[0] == 0
 
 
+def message(batch: int, slots: tuple[int, ...], *, model: int = 0, alone: bool = False) -> BatchMessage:
+    """A message of the API process that owns the slots."""
+    return BatchMessage(int(slots[0] >= 16), model, 2, batch, 1, slots, alone)
+
+
+def test_what_waits_runs_together_whichever_api_process_sent_it(worker: tuple[Worker, Channels]) -> None:
+    assert run_waiting(worker, message(0, (0,)), message(1, (16, 17)), message(2, (1,))) == [[0, 1, 2]]
+    assert worker[1].board.taken[0].tolist() == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("second", "why"),
+    [
+        (message(1, (2, 3, 4)), "five images are more than a batch may have"),
+        (message(1, (2,), model=2), "of another model"),
+        (message(1, (2,), alone=True), "it has been in a batch whose worker died"),
+    ],
+)
+def test_what_may_not_run_with_the_first_runs_next(
+    worker: tuple[Worker, Channels], second: BatchMessage, why: str
+) -> None:
+    assert run_waiting(worker, message(0, (0, 1)), second, message(2, (5,), alone=True)) == [[0], [1], [2]], why
+
+
+def test_nothing_runs_with_what_must_run_alone(worker: tuple[Worker, Channels]) -> None:
+    assert run_waiting(worker, message(0, (0,), alone=True), message(1, (1,)), message(2, (2,))) == [[0], [1, 2]]
+
+
 def test_images_that_the_engine_fails_for_fail_alone(worker: tuple[Worker, Channels]) -> None:
     assert run(worker, [200, FAILING, 201, NOT_A_NUMBER])[0] == [OK, FAILED, OK, FAILED]
 
@@ -114,7 +169,8 @@ def test_images_that_the_engine_fails_for_fail_alone(worker: tuple[Worker, Chann
 def test_expired_images_are_not_run(worker: tuple[Worker, Channels]) -> None:
     statuses, replied = run(worker, [200, 201], timeout_s=-1.0)
     assert statuses == [EXPIRED] * 2
-    assert len(list(unpack_replies(replied))) == 1
+    (reply,) = unpack_replies(replied)
+    assert reply[5:] == (0, False)
 
 
 def test_a_batch_meant_for_its_predecessor_is_left_alone(worker: tuple[Worker, Channels]) -> None:

@@ -1,0 +1,38 @@
+"""One image on its way, and what a worker finds in it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from service.errors import ServiceError
+
+
+class Result(NamedTuple):
+    """What the worker found in one image."""
+
+    indices: list[int]  # the most probable classes, in falling order
+    probabilities: list[float]
+    batch_size: int
+    taken_ns: int
+    done_ns: int
+
+
+@dataclass(eq=False, slots=True)
+class Item:
+    """One image on its way; it owns its slot until its result is read or its worker is dead."""
+
+    slot: int
+    model: int
+    top_k: int
+    deadline_ns: int
+    on_done: Callable[[Result | ServiceError], None]
+    """Called once, unless the item is not wanted any more."""
+    queued_ns: int = 0
+    wanted: bool = True
+    retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
+
+    def finish(self, outcome: Result | ServiceError) -> None:
+        """Hand the outcome to whoever still waits for it."""
+        if self.wanted:
+            self.wanted = False
+            self.on_done(outcome)
