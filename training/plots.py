@@ -3,11 +3,13 @@
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from torch import Tensor
 
 _DPI = 120
@@ -51,7 +53,10 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> byte
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Values over `x`, a sequence for each repetition: their mean is drawn, with bars of one standard deviation."""
+    """Values over `x`, a sequence for each repetition: their mean is drawn, with bars of one standard deviation.
+
+    On a logarithmic axis both are of the logarithms: the geometric mean, and a factor up and down.
+    """
 
     label: str
     x: Sequence[float]
@@ -78,24 +83,23 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> bytes:
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.logarithmic:
             axes.set_yscale("log")
-        _draw_lines(axes, panel.lines)
+        _draw_lines(axes, panel.lines, logarithmic=panel.logarithmic)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return _png(figure)
 
 
-def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
+def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None:
     colours: dict[str, str] = {}
     for line in lines:
         known = line.label in colours
         colour = colours.setdefault(line.label, f"C{len(colours)}")
-        values = np.asarray(line.values, np.float64)
-        bars = values.std(0, ddof=1) if len(values) > 1 else None
+        mean, bars = _summary(np.asarray(line.values, np.float64), logarithmic=logarithmic)
         axes.errorbar(
             line.x,
-            values.mean(0),
-            bars,
+            mean,
+            bars if len(line.values) > 1 else None,
             label=None if known else line.label,
             color=colour,
             linestyle="--" if line.dashed else "-",
@@ -103,6 +107,15 @@ def _draw_lines(axes: Axes, lines: Sequence[Line]) -> None:
             marker=".",
             capsize=2,
         )
+
+
+def _summary(values: NDArray[np.float64], *, logarithmic: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The mean of repetitions [n, points], and the lengths of the bars below and above it [2, points]."""
+    scaled = np.log(values) if logarithmic else values
+    mean, deviation = scaled.mean(0), scaled.std(0, ddof=min(1, len(values) - 1))
+    marks = np.stack([mean - deviation, mean, mean + deviation])
+    low, middle, high = np.exp(marks) if logarithmic else marks
+    return middle, np.stack([middle - low, high - middle])
 
 
 def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> bytes:

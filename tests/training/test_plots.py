@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.plots import draw_confusion, draw_curves
+from training.plots import Line, Panel, draw_confusion, draw_curves, draw_panels
 
 
 def _rows(*accuracies, validated=True):
@@ -57,3 +57,20 @@ def test_right_answers_are_a_dark_diagonal(classes):
     swapped = _pixels(draw_confusion(counts.flip(1), [f"class {n}" for n in range(classes)], "run"))
     assert pixels.shape == swapped.shape
     assert not np.array_equal(pixels, swapped)
+
+
+def _extent(values, logarithmic):
+    """Rows of the picture that the middle of a line through one level, with its bar, covers."""
+    line = Line("x", [1, 2, 3], [[value] * 3 for value in values])
+    frame = Line("frame", [1, 2], [[0.01, 100.0]])
+    pixels = _pixels(draw_panels("", [Panel("", "x", "y", [line, frame], logarithmic=logarithmic)]))
+    rows = (np.abs(pixels[50:420, 280:370] - BLUE).sum(-1) < 120).any(1).nonzero()[0]
+    return rows.min(), rows.max()
+
+
+def test_bars_on_a_logarithmic_axis_are_as_long_below_as_above():
+    """0.1 and 10: around 1, not around 5.05, where the bar below would leave the axis."""
+    low, high = _extent([0.1, 10.0], logarithmic=True)
+    line = _extent([1.0], logarithmic=True)
+    assert abs((low + high) - sum(line)) <= 4
+    assert high - low > 50

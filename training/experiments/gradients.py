@@ -16,8 +16,8 @@ from training.loop import Trainer
 from training.plots import Line, Panel, draw_panels
 from training.recipe import Recipe
 
-QUICK = Scale(images=4_000, test_images=1, epochs=1, seeds=(0, 1, 2), shrink=2, depths=(56,), width=8)
-FULL = Scale(images=50_000, test_images=1, epochs=1, seeds=(0, 1, 2), depths=(56,))
+QUICK = Scale(images=25_000, test_images=0, epochs=1, seeds=(0, 1, 2), shrink=2, depths=(56,), width=8)
+FULL = Scale(images=50_000, test_images=0, epochs=1, seeds=(0, 1, 2), depths=(56,))
 
 _LEARNING_RATE = 0.1
 _PROBE = 256  # images whose loss the gradients are of

@@ -52,9 +52,12 @@ class Material:
         """Return a sentence on the images, epochs and seeds."""
         _, _, height, width = self.train.images.shape
         seeds = ", ".join(map(str, self.scale.seeds))
+        images = f"{len(self.train):,} training" + (
+            f" and {len(self.test):,} test images" if len(self.test) else " images"
+        )
+        epochs = f"{self.scale.epochs} epoch{'s' * (self.scale.epochs > 1)}"
         return (
-            f"{len(self.train):,} training and {len(self.test):,} test images of {width}×{height} pixels, "
-            f"{self.scale.epochs} epochs, seeds {seeds}; ± is the standard deviation over the seeds."
+            f"{images} of {width}×{height} pixels, {epochs}, seeds {seeds}; ± is the standard deviation over the seeds."
         )
 
 
