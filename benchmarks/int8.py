@@ -1,9 +1,10 @@
 """What 8 bits bring: speed of ResNet-18 and 50 (untrained), accuracy and speed of released models.
 
-    python -m benchmarks.int8 --data-root DIR [ARTIFACT-DIR ...]
+    python -m benchmarks.int8 --data-root DIR [--data NAME=FOLDER ...] [ARTIFACT-DIR ...]
 
 A model in fp32 and the same in 8 bits take turns on one thread, medians are kept. Without directories those of
-models/zoo are taken; their accuracy is that on the test split. Writes benchmarks/results/int8.json.
+models/zoo are taken; their accuracy is that on the test split. `--data cifar10=FOLDER` says where images of a data set
+are that cannot be downloaded. Writes benchmarks/results/int8.json.
 """
 
 import argparse
@@ -39,9 +40,10 @@ def measure_untrained(architecture: str, folder: Path) -> dict[str, Any]:
     return speeds(*compare_speeds(fp32, int8, pixels, ROUNDS)) | sizes(fp32.model, int8.model)
 
 
-def measure_released(directory: Path, data_root: Path, folder: Path) -> dict[str, Any]:
+def measure_released(directory: Path, places: dict[str, str], data_root: Path, folder: Path) -> dict[str, Any]:
     """Accuracy on the test split, and speed, of a released model and of what `resnet-train quantize` makes of it."""
-    job = Job(artifact=directory, data=None, data_root=data_root, images=500, repository=folder, version=1, force=True)
+    data = places.get(str(read_artifact(directory).metadata.metrics.get("data")))
+    job = Job(artifact=directory, data=data, data_root=data_root, images=500, repository=folder, version=1, force=True)
     result = quantize(job)
     found = result.comparison
     return {
@@ -72,14 +74,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.int8", description=__doc__)
     parser.add_argument("artifacts", metavar="ARTIFACT-DIR", type=Path, nargs="*", default=sorted(ZOO.glob("*/*")))
     parser.add_argument("--data-root", type=Path, default=Path("data"), help="where MNIST/ is")
+    parser.add_argument("--data", metavar="NAME=FOLDER", action="append", default=[], help="where another data set is")
     arguments = parser.parse_args()
+    places = dict(word.split("=", 1) for word in arguments.data)
     found = {}
     with TemporaryDirectory() as folder:
         for architecture in UNTRAINED:
             found[f"{architecture}, untrained"] = measure_untrained(architecture, Path(folder))
         for directory in arguments.artifacts:
             name = "/".join(directory.absolute().parts[-2:])
-            found[name] = measure_released(directory, arguments.data_root, Path(folder))
+            found[name] = measure_released(directory, places, arguments.data_root, Path(folder))
     document = {**conditions("benchmarks.int8", ("onnxruntime", "onnx", "torch", "numpy")), "rounds": ROUNDS}
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(document | {"models": found}, indent=2) + "\n")
