@@ -1,7 +1,8 @@
 """The benchmarks of serving, in one command: `python -m benchmarks.serving [--quick]`.
 
 Jobs: `mnist`, a digit through a small network, and `photo`, a photograph through ResNet-18, in interleaved rounds
-beside other servers; `overload`, the photograph, and `curve`, the digit, sent faster than the server can answer.
+beside other servers; `processes`, the digit with other numbers of API processes and workers; `overload`, the
+photograph, and `curve`, the digit, sent faster than the server can answer.
 """
 
 import argparse
@@ -33,6 +34,7 @@ FLOOR = "floor"
 SERVERS_OF = {
     "mnist": ("ours", "litserve", "mosec-8", "mosec-32", FLOOR),
     "photo": ("ours", "litserve", "litserve-tuned", "mosec-8", "mosec-32", FLOOR),
+    "processes": ("ours", "ours-1api", "ours-4api", "ours-1worker", "ours-4workers"),
     "overload": ("ours", "litserve-tuned", "mosec-8"),
     "curve": ("ours",),
 }
