@@ -66,7 +66,7 @@ class Seat(Child):
 
 
 @dataclass(eq=False, slots=True)
-class Api(Child):
+class ApiPlace(Child):
     """A place for an API process."""
 
     control: Pipe | None = None

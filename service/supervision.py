@@ -19,7 +19,7 @@ from typing import Protocol
 import structlog
 
 from service.cgroup import count_oom_kills
-from service.children import Api, Child, Seat
+from service.children import ApiPlace, Child, Seat
 from service.control import Begin, Drain, Message, SeatDown, SeatUp, send
 from service.metrics import Metrics
 from service.reports import ModelReport
@@ -59,7 +59,7 @@ class Supervisor:
         self._launcher, self._channels, self._catalog = launcher, channels, catalog
         self._metrics, self._settings = metrics, settings
         self._seats = [Seat(i) for i in range(channels.board.seats)]
-        self._apis = [Api(i) for i in range(channels.board.api_processes)]
+        self._apis = [ApiPlace(i) for i in range(channels.board.api_processes)]
         self._selector = selectors.DefaultSelector()
         self._exit_code = 0
         self._signals = 0
@@ -217,7 +217,7 @@ class Supervisor:
 
     # API processes
 
-    def _start_api(self, api: Api) -> None:
+    def _start_api(self, api: ApiPlace) -> None:
         api.restart_at_s = math.inf
         api.born_s = time.monotonic()
         api.control = Pipe()
@@ -228,7 +228,7 @@ class Supervisor:
                 send(api.control, self._seat_up(seat))
         send(api.control, Begin())
 
-    def _on_api_end(self, api: Api) -> None:
+    def _on_api_end(self, api: ApiPlace) -> None:
         code = self._bury(api)
         if api.control:
             api.control.close()
