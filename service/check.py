@@ -9,10 +9,11 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from models.artifact import ArtifactError, read_artifact
+from models.cores import usable_cores
 from models.engine import EngineError
 from models.engines import check_engine
 from service.loading import Load, load_model
-from service.machine import choose_device, usable_cores
+from service.machine import choose_device
 from service.repository import highest_versions
 from service.settings import DeviceName, EngineName, PrecisionName, command_line
 

@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.cores import usable_cores
 from models.engines import load_engine
 from models.preprocess import MAX_PIXELS, ImageError, Preprocessor
-from service.machine import usable_cores
 from service.repository import ZOO, read_repository
 from service.settings import Positive, SettingError, command_line
 from service.worker import softmax

@@ -1,15 +1,8 @@
-"""What this machine gives us: cores and GPUs."""
+"""What this machine has to run networks on."""
 
 import os
 import subprocess
 from itertools import takewhile
-
-from service.cgroup import quota_cores
-
-
-def usable_cores() -> int:
-    """Cores that this process may use: its affinity, less what the control group's CPU quota takes away; at least 1."""
-    return max(1, int(min(len(os.sched_getaffinity(0)), quota_cores())))
 
 
 def gpus() -> int:

@@ -18,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from service.cgroup import count_oom_kills
+from models.cgroup import count_oom_kills
 from service.children import ApiPlace, Child, Seat
 from service.control import Begin, Drain, Message, SeatDown, SeatUp, send
 from service.metrics import Metrics

@@ -10,6 +10,7 @@ import typer
 
 Split = Literal["val", "test"]
 Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16"]
 _SPLITS: Final[dict[Split, Literal["validation", "test"]]] = {"val": "validation", "test": "test"}
 
 _ARCH_ARG = typer.Option(metavar="KEY=VALUE", help="An argument of the network, e.g. shortcut=B.")
@@ -62,6 +63,9 @@ def fit(
     strict: Annotated[bool, typer.Option("--strict", help="Fail if a file of an image folder is no image.")] = False,
     threads: Annotated[int | None, typer.Option(min=1, help="How many.", show_default="every core")] = None,
     device: Annotated[Device, typer.Option(help="What to train on; auto is a GPU where there is one.")] = "auto",
+    precision: Annotated[
+        Precision | None, typer.Option(help="Of convolutions, if not the recipe's; auto is bf16 where that is fast.")
+    ] = None,
     sync_bn: Annotated[bool, typer.Option("--sync-bn", help="Batch norm over the images of all GPUs.")] = False,
 ) -> None:
     """Train a network by a recipe; `torchrun --nproc-per-node N -m training fit ...` does so in N processes.
@@ -80,7 +84,7 @@ def fit(
     if start and (arch or arch_arg):
         raise typer.BadParameter("with --from the network is the one that is fine-tuned: leave out --arch, --arch-arg")
     with _errors_told():
-        settings = load_recipe(recipe).changed(epochs, arch, arch_arg or [])
+        settings = load_recipe(recipe).changed(epochs, arch, arch_arg or [], precision)
         job = Job(
             recipe=settings.fine_tuned(str(start) if start else None, body_rate, freeze),
             data=data,

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from models.cores import usable_cores
 from models.metadata import Preprocessing
 from models.preprocess import MAX_PIXELS, ImageError, Preprocessor
 from training.data import ImageSet
@@ -48,7 +49,7 @@ class FileSet:
         """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
         decode = Preprocessor(preprocessing, MAX_PIXELS)
         pairs = iter(sorted(zip(self.entries, self.labels.tolist(), strict=True), key=lambda pair: pair[0].place))
-        with self.store.opened() as read, ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        with self.store.opened() as read, ThreadPoolExecutor(usable_cores()) as pool:
             while chunk := list(islice(pairs, _CHUNK)):
                 files = [_read(read, entry) for entry, _ in chunk]
                 decoded = pool.map(lambda file: _decode(decode, file), files)

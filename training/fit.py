@@ -1,6 +1,5 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from rich.console import Console
 from torch import nn
 
 from models import registry
+from models.cores import usable_cores
 from training.checkpoint import Checkpoint, read_checkpoint
 from training.data import ImageSet, measure
 from training.device import Choice, choose
@@ -51,7 +51,7 @@ def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
     """
     number, there = local()
     earlier = _earlier(job)
-    cores = max(1, len(os.sched_getaffinity(0)) // there)
+    cores = max(1, usable_cores() // there)
     torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else cores))
     with joined(choose(job.device, number)) as ranks:
         run = _run(job, earlier, ranks, console if ranks.leads else Console(quiet=True))

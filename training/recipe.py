@@ -16,6 +16,8 @@ from training.schedule import Schedule, Steps
 
 SHIPPED = Path(__file__).parent / "recipes"
 
+Precision = Literal["auto", "fp32", "bf16"]
+
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -75,7 +77,7 @@ class Recipe:
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     crop: Annotated[int, Field(ge=1)] | None = None
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     start: str | None = None
     body_rate: Annotated[float, Field(gt=0)] = 1.0
     freeze: bool = False
@@ -99,7 +101,9 @@ class Recipe:
             )
             raise RecipeError(problems) from error
 
-    def changed(self, epochs: int | None, architecture: str | None, arguments: list[str]) -> "Recipe":
+    def changed(
+        self, epochs: int | None, architecture: str | None, arguments: list[str], precision: Precision | None = None
+    ) -> "Recipe":
         """Return it with what the command line says instead: `arguments` are words key=value; RecipeError."""
         try:
             values = registry.parse_arguments(arguments)
@@ -110,6 +114,7 @@ class Recipe:
             epochs=epochs or self.epochs,
             architecture=architecture or self.architecture,
             arguments=(self.arguments if architecture is None else {}) | values,
+            precision=precision or self.precision,
         )
 
     def fine_tuned(self, start: str | None, body_rate: float | None, freeze: bool) -> "Recipe":

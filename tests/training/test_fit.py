@@ -123,6 +123,13 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
     assert all(row["images_per_second"] == pytest.approx(3600 / row["seconds"]) for row in history)
 
 
+def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, tmp_path):
+    process = _start(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
+    assert process.communicate()[1] == ""
+    assert read_checkpoint(tmp_path / "run" / "last.pt").recipe["precision"] == "bf16"
+    assert load_recipe(str(recipe)).precision == "auto"
+
+
 def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(whole):
     from models import registry
 

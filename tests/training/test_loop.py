@@ -215,3 +215,12 @@ def test_figures_are_means_over_the_epochs_images(digits):
     assert figures["loss"] == pytest.approx(F.cross_entropy(logits, digits.labels).item(), rel=1e-4)
     assert figures["accuracy"] == pytest.approx((logits.argmax(1) == digits.labels).double().mean().item())
     assert dataclasses.replace(trainer.progress, history=[]) == type(trainer.progress)(epoch=1)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
+def test_convolutions_run_in_the_precision_asked_for_and_weights_stay_as_they_are(digits, precision, dtype):
+    trainer, found = _trainer(digits, _recipe(precision=precision)), set()
+    trainer.network.conv1.register_forward_hook(lambda *call: found.add(call[-1].dtype))
+    _run(trainer, stop_after=1)
+    assert found == {dtype}
+    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}

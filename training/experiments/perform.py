@@ -1,6 +1,5 @@
 """`resnet-train experiment`: an experiment becomes a page and its picture."""
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from models.cores import usable_cores
 from training.errors import ExperimentError
 from training.experiments.catalogue import Counted, Trained, experiments
 from training.experiments.material import Material, load_split
@@ -36,7 +36,7 @@ def perform(job: Job, tell: Callable[[str], None]) -> Path:
         job.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ExperimentError(f"{job.output} cannot be made: {error.strerror}") from error
-    torch.set_num_threads(job.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(job.threads or usable_cores())
     started = time.monotonic()
     report = experiment.run(_material(job, experiment, tell)) if isinstance(experiment, Trained) else experiment.run()
     conditions = Conditions(

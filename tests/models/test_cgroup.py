@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from service.cgroup import count_oom_kills, quota_cores
+from models.cgroup import count_oom_kills, quota_cores
 
 EVENTS = "low 0\nhigh 0\nmax 31\noom 4\noom_kill {}\noom_group_kill 0\n"
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
