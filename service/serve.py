@@ -3,11 +3,12 @@
 import structlog
 
 from models.artifact import Artifact
+from models.cores import usable_cores
 from models.engines import AUTO, AUTO_REASON, check_engine
 from service.lifecycle import Server
 from service.loading import Load
 from service.logs import configure_logs
-from service.machine import choose_device, usable_cores
+from service.machine import choose_device
 from service.metrics import Metrics, ServedModel
 from service.repository import Catalog, read_repository
 from service.routes import ROUTES
@@ -36,8 +37,7 @@ def serve(settings: Settings) -> int:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()
     per_device = settings.workers or (cores if accelerator == "cpu" else 1)
-    decode_threads = settings.decode_threads or max(1, cores // settings.api_processes)
-    settings = settings.model_copy(update={"decode_threads": decode_threads})
+    settings = share_cores(settings, cores)
     channels = make_channels(settings, catalog.artifacts, seats=devices * per_device)
     metrics = Metrics(
         [ServedModel(artifact.name, str(artifact.version), artifact.labels) for artifact in catalog.artifacts],
@@ -56,6 +56,16 @@ def serve(settings: Settings) -> int:
     server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()
+
+
+def share_cores(settings: Settings, cores: int) -> Settings:
+    """The settings with as many API processes, and threads in them that decode, as so many cores are good for.
+
+    With a small network one API process is busy before the cores are; a second one pays on two cores already.
+    """
+    processes = settings.api_processes or min(2, cores)
+    threads = settings.decode_threads or max(1, cores // processes)
+    return settings.model_copy(update={"api_processes": processes, "decode_threads": threads})
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:

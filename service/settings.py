@@ -68,7 +68,9 @@ class Settings(BaseSettings):
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
     compile: bool = Field(False, description="compile what --engine torch runs: minutes at start (--start-timeout)")
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
-    api_processes: Positive = Field(1, description="processes that speak HTTP and decode images")
+    api_processes: int = Field(
+        0, ge=0, description="processes that speak HTTP and decode images; 0: two, on a single core one"
+    )
     decode_threads: int = Field(
         0, ge=0, description="threads that decode images, an API process; 0: one a core, shared among the processes"
     )

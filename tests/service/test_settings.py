@@ -10,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
+from service.serve import share_cores
 from service.settings import SettingError, Settings, check_environment
 from tests.service.served import DEADLINE_S, Servers, environment
 
@@ -127,3 +128,14 @@ def test_a_server_takes_its_settings_from_the_environment_and_passes_over_servic
     assert served.metrics()["resnet_queue_capacity"] == 77
     (warning,) = [line for line in served.lines if "Kubernetes" in line]
     assert all(name in warning for name in LINKS)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cores", "processes", "threads"),
+    [({}, 1, 1, 1), ({}, 2, 2, 1), ({}, 16, 2, 8), ({"api_processes": 4}, 8, 4, 2), ({"decode_threads": 3}, 2, 2, 3)],
+)
+def test_cores_are_shared_among_processes_and_their_threads(
+    chosen: dict[str, int], cores: int, processes: int, threads: int
+) -> None:
+    settings = share_cores(Settings(**chosen), cores)
+    assert (settings.api_processes, settings.decode_threads) == (processes, threads)
