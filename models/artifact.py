@@ -188,16 +188,17 @@ def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
                 stream.flush()
                 os.fsync(stream.fileno())
         temporary.chmod(0o755)  # mkdtemp's 0o700 would shut out a server that runs as another user
-        _fsync_directory(temporary)
+        fsync_directory(temporary)
         temporary.rename(directory)
-        _fsync_directory(directory.parent)
+        fsync_directory(directory.parent)
     except BaseException:
         with contextlib.suppress(OSError):
             shutil.rmtree(temporary)
         raise
 
 
-def _fsync_directory(directory: Path) -> None:
+def fsync_directory(directory: Path) -> None:
+    """Bring to the disk which files a directory holds, and under which names."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -28,6 +28,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.artifact import fsync_directory
 from models.metadata import Preprocessing
 from training.errors import CheckpointError
 
@@ -109,16 +110,8 @@ def _replace(path: Path, data: bytes) -> None:
             os.fsync(stream.fileno())
             temporary.chmod(0o644)  # the temporary file's 0o600 would hide the run from whoever exports it
             temporary.replace(path)
-            _fsync_directory(path.parent)
+            fsync_directory(path.parent)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-
-
-def _fsync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
