@@ -77,7 +77,7 @@ class Run:
 
     def conclude(self) -> None:
         """Write the figures once more, in case the run was killed before it could, and draw the pictures."""
-        history, title = self.trainer.progress.history, f"{self.checkpoint.architecture} on {self.checkpoint.data}"
+        history, title = self.trainer.progress.history, f"{self.checkpoint.architecture} on {Path(self.checkpoint.data).name}"
         score = self._score()  # which takes all processes
         if not self.trainer.ranks.leads:
             return
