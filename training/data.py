@@ -1,4 +1,4 @@
-"""Labelled images in memory, and what training takes from them: a split, and their mean and deviation."""
+"""Labelled images, and what training takes from them: a split, and their mean and deviation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -12,6 +12,7 @@ from training.errors import DataError
 
 Polarity = Literal["as_is", "light_on_dark"]
 
+_BLOCK = 256  # images that are counted at once: they may be more than fit into memory
 _SPLIT_SEED = 0  # a constant, so that every run holds back the same images, whatever its own seed
 
 
@@ -93,7 +94,10 @@ def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled
 def measure(images: ImageSet) -> Normalization:
     """Return the exact mean and deviation of the pixels, rounded to four places as they are usually printed."""
     levels = torch.arange(256, dtype=torch.float64) / 255
-    counts = torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in images.images.unbind(1)])
+    counts = torch.zeros(images.images.shape[1], 256, dtype=torch.int64)
+    for first in range(0, len(images), _BLOCK):
+        block = images.images[first : first + _BLOCK]
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in block.unbind(1)])
     shares = counts.double() / counts.sum(1, keepdim=True)
     mean = shares @ levels
     std = (shares @ levels**2 - mean**2).sqrt()

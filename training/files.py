@@ -1,6 +1,5 @@
 """Labelled image files in a folder or an archive, read when they are needed."""
 
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,12 +15,11 @@ from models.cores import usable_cores
 from models.metadata import Preprocessing
 from models.preprocess import MAX_PIXELS, ImageError, Preprocessor
 from training.data import ImageSet
-from training.errors import DataError
+from training.pixels import MappedSet, allocate
 from training.store import READ_ERRORS, Entry, Store
 
 _LARGEST_FILE = 1 << 28  # bytes; photographs have a hundredth of it
 _CHUNK = 512  # files whose bytes are in memory at once
-_MEMORY_SHARE = 0.8  # of the machine's: the rest is for the network and everybody else
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +57,18 @@ class FileSet:
                     else:
                         yield result, label
 
-    def decode(self, preprocessing: Preprocessing) -> ImageSet:
-        """Return all images that can be read, in memory; DataError if there is not enough of it."""
+    def decode(self, preprocessing: Preprocessing, folder: Path | None = None) -> ImageSet:
+        """Return all images that can be read, mapped from a nameless file in this folder, or that of temporary files.
+
+        DataError if there is no room for them.
+        """
         height, width, channels = preprocessing.shape
-        _check_memory(len(self) * height * width * channels, f"{len(self):,} images of {width}x{height} pixels")
-        images = np.empty((len(self), channels, height, width), np.uint8)
-        labels = []
+        images, path = allocate(folder, (len(self), channels, height, width))
+        room, labels = images.numpy(), []
         for index, (pixels, label) in enumerate(self.pixels(preprocessing)):
-            images[index] = pixels.transpose(2, 0, 1)
+            room[index] = pixels.transpose(2, 0, 1)
             labels.append(label)
-        return ImageSet(torch.from_numpy(images[: len(labels)]), torch.tensor(labels, dtype=torch.int64), self.classes)
+        return MappedSet(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), self.classes, path=path)
 
 
 def _read(read: Callable[[Entry], bytes], entry: Entry) -> bytes | str:
@@ -89,21 +89,3 @@ def _decode(decode: Preprocessor, file: bytes | str) -> NDArray[np.uint8] | str:
         return decode(file)
     except ImageError as error:
         return str(error)
-
-
-def _check_memory(needed: int, what: str) -> None:
-    there = _memory()
-    if needed > _MEMORY_SHARE * there:
-        raise DataError(
-            f"{what} take {needed:,} bytes of memory, {there:,} are there: images are held in memory while training; "
-            "take fewer, or a smaller image_size in the recipe"
-        )
-
-
-def _memory() -> int:
-    """Bytes of memory that this machine has, or this container is allowed."""
-    machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    try:
-        return min(machine, int(Path("/sys/fs/cgroup/memory.max").read_text()))
-    except (OSError, ValueError):  # no such limit; it reads "max" where there is none
-        return machine

@@ -10,7 +10,7 @@ from torch import nn
 from models import registry
 from models.cores import usable_cores
 from training.checkpoint import Checkpoint, read_checkpoint
-from training.data import ImageSet, measure
+from training.data import ImageSet, Normalization, measure
 from training.device import Choice, choose
 from training.errors import CheckpointError, RecipeError
 from training.intake import load_images
@@ -86,18 +86,23 @@ def _run(job: Job, earlier: Checkpoint | None, ranks: Ranks, console: Console) -
     seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
     start = _start(job.recipe, earlier)
     recipe = job.recipe if start is None else _suited(job.recipe, start)
-    with ranks.leader_first():
-        images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console)
+    images, held_back, normalization = ranks.made_once(lambda: _taken_in(job, recipe, start, console))
     _check_parts(ranks, recipe, images, held_back)
     torch.manual_seed(seed)
     network = _network(recipe, images) if start is None else start.network(images.classes)
     _check_input(network, recipe, images)
-    normalization = measure(images) if start is None else start.normalization
     trainer = Trainer(_synchronised(network, ranks, job), recipe, images, normalization, seed, ranks)
     run = Run(job.output, job.data, trainer, held_back)
     if earlier:
         run.resume(earlier)
     return run
+
+
+def _taken_in(
+    job: Job, recipe: Recipe, start: Pretrained | None, console: Console
+) -> tuple[ImageSet, ImageSet, Normalization]:
+    images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console, job.output)
+    return images, held_back, measure(images) if start is None else start.normalization
 
 
 def _start(recipe: Recipe, earlier: Checkpoint | None) -> Pretrained | None:

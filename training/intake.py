@@ -1,4 +1,4 @@
-"""What a run takes in: its images, in memory, and what its user should know of them."""
+"""What a run takes in: its images, and what its user should know of them."""
 
 from pathlib import Path
 
@@ -17,10 +17,13 @@ _SHOWN = 20  # unreadable files, by name
 _BALANCED = 2  # times as many images of one class as of another are not worth a word
 
 
-def load_images(recipe: Recipe, data: str, root: Path, strict: bool, console: Console) -> tuple[ImageSet, ImageSet]:
+def load_images(
+    recipe: Recipe, data: str, root: Path, strict: bool, console: Console, folder: Path | None = None
+) -> tuple[ImageSet, ImageSet]:
     """Return the images to train on and those held back, and tell of unreadable files and unequal classes.
 
     Those held back are as a server will see them; if the recipe has a `crop`, they are smaller than the others.
+    Picture files are decoded into `folder`, as `FileSet.decode` does it.
     Raises RecipeError, and DataError, also for unreadable files if `strict`.
     """
     spec, judged = _decodings(recipe)
@@ -30,7 +33,7 @@ def load_images(recipe: Recipe, data: str, root: Path, strict: bool, console: Co
         console.print(f"reading {len(images) + len(held_back):,} images of {data}, as {size}", highlight=False)
     elif recipe.crop is not None:
         raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
-    decoded = _in_memory(images, spec), _in_memory(held_back, judged)
+    decoded = _decoded(images, spec, folder), _decoded(held_back, judged, folder)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
         _tell_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _tell_balance(decoded[0], console)
@@ -47,8 +50,8 @@ def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     return decoding(channels, size), decoding(channels, size, recipe.crop)
 
 
-def _in_memory(images: Images, spec: Preprocessing) -> ImageSet:
-    return images.decode(spec) if isinstance(images, FileSet) else images
+def _decoded(images: Images, spec: Preprocessing, folder: Path | None) -> ImageSet:
+    return images.decode(spec, folder) if isinstance(images, FileSet) else images
 
 
 def _tell_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:

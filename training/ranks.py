@@ -2,15 +2,22 @@
 
 import os
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from training.errors import TrainingError
 from training.score import Score
+
+_PATIENCE = timedelta(days=2)  # with one who decodes a million photographs; that it died is noticed at once
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +27,7 @@ class Ranks:
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - cannot change
+    machine: dist.ProcessGroup | None = None  # those on this machine, if they are several
 
     @property
     def leads(self) -> bool:
@@ -71,14 +79,29 @@ class Ranks:
         dist.all_reduce(highest, dist.ReduceOp.MAX)
         return signal.Signals(int(highest)) if highest else None
 
-    @contextmanager
-    def leader_first(self) -> Iterator[None]:
-        """The leading process goes through this alone, then the others: what it downloads, they find."""
-        if self.size > 1 and not self.leads:
-            dist.barrier()
-        yield
-        if self.size > 1 and self.leads:
-            dist.barrier()
+    def made_once(self, make: Callable[[], _T]) -> _T:
+        """Return, in each process of this machine, what its first one makes, never None, and pickles; the others wait.
+
+        If it cannot, it alone raises the TrainingError that says why; the others exit.
+        """
+        if self.machine is None:
+            return make()
+        made: list[_T | None] = [None]
+        try:
+            if dist.get_rank(self.machine) == 0:
+                made[0] = make()
+        except TrainingError:
+            _hand_out(made, self.machine)
+            raise
+        _hand_out(made, self.machine)
+        if made[0] is None:
+            raise SystemExit(1)
+        return made[0]
+
+
+def _hand_out(made: list[_T | None], machine: dist.ProcessGroup) -> None:
+    dist.broadcast_object_list(made, group=machine, group_src=0)
+    dist.barrier(machine)  # a file without a name can be opened only while the first one holds it
 
 
 @contextmanager
@@ -89,7 +112,8 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device)
+        machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_PATIENCE)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, machine)
     finally:
         dist.destroy_process_group()
 

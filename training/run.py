@@ -77,7 +77,8 @@ class Run:
 
     def conclude(self) -> None:
         """Write the figures once more, in case the run was killed before it could, and draw the pictures."""
-        history, title = self.trainer.progress.history, f"{self.checkpoint.architecture} on {Path(self.checkpoint.data).name}"
+        history = self.trainer.progress.history
+        title = f"{self.checkpoint.architecture} on {Path(self.checkpoint.data).name}"
         score = self._score()  # which takes all processes
         if not self.trainer.ranks.leads:
             return
@@ -103,11 +104,12 @@ class Run:
 
     def _score(self) -> Score | None:
         """How well it does on the images held back, if any; each process looks at its part of them."""
-        trainer, ranks, count = self.trainer, self.trainer.ranks, len(self.held_back)
-        if not count:
+        trainer, ranks = self.trainer, self.trainer.ranks
+        if not len(self.held_back):
             return None
         ranks.take_over(trainer.judged.buffers())
-        part = self.held_back.take(ranks.part(torch.arange(count))) if ranks.size > 1 else self.held_back
+        images, labels = ranks.part(self.held_back.images), ranks.part(self.held_back.labels)
+        part = ImageSet(images, labels, self.held_back.classes)
         return ranks.merge(evaluate(trainer.judged, part, trainer.normalization))
 
     def _save(self, metrics: Metrics | None = None, name: str = LAST) -> None:

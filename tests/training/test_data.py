@@ -41,9 +41,9 @@ def test_empty_side_of_a_split_is_refused(fraction):
 
 
 def test_measure_is_numpys_mean_and_deviation():
-    pixels = np.random.default_rng(0).integers(0, 256, (50, 3, 8, 9), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 3, 8, 9), np.uint8)
     pixels[:, 1] //= 4
-    measured = measure(ImageSet(torch.from_numpy(pixels), torch.zeros(50, dtype=torch.int64), ("a",)))
+    measured = measure(ImageSet(torch.from_numpy(pixels), torch.zeros(600, dtype=torch.int64), ("a",)))
     np.testing.assert_allclose(measured.mean, (pixels / 255).mean((0, 2, 3)), atol=5.1e-5)
     np.testing.assert_allclose(measured.std, (pixels / 255).std((0, 2, 3)), atol=5.1e-5)
 

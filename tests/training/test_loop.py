@@ -224,3 +224,12 @@ def test_convolutions_run_in_the_precision_asked_for_and_weights_stay_as_they_ar
     _run(trainer, stop_after=1)
     assert found == {dtype}
     assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+
+
+def test_precisions_differ_by_rounding(digits):
+    trainers = [_trainer(digits, _recipe(precision=precision)) for precision in ("fp32", "bf16")]
+    for trainer in trainers:
+        _run(trainer, stop_after=1)
+    fp32, bf16 = (trainer.progress.loss for trainer in trainers)
+    assert fp32 != bf16
+    assert bf16 == pytest.approx(fp32, rel=1e-2)  # bf16 has eight bits: 4e-3
