@@ -10,7 +10,7 @@ from training.experiments.material import Material, Scale
 from training.experiments.report import Report, difference, spread
 from training.plots import Panel, draw_panels
 
-QUICK = Scale(images=8_000, test_images=2_000, epochs=12, seeds=(0, 1, 2), shrink=2, depths=(20, 56), width=8)
+QUICK = Scale(images=6_000, test_images=2_000, epochs=10, seeds=(0, 1, 2), shrink=2, depths=(20, 56), width=8)
 FULL = Scale(images=50_000, test_images=10_000, epochs=30, seeds=(0, 1, 2), depths=(20, 56))
 
 _LEARNING_RATE = 0.1
