@@ -11,6 +11,9 @@ from typing import Any
 
 import torch
 
+from benchmarks.serving.surroundings import cpu
+from models.cores import usable_cores
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -21,8 +24,8 @@ def conditions(command: str, packages: Sequence[str] = ("torch", "torchvision", 
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": subprocess.check_output(["git", "describe", "--always", "--dirty"], cwd=ROOT, text=True).strip(),
         "hardware": {
-            "cpu": _cpu(),
-            "cores": len(os.sched_getaffinity(0)),
+            "cpu": cpu(),
+            "cores": usable_cores(),
             "capability": torch.backends.cpu.get_cpu_capability(),
             "kernel": platform.release(),
         },
@@ -30,10 +33,3 @@ def conditions(command: str, packages: Sequence[str] = ("torch", "torchvision", 
         "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
     }
-
-
-def _cpu() -> str:
-    """Family and model too: a virtual machine often hides the name."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    wanted = {name.strip(): value.strip() for name, value in fields.items()}
-    return f"{wanted['model name']} (family {wanted['cpu family']}, model {wanted['model']})"

@@ -26,8 +26,9 @@ from benchmarks.serving.jobs import Job, photo_job
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter
 from benchmarks.serving.ratios import Spread
-from benchmarks.serving.servers import ROOT, Running, Server, started, usable_cores
+from benchmarks.serving.servers import ROOT, Running, Server, started
 from benchmarks.serving.surroundings import surroundings
+from models.cores import usable_cores
 
 WORKERS = (1, 2, 4)
 CONNECTIONS, WARM_UP_S = 32, 2

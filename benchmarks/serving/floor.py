@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.serving.jobs import Job
-from benchmarks.serving.servers import ROOT, usable_cores
+from benchmarks.serving.servers import ROOT
 from models.artifact import read_artifact
+from models.cores import usable_cores
 from models.engines import load_engine
 from models.preprocess import Preprocessor
 

@@ -3,7 +3,6 @@
 import contextlib
 import http.client
 import json
-import os
 import socket
 import sys
 import time
@@ -171,11 +170,6 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def usable_cores() -> int:
-    """Cores that this program and the servers share."""
-    return len(os.sched_getaffinity(0))
 
 
 def _environment(server: Server, job: Job) -> dict[str, str]:

@@ -10,7 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.serving.servers import ROOT, usable_cores
+from benchmarks.serving.servers import ROOT
+from models.cores import usable_cores
 
 _PACKAGES = (
     "resnet-serve",
@@ -33,7 +34,7 @@ def surroundings(module: str) -> dict[str, Any]:
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": _output("git", "describe", "--always", "--dirty"),
         "hardware": {
-            "cpu": _cpu(),
+            "cpu": cpu(),
             "cores": usable_cores(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
             "kernel": platform.release(),
@@ -58,8 +59,8 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()
 
 
-def _cpu() -> str:
-    """Family and model too: a virtual machine often hides the name."""
+def cpu() -> str:
+    """What the processor calls itself, with family and model: a virtual machine often hides the name."""
     fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
     known = {name.strip(): value.strip() for name, value in fields.items()}
     family, model = known.get("cpu family", "?"), known.get("model", "?")

@@ -283,14 +283,19 @@ def test_work_goes_to_the_seat_that_has_least() -> None:
     play(scene, seats=2)
 
 
+def second(played: Played, image_ms: float) -> Played:
+    """Another API process, of two beside two workers that are up and take one image at a time."""
+    other = Played(beside=played)
+    for process in (played, other):
+        process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
+        for seat in range(2):
+            process.up(seat)
+    return other
+
+
 def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
     async def scene(played: Played) -> None:
-        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 100.0),))]
-        other = Played(beside=played)
-        other.reports = played.reports
-        for seat in range(2):
-            played.up(seat)
-            other.up(seat)
+        other = second(played, image_ms=100.0)
         for name, process in enumerate((played, other)):
             process.submit(name)
             await turn()
@@ -302,12 +307,7 @@ def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
 
 def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None:
     async def scene(played: Played) -> None:
-        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 0.4),))]
-        other = Played(beside=played)
-        other.reports = played.reports
-        for seat in range(2):
-            played.up(seat)
-            other.up(seat)
+        other = second(played, image_ms=0.4)
         for name, process in enumerate((played, other, played, other)):
             process.submit(name)
             await turn()

@@ -1,7 +1,6 @@
 """The Markdown page of an experiment, with its picture beside it."""
 
 import datetime as dt
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from models.cores import usable_cores
 from training.checkpoint import write_atomically
 from training.experiments.report import Report
+from training.speed import cpu_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,7 +47,7 @@ def _text(name: str, report: Report, conditions: Conditions) -> str:
 def _circumstances(conditions: Conditions) -> str:
     today = dt.datetime.now(tz=dt.UTC).date()
     text = (
-        f"{today}, in {_duration(conditions.seconds)}, on {_processor()}, {len(os.sched_getaffinity(0))} cores, "
+        f"{today}, in {_duration(conditions.seconds)}, on {cpu_name()}, {usable_cores()} cores, "
         f"{torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
         f"numpy {np.__version__}. This page was written by the command, sentences included."
     )
@@ -57,10 +58,3 @@ def _circumstances(conditions: Conditions) -> str:
 
 def _duration(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 60 else f"{seconds / 60:.1f} min"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
