@@ -63,6 +63,8 @@ class Batcher:
     def close(self) -> None:
         """Stop listening to the workers."""
         self._loop.remove_reader(self._replies)
+        for lane in self._lanes:
+            self._loop.remove_writer(lane.writer)
 
     @property
     def depth(self) -> int:
@@ -89,9 +91,23 @@ class Batcher:
         for model, queue in enumerate(self._queues):
             while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane()):
                 items = self._take(queue, self._max_batch_sizes[model])
-                if items and not lane.send(next(self._ids), model, items):
+                if items and not self._send(lane, model, items):
                     queue.extendleft(reversed(items))
-                    return
+
+    def _send(self, lane: Lane, model: int, items: list[Item]) -> bool:
+        """Send them, or look again once there is room for them."""
+        if lane.send(next(self._ids), model, items):
+            return True
+        lane.full = True
+        self._loop.add_writer(lane.writer, self._on_room, lane)
+        return False
+
+    def _on_room(self, lane: Lane) -> None:
+        lane.full = False
+        self._loop.remove_writer(lane.writer)
+        if lane.fenced and not lane.batches:
+            self._send(lane, 0, [])
+        self._dispatch()
 
     def _waits_to_fill(self, model: int, queue: deque[Item]) -> bool:
         """Whether a batch may still grow; if so, dispatch again when its first image has waited long enough."""
@@ -195,7 +211,7 @@ class Batcher:
         for lane in self._lanes:
             if lane.up:
                 lane.fence = self._loop.create_future()
-                lane.send(next(self._ids), 0, [])
+                self._send(lane, 0, [])
         await asyncio.gather(*(lane.fence for lane in self._lanes if lane.fence))
 
     def seat_down(self, index: int) -> None:

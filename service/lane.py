@@ -26,6 +26,8 @@ class Lane:
     """The board's: how long what each API process has sent there will take."""
     epoch: int = 0
     up: bool = False
+    full: bool = False
+    """Its pipe has no room: other API processes, or what was meant for a dead worker, fill it."""
     batches: dict[int, list[Item]] = field(default_factory=dict)  # by batch id, oldest first
     fence: asyncio.Future[None] | None = None
 
@@ -39,7 +41,7 @@ class Lane:
 
     def takes(self) -> bool:
         """Whether the seat takes another batch."""
-        return self.up and (len(self.batches) < BATCHES or self.load_ns < LEAD_NS)
+        return self.up and not self.full and (len(self.batches) < BATCHES or self.load_ns < LEAD_NS)
 
     def is_late(self, now_ns: int) -> bool:
         """Whether what it was sent should have been done by now: it may have been stopped."""
@@ -47,14 +49,14 @@ class Lane:
         return bool(oldest) and now_ns - oldest[0].queued_ns > LATE_NS
 
     def send(self, batch: int, model: int, items: list[Item]) -> bool:
-        """Send images of a model, none as a fence; False if the pipe is full of what was meant for dead workers."""
+        """Send images of a model, none as a fence; False if the pipe has no room for it."""
         k = max((item.top_k for item in items), default=1)
         slots = tuple([item.slot for item in items])
         alone = any(item.retried for item in items)
         try:
             os.write(self.writer, BatchMessage(self.api, model, self.epoch, batch, k, slots, alone).pack())
         except BlockingIOError:
-            return False  # the next worker reads them away
+            return False
         self.batches[batch] = items
         self._tell_load()
         return True
@@ -73,9 +75,14 @@ class Lane:
         self._tell_load()
         return lost
 
+    @property
+    def fenced(self) -> bool:
+        """Whether somebody waits until all that was sent before is finished."""
+        return self.fence is not None and not self.fence.done()
+
     def pass_fence(self) -> None:
         """All that was sent before the fence is finished."""
-        if self.fence and not self.fence.done():
+        if self.fence and self.fenced:
             self.fence.set_result(None)
 
     def _tell_load(self) -> None:

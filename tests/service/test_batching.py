@@ -1,6 +1,7 @@
 """The queue and its batches: the test plays the workers at the other end of real pipes and slots."""
 
 import asyncio
+import copy
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -22,6 +23,17 @@ IMAGE_MS = 3.0  # what an image costs at warm-up: more than a seat is given ahea
 TOLD_NS = 5, 9  # when the played worker says that it took a batch up and was done
 
 
+def in_another_process(channels: Channels) -> Channels:
+    """The same channels with descriptors of their own."""
+    others = copy.copy(channels)
+    for name in ("requests", "replies", "reports"):
+        pipes = [copy.copy(pipe) for pipe in getattr(channels, name)]
+        for pipe in pipes:
+            pipe.reader, pipe.writer = os.dup(pipe.reader), os.dup(pipe.writer)
+        setattr(others, name, pipes)
+    return others
+
+
 class Played:
     """A batcher, its clients and its workers."""
 
@@ -35,7 +47,7 @@ class Played:
         beside: "Played | None" = None,
     ) -> None:
         """`beside`: the first of two API processes, whose workers and board this one shares."""
-        self.channels = beside.channels if beside else Channels(seats, 2, SLOTS, PIXELS, CLASSES)
+        self.channels = in_another_process(beside.channels) if beside else Channels(seats, 2, SLOTS, PIXELS, CLASSES)
         self.api = 1 if beside else 0
         self.free = set(self.channels.slots_of(self.api))
         self.outcomes: dict[int, list[Result | ServiceError]] = {}
@@ -284,11 +296,11 @@ def test_work_goes_to_the_seat_that_has_least() -> None:
 
 
 def second(played: Played, image_ms: float) -> Played:
-    """Another API process, of two beside two workers that are up and take one image at a time."""
+    """Another API process, beside workers that are up and take one image at a time."""
     other = Played(beside=played)
     for process in (played, other):
         process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
-        for seat in range(2):
+        for seat in range(played.channels.board.seats):
             process.up(seat)
     return other
 
@@ -300,7 +312,7 @@ def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
             process.submit(name)
             await turn()
         assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
-        other.batcher.close()
+        other.close()
 
     play(scene, seats=2)
 
@@ -313,7 +325,7 @@ def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None
             await turn()
         assert [played.names(played.take(0)) for _ in range(3)] == [[0], [1], [2]]  # 1.2 ms
         assert played.names(played.take(1)) == [3]
-        other.batcher.close()
+        other.close()
 
     assert WAKE_NS == 1_000_000
     play(scene, seats=2)
@@ -331,6 +343,49 @@ def test_a_worker_that_does_nothing_gets_no_more_while_another_is_idle() -> None
         assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
 
     play(scene, seats=2)
+
+
+def test_whom_other_processes_leave_no_room_is_sent_once_there_is_some() -> None:
+    async def scene(played: Played) -> None:
+        other = second(played, image_ms=0.01)
+        for name in range(SLOTS):
+            played.submit(name)
+            await turn()
+        assert played.batcher.depth > 0, "the pipe takes more than this test sends"
+        other.submit(100)
+        await turn()
+        assert other.batcher.depth == 1
+        read = []
+        while message := played.take():
+            read += played.names(message)
+            await turn()
+        assert sorted(read) == [*range(SLOTS), 100]
+        other.close()
+
+    play(scene)
+
+
+def test_a_successor_is_not_forgotten_while_its_predecessors_batches_fill_the_pipe() -> None:
+    async def scene(played: Played) -> None:
+        second(played, image_ms=0.01).close()
+        for name in range(SLOTS):
+            played.submit(name)
+            await turn()
+        successor = Played(beside=played)
+        successor.up()
+        settling = asyncio.ensure_future(successor.batcher.settle())
+        await turn()
+        fences = []
+        while message := played.take():
+            fences += [message] if not message.slots else []
+            await turn()
+        assert [fence.api for fence in fences] == [successor.api]
+        assert not settling.done()
+        successor.batcher.seat_down(0)
+        await asyncio.wait_for(settling, 10)
+        successor.close()
+
+    play(scene)
 
 
 def test_whoever_has_left_is_not_sent() -> None:
