@@ -10,12 +10,12 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service import listener
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
 from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
 from service.exchange import Exchange
 from service.heads import Head, Heads
+from service.listener import Acceptor
 from service.target import Target, parse_target
 
 MAX_HEAD_BYTES = 64 << 10  # of one request
@@ -48,10 +48,18 @@ class ApiServer(uvicorn.Server):
         """No signals: uvicorn would install its own handlers."""
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take up connections; uvloop's own server takes one of each socket in a turn, however many wait."""
+        await super().startup([])
+        self._acceptors = [Acceptor(one, self._make_protocol, self.server_state.connections) for one in sockets or []]
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept whoever has been let in already, then close."""
-        await listener.empty(sockets or [])
+        await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         await super().shutdown(sockets)
+
+    def _make_protocol(self) -> asyncio.Protocol:
+        return Door(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 class Door(HttpToolsProtocol):

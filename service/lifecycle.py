@@ -22,9 +22,9 @@ from litserve.loops import LitLoop
 
 from models.artifact import Artifact
 from service.api import Api
-from service.door import ApiServer, Door
+from service.door import ApiServer
 from service.heads import Heads
-from service.listener import BACKLOG, listen
+from service.listener import listen
 from service.loading import Load
 from service.logs import configure_logs
 from service.metrics import Metrics
@@ -34,7 +34,6 @@ from service.settings import Settings
 from service.transport import Channels, Pipe, SharedObject
 from service.worker import Worker
 
-ACCEPTS = 16  # connections taken up in a turn of the event loop: libuv accepts one for each socket that it is given
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
@@ -148,13 +147,11 @@ class Server(LitServer):  # type: ignore[misc]
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         config = uvicorn.Config(
             self.app,
-            http=Door,
             loop="uvloop",
             ws="none",
             log_config=None,
             access_log=False,
             server_header=False,
-            backlog=BACKLOG,
             timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
         )
@@ -165,7 +162,7 @@ class Server(LitServer):  # type: ignore[misc]
             api = self.app.state.api = Api(
                 index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
             )
-            await server.serve([self.listener.dup() for _ in range(ACCEPTS)])
+            await server.serve([self.listener])
             api.close()
 
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

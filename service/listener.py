@@ -3,14 +3,23 @@
 import asyncio
 import contextlib
 import ctypes
+import errno
 import select
 import socket
 import struct
+from collections.abc import Callable, Sized
+
+import structlog
+
+log = structlog.get_logger()
 
 BACKLOG = 2048  # connections that the kernel holds until they are accepted
 HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
 EMPTY_BACKLOG_S = 0.5  # the longest that stopping goes on accepting
+LEAST_ACCEPTS = 16  # connections that a turn of the event loop may take up, however few there are already
+SHORTAGE_S = 0.5  # before the next try, when there are no descriptors or no memory for a connection
 
+_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SO_ATTACH_FILTER = 26  # socket(7)
 
 
@@ -28,15 +37,59 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-async def empty(listeners: list[socket.socket]) -> None:
-    """Wait until whoever has been let in is accepted: closing a listener would reset their connections."""
-    for listener in listeners:
-        refuse_newcomers(listener)
-    await asyncio.sleep(HANDSHAKE_S)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(EMPTY_BACKLOG_S):
-            while any(select.select(listeners, [], [], 0)[0]):
-                await asyncio.sleep(0.001)
+class Acceptor:
+    """Takes up the connections to a listening socket in one event loop, each with a protocol of its own.
+
+    `connections` are those that this process has. A turn of the loop takes up at most as many more: few enough for the
+    other processes that listen to get their share, and more when turns are long because they serve many.
+    """
+
+    def __init__(
+        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], connections: Sized
+    ) -> None:
+        self._listener, self._make_protocol, self._connections = listener, make_protocol, connections
+        self._loop = asyncio.get_running_loop()
+        self._connecting: set[asyncio.Task[object]] = set()
+        self._pause: asyncio.TimerHandle | None = None
+        self._listen()
+
+    async def close(self) -> None:
+        """Wait until whoever has been let in is accepted, and take up nobody any more."""
+        refuse_newcomers(self._listener)
+        await asyncio.sleep(HANDSHAKE_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(EMPTY_BACKLOG_S):
+                while select.select([self._listener], [], [], 0)[0]:
+                    await asyncio.sleep(0.001)
+        self._loop.remove_reader(self._listener)
+        if self._pause:
+            self._pause.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+
+    def _listen(self) -> None:
+        self._loop.add_reader(self._listener, self._accept)
+
+    def _accept(self) -> None:
+        for _ in range(max(LEAST_ACCEPTS, len(self._connections))):
+            try:
+                connection, _ = self._listener.accept()
+            except BlockingIOError:
+                return
+            except OSError as error:
+                if error.errno in _SHORTAGES:
+                    self._wait(error)
+                    return
+                continue  # an error of that one connection (accept(2)); the next may have none
+            connection.setblocking(False)
+            task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    def _wait(self, error: OSError) -> None:
+        """Leave newcomers to the kernel, and to other processes, for a while."""
+        log.warning("no new connections", why=error.strerror, connections=len(self._connections))
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(SHORTAGE_S, self._listen)
 
 
 def refuse_newcomers(listener: socket.socket) -> None:

@@ -111,6 +111,7 @@ def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -
         _, hard = resource.prlimit(api, resource.RLIMIT_NOFILE)
         resource.prlimit(api, resource.RLIMIT_NOFILE, (open_now + 4, hard))
         crowd = [socket.create_connection(served.address) for _ in range(32)]
+        served.wait_for_event("no new connections")
         assert client.post("/predict", content=png()).status_code == 200
         for one in crowd:
             one.close()

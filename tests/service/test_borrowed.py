@@ -136,6 +136,13 @@ class Recorder(uvicorn.Server):
 
     called: tuple[str, ...] = ()
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        assert sockets
+        self.called += ("startup",)
+        await super().startup([])
+        assert self.server_state.connections == set()
+        HttpToolsProtocol(self.config, self.server_state, self.lifespan.state)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         self.called += ("capture_signals",)
@@ -164,11 +171,12 @@ def make_config(**options: Any) -> uvicorn.Config:
     return config
 
 
-@pytest.mark.parametrize("name", ["capture_signals", "main_loop", "shutdown"])
+@pytest.mark.parametrize("name", ["startup", "capture_signals", "main_loop", "shutdown"])
 def test_uvicorn_calls_what_we_override_and_ends_when_should_exit_is_set(name: str) -> None:
     server = Recorder(make_config(lifespan="off"))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         asyncio.run(asyncio.wait_for(server.serve([listener]), DEADLINE_S))
+        assert listener.fileno() == -1, "it was not closed"
     assert name in server.called
     assert name in vars(ApiServer)
 
