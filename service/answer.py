@@ -38,11 +38,6 @@ class Journey:
     done_ns: int = 0
     written_ns: int = 0
 
-    @classmethod
-    def begin(cls) -> "Journey":
-        """The headers are complete now."""
-        return cls(time.monotonic_ns())
-
     def stages_ns(self) -> tuple[int, int, int, int, int]:
         """Nanoseconds of each of `STAGES`, each between its own two stamps."""
         return (

@@ -17,6 +17,7 @@ from service.exchange import Exchange
 from service.heads import Head, Heads
 from service.listener import Acceptor
 from service.target import Target, parse_target
+from service.turn import Turn
 
 MAX_HEAD_BYTES = 64 << 10  # of one request
 DATE_S = 1.0  # between changes of the date in answers
@@ -80,6 +81,8 @@ class Door(HttpToolsProtocol):
         self._deaf = False  # the last answer is given
         self._clock: asyncio.TimerHandle | None = None  # runs while a message is incomplete
         self._heads: Heads = self.config.app.state.heads  # type: ignore[union-attr]
+        self._turn: Turn = self.config.app.state.turn  # type: ignore[union-attr]
+        self._put_off = False  # what has come waits for a turn of the loop
         self._chunk: bytes | None = None  # what is being parsed, if a message began with it
         self._idle_since_s = self.loop.time()
 
@@ -96,7 +99,16 @@ class Door(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        """Take what came, now or in another turn of the loop; FastAPI's answers take several turns in any case."""
+        if self._turn.has_time() or data.startswith(b"GET "):
+            self._take(data)
+        else:
+            self._put_off = True
+            self._turn.put_off(self.transport, self._take, data)
+
+    def _take(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
+        self._put_off = False
         if self._deaf:
             return
         fresh = not self._receiving and self.exchange is None
@@ -135,7 +147,7 @@ class Door(HttpToolsProtocol):
         method = self.parser.get_method()
         fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _OFFERS]
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method, self.url, b"".join(fields), rest))
+        self._take(b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method, self.url, b"".join(fields), rest))
 
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
@@ -182,7 +194,9 @@ class Door(HttpToolsProtocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _begin_exchange(self, method: str, target: Target, query: bytes, headers: Mapping[bytes, bytes]) -> Exchange:
-        self.exchange = exchange = Exchange(self.api, method, target, query, headers, self._respond)
+        self.exchange = exchange = Exchange(
+            self.api, method, target, query, headers, self._turn.arrived_ns, self._respond
+        )
         exchange.begin()
         return exchange
 
@@ -228,7 +242,7 @@ class Door(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if self.exchange is None and not self._in_cycle:
+        if self.exchange is None and not self._in_cycle and not self._put_off:
             self.transport.close()
 
     def timeout_keep_alive_handler(self) -> None:
@@ -292,7 +306,7 @@ class Door(HttpToolsProtocol):
         if self.exchange is not None:
             self.exchange.refuse(error)
         else:
-            answer = begin_answer("", {}, Journey.begin())
+            answer = begin_answer("", {}, Journey(self._turn.arrived_ns))
             fail(answer, error)
             self._write(answer)
             self.api.metrics.count_http("", "other", answer.status)

@@ -28,12 +28,14 @@ class Exchange:
         target: Target,
         query: bytes,
         headers: Mapping[bytes, bytes],
+        headers_ns: int,
         respond: Callable[[Answer], None],
     ) -> None:
+        """`headers_ns`: when the headers were complete, on the monotonic clock."""
         self._api, self._method, self._target = api, method, target
         self._query, self._headers, self._respond = query, headers, respond
         self.answered = self.received = False
-        self._journey = Journey.begin()
+        self._journey = Journey(headers_ns)
         self._answer = begin_answer(method, headers, self._journey)
         self._arrival: Arrival | None = None
         self._prediction: Prediction | None = None
@@ -47,7 +49,8 @@ class Exchange:
             settings = self._api.settings
             timeout_s = parse_timeout_s(self._headers, settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._journey.headers_ns + int(timeout_s * 1e9)
-            self._arrival = self._api.open_arrival(_content_length(self._headers), timeout_s)
+            left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
+            self._arrival = self._api.open_arrival(_content_length(self._headers), left_s)
         except ServiceError as error:
             self.refuse(error)
 

@@ -32,6 +32,7 @@ from service.repository import Catalog
 from service.routes import add_routes
 from service.settings import Settings
 from service.transport import Channels, Pipe, SharedObject
+from service.turn import Turn
 from service.worker import Worker
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -158,7 +159,7 @@ class Server(LitServer):  # type: ignore[misc]
         server = ApiServer(config)
 
         async def serve() -> None:
-            self.app.state.heads = Heads()
+            self.app.state.heads, self.app.state.turn = Heads(), Turn()
             api = self.app.state.api = Api(
                 index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
             )

@@ -13,7 +13,7 @@ import structlog
 
 log = structlog.get_logger()
 
-BACKLOG = 2048  # connections that the kernel holds until they are accepted
+BACKLOG = 65535  # connections that the kernel holds until they are accepted; it allows net.core.somaxconn, often 4096
 HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
 EMPTY_BACKLOG_S = 0.5  # the longest that stopping goes on accepting
 LEAST_ACCEPTS = 16  # connections that a turn of the event loop may take up, however few there are already
@@ -40,8 +40,8 @@ def listen(host: str, port: int) -> socket.socket:
 class Acceptor:
     """Takes up the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    `connections` are those that this process has. A turn of the loop takes up at most as many more: few enough for the
-    other processes that listen to get their share, and more when turns are long because they serve many.
+    `connections` are those that this process has. A turn of the loop takes up a quarter more: few enough for the other
+    processes that listen to get their share, and many when turns are long because they serve many.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._accept)
 
     def _accept(self) -> None:
-        for _ in range(max(LEAST_ACCEPTS, len(self._connections))):
+        for _ in range(max(LEAST_ACCEPTS, len(self._connections) // 4)):
             try:
                 connection, _ = self._listener.accept()
             except BlockingIOError:

@@ -1,5 +1,6 @@
 """The routes beside prediction: plain FastAPI."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -67,7 +68,7 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, ("GET", "HEAD"))
         else:
             error = NotFound(f"no such route: {request.url.path}")
-    answer = begin_answer(request.method, dict(request.scope["headers"]), Journey.begin())
+    answer = begin_answer(request.method, dict(request.scope["headers"]), Journey(time.monotonic_ns()))
     fail(answer, error)
     return Response(answer.body, answer.status, answer.headers)
 
