@@ -5,7 +5,11 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-MOST_NS = 20_000_000
+import structlog
+
+log = structlog.get_logger()
+
+MOST = 512  # pieces of data taken in a turn
 
 
 class Turn:
@@ -18,18 +22,18 @@ class Turn:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._ends_ns = 0  # of the monotonic clock; 0 between turns
+        self._taken = 0
         self._waiting: deque[tuple[asyncio.Transport, Callable[[bytes], None], bytes, int]] = deque()
         self.arrived_ns = 0
         """When the data arrived that is being taken, ns of the monotonic clock."""
 
-    def has_time(self) -> bool:
-        """Whether this turn takes what has just arrived."""
-        self.arrived_ns = now = time.monotonic_ns()
-        if not self._ends_ns:
-            self._ends_ns = now + MOST_NS
+    def has_room(self) -> bool:
+        """Whether this turn takes what has just arrived; asked once for each piece of data."""
+        self.arrived_ns = time.monotonic_ns()
+        if not self._taken:
             self._loop.call_soon(self._end)
-        return now < self._ends_ns and not self._waiting
+        self._taken += 1
+        return self._taken <= MOST
 
     def put_off(self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
         """Have `take` called with what has just arrived, in its order; until then nothing is read behind it."""
@@ -38,14 +42,20 @@ class Turn:
 
     def _end(self) -> None:
         """The next turn begins, with what waits."""
-        self._ends_ns = 0
-        if not self._waiting:
-            return
-        ends_ns = time.monotonic_ns() + MOST_NS
-        while self._waiting and time.monotonic_ns() < ends_ns:
+        self._taken = min(MOST, len(self._waiting))
+        if self._taken:
+            self._loop.call_soon(self._end)
+        for _ in range(self._taken):
             transport, take, data, self.arrived_ns = self._waiting.popleft()
             if not transport.is_closing():
                 transport.resume_reading()
-                take(data)
-        self._ends_ns = ends_ns
-        self._loop.call_soon(self._end)
+                _take(transport, take, data)
+
+
+def _take(transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
+    """As the loop does it: what fails costs its own connection, and nobody else's."""
+    try:
+        take(data)
+    except Exception:
+        log.exception("connection failed")
+        transport.abort()
