@@ -100,7 +100,7 @@ class Door(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, now or in another turn of the loop; FastAPI's answers take several turns in any case."""
-        if self._turn.has_room() or data.startswith(b"GET "):
+        if self._turn.has_time() or data.startswith(b"GET "):
             self._take(data)
         else:
             self._put_off = True

@@ -9,7 +9,7 @@ import structlog
 
 log = structlog.get_logger()
 
-MOST = 512  # pieces of data taken in a turn
+MOST_NS = 50_000_000  # of the time between two turns, for taking data
 
 
 class Turn:
@@ -22,18 +22,21 @@ class Turn:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._taken = 0
+        self._ends_ns = 0  # 0 before the first data of a turn
         self._waiting: deque[tuple[asyncio.Transport, Callable[[bytes], None], bytes, int]] = deque()
         self.arrived_ns = 0
         """When the data arrived that is being taken, ns of the monotonic clock."""
 
-    def has_room(self) -> bool:
-        """Whether this turn takes what has just arrived; asked once for each piece of data."""
-        self.arrived_ns = time.monotonic_ns()
-        if not self._taken:
-            self._loop.call_soon(self._end)
-        self._taken += 1
-        return self._taken <= MOST
+    def has_time(self) -> bool:
+        """Whether this turn takes what has just arrived."""
+        self.arrived_ns = now_ns = time.monotonic_ns()
+        if not self._ends_ns:
+            self._begin(now_ns)
+        return now_ns < self._ends_ns and not self._waiting
+
+    def _begin(self, now_ns: int) -> None:
+        self._ends_ns = now_ns + MOST_NS
+        self._loop.call_soon(self._end)
 
     def put_off(self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
         """Have `take` called with what has just arrived, in its order; until then nothing is read behind it."""
@@ -42,10 +45,10 @@ class Turn:
 
     def _end(self) -> None:
         """The next turn begins, with what waits."""
-        self._taken = min(MOST, len(self._waiting))
-        if self._taken:
-            self._loop.call_soon(self._end)
-        for _ in range(self._taken):
+        self._ends_ns = 0
+        if self._waiting:
+            self._begin(time.monotonic_ns())
+        while self._waiting and time.monotonic_ns() < self._ends_ns:
             transport, take, data, self.arrived_ns = self._waiting.popleft()
             if not transport.is_closing():
                 transport.resume_reading()

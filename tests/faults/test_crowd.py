@@ -1,0 +1,40 @@
+"""So many busy clients that there is always another one to read from."""
+
+import resource
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from benchmarks.serving import wrk
+from benchmarks.serving.jobs import Request
+from tests.service.pictures import png
+from tests.service.served import Served, until
+
+CROWD = 2000
+SECONDS = 20
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    """As many as this machine allows, for the server and for its clients."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_newcomers_and_probes_do_not_wait_for_the_end_of_the_load(
+    serve: Callable[..., Served], tmp_path: Path, require: Callable[[str], str]
+) -> None:
+    require("wrk")
+    served = serve("--workers", "1", "--api-processes", "1").ready()
+    count = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
+    with ThreadPoolExecutor(1) as pool:
+        request = Request(png(), "image/png")
+        load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SECONDS, tmp_path)
+        until(lambda: served.metrics().get(count, 0) > CROWD, "the whole crowd to be served")
+        assert [served.status(path) for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+        assert not load.done(), "they waited until the load had ended"
