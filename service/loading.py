@@ -19,7 +19,6 @@ DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and 
 PAYING = 1.25
 GAIN = 0.05  # a batch of twice the size must cost at least this much less for each image
 LARGEST = 64  # that the automatic mode tries
-REPEATS = 3  # runs of each size at least, the quickest counts
 RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
 
 
@@ -109,7 +108,7 @@ def measure(engine: Engine, shape: tuple[int, int, int], size: int) -> int:
     images = np.zeros((size, *shape), np.uint8)
     engine.run(images)
     times = [_time(engine, images)]
-    while len(times) < REPEATS or len(times) * min(times) < RUNNING_NS:
+    while len(times) * min(times) < RUNNING_NS:
         times.append(_time(engine, images))
     return min(times)
 
