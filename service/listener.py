@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import resource
 import select
 import socket
 import struct
@@ -23,10 +24,16 @@ _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SO_ATTACH_FILTER = 26  # socket(7)
 
 
+def allow_descriptors() -> None:
+    """Let this process and its children have as many connections open as the hard limit allows, often 1024 at first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def listen(host: str, port: int) -> socket.socket:
     """The listening socket; OSError that says what to do when the address is taken or not ours.
 
-    It never blocks: its duplicates would do so too, and with them those of every other API process.
+    It never blocks: the API processes share it, and another one may have taken up the connection that was there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:

@@ -6,6 +6,7 @@ from models.artifact import Artifact
 from models.cores import usable_cores
 from models.engines import AUTO, AUTO_REASON, check_engine
 from service.lifecycle import Server
+from service.listener import allow_descriptors
 from service.loading import Load
 from service.logs import configure_logs
 from service.machine import choose_device
@@ -25,6 +26,7 @@ def serve(settings: Settings) -> int:
     A SettingError, RepositoryError, DeviceError, EngineError or OSError prevents the start.
     """
     configure_logs(settings.log_format, settings.log_level)
+    allow_descriptors()
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)

@@ -1,6 +1,7 @@
 """From start to exit: signals, what stays behind, and starts that cannot succeed."""
 
 import os
+import resource
 import signal
 import socket
 import time
@@ -168,6 +169,12 @@ def failing(served: Served) -> str:
     assert "Traceback" not in served.log
     until(lambda: not served.processes(), "its last process to go")
     return served.log
+
+
+def test_the_hard_limit_bounds_its_connections_and_not_the_soft_one(serve: Servers, small: Path) -> None:
+    within = ("sh", "-c", 'ulimit -S -n 256 && ulimit -H -n 512 && exec "$@"', "sh")
+    served = serve("--model-repository", small, "--workers", "1", within=within).ready()
+    assert {resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in served.processes()} == {(512, 512)}
 
 
 def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
