@@ -4,10 +4,12 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.artifact import Artifact, read_artifact
+from tests.service.served import Served
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -56,3 +58,14 @@ def digit_network(networks: Path) -> Artifact:
 def colour_network(networks: Path) -> Artifact:
     """For colour pictures, built with an argument and a class count of its own."""
     return read_artifact(networks / "resnet20" / "1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Any:
+    """Show the log of a failed test's servers."""
+    report = yield
+    if report.failed:
+        for name, value in getattr(item, "funcargs", {}).items():
+            for served in [value] if isinstance(value, Served) else getattr(value, "started", []):
+                report.sections.append((f"log of {name}", "\n".join(served.lines[-50:])))
+    return report

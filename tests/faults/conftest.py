@@ -1,19 +1,19 @@
 """Servers that are to be hurt: each test starts its own."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.artifacts import make_artifact
-from tests.service.served import Served, Servers, until
+from tests.service.served import Servers, until
 
 # Values of a picture's first pixel that make the graph misbehave.
 HANGS, FAILS, HOARDS = 1, 13, 17
 HANG_LOOPS = 1_000_000  # of about a millisecond each
-HOARD_BYTES = 4 << 30
+HOARD_BYTES = 2 << 30  # a quarter of it must be there long before the worker counts as hung
 
 
 @pytest.fixture(scope="session")
@@ -25,10 +25,10 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def serve(repository: Path) -> Iterator[Callable[..., Served]]:
+def serve(repository: Path) -> Iterator[Servers]:
     """Start servers of that model for one test."""
-    servers = Servers()
-    yield lambda *flags, **how: servers("--model-repository", repository, *flags, **how)
+    servers = Servers("--model-repository", repository)
+    yield servers
     servers.close()
 
 

@@ -10,7 +10,7 @@ import pytest
 from benchmarks.serving import wrk
 from benchmarks.serving.jobs import Request
 from tests.service.pictures import png
-from tests.service.served import Served, until
+from tests.service.served import Servers, until
 
 CROWD = 2000
 SECONDS = 20
@@ -27,7 +27,7 @@ def many_descriptors() -> Iterator[None]:
 
 @pytest.mark.usefixtures("many_descriptors")
 def test_newcomers_and_probes_do_not_wait_for_the_end_of_the_load(
-    serve: Callable[..., Served], tmp_path: Path, require: Callable[[str], str]
+    serve: Servers, tmp_path: Path, require: Callable[[str], str]
 ) -> None:
     require("wrk")
     served = serve("--workers", "1", "--api-processes", "1").ready()

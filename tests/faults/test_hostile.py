@@ -3,7 +3,6 @@
 import os
 import socket
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,10 +10,8 @@ import httpx
 import pytest
 
 from tests.faults.hostile import bodies, files
-from tests.service.served import DEADLINE_S, Served, until
+from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Wire, get
-
-Serve = Callable[..., Served]
 
 COUNT = int(os.environ.get("RESNET_TEST_HOSTILE", "1000"))  # `make soak` sends 10,000
 HARMLESS = {200, 400, 413, 415, 422}
@@ -35,7 +32,7 @@ def send_all(served: Served, count: int, seed: int) -> Counter[int]:
 
 
 @pytest.mark.slow
-def test_hostile_bodies_are_the_clients_fault_and_leave_nothing_behind(serve: Serve) -> None:
+def test_hostile_bodies_are_the_clients_fault_and_leave_nothing_behind(serve: Servers) -> None:
     served = serve("--workers", "1", "--max-pixels", "10000000").ready()
     first = send_all(served, COUNT // 2, seed=1)
     before = resident(served)
@@ -48,7 +45,7 @@ def test_hostile_bodies_are_the_clients_fault_and_leave_nothing_behind(serve: Se
     assert sum(value for name, value in samples.items() if name.startswith("resnet_worker_restarts")) == 0
 
 
-def test_sound_files_of_every_kind_are_answered(serve: Serve) -> None:
+def test_sound_files_of_every_kind_are_answered(serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         assert {client.post("/predict", content=data).status_code for data in files(0)} == {200}
@@ -66,7 +63,7 @@ def test_sound_files_of_every_kind_are_answered(serve: Serve) -> None:
     ],
     ids=["body too short", "chunks that stop", "body too long", "negative length", "no chunk", "headers without end"],
 )
-def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Serve, request_: bytes) -> None:
+def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Servers, request_: bytes) -> None:
     served = serve("--workers", "1", "--body-timeout", "0.5", "--header-timeout", "0.5").ready()
     with socket.create_connection(served.address, timeout=DEADLINE_S) as wire:
         wire.sendall(request_)
@@ -76,7 +73,7 @@ def test_a_body_that_is_not_as_announced_is_a_client_error_or_an_end(serve: Serv
     assert served.metrics()["resnet_inflight_requests"] == 0
 
 
-def test_chunks_without_end_are_413_and_then_cut_off(serve: Serve) -> None:
+def test_chunks_without_end_are_413_and_then_cut_off(serve: Servers) -> None:
     served = serve("--workers", "1", "--max-body-bytes", "100000", "--body-timeout", "0.5").ready()
     chunk = b"ffff\r\n" + bytes(0xFFFF) + b"\r\n"
     with Wire(served.address) as wire, ThreadPoolExecutor(1) as pool:

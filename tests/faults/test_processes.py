@@ -5,7 +5,6 @@ import resource
 import shutil
 import signal
 import socket
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -13,9 +12,7 @@ import pytest
 
 from tests.faults.ledger import CONNECTIONS, load
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, until
-
-Serve = Callable[..., Served]
+from tests.service.served import DEADLINE_S, Served, Servers, until
 
 
 def answers(served: Served) -> float:
@@ -24,7 +21,7 @@ def answers(served: Served) -> float:
 
 
 @pytest.mark.parametrize("processes", [1, 2])
-def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serve, processes: int) -> None:
+def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Servers, processes: int) -> None:
     served = serve("--workers", "1", "--api-processes", str(processes)).ready()
     with load(served) as ledger:
         before = answers(served)
@@ -39,14 +36,14 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
     assert ledger.count(0) <= CONNECTIONS, "more connections were cut than there were"
 
 
-def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Serve) -> None:
+def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Servers) -> None:
     served = serve("--workers", "2", "--queue-capacity", "16").ready()
     for _ in range(3):
         with load(served):  # the ledger checks that every answer belongs to its picture
             os.kill(served.api_processes()[0], signal.SIGKILL)
 
 
-def test_no_other_process_is_needed(serve: Serve) -> None:
+def test_no_other_process_is_needed(serve: Servers) -> None:
     """LitServe's Manager is not there; Python's resource tracker is, and nothing depends on it."""
     served = serve("--workers", "2", "--api-processes", "2").ready()
     needed = {served.process.pid, *served.workers(), *served.api_processes()}
@@ -63,7 +60,7 @@ def test_no_other_process_is_needed(serve: Serve) -> None:
     assert served.stop() == 0, served.log
 
 
-def test_nothing_outlives_a_killed_parent(serve: Serve) -> None:
+def test_nothing_outlives_a_killed_parent(serve: Servers) -> None:
     served = serve("--workers", "2", "--api-processes", "2").ready()
     address = served.address
     served.signal(signal.SIGKILL)
@@ -75,7 +72,7 @@ def test_nothing_outlives_a_killed_parent(serve: Serve) -> None:
 
 @pytest.mark.parametrize("delay", ["0", "0.5"])
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_sigterm_under_load_loses_no_request(serve: Serve, delay: str, processes: str) -> None:
+def test_sigterm_under_load_loses_no_request(serve: Servers, delay: str, processes: str) -> None:
     served = serve("--workers", "1", "--api-processes", processes, "--drain-delay", delay).ready()
     with load(served) as ledger:
         served.signal(signal.SIGTERM)
@@ -84,14 +81,14 @@ def test_sigterm_under_load_loses_no_request(serve: Serve, delay: str, processes
 
 
 @pytest.mark.parametrize("event", ["listening", "worker started", "model ready"])
-def test_sigterm_while_starting_ends_everything(serve: Serve, event: str) -> None:
+def test_sigterm_while_starting_ends_everything(serve: Servers, event: str) -> None:
     served = serve("--workers", "1")
     served.wait_for_event(event)
     assert served.stop() == 0
     until(lambda: not served.processes(), "its last process to go")
 
 
-def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Serve) -> None:
+def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Servers) -> None:
     """The kernel gives a PID namespace's first process no default action for a signal."""
     served = serve("--workers", "1", within=unshare("--pid", "--fork", "--mount-proc")).ready()
     outer = served.process.pid
@@ -102,7 +99,7 @@ def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Serve
     assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
 
 
-def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -> None:
+def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Servers) -> None:
     served = serve("--workers", "1", "--api-processes", "1").ready()
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         assert client.post("/predict", content=png()).status_code == 200
@@ -119,7 +116,7 @@ def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Serve) -
     until(lambda: served.status("/livez") == 200, "new connections")
 
 
-def test_two_servers_of_one_machine_do_not_know_each_other(serve: Serve) -> None:
+def test_two_servers_of_one_machine_do_not_know_each_other(serve: Servers) -> None:
     first, second = serve("--workers", "1").ready(), serve("--workers", "1").ready()
     first.signal(signal.SIGKILL)
     assert first.wait() == -signal.SIGKILL
@@ -131,7 +128,7 @@ def test_two_servers_of_one_machine_do_not_know_each_other(serve: Serve) -> None
     ["mount -o remount,ro,bind /", "mount -t tmpfs -o size=4k none /dev/shm", "mount -t tmpfs -o ro none /dev/shm"],
     ids=["read-only file system", "tiny shared memory", "read-only shared memory"],
 )
-def test_no_file_system_needs_to_be_writable(serve: Serve, mount: str) -> None:
+def test_no_file_system_needs_to_be_writable(serve: Servers, mount: str) -> None:
     within = unshare("--mount", "sh", "-c", f'{mount} && exec "$@"', "sh")
     served = serve("--workers", "2", within=within).ready()
     with load(served):

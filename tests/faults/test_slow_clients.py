@@ -1,17 +1,14 @@
 """Clients that send a byte a second: they keep nobody else from being answered, and are not waited for long."""
 
 import json
-from collections.abc import Callable
 
 import pytest
 
 from tests.faults.crowd import Crowd
 from tests.faults.ledger import load
 from tests.service.pictures import png
-from tests.service.served import Served, until
+from tests.service.served import Servers, until
 from tests.service.wire import post
-
-Serve = Callable[..., Served]
 
 DAWDLERS, OTHERS = 300, 2
 PLACES = OTHERS + 1  # whoever finds none free is refused at the headers
@@ -37,7 +34,7 @@ def check_timeout(got: bytes) -> None:
     ids=["headers", "body"],
 )
 def test_hundreds_of_slow_clients_hold_no_place_and_end_with_408(
-    serve: Serve, at_once: bytes, slowly: bytes, waiting: int, counted: str
+    serve: Servers, at_once: bytes, slowly: bytes, waiting: int, counted: str
 ) -> None:
     """The server has places for three images, of which two other clients use two all the time."""
     limits = (

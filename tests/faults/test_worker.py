@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,9 +11,7 @@ import pytest
 from tests.faults.conftest import FAILS, HANGS, HOARDS
 from tests.faults.ledger import load
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, until
-
-Serve = Callable[..., Served]
+from tests.service.served import DEADLINE_S, Served, Servers, until
 
 RESTARTS = 'resnet_worker_restarts_total{{reason="{}"}}'
 
@@ -32,7 +29,7 @@ def restarted(served: Served, reason: str, times: int = 1) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGABRT, signal.SIGSEGV], ids=lambda number: number.name)
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_killed_worker_loses_no_request(serve: Serve, workers: int, number: int) -> None:
+def test_a_killed_worker_loses_no_request(serve: Servers, workers: int, number: int) -> None:
     served = serve("--workers", str(workers)).ready()
     with load(served) as ledger:
         os.kill(served.worker(), number)
@@ -41,7 +38,7 @@ def test_a_killed_worker_loses_no_request(serve: Serve, workers: int, number: in
     assert set(ledger.summary()) == {(200, "")}
 
 
-def test_readiness_tells_when_no_worker_is_there(serve: Serve) -> None:
+def test_readiness_tells_when_no_worker_is_there(serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     os.kill(served.worker(), signal.SIGKILL)
     until(lambda: served.status("/readyz") == 503, "not ready")
@@ -50,7 +47,7 @@ def test_readiness_tells_when_no_worker_is_there(serve: Serve) -> None:
     assert served.metrics()['resnet_worker_up{worker="0"}'] == 1
 
 
-def test_a_stopped_worker_is_replaced_and_its_requests_are_answered(serve: Serve) -> None:
+def test_a_stopped_worker_is_replaced_and_its_requests_are_answered(serve: Servers) -> None:
     served = serve("--workers", "2").ready()
     with load(served) as ledger:
         os.kill(served.worker(), signal.SIGSTOP)
@@ -59,13 +56,13 @@ def test_a_stopped_worker_is_replaced_and_its_requests_are_answered(serve: Serve
     assert set(ledger.summary()) == {(200, "")}
 
 
-def test_a_worker_that_is_stopped_while_idle_is_replaced_before_it_is_needed(serve: Serve) -> None:
+def test_a_worker_that_is_stopped_while_idle_is_replaced_before_it_is_needed(serve: Servers) -> None:
     served = serve("--workers", "2").ready()
     os.kill(served.worker(), signal.SIGSTOP)
     restarted(served, "hang")
 
 
-def test_a_picture_that_hangs_the_engine_takes_nobody_with_it(serve: Serve) -> None:
+def test_a_picture_that_hangs_the_engine_takes_nobody_with_it(serve: Servers) -> None:
     served = serve("--workers", "2").ready()
     with load(served, timeout_s=30) as ledger:
         answer = httpx.post(
@@ -81,7 +78,7 @@ def test_a_picture_that_hangs_the_engine_takes_nobody_with_it(serve: Serve) -> N
     assert set(ledger.summary()) == {(200, "")}
 
 
-def test_a_hanging_picture_whose_deadline_is_short_is_504(serve: Serve) -> None:
+def test_a_hanging_picture_whose_deadline_is_short_is_504(serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     headers = {"X-Request-Timeout-Ms": "300"}
     answer = httpx.post(served.url + "/predict", content=png(0, HANGS), headers=headers, timeout=DEADLINE_S)
@@ -90,7 +87,7 @@ def test_a_hanging_picture_whose_deadline_is_short_is_504(serve: Serve) -> None:
     assert httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
 
 
-def test_a_picture_that_fails_in_the_engine_fails_alone(serve: Serve) -> None:
+def test_a_picture_that_fails_in_the_engine_fails_alone(serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     with load(served) as ledger:
         codes = {
@@ -103,7 +100,7 @@ def test_a_picture_that_fails_in_the_engine_fails_alone(serve: Serve) -> None:
     assert sum(value for name, value in served.metrics().items() if name.startswith("resnet_worker_restarts")) == 0
 
 
-def test_a_worker_without_memory_answers_errors_or_is_replaced(serve: Serve) -> None:
+def test_a_worker_without_memory_answers_errors_or_is_replaced(serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     with load(served) as ledger:
         pid = served.worker()
@@ -116,7 +113,7 @@ def test_a_worker_without_memory_answers_errors_or_is_replaced(serve: Serve) -> 
     assert {status for status, _ in ledger.summary()} <= {200, 500, 503}
 
 
-def test_a_picture_for_which_the_kernel_kills_takes_nobody_with_it(memory_group: Path, serve: Serve) -> None:
+def test_a_picture_for_which_the_kernel_kills_takes_nobody_with_it(memory_group: Path, serve: Servers) -> None:
     served = serve("--workers", "1").ready()
     for pid in served.processes():
         (memory_group / "cgroup.procs").write_text(str(pid))
@@ -128,7 +125,7 @@ def test_a_picture_for_which_the_kernel_kills_takes_nobody_with_it(memory_group:
     assert set(ledger.summary()) == {(200, "")}
 
 
-def test_a_worker_killed_while_it_starts_is_started_again(serve: Serve) -> None:
+def test_a_worker_killed_while_it_starts_is_started_again(serve: Servers) -> None:
     served = serve("--workers", "1")
     served.wait_for_event("worker started", worker=0)
     os.kill(served.worker(), signal.SIGKILL)
@@ -136,7 +133,7 @@ def test_a_worker_killed_while_it_starts_is_started_again(serve: Serve) -> None:
     assert httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
 
 
-def test_a_worker_that_cannot_start_ends_the_server(serve: Serve) -> None:
+def test_a_worker_that_cannot_start_ends_the_server(serve: Servers) -> None:
     served = serve("--workers", "1")
     for life in range(3):
         until(lambda life=life: len(served.events("worker started")) > life, f"start {life + 1}")
@@ -145,7 +142,7 @@ def test_a_worker_that_cannot_start_ends_the_server(serve: Serve) -> None:
     assert "before they are ready" in served.events("giving up")[0]["why"]
 
 
-def test_workers_that_do_not_load_in_time_end_the_server(serve: Serve) -> None:
+def test_workers_that_do_not_load_in_time_end_the_server(serve: Servers) -> None:
     served = serve("--workers", "1", "--start-timeout", "0.1")
     assert served.wait() == 1
     assert len(served.events("worker hangs", why="it did not load its models in time")) == 3

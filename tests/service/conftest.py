@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -48,14 +47,3 @@ def client(server: Served) -> Iterator[httpx.Client]:
     """An HTTP client of the shared server."""
     with httpx.Client(base_url=server.url, timeout=DEADLINE_S) as client:
         yield client
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Any:
-    """Show the log of a failed test's servers."""
-    report = yield
-    if report.failed:
-        for name, value in getattr(item, "funcargs", {}).items():
-            for served in [value] if isinstance(value, Served) else getattr(value, "started", []):
-                report.sections.append((f"log of {name}", "\n".join(served.lines[-50:])))
-    return report
