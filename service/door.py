@@ -248,10 +248,12 @@ class Door(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection if it has been idle for so long; else look again."""
         left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
-        if self.exchange is None and left_s <= 0:
-            self.transport.abort()  # also if what was last written has not gone out in all this time
+        if self.exchange or self._put_off:
+            self._watch_idleness(self.timeout_keep_alive)
+        elif left_s > 0:
+            self._watch_idleness(left_s)
         else:
-            self._watch_idleness(left_s if self.exchange is None else self.timeout_keep_alive)
+            self.transport.abort()  # also if what was last written has not gone out in all this time
 
     def _watch_idleness(self, seconds: float) -> None:
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
