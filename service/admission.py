@@ -102,6 +102,11 @@ class Arrival:
         self._reserved = total
 
     @property
+    def missing_bytes(self) -> int:
+        """How much is still to come; 0 for a chunked body."""
+        return self._reserved - self._size
+
+    @property
     def body(self) -> bytes:
         """What has arrived."""
         return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import httptools
@@ -12,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
+from service.clock import LOOK_S, Clock
 from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
 from service.exchange import Exchange
 from service.heads import Head, Heads
@@ -23,6 +26,7 @@ MAX_HEAD_BYTES = 64 << 10  # of one request
 DATE_S = 1.0  # between changes of the date in answers
 LINGER_S = 0.5  # how long a connection that is to close is kept, for what is already on its way
 
+_PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /metrics")
 _OFFERS = (b"connection", b"upgrade", b"http2-settings")  # header fields of an offer to change the protocol
 
 
@@ -79,7 +83,7 @@ class Door(HttpToolsProtocol):
         self._ignoring = False  # something is pipelined behind a prediction
         self._closing = False  # after the answer that is due
         self._deaf = False  # the last answer is given
-        self._clock: asyncio.TimerHandle | None = None  # runs while a message is incomplete
+        self._clock = Clock()  # runs while a message is incomplete
         self._heads: Heads = self.config.app.state.heads  # type: ignore[union-attr]
         self._turn: Turn = self.config.app.state.turn  # type: ignore[union-attr]
         self._put_off = False  # what has come waits for a turn of the loop
@@ -93,18 +97,28 @@ class Door(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client has left."""
-        self._stop_clock()
+        super().connection_lost(exc)
+        self._clock.stop()
+        self._unset_keepalive_if_required()  # which uvicorn does not if the connection was reset
+        self._put_off = False
         if self.exchange:
             self.exchange.abandon()
-        super().connection_lost(exc)
+            self.exchange = None
 
     def data_received(self, data: bytes) -> None:
-        """Take what came, now or in another turn of the loop; FastAPI's answers take several turns in any case."""
-        if self._turn.has_time() or data.startswith(b"GET "):
+        """Take what came, now or in another turn of the loop."""
+        self._turn.note_arrival()
+        if self._turn.has_time or self._is_quick(data):
             self._take(data)
         else:
             self._put_off = True
             self._turn.put_off(self.transport, self._take, data)
+
+    def _is_quick(self, data: bytes) -> bool:
+        """Whether to take this does not keep others waiting: it is a probe's, or there is more of a body to come."""
+        if self.exchange:
+            return self.exchange.missing_bytes > len(data)
+        return not self._receiving and data.startswith(_PROBES)
 
     def _take(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
@@ -116,7 +130,6 @@ class Door(HttpToolsProtocol):
             self._take_known(*known)
             return
         self._chunk = data if fresh else None
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -124,16 +137,16 @@ class Door(HttpToolsProtocol):
             return
         except httptools.HttpParserError:
             self._refuse(BadRequest("what came is not HTTP/1.1"))
+            return
         if not self._receiving or self.transport.is_closing():
             return
         if not self._in_body and (size := self._head_bytes + len(data)) > MAX_HEAD_BYTES:
             self._refuse(HeadersTooLarge(f"{size} bytes of headers have come; at most {MAX_HEAD_BYTES} are taken"))
             return
         self._head_bytes += len(data)
-        if not self._clock:
+        if not self._clock.runs:
             settings = self.api.settings
-            seconds = settings.body_timeout if self._in_body else settings.header_timeout
-            self._clock = self.loop.call_later(seconds, self._on_clock)
+            self._clock.start(settings.body_timeout if self._in_body else settings.header_timeout, self._on_late)
 
     def _take_known(self, head: Head, body: bytes) -> None:
         """A whole request whose head needs no parsing."""
@@ -172,7 +185,7 @@ class Door(HttpToolsProtocol):
         """Choose who answers."""
         if self._ignoring or self.parser.should_upgrade():
             return
-        self._stop_clock()
+        self._clock.stop()
         self._in_body = True
         chunk, self._chunk = self._chunk, None  # another message in it does not begin it
         url = httptools.parse_url(self.url)
@@ -213,7 +226,7 @@ class Door(HttpToolsProtocol):
         """The message has come whole."""
         if self._ignoring or self.parser.should_upgrade():
             return
-        self._stop_clock()
+        self._clock.stop()
         self._receiving = False
         if self.exchange is None:
             super().on_message_complete()
@@ -222,9 +235,9 @@ class Door(HttpToolsProtocol):
 
     def _complete_exchange(self, exchange: Exchange) -> None:
         refused = exchange.answered
-        exchange.complete()  # may answer at once, which ends the turn
+        exchange.complete()  # may answer at once, which ends it
         if refused:
-            self._end_turn()
+            self._end_exchange()
 
     def shutdown(self) -> None:
         """Close once nothing is due; a request may be on its way to an idle connection."""
@@ -242,21 +255,25 @@ class Door(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _close_if_idle(self) -> None:
-        if self.exchange is None and not self._in_cycle and not self._put_off:
+        if self._put_off:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+        elif self.exchange is None and not self._in_cycle:
             self.transport.close()
 
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection if it has been idle for so long; else look again."""
-        left_s = self._idle_since_s + self.timeout_keep_alive - self.loop.time()
-        if self.exchange or self._put_off:
+    def timeout_keep_alive_handler(self, *, looked: bool = False) -> None:
+        """Close the connection if it has been idle for so long, and is so after another look; else go on watching."""
+        if self.exchange or self._in_cycle or self._receiving or self._put_off:
             self._watch_idleness(self.timeout_keep_alive)
-        elif left_s > 0:
+        elif (left_s := self._idle_since_s + self.timeout_keep_alive - self.loop.time()) > 0:
             self._watch_idleness(left_s)
+        elif not looked:
+            self._watch_idleness(LOOK_S, looked=True)
         else:
             self.transport.abort()  # also if what was last written has not gone out in all this time
 
-    def _watch_idleness(self, seconds: float) -> None:
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
+    def _watch_idleness(self, seconds: float, *, looked: bool = False) -> None:
+        handler = partial(self.timeout_keep_alive_handler, looked=looked)
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
 
     def _respond(self, answer: Answer) -> None:
         """Write the exchange's answer."""
@@ -265,9 +282,9 @@ class Door(HttpToolsProtocol):
             self._closing = True
         self._write(answer)
         if self.exchange.received:
-            self._end_turn()
+            self._end_exchange()
 
-    def _end_turn(self) -> None:
+    def _end_exchange(self) -> None:
         """Answered and received: the connection is free for the next request, or closes."""
         self.exchange = None
         if self._ignoring:
@@ -276,8 +293,6 @@ class Door(HttpToolsProtocol):
             self._close()
         else:
             self._idle_since_s = self.loop.time()
-            if self.timeout_keep_alive_task is None:
-                self._watch_idleness(self.timeout_keep_alive)
 
     def _write(self, answer: Answer) -> None:
         parts = [STATUS_LINE[answer.status]]
@@ -290,10 +305,11 @@ class Door(HttpToolsProtocol):
             parts.append(answer.body)
         self.transport.write(b"".join(parts))
 
-    def _on_clock(self) -> None:
+    def _on_late(self) -> None:
         """The rest of a message did not come in time."""
-        self._clock = None
-        if self.exchange is None and self._in_body:
+        if self._put_off:  # it did, or some of it
+            self._clock.start(LOOK_S, self._on_late)
+        elif self.exchange is None and self._in_body:
             self.transport.close()
         elif self.exchange is None:
             self._refuse(RequestTimeout("the headers did not arrive in time"))
@@ -308,7 +324,7 @@ class Door(HttpToolsProtocol):
         if self.exchange is not None:
             self.exchange.refuse(error)
         else:
-            answer = begin_answer("", {}, Journey(self._turn.arrived_ns))
+            answer = begin_answer("", {}, Journey(time.monotonic_ns()))
             fail(answer, error)
             self._write(answer)
             self.api.metrics.count_http("", "other", answer.status)
@@ -323,13 +339,8 @@ class Door(HttpToolsProtocol):
     def _close_gently(self) -> None:
         """Say that nothing more comes, and close when the client has: with bytes unread, it would lose the answer."""
         self._deaf = True
-        self._stop_clock()
+        self._clock.stop()
         self.flow.resume_reading()
         if not self.transport.is_closing():
             self.transport.write_eof()
-            self._clock = self.loop.call_later(LINGER_S, self._close)
-
-    def _stop_clock(self) -> None:
-        if self._clock:
-            self._clock.cancel()
-            self._clock = None
+            self._clock.start(LINGER_S, self._close)

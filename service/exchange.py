@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from service.admission import Arrival
 from service.answer import Answer, Journey, begin_answer, fail
 from service.api import Api
-from service.errors import BadRequest, MethodNotAllowed, RequestTimeout, ServiceError
+from service.errors import BadRequest, DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError
 from service.predict import Prediction, Request, parse_timeout_s
 from service.target import Target
 
@@ -31,7 +31,7 @@ class Exchange:
         headers_ns: int,
         respond: Callable[[Answer], None],
     ) -> None:
-        """`headers_ns`: when the headers were complete, on the monotonic clock."""
+        """`headers_ns`: when the last of the headers arrived, on the monotonic clock."""
         self._api, self._method, self._target = api, method, target
         self._query, self._headers, self._respond = query, headers, respond
         self.answered = self.received = False
@@ -50,6 +50,8 @@ class Exchange:
             timeout_s = parse_timeout_s(self._headers, settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._journey.headers_ns + int(timeout_s * 1e9)
             left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
+            if left_s <= 0:
+                raise DeadlineExceeded("the deadline passed while the server had no time for the request")
             self._arrival = self._api.open_arrival(_content_length(self._headers), left_s)
         except ServiceError as error:
             self.refuse(error)
@@ -62,6 +64,11 @@ class Exchange:
             self._arrival.feed(part)
         except ServiceError as error:
             self.refuse(error)
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much of the body is still to come; 0 if the headers do not tell."""
+        return self._arrival.missing_bytes if self._arrival else 0
 
     def complete(self) -> None:
         """The body is complete: run the request."""

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import errno
 import resource
-import select
 import socket
 import struct
 from collections.abc import Callable, Sized
@@ -16,7 +15,6 @@ log = structlog.get_logger()
 
 BACKLOG = 65535  # connections that the kernel holds until they are accepted; it allows net.core.somaxconn, often 4096
 HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
-EMPTY_BACKLOG_S = 0.5  # the longest that stopping goes on accepting
 LEAST_ACCEPTS = 16  # connections that a turn of the event loop may take up, however few there are already
 SHORTAGE_S = 0.5  # before the next try, when there are no descriptors or no memory for a connection
 
@@ -47,8 +45,8 @@ def listen(host: str, port: int) -> socket.socket:
 class Acceptor:
     """Takes up the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    `connections` are those that this process has. A turn of the loop takes up a quarter more: few enough for the other
-    processes that listen to get their share, and many when turns are long because they serve many.
+    `connections` are those that this process has. A turn of the loop takes up a quarter more: few at first, so that the
+    other processes that listen get some, too, and many when turns are long because they serve many.
     """
 
     def __init__(
@@ -61,42 +59,40 @@ class Acceptor:
         self._listen()
 
     async def close(self) -> None:
-        """Wait until whoever has been let in is accepted, and take up nobody any more."""
+        """Take up whoever has been let in, and nobody any more."""
         refuse_newcomers(self._listener)
         await asyncio.sleep(HANDSHAKE_S)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(EMPTY_BACKLOG_S):
-                while select.select([self._listener], [], [], 0)[0]:
-                    await asyncio.sleep(0.001)
         self._loop.remove_reader(self._listener)
         if self._pause:
             self._pause.cancel()
+        self._take_up(BACKLOG)
         await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._listener, self._accept)
+        self._loop.add_reader(self._listener, self._on_newcomers)
 
-    def _accept(self) -> None:
-        for _ in range(max(LEAST_ACCEPTS, len(self._connections) // 4)):
+    def _on_newcomers(self) -> None:
+        if shortage := self._take_up(max(LEAST_ACCEPTS, len(self._connections) // 4)):
+            self._loop.remove_reader(self._listener)
+            self._pause = self._loop.call_later(SHORTAGE_S, self._listen)
+            log.warning("no new connections", why=shortage.strerror, connections=len(self._connections))
+
+    def _take_up(self, most: int) -> OSError | None:
+        """Take up so many of those that wait; what there is not enough of for another one, if it ended by that."""
+        for _ in range(most):
             try:
                 connection, _ = self._listener.accept()
             except BlockingIOError:
-                return
+                return None
             except OSError as error:
                 if error.errno in _SHORTAGES:
-                    self._wait(error)
-                    return
+                    return error
                 continue  # an error of that one connection (accept(2)); the next may have none
             connection.setblocking(False)
             task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
-
-    def _wait(self, error: OSError) -> None:
-        """Leave newcomers to the kernel, and to other processes, for a while."""
-        log.warning("no new connections", why=error.strerror, connections=len(self._connections))
-        self._loop.remove_reader(self._listener)
-        self._pause = self._loop.call_later(SHORTAGE_S, self._listen)
+        return None
 
 
 def refuse_newcomers(listener: socket.socket) -> None:

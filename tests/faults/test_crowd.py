@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 
 from benchmarks.serving import wrk
 from benchmarks.serving.jobs import Request
 from tests.service.pictures import png
-from tests.service.served import Servers, until
+from tests.service.served import DEADLINE_S, Servers, until
 
 CROWD = 2000
 SECONDS = 20
+UPLOAD_BYTES = 12 << 20  # in hundreds of pieces
 
 
 @pytest.fixture
@@ -26,7 +28,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_newcomers_and_probes_do_not_wait_for_the_end_of_the_load(
+def test_newcomers_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
     serve: Servers, tmp_path: Path, require: Callable[[str], str]
 ) -> None:
     require("wrk")
@@ -37,4 +39,6 @@ def test_newcomers_and_probes_do_not_wait_for_the_end_of_the_load(
         load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SECONDS, tmp_path)
         until(lambda: served.metrics().get(count, 0) > CROWD, "the whole crowd to be served")
         assert [served.status(path) for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
+        upload = httpx.post(served.url + "/predict", content=png() + bytes(UPLOAD_BYTES), timeout=DEADLINE_S)
+        assert upload.status_code == 200, upload.text
         assert not load.done(), "they waited until the load had ended"

@@ -1,14 +1,17 @@
 """Connections: who may stay, who is let go and when, and that every request gets one answer."""
 
 import json
+import os
 import socket
+import struct
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.service.pictures import check, pixels, png
+from service.door import MAX_HEAD_BYTES
+from tests.service.pictures import check, encode, pixels, png
 from tests.service.served import Served, Servers, until
 from tests.service.stock import MAX_BODY_BYTES
 from tests.service.wire import Answer, Wire, get, post
@@ -150,6 +153,15 @@ def test_a_request_that_could_be_read_two_ways_is_400_and_the_end(server: Served
         assert wire.ended()
 
 
+def test_a_request_that_is_wrong_and_too_long_is_told_one_of_them(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(b"POST /pre dict HTTP/1.1\r\n" + b"x" * (MAX_HEAD_BYTES + 1))
+        answer = wire.answer()
+        assert wire.ended()
+    assert code(answer) == (400, "bad_request")
+    assert not server.events("connection failed")
+
+
 def test_a_target_may_name_the_server(server: Served) -> None:
     with Wire(server.address) as wire:
         wire.send(post(png(), f"{server.url}/predict"))
@@ -232,11 +244,14 @@ def test_a_body_of_a_question_that_does_not_come_ends_the_connection(impatient: 
 @pytest.mark.parametrize(
     "begin", [b"", get("/livez"), post(png())], ids=["new", "after a question", "after a prediction"]
 )
-def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: bytes) -> None:
+@pytest.mark.parametrize("then", [b"", b"\r\n"], ids=["silent", "empty line"])
+def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: bytes, then: bytes) -> None:
+    """An empty line begins no request (RFC 9112, 2.2)."""
     with Wire(impatient.address) as wire:
         if begin:
             wire.send(begin)
             assert wire.answer().status == 200
+        wire.send(then)
         assert wire.ended()
 
 
@@ -257,6 +272,8 @@ def test_a_prediction_takes_the_time_it_takes(impatient: Served) -> None:
 CANCELLED = 'resnet_requests_total{model="plain",outcome="cancelled",version="2"}'
 UNKNOWN_CANCELLED = 'resnet_requests_total{model="",outcome="cancelled",version=""}'
 INFLIGHT = "resnet_inflight_requests"
+ROUNDS, RESETS = 8, 500
+PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def test_clients_that_leave_while_they_wait_free_their_places(impatient: Served) -> None:
@@ -274,6 +291,29 @@ def test_clients_that_leave_while_they_wait_free_their_places(impatient: Served)
     for seed in range(8):
         check(httpx.post(impatient.url + "/predict", content=png(seed)).json(), pixels(seed))
     assert impatient.metrics()[INFLIGHT] == 0
+
+
+def test_clients_that_reset_their_connection_leave_nothing(serve: Servers, repository: Path) -> None:
+    """With SO_LINGER and no time to linger, close sends RST (tcp(7)); each client leaves when it has asked."""
+    flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "1", "--workers", "1")
+    served = serve(*flags).ready()
+    request = post(encode(pixels(shape=(240, 240, 1))))
+    (api,) = served.api_processes()
+    resident_mib = []
+    for _ in range(ROUNDS):
+        with served.paused():
+            wires = [Wire(served.address) for _ in range(RESETS)]
+            for wire in wires:
+                wire.send(request)
+            until(lambda: served.metrics()[INFLIGHT] == RESETS, "all requests to come")
+            for wire in wires:
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                wire.close()
+            until(lambda: served.metrics()[INFLIGHT] == 0, "all clients to be missed")
+        until(lambda: httpx.post(served.url + "/predict", content=png()).status_code == 200, "a free place")
+        resident_mib.append(int(Path(f"/proc/{api}/statm").read_text().split()[1]) * PAGE_MIB)
+    sent_mib = (ROUNDS - 2) * RESETS * len(request) / 2**20  # after the second round
+    assert resident_mib[-1] - resident_mib[1] < sent_mib / 2, resident_mib
 
 
 @pytest.mark.parametrize("part", [10, -5], ids=["in the headers", "in the body"])

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import time
 
+import pytest
 import uvloop
 
 from service.turn import MOST_NS, Turn
@@ -24,7 +25,8 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._byte = data
-        if self._turn.has_time():
+        self._turn.note_arrival()
+        if self._turn.has_time:
             self._take(data)
         else:
             self._events.append(("put off", data))
@@ -74,6 +76,18 @@ def test_what_comes_after_the_time_of_a_turn_waits_for_the_next_in_its_order() -
         ("put off", SHORT),
         ("put off", LAST),
         ("taken", SHORT),
+        ("taken", LAST),
+    ]
+
+
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever came first makes room, in the turn that has no time for it."""
+    monkeypatch.setattr("service.turn.MOST_BYTES", 1)
+    assert happens(LONG, SHORT, LAST, LAST)[2:] == [
+        ("put off", LAST),
+        ("taken", SHORT),
+        ("put off", LAST),
+        ("taken", LAST),
         ("taken", LAST),
     ]
 
