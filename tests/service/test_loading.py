@@ -58,21 +58,26 @@ def test_the_smallest_batch_that_pays_costs_a_quarter_more_an_image_at_most(load
 
 
 class Interrupted:
-    """An engine that needs no time for a batch, but for its first six runs, one of which warms it."""
+    """An engine that needs no time for a batch, but in some of its first runs, the very first of which warms it."""
 
     name, library, device, precision = "interrupted", "none", "cpu", "fp32"
 
-    def __init__(self) -> None:
-        self.runs = 0
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds)
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.runs += 1
-        threading.Event().wait(0.003 if self.runs <= 6 else 0)
+        threading.Event().wait(self._seconds.pop(0) if self._seconds else 0)
         return np.zeros((len(images), 1), np.float32)
 
 
 def test_a_size_is_measured_until_enough_runs_were_undisturbed() -> None:
-    assert measure(Interrupted(), SHAPE, 1) < 3 * MS
+    assert measure(Interrupted(*[0.003] * 6), SHAPE, 1, {}) < 3 * MS
+
+
+def test_a_size_that_takes_far_longer_than_smaller_ones_is_measured_again_also_if_it_is_slow() -> None:
+    assert measure(Interrupted(0, 0.05), SHAPE, 4, {1: 30 * MS, 2: 4 * MS}) < 8 * MS
+    slow = Interrupted(*[0.05] * 100)
+    assert measure(slow, SHAPE, 4, {2: 25 * MS}) >= 50 * MS  # as slow as was to be expected
 
 
 def load(repository: Path, name: str, largest: int) -> LoadedModel:
