@@ -5,7 +5,8 @@
 The time is cut into sixteen parts. Of each come the mean resident memory and file descriptors of all processes, and
 the 99th percentile of good requests relative to that of `/livez`, asked in between, which takes out the machine's own
 noise. The first quarter, in which pools and allocators fill, does not count. Exit code 1 if something grows beyond
-doubt (95 %), or if anything went wrong that was not provoked.
+doubt (95 %), or if anything went wrong that was not provoked. Memory grows if it would by one small object kept for
+each of the rarest requests: the highest that an allocator's heap has ever stood creeps up for hours.
 """
 
 import argparse
@@ -33,6 +34,7 @@ from service.repository import ZOO
 
 PARTS = VALUES * 4 // 3
 SAMPLE_EVERY_S = 1.0
+LEAST_LEAK_BYTES = 32  # of a small object in Python
 CALM_S = 10.0  # for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"
 FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
@@ -87,7 +89,9 @@ def main() -> int:
             await_calm(running)
             unprovoked = clients.unprovoked + (failures(running) - before)
         unprovoked["errors in the log"] = errors_in(folder / f"{running.server.name}.log")
-    soak = Soak(parts, trends_of(parts), dict(clients.provoked), dict(+unprovoked))
+    rarest_an_hour = min(clients.provoked.values()) / options.minutes * 60
+    trends = trends_of(parts, rarest_an_hour * LEAST_LEAK_BYTES / (1 << 20))
+    soak = Soak(parts, trends, dict(clients.provoked), dict(+unprovoked))
     show(console, soak)
     save(soak, options.minutes, options.output)
     return int(bool(soak.unprovoked) or any(one.grows for one in soak.trends.values()))
@@ -130,12 +134,13 @@ def p99_ms(seconds: Sequence[float]) -> float:
     return float(np.percentile(seconds, 99)) * 1e3
 
 
-def trends_of(parts: Sequence[Part]) -> dict[str, Trend]:
-    """Of what must not grow, once the server is warm."""
+def trends_of(parts: Sequence[Part], least_leak_mib: float) -> dict[str, Trend]:
+    """Of what must not grow, once the server is warm; `least_leak_mib` an hour is the least leak that there can be."""
     warm = parts[-VALUES:]
     at_s = [part.at_s for part in warm]
+    rss_mib = [part.rss_mib for part in warm]
     return {
-        "resident memory": trend(at_s, [part.rss_mib for part in warm]),
+        "resident memory": trend(at_s, rss_mib, least_leak_mib / float(np.mean(rss_mib))),
         "file descriptors": trend(at_s, [part.descriptors for part in warm]),
         "p99 / p99 of /livez": trend(at_s, [part.p99_ratio for part in warm]),
     }
@@ -166,10 +171,10 @@ def errors_in(log: Path) -> int:
 
 def show(console: Console, soak: Soak) -> None:
     """Print trends and counts."""
-    table = Table("quantity", "change an hour", "95 % interval", "grows")
+    table = Table("quantity", "change an hour", "95 % interval", "negligible", "grows")
     for name, one in soak.trends.items():
         interval = f"{one.low:+.2%} to {one.high:+.2%}"
-        table.add_row(name, f"{one.per_hour:+.2%}", interval, "yes" if one.grows else "no")
+        table.add_row(name, f"{one.per_hour:+.2%}", interval, f"{one.negligible:.2%}", "yes" if one.grows else "no")
     console.print(table)
     console.print("as they must:", soak.provoked)
     console.print("not provoked:", soak.unprovoked)

@@ -20,6 +20,12 @@ def test_what_stands_still_or_shrinks_does_not_grow():
     assert not trend(list(AT_S), list(1000 - AT_S)).grows
 
 
+def test_growth_counts_if_even_its_lower_bound_is_not_negligible():
+    values = list(200 + AT_S / 36)
+    assert trend(list(AT_S), values, negligible=0.4).grows
+    assert not trend(list(AT_S), values, negligible=0.5).grows
+
+
 def test_the_interval_is_as_wide_as_numpys_says():
     """numpy gives the standard error; 2.228 of them are 95 % for ten degrees of freedom, says any table."""
     values = np.random.default_rng(0).normal(100, 1, VALUES)
