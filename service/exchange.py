@@ -92,6 +92,7 @@ class Exchange:
         self._close_arrival()
         if self._prediction:
             self._prediction.cancel()
+            self._prediction = None
         self._api.count_cancelled(self._answer)
 
     def refuse(self, error: ServiceError) -> None:
@@ -102,6 +103,7 @@ class Exchange:
 
     def _finish(self) -> None:
         self.answered = True
+        self._prediction = None  # which knows this one: now nothing is left for the garbage collector
         self._close_arrival()
         self._respond(self._answer)
         self._api.count(self._answer, self._method, self._target)

@@ -130,7 +130,8 @@ class Prediction:
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._count_images(outcomes)
         if not self._payload.several and isinstance(outcomes[0], ServiceError):
-            raise outcomes[0]
+            self._fail(outcomes[0])  # raised it would know this frame, and the frame it
+            return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         journey = self._answer.journey
         journey.taken_ns = min((result.taken_ns for result in ran), default=journey.pixels_ns)
@@ -173,6 +174,7 @@ class Prediction:
             self._timer.cancel()
         for item in self._items:
             item.wanted = False
+        self._items.clear()  # each knows this prediction
 
 
 @lru_cache(maxsize=64)  # a client asks in the same words each time
