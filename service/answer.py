@@ -20,8 +20,8 @@ JSON, PROBLEM = "application/json", "application/problem+json"
 STAGES = ("read", "decode", "queue", "inference", "respond")
 
 # What is the same in every answer is put together once: this halves the time that an answer takes to render.
-_TIMINGS = "{" + ",".join(f'"{name}":%.3f' for name in (*STAGES, "total")) + "}"
-_SERVER_TIMING = ", ".join(f"{name};dur=%.3f" for name in (*STAGES, "total"))
+_TIMINGS = "{" + ",".join(f'"{name}":%s' for name in (*STAGES, "total")) + "}"
+_SERVER_TIMING = ", ".join(f"{name};dur=%s" for name in (*STAGES, "total"))
 
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -72,9 +72,9 @@ class Answer:
     def succeed(self, found: dict[str, Any]) -> None:
         """Make the answer tell what was found, and how long each stage took as far as can be told inside it."""
         self.journey.written_ns = time.monotonic_ns()
-        timings_ms = tuple([ns / 1e6 for ns in (*self.journey.stages_ns(), self.journey.total_ns)])
+        timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*self.journey.stages_ns(), self.journey.total_ns)])
         head = {"request_id": self.request_id, "model": self.model, "version": self.version}
-        self.body = orjson.dumps(head | found | {"timings_ms": orjson.Fragment(_TIMINGS % timings_ms)})
+        self.body = orjson.dumps({**head, **found, "timings_ms": orjson.Fragment(_TIMINGS % timings_ms)})
         self.headers["content-type"] = JSON
         self.headers["server-timing"] = _SERVER_TIMING % timings_ms
 

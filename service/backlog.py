@@ -42,6 +42,7 @@ class Backlog:
         self._api, self._times_ns = api, board.backlogs_ns
         self._paces = [Pace() for _ in range(models)]
         self._images = [0] * models
+        self._held_ns = 0.0
         self._seats: set[int] = set()
         self._times_ns[api] = 0  # whatever a predecessor of this process held, which died
 
@@ -50,22 +51,26 @@ class Backlog:
         self._seats.add(seat)
         for report in reports:
             self._paces[report.model].learn(report)
+        self._add_up()
 
     def seat_down(self, seat: int) -> None:
         """A worker takes no part any more."""
         self._seats.discard(seat)
 
     def add(self, model: int, images: int) -> None:
-        """So many images of this model are let in, or, if negative, let go."""
+        """So many images of this model are let in, or, if negative, let go; at the same cost among many models."""
         self._images[model] += images
-        held_ns = 0.0
-        for count, pace in zip(self._images, self._paces, strict=True):
-            held_ns += count * pace.image_ns
-        self._times_ns[self._api] = int(held_ns)
+        self._held_ns += images * self._paces[model].image_ns
+        self._times_ns[self._api] = int(self._held_ns)
 
     def observe(self, model: int, size: int, ns: int) -> None:
         """A worker ran a batch of this size in so many ns."""
         self._paces[model].observe(size, ns)
+        self._add_up()
+
+    def _add_up(self) -> None:
+        """Reckon what is held at the paces of now."""
+        self._held_ns = sum([count * pace.image_ns for count, pace in zip(self._images, self._paces, strict=True)])
 
     @property
     def wait_s(self) -> float:

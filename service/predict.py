@@ -134,8 +134,8 @@ class Prediction:
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         journey = self._answer.journey
-        journey.taken_ns = min((result.taken_ns for result in ran), default=journey.pixels_ns)
-        journey.done_ns = max((result.done_ns for result in ran), default=journey.pixels_ns)
+        journey.taken_ns = min([result.taken_ns for result in ran], default=journey.pixels_ns)
+        journey.done_ns = max([result.done_ns for result in ran], default=journey.pixels_ns)
         rendered = [self._render(outcome) for outcome in outcomes]
         self._answer.succeed({"results": rendered} if self._payload.several else rendered[0])
         self._finish()

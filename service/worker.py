@@ -35,17 +35,16 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def write_results(region: Region, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
     """Write logits, and the k most probable classes in falling order, of every row into its slot."""
-    where, classes = np.asarray(slots), logits.shape[1]
-    probabilities = softmax(logits)
+    where, (n, classes) = np.asarray(slots), logits.shape
+    rows = np.arange(n)[:, np.newaxis]
     if k < classes:
         top = np.argpartition(-logits, k - 1, axis=1)[:, :k]
-        order = np.argsort(-np.take_along_axis(logits, top, axis=1), axis=1, kind="stable")
-        indices = np.take_along_axis(top, order, axis=1)
+        indices = top[rows, np.argsort(-logits[rows, top], axis=1, kind="stable")]
     else:
         indices = np.argsort(-logits, axis=1, kind="stable")
     region.logits[where, :classes] = logits
     region.indices[where, :k] = indices
-    region.probabilities[where, :k] = np.take_along_axis(probabilities, indices, axis=1)
+    region.probabilities[where, :k] = softmax(logits)[rows, indices]
     region.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
 
 
