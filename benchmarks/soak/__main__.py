@@ -2,11 +2,12 @@
 
     python -m benchmarks.soak [--minutes 30] [--output FOLDER]
 
-The time is cut into sixteen parts. Of each come the mean resident memory and file descriptors of all processes, and
-the 99th percentile of good requests relative to that of `/livez`, asked in between, which takes out the machine's own
-noise. The first quarter, in which pools and allocators fill, does not count. Exit code 1 if something grows beyond
-doubt (95 %), or if anything went wrong that was not provoked. Memory grows if it would by one small object kept for
-each of the rarest requests: the highest that an allocator's heap has ever stood creeps up for hours.
+First wrk sends every kind of request at once, as fast as the server answers, so that pools, threads and heaps stand as
+high as they ever will: under a lighter load the highest that they have stood creeps up for hours. The time after that
+is cut into sixteen parts. Of each come the mean resident memory and file descriptors of all processes, and the 99th
+percentile of good requests relative to that of `/livez`, asked in between, which takes out the machine's own noise. The
+first quarter does not count. Exit code 1 if something grows beyond doubt (95 %), or if anything went wrong that was not
+provoked. Memory grows if it would by one small object kept for each of the rarest requests.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,17 +26,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving.jobs import mnist_job
+from benchmarks.serving import wrk
+from benchmarks.serving.jobs import Request, mnist_job
 from benchmarks.serving.processes import Session
 from benchmarks.serving.servers import ROOT, SERVERS, Running, started
 from benchmarks.serving.surroundings import surroundings
-from benchmarks.soak.clients import Clients
+from benchmarks.soak.clients import Ask, Clients
 from benchmarks.soak.trend import VALUES, Trend, trend
 from service.repository import ZOO
 
 PARTS = VALUES * 4 // 3
 SAMPLE_EVERY_S = 1.0
 LEAST_LEAK_BYTES = 32  # of a small object in Python
+FILLING = 1 / 15  # of the time that is asked for, before it
+FILLING_CONNECTIONS = 16  # for each kind of request
 CALM_S = 10.0  # for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"
 FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
@@ -63,6 +68,8 @@ class Soak:
 
     parts: list[Part]
     trends: dict[str, Trend]
+    filling: int
+    """Requests before the first part."""
     provoked: dict[str, int]
     unprovoked: dict[str, int]
 
@@ -76,6 +83,8 @@ def main() -> int:
     parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
     options = parser.parse_args()
     console = Console()
+    soaking_s = options.minutes * 60
+    filling_s = max(1, int(soaking_s * FILLING))
     with tempfile.TemporaryDirectory(prefix="resnet-serve-soak-") as name:
         folder = Path(name)
         with started(SERVERS["ours"], mnist_job(ZOO, folder), folder) as (running, _):
@@ -83,18 +92,33 @@ def main() -> int:
             clients = Clients(f"http://127.0.0.1:{running.port}", running.job.image)
             clients.start()
             try:
-                parts = watch(running.session, clients, options.minutes * 60, console)
+                filling = fill(clients, filling_s, folder)
+                clients.take()
+                parts = watch(running.session, clients, soaking_s, console)
             finally:
                 clients.stop()
             await_calm(running)
             unprovoked = clients.unprovoked + (failures(running) - before)
         unprovoked["errors in the log"] = errors_in(folder / f"{running.server.name}.log")
-    rarest_an_hour = min(clients.provoked.values()) / options.minutes * 60
+    rarest_an_hour = min(clients.provoked.values()) / (filling_s + soaking_s) * 3600
     trends = trends_of(parts, rarest_an_hour * LEAST_LEAK_BYTES / (1 << 20))
-    soak = Soak(parts, trends, dict(clients.provoked), dict(+unprovoked))
+    soak = Soak(parts, trends, filling, dict(clients.provoked), dict(+unprovoked))
     show(console, soak)
     save(soak, options.minutes, options.output)
     return int(bool(soak.unprovoked) or any(one.grows for one in soak.trends.values()))
+
+
+def fill(clients: Clients, seconds: int, folder: Path) -> int:
+    """Have every kind of request sent as fast as it is answered; how many were."""
+
+    def drive(ask: Ask, own: Path) -> int:
+        own.mkdir()
+        request = Request(ask.body, ask.content_type)
+        return wrk.drive(clients.url + ask.path, request, FILLING_CONNECTIONS, seconds, own).requests
+
+    asks = [*clients.good, *clients.bad]
+    with ThreadPoolExecutor(len(asks)) as pool:
+        return sum(pool.map(drive, asks, [folder / f"filling-{number}" for number in range(len(asks))]))
 
 
 def watch(session: Session, clients: Clients, seconds: float, console: Console) -> list[Part]:
@@ -176,6 +200,7 @@ def show(console: Console, soak: Soak) -> None:
         interval = f"{one.low:+.2%} to {one.high:+.2%}"
         table.add_row(name, f"{one.per_hour:+.2%}", interval, f"{one.negligible:.2%}", "yes" if one.grows else "no")
     console.print(table)
+    console.print("requests while filling:", soak.filling)
     console.print("as they must:", soak.provoked)
     console.print("not provoked:", soak.unprovoked)
 

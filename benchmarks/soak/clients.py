@@ -75,7 +75,7 @@ class Clients:
     """
 
     def __init__(self, url: str, digit: bytes) -> None:
-        self._url, self._good, self._bad = url, good_asks(digit), bad_asks(digit)
+        self.url, self.good, self.bad = url, good_asks(digit), bad_asks(digit)
         self._ending, self._lock = threading.Event(), threading.Lock()
         self._good_s: list[float] = []
         self._probe_s: list[float] = []
@@ -103,30 +103,30 @@ class Clients:
         return taken
 
     def _be_good(self, rng: random.Random) -> None:
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=self.url, timeout=TIMEOUT_S) as client:
             while not self._ending.is_set():
-                seconds = self._ask(client, "good", rng.choice(self._good))
+                seconds = self._ask(client, "good", rng.choice(self.good))
                 with self._lock:
                     self._good_s.append(seconds)
 
     def _be_bad(self, rng: random.Random) -> None:
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=self.url, timeout=TIMEOUT_S) as client:
             while not self._ending.wait(BAD_EVERY_S):
-                self._ask(client, "bad", rng.choice(self._bad))
+                self._ask(client, "bad", rng.choice(self.bad))
 
     def _probe(self, _: random.Random) -> None:
-        with httpx.Client(base_url=self._url, timeout=TIMEOUT_S) as client:
+        with httpx.Client(base_url=self.url, timeout=TIMEOUT_S) as client:
             while not self._ending.wait(PROBE_EVERY_S):
                 seconds = self._ask(client, "probe", None)
                 with self._lock:
                     self._probe_s.append(seconds)
 
     def _leave(self, rng: random.Random) -> None:
-        parts = urlsplit(self._url)
+        parts = urlsplit(self.url)
         address = str(parts.hostname), int(parts.port or 80)
         while not self._ending.wait(LEAVE_EVERY_S):
             try:
-                _break_off(address, rng.choice(self._good), rng)
+                _break_off(address, rng.choice(self.good), rng)
                 ending = "left"
             except OSError as error:
                 ending = type(error).__name__
