@@ -12,7 +12,7 @@ from training.errors import DataError
 
 Polarity = Literal["as_is", "light_on_dark"]
 
-_BLOCK = 256  # images that are counted at once: they may be more than fit into memory
+_BLOCK = 32  # images that are counted at once: they may be more than fit into memory
 _SPLIT_SEED = 0  # a constant, so that every run holds back the same images, whatever its own seed
 
 
