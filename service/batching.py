@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import os
 import time
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -22,6 +22,8 @@ from service.item import Item, Result
 from service.lane import Lane
 from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpack_replies
+
+Queue = OrderedDict[Item, None]  # in order of arrival, and whoever leaves is out of it at once
 
 WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an idle one is woken
 
@@ -53,7 +55,7 @@ class Batcher:
         self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
         self._waiting: set[int] = set()  # models with a timer set
         self._release, self._on_batch = release, on_batch
-        self._queues: list[deque[Item]] = [deque() for _ in batch_delays]
+        self._queues: list[Queue] = [OrderedDict() for _ in batch_delays]
         self._ids = itertools.count(time.monotonic_ns())  # above every id of this process's predecessor
         self._loop = asyncio.get_running_loop()
         self._dispatch_is_due = False
@@ -76,12 +78,20 @@ class Batcher:
         self._region.put(item.slot, pixels, item.deadline_ns)
         item.queued_ns = time.monotonic_ns()
         queue = self._queues[item.model]
-        queue.append(item)
+        queue[item] = None
         if len(queue) % self._paying_batch_sizes[item.model] == 0:
             self._read_replies()  # not only once a turn: in a long one the workers would run dry
         elif not self._dispatch_is_due:
             self._dispatch_is_due = True
             self._loop.call_soon(self._on_turn)
+
+    def withdraw(self, item: Item) -> None:
+        """Nobody wants its result any more: its slot is free at once, unless a worker was told to write there."""
+        item.wanted = False
+        queue = self._queues[item.model]
+        if item in queue:
+            del queue[item]
+            self._release(item.slot)
 
     def _on_turn(self) -> None:
         self._dispatch_is_due = False
@@ -92,7 +102,8 @@ class Batcher:
             while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane()):
                 items = self._take(queue, self._max_batch_sizes[model])
                 if items and not self._send(lane, model, items):
-                    queue.extendleft(reversed(items))
+                    for item in reversed(items):
+                        self._put_back(item)
 
     def _send(self, lane: Lane, model: int, items: list[Item]) -> bool:
         """Send them, or look again once there is room for them."""
@@ -109,12 +120,12 @@ class Batcher:
             self._send(lane, 0, [])
         self._dispatch()
 
-    def _waits_to_fill(self, model: int, queue: deque[Item]) -> bool:
+    def _waits_to_fill(self, model: int, queue: Queue) -> bool:
         """Whether a batch may still grow; if so, dispatch again when its first image has waited long enough."""
         delay_ns = self._delays_ns[model]
         if not delay_ns or len(queue) >= self._max_batch_sizes[model]:
             return False
-        left_ns = queue[0].queued_ns + delay_ns - time.monotonic_ns()
+        left_ns = next(iter(queue)).queued_ns + delay_ns - time.monotonic_ns()
         if left_ns > 0 and model not in self._waiting:
             self._waiting.add(model)
             self._loop.call_later(left_ns / 1e9, self._on_waited, model)
@@ -134,18 +145,16 @@ class Batcher:
         running = [lane for lane in lanes if 0 < lane.load_ns < WAKE_NS and not lane.is_late(now)]
         return min(running or lanes, key=lambda lane: lane.load_ns, default=None)
 
-    def _take(self, queue: deque[Item], most: int) -> list[Item]:
-        """The next batch from the queue's head, without what expired or is no longer wanted."""
+    def _take(self, queue: Queue, most: int) -> list[Item]:
+        """The next batch from the queue's head, without what expired."""
         items: list[Item] = []
         now = time.monotonic_ns()
         while queue and len(items) < most:
-            item = queue[0]
+            item = next(iter(queue))
             if item.retried and items:
                 break
-            queue.popleft()
-            if not item.wanted:
-                self._release(item.slot)
-            elif item.deadline_ns <= now:
+            del queue[item]
+            if item.deadline_ns <= now:
                 self._end(item, DeadlineExceeded("the deadline passed while the request waited in the queue"))
             else:
                 items.append(item)
@@ -224,19 +233,26 @@ class Batcher:
         self._dispatch()
 
     def _recover(self, item: Item, *, was_running: bool) -> None:
-        if not item.wanted:
-            self._release(item.slot)
-        elif was_running and item.retried:
+        if item.wanted and was_running and item.retried:
             self._end(item, Unavailable("worker_lost", "the worker died twice while it ran this request"))
         else:
             item.retried = item.retried or was_running
-            self._queues[item.model].appendleft(item)
+            self._put_back(item)
+
+    def _put_back(self, item: Item) -> None:
+        """Make it the first of its queue, unless it was withdrawn while it was not there."""
+        if item.wanted:
+            queue = self._queues[item.model]
+            queue[item] = None
+            queue.move_to_end(item, last=False)
+        else:
+            self._release(item.slot)
 
     def fail_all(self, error: ServiceError) -> None:
         """Answer everyone who still waits with this error; slots that workers hold stay theirs."""
         for queue in self._queues:
             while queue:
-                self._end(queue.popleft(), error)
+                self._end(queue.popitem(last=False)[0], error)
         for lane in self._lanes:
             for item in itertools.chain.from_iterable(lane.batches.values()):
                 item.finish(error)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import structlog
@@ -15,6 +16,7 @@ log = structlog.get_logger()
 
 Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
+Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
 _TINY_BYTES = 4096
 _TINY_PIXELS = 64 * 64
@@ -38,13 +40,29 @@ class Decoder:
         """Forget what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> None:
-        """Call `on_done` with the pixels of each image, or the error to answer with, in order."""
+    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding | None:
+        """Call `on_done` with the pixels of each image, or the error to answer with, in order.
+
+        What is not decoded by then is returned; once that is cancelled, `on_done` is not called.
+        """
         if all(map(is_tiny, images)):
             on_done([_decode(preprocessor, image) for image in images])
-            return
-        calls = [self._loop.run_in_executor(self._pool, _decode, preprocessor, image) for image in images]
-        asyncio.gather(*calls).add_done_callback(lambda all_done: on_done(all_done.result()))
+            return None
+        waiting = dict(enumerate(images))
+        decode = partial(_decode_one, preprocessor, waiting)
+        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, decode, i) for i in range(len(images))])
+        decoding.add_done_callback(partial(_on_end, waiting, on_done))
+        return decoding
+
+
+def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -> None:
+    waiting.clear()  # the pool keeps what was cancelled until its turn would have come: without the images
+    if not decoding.exception():  # which is that it was cancelled
+        on_done(decoding.result())
+
+
+def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
+    return _decode(preprocessor, waiting.pop(i, b""))  # without it, it has just been cancelled
 
 
 def _decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:

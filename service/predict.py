@@ -17,7 +17,7 @@ from service.admission import Admission
 from service.answer import Answer, fail
 from service.batching import Batcher
 from service.body import parse
-from service.decoding import Decoder, Pixels
+from service.decoding import Decoder, Decoding, Pixels
 from service.errors import BadRequest, DeadlineExceeded, ServiceError, problem
 from service.item import Item, Result
 from service.metrics import REJECTIONS, Metrics
@@ -65,6 +65,8 @@ class Prediction:
     def __init__(self, parts: Parts, request: Request, answer: Answer, done: Callable[[], None]) -> None:
         self._parts, self._request, self._answer, self._done = parts, request, answer, done
         self._ended = False
+        self._slots: list[int] = []  # that no item has yet
+        self._decoding: Decoding | None = None
         self._items: list[Item] = []
         self._outcomes: list[Outcome | None] = []
         self._missing = 0
@@ -97,19 +99,18 @@ class Prediction:
         images = self._payload.images
         self._slots = parts.admission.acquire(len(images), self._place, left_s)
         self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
-        parts.decoder.decode(parts.preprocessors[self._place], images, self._on_pixels)
+        self._decoding = parts.decoder.decode(parts.preprocessors[self._place], images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """All images are decoded, each with its pixels or its own error."""
-        if self._ended:
-            for slot in self._slots:
-                self._parts.admission.release(slot)
+        self._decoding = None  # it knows the pixels, too
+        if self._ended:  # since the last of them was
             return
         self._answer.journey.pixels_ns = time.monotonic_ns()
         self._outcomes = [None] * len(decoded)
         self._missing = len(decoded)
-        for place, (slot, pixels) in enumerate(zip(self._slots, decoded, strict=True)):
-            on_done = partial(self._on_outcome, place)
+        for place, pixels in enumerate(decoded):
+            slot, on_done = self._slots.pop(), partial(self._on_outcome, place)
             if isinstance(pixels, ServiceError):
                 self._parts.admission.release(slot)
                 on_done(pixels)
@@ -172,8 +173,13 @@ class Prediction:
         self._ended = True
         if self._timer:
             self._timer.cancel()
+        if self._decoding:
+            self._decoding.cancel()
+        while self._slots:
+            self._parts.admission.release(self._slots.pop())
         for item in self._items:
-            item.wanted = False
+            if item.wanted:
+                self._parts.batcher.withdraw(item)
         self._items.clear()  # each knows this prediction
 
 

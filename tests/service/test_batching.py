@@ -392,10 +392,11 @@ def test_whoever_has_left_is_not_sent() -> None:
     async def scene(played: Played) -> None:
         leaver = played.submit(0)
         played.submit(1)
-        leaver.wanted = False
+        played.batcher.withdraw(leaver)
+        assert leaver.slot in played.free  # before there is any worker that could have been told
+        assert played.batcher.depth == 1
         played.up()
         await turn()
-        assert leaver.slot in played.free
         assert played.names(played.take()) == [1]
 
     assert play(scene).outcomes[0] == []
@@ -408,7 +409,7 @@ def test_a_slot_that_a_worker_holds_returns_only_with_its_reply() -> None:
         await turn()
         message = played.take()
         assert message is not None
-        leaver.wanted = False
+        played.batcher.withdraw(leaver)
         await turn()
         assert leaver.slot not in played.free
         played.reply(message)
@@ -591,7 +592,7 @@ class Chaos(Played):
 
     def leave(self, which: int) -> None:
         if which < len(self.items):
-            self.items[which].wanted = False
+            self.batcher.withdraw(self.items[which])
             self.left.add(which)
 
     def work(self, which: int) -> None:
