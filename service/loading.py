@@ -18,7 +18,8 @@ HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
 PAYING = 1.25
-GAIN = 0.05  # a batch of twice the size must cost at least this much less for each image
+GAIN = 0.05  # what counts as a difference: a slow batch of twice the size makes an image cheaper, a quick one no dearer
+QUICK_NS = 100_000_000  # that long it hardly matters that images wait for each other
 LARGEST = 64  # that the automatic mode tries
 RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
 DOUBTFUL = 1.5  # times what so many images took in smaller batches: interrupted, until so many runs say the same
@@ -85,20 +86,28 @@ def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int,
     latency: dict[int, int] = {}
     for size in [*_doublings(LARGEST), LARGEST]:
         latency[size] = measure(engine, shape, size, latency)
-        if best_batch_size(latency) < size:
+        if best_batch_size(latency) < size or _is_saturated(latency):
             break
     return latency
 
 
-def best_batch_size(latency_ns: dict[int, int]) -> int:
-    """The largest size up to which each doubling made an image cheaper by GAIN, all that a batch costs counted in."""
-    costs = image_costs(latency_ns)
-    best = min(costs)
-    for size, cost in costs.items():
-        if cost < costs[best] * (1 - GAIN):
-            best = size
-        elif size > best:
+def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
+    """Whether the next doubling would be slow, and the last made nothing cheaper."""
+    *_, before, last = [math.inf, *image_costs(latency_ns).values()]
+    return 2 * max(latency_ns.values()) > QUICK_NS and last >= before * (1 - GAIN)
+
+
+def best_batch_size(latency_ns: Mapping[int, int]) -> int:
+    """The largest size up to which each doubling paid, all that a batch costs counted in.
+
+    A quick one pays also if it makes an image no cheaper here: under load it does. Images that run one by one find the
+    weights driven out of the caches by the decoding of others.
+    """
+    best, least = 0, math.inf
+    for size, cost in image_costs(latency_ns).items():
+        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_NS else 1 - GAIN):
             break
+        best, least = size, min(least, cost)
     return best
 
 

@@ -11,7 +11,16 @@ from numpy.typing import NDArray
 
 from models.artifact import ArtifactError, read_artifact
 from models.engines import load_engine
-from service.loading import HANG_FLOOR_NS, LARGEST, Load, LoadedModel, best_batch_size, load_model, measure
+from service.loading import (
+    HANG_FLOOR_NS,
+    LARGEST,
+    Load,
+    LoadedModel,
+    best_batch_size,
+    load_model,
+    measure,
+    warm_while_it_pays,
+)
 from tests.artifacts import SHAPE
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers
@@ -25,14 +34,17 @@ DELAY_S = 0.2
     ("latency_ms", "best"),
     [
         ([1, 1, 1, 1, 1, 1, 1], 64),  # a GPU that is not full yet
-        ([10, 20, 40, 80, 160, 320, 640], 1),  # a CPU that an image keeps busy: only dispatching is saved
-        ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4], 16),  # images so quick that this counts: 0.109 ms each, then 0.105
-        ([4, 5, 6, 12, 13, 14, 15], 4),  # what comes after a size that does not pay is not looked at
+        ([10, 20, 40, 80, 160, 320, 640], 8),  # a CPU that an image keeps busy: all that is quick
+        ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4], 64),
+        ([60, 120, 240, 480, 960, 1920, 3840], 1),  # slow: two would have to be cheaper than one
+        ([60, 112, 210, 410, 700, 1300, 2500], 4),  # 56 and 52.5 ms an image, 51.3 is hardly less
+        ([4, 5, 6, 14, 15, 16, 17], 4),  # what comes after a size that does not pay is not looked at
+        ([10, 20.4, 41.6, 86, 168, 320, 640], 4),  # dearer and dearer, by little each
         ([1], 1),
     ],
-    ids=["constant", "linear", "linear and quick", "a step", "one size"],
+    ids=["constant", "linear", "linear and quick", "slow", "slow but cheaper", "a step", "creeping", "one size"],
 )
-def test_batches_grow_as_long_as_an_image_gets_cheaper(latency_ms: list[float], best: int) -> None:
+def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency_ms: list[float], best: int) -> None:
     assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
 
 
@@ -68,6 +80,30 @@ class Interrupted:
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         threading.Event().wait(self._seconds.pop(0) if self._seconds else 0)
         return np.zeros((len(images), 1), np.float32)
+
+
+class Steady:
+    """An engine that needs so many seconds for a batch and for each of its images."""
+
+    name, library, device, precision = "steady", "none", "cpu", "fp32"
+
+    def __init__(self, batch_s: float, image_s: float) -> None:
+        self._batch_s, self._image_s = batch_s, image_s
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        threading.Event().wait(self._batch_s + len(images) * self._image_s)
+        return np.zeros((len(images), 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("batch_s", "image_s", "measured"),
+    [(0, 0.02, (1, 2, 4)), (0, 0.08, (1, 2)), (0.06, 0, SIZES)],
+    ids=["quick", "slow", "constant"],
+)
+def test_a_start_is_not_held_up_by_slow_batches_that_cannot_pay(
+    batch_s: float, image_s: float, measured: tuple[int, ...]
+) -> None:
+    assert tuple(warm_while_it_pays(Steady(batch_s, image_s), SHAPE)) == measured
 
 
 def test_a_size_is_measured_until_enough_runs_were_undisturbed() -> None:
