@@ -17,13 +17,12 @@ HANG_FLOOR_NS = 2_000_000_000
 HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
-PAYING = 1.25
+PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: the API processes go on meanwhile
 GAIN = 0.05  # what counts as a difference: a slow batch of twice the size makes an image cheaper, a quick one no dearer
-QUICK_NS = 100_000_000  # that long it hardly matters that images wait for each other
+QUICK_NS = 250_000_000  # that long images may wait for each other, if it costs none of them more
 LARGEST = 64  # that the automatic mode tries
 RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
-DOUBTFUL = 1.5  # times what so many images took in smaller batches: interrupted, until so many runs say the same
-RUNS = 5
+RUNS = 3  # before a size counts as slower than smaller ones: it may have been interrupted
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +48,9 @@ class LoadedModel:
 
     @property
     def paying_batch_size(self) -> int:
-        """The smallest size in which an image costs at most PAYING times the least that it costs in any."""
-        costs = image_costs(self.latency_ns)
-        return min(size for size in costs if costs[size] <= PAYING * min(costs.values()))
+        """The smallest size in which an image costs hardly more than the least that it costs in any."""
+        costs = {size: cost for size, cost in image_costs(self.latency_ns).items() if size <= self.max_batch_size}
+        return min(size for size in costs if costs[size] <= min(costs.values()) + PAYING_NS)
 
     def limit_ns(self, n: int) -> int:
         """How long a batch of n images may take before it counts as hung."""
@@ -119,8 +118,11 @@ def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
 def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Mapping[int, int]) -> int:
     """Nanoseconds that a batch of this size takes, once it has run for the first time; those of `smaller` are known."""
     images = np.zeros((size, *shape), np.uint8)
-    engine.run(images)
-    doubtful_ns = min((DOUBTFUL * ns * size / n for n, ns in smaller.items()), default=math.inf)
+    first_ns = _time(engine, images)
+    expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
+    if RUNNING_NS < first_ns <= expected_ns * (1 + GAIN):
+        return first_ns
+    doubtful_ns = expected_ns * (1 + GAIN) or math.inf
     times = [_time(engine, images)]
     while len(times) * min(times) < RUNNING_NS or (len(times) < RUNS and min(times) > doubtful_ns):
         times.append(_time(engine, images))

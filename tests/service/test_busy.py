@@ -14,7 +14,7 @@ from tests.service.served import Served, Servers, stopped, until
 from tests.service.wire import Wire, get, post
 
 PATIENCE_S = 1.0
-REQUESTS, IMAGES = 20, 300  # 6,000 images are decoded in more than one turn, and a request fits into a socket's buffer
+REQUESTS, IMAGES = 60, 300  # 18,000 images take several turns to decode, and a request fits into a socket's buffer
 
 
 @pytest.fixture(scope="module")
