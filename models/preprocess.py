@@ -75,7 +75,7 @@ class Preprocessor:
     def __init__(self, preprocessing: Preprocessing, max_pixels: int) -> None:
         if not 0 < max_pixels <= MAX_PIXELS:
             raise ValueError(f"max_pixels is {max_pixels}, must be 1 to {MAX_PIXELS}")
-        self._spec = preprocessing
+        self._spec, self._shape = preprocessing, preprocessing.shape
         self._max_pixels = max_pixels
         self._crop = CentralCrop(preprocessing)
         self._plain_png = self._make_plain_png()
@@ -110,7 +110,7 @@ class Preprocessor:
 
     def _polarised(self, samples: bytes) -> NDArray[np.uint8]:
         """Samples as pixels, light on dark where that is asked for."""
-        pixels = np.frombuffer(samples, np.uint8).reshape(self._spec.shape)
+        pixels: NDArray[np.uint8] = np.ndarray(self._shape, np.uint8, samples)
         if self._spec.polarity == "light_on_dark" and _ring_mean(samples, self._spec.width) > 127:
             return 255 - pixels
         return pixels
@@ -170,7 +170,5 @@ def _high_bytes(image: Image.Image) -> Image.Image:
 
 def _ring_mean(grey: bytes, width: int) -> float:
     """Mean of the outermost ring of grey pixels; on so few, bytes are summed faster than an array."""
-    rows = grey[:width], grey[-width:]
-    columns = grey[width:-width:width], grey[2 * width - 1 : -width : width]
-    ring = b"".join(rows + columns)
+    ring = grey[:width] + grey[-width:] + grey[width:-width:width] + grey[2 * width - 1 : -width : width]
     return sum(ring) / len(ring)

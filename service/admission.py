@@ -3,6 +3,7 @@ at the headers and again when a body is complete. Refusing early is what keeps t
 """
 
 import math
+from collections.abc import Sequence
 
 from service.backlog import Backlog
 from service.errors import TooLarge, Unavailable
@@ -42,16 +43,19 @@ class Admission:
         if n > len(self._free):
             raise self._full()
         self._check_wait(left_s)
-        slots = [self._free.pop() for _ in range(n)]
+        slots = self._free[-n:]
+        del self._free[-n:]
         for slot in slots:
             self._models[slot] = model
         self._backlog.add(model, n)
         return slots
 
-    def release(self, slot: int) -> None:
-        """Take a slot back."""
-        self._free.append(slot)
-        self._backlog.add(self._models.pop(slot), -1)
+    def release(self, slots: Sequence[int]) -> None:
+        """Take slots back."""
+        models = [self._models.pop(slot) for slot in slots]
+        self._free.extend(slots)
+        for model in set(models):
+            self._backlog.add(model, -models.count(model))
 
     def reserve_bytes(self, n: int) -> None:
         """Set n bytes aside for a body that arrives, or raise Unavailable."""
@@ -65,12 +69,12 @@ class Admission:
 
     def _check_wait(self, left_s: float) -> None:
         """An empty server tries, however short the time."""
-        excess_s = self._backlog.wait_s - left_s * PATIENCE
-        if excess_s > 0 and len(self._free) < self.capacity:
+        wait_s = self._backlog.wait_s
+        if wait_s > left_s * PATIENCE and len(self._free) < self.capacity:
             raise Unavailable(
                 "full",
-                f"what waits already takes {self._backlog.wait_s:.1f} s, too long for a deadline in {left_s:.1f} s",
-                retry_after_s=math.ceil(excess_s),
+                f"what waits already takes {wait_s:.1f} s, too long for a deadline in {left_s:.1f} s",
+                retry_after_s=math.ceil(wait_s - left_s * PATIENCE),
             )
 
     def _full(self) -> Unavailable:

@@ -2,9 +2,8 @@
 
 import itertools
 import os
-import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +11,7 @@ import orjson
 import structlog
 
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
+from service.head import Head
 
 log = structlog.get_logger()
 
@@ -22,9 +22,6 @@ STAGES = ("read", "decode", "queue", "inference", "respond")
 # What is the same in every answer is put together once: this halves the time that an answer takes to render.
 _TIMINGS = "{" + ",".join(f'"{name}":%s' for name in (*STAGES, "total")) + "}"
 _SERVER_TIMING = ", ".join(f"{name};dur=%s" for name in (*STAGES, "total"))
-
-_REQUEST_ID = re.compile(rb"[!-~]{1,128}")
-_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(slots=True)
@@ -73,8 +70,9 @@ class Answer:
         """Make the answer tell what was found, and how long each stage took as far as can be told inside it."""
         self.journey.written_ns = time.monotonic_ns()
         timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*self.journey.stages_ns(), self.journey.total_ns)])
-        head = {"request_id": self.request_id, "model": self.model, "version": self.version}
-        self.body = orjson.dumps({**head, **found, "timings_ms": orjson.Fragment(_TIMINGS % timings_ms)})
+        document = {"request_id": self.request_id, "model": self.model, "version": self.version} | found
+        document["timings_ms"] = orjson.Fragment(_TIMINGS % timings_ms)
+        self.body = orjson.dumps(document)
         self.headers["content-type"] = JSON
         self.headers["server-timing"] = _SERVER_TIMING % timings_ms
 
@@ -98,13 +96,12 @@ def _make_ids() -> Iterator[str]:
 _ids = _make_ids()  # begins when the first id is asked for, and so after the fork
 
 
-def begin_answer(method: str, headers: Mapping[bytes, bytes], journey: Journey) -> Answer:
+def begin_answer(head: Head, journey: Journey) -> Answer:
     """An answer with what every answer carries: the request's id and its trace."""
-    given = headers.get(b"x-request-id")
-    request_id = given.decode() if given and _REQUEST_ID.fullmatch(given) else next(_ids)
-    answer = Answer(journey, request_id, method, headers={"x-request-id": request_id})
-    if (trace := headers.get(b"traceparent")) and _TRACEPARENT.fullmatch(trace):
-        answer.headers["traceparent"] = trace.decode()
+    request_id = head.request_id or next(_ids)
+    answer = Answer(journey, request_id, head.method, headers={"x-request-id": request_id})
+    if head.trace:
+        answer.headers["traceparent"] = head.trace
     return answer
 
 

@@ -2,17 +2,16 @@
 
 import asyncio
 import os
-import time
 from collections.abc import Callable
 
 import structlog
 
 from models.preprocess import Preprocessor
 from service.admission import Admission, Arrival
-from service.answer import STAGES, Answer
 from service.backlog import Backlog
 from service.batching import Batcher
 from service.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
+from service.deadlines import Deadlines
 from service.decoding import Decoder
 from service.errors import Unavailable
 from service.metrics import Metrics, expose
@@ -20,7 +19,7 @@ from service.predict import Parts
 from service.repository import Catalog
 from service.settings import Settings
 from service.status import Status
-from service.target import Target
+from service.tally import Tally
 from service.transport import Channels, Pipe
 
 log = structlog.get_logger()
@@ -58,16 +57,14 @@ class Api:
             [Preprocessor(artifact.metadata.preprocessing, settings.max_pixels) for artifact in catalog.artifacts],
             self.status,
             self.admission,
+            Deadlines(),
             self.decoder,
             self.batcher,
             metrics,
             settings,
         )
         metrics.queue_capacity.set(settings.queue_capacity)
-        self._stage_observers = {
-            artifact.name: [metrics.stage_duration.observer(artifact.name, stage) for stage in STAGES]
-            for artifact in catalog.artifacts
-        }
+        self.tally = Tally(metrics, {artifact.name for artifact in catalog.artifacts})
         self._stop = stop
         self._loop = asyncio.get_running_loop()
         self._control = control
@@ -102,28 +99,6 @@ class Api:
             if report.state == "ready"
         }
         return expose(self.metrics, self._supervisor_pid)
-
-    def count(self, answer: Answer, method: str, target: Target) -> None:
-        """Count a request whose answer has been written."""
-        journey, metrics = answer.journey, self.metrics
-        metrics.inflight.add(-1)
-        journey.written_ns = time.monotonic_ns()
-        metrics.count_http(target.route, method, answer.status)
-        metrics.requests.inc(answer.model, answer.version, answer.outcome)
-        metrics.request_duration.observe(journey.total_ns / 1e9, answer.model)
-        if answer.shed:
-            metrics.shed.inc(answer.shed)
-        if answer.tops:
-            for observe, ns in zip(self._stage_observers[answer.model], journey.stages_ns(), strict=True):
-                observe(ns / 1e9)
-        for label, probability in answer.tops:
-            metrics.confidence.observe(probability, answer.model)
-            metrics.predictions.inc(answer.model, label)
-
-    def count_cancelled(self, answer: Answer) -> None:
-        """Count a request whose client left before the answer."""
-        self.metrics.inflight.add(-1)
-        self.metrics.requests.inc(answer.model, answer.version, "cancelled")
 
     def _publish_depth(self) -> None:
         """Tell the depth of this process's queue to whichever process is scraped."""

@@ -44,11 +44,13 @@ class Backlog:
         self._images = [0] * models
         self._held_ns = 0.0
         self._seats: set[int] = set()
+        self._s_per_ns = 1e-9  # of the workers' time, of which each second gives as many as there are
         self._times_ns[api] = 0  # whatever a predecessor of this process held, which died
 
     def seat_up(self, seat: int, reports: Iterable[ModelReport]) -> None:
         """A worker takes part, and has measured what its models cost."""
         self._seats.add(seat)
+        self._share()
         for report in reports:
             self._paces[report.model].learn(report)
         self._add_up()
@@ -56,6 +58,10 @@ class Backlog:
     def seat_down(self, seat: int) -> None:
         """A worker takes no part any more."""
         self._seats.discard(seat)
+        self._share()
+
+    def _share(self) -> None:
+        self._s_per_ns = 1e-9 / max(1, len(self._seats))
 
     def add(self, model: int, images: int) -> None:
         """So many images of this model are let in, or, if negative, let go; at the same cost among many models."""
@@ -75,7 +81,7 @@ class Backlog:
     @property
     def wait_s(self) -> float:
         """Seconds until the workers have done all that is held."""
-        return sum(self._times_ns) / max(1, len(self._seats)) / 1e9
+        return sum(self._times_ns) * self._s_per_ns
 
 
 def interpolate(latency_ms: Sequence[tuple[int, float]]) -> list[float]:

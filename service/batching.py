@@ -31,7 +31,7 @@ WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an id
 class Batcher:
     """Sends what is queued to the seats in batches, and hands each result to whoever waits for it.
 
-    `release` gets back each slot, exactly once, when nobody can write to it any more. `on_batch` hears of each batch
+    `release` gets back slots, each exactly once, when nobody can write to it any more. `on_batch` hears of each batch
     that was answered: (model, size, ns in the worker).
     """
 
@@ -40,7 +40,7 @@ class Batcher:
         api: int,
         channels: Channels,
         batch_delays: Sequence[float],
-        release: Callable[[int], None],
+        release: Callable[[Sequence[int]], None],
         on_batch: Callable[[int, int, int], None],
     ) -> None:
         self._api, self._board = api, channels.board
@@ -91,7 +91,7 @@ class Batcher:
         queue = self._queues[item.model]
         if item in queue:
             del queue[item]
-            self._release(item.slot)
+            self._release((item.slot,))
 
     def _on_turn(self) -> None:
         self._dispatch_is_due = False
@@ -186,19 +186,20 @@ class Batcher:
         statuses = self._region.statuses[slots].tolist()
         indices = self._region.indices[slots, :k].tolist()
         probabilities = self._region.probabilities[slots, :k].tolist()
+        self._release(slots)
         for item, status, classes, shares in zip(items, statuses, indices, probabilities, strict=True):
             if status == OK:
                 k, size = item.top_k, reply.batch_size
-                self._end(item, Result(classes[:k], shares[:k], size, reply.taken_ns, reply.done_ns))
+                item.finish(Result(classes[:k], shares[:k], size, reply.taken_ns, reply.done_ns))
             elif status == EXPIRED:
-                self._end(item, DeadlineExceeded("the deadline passed while the request waited for its worker"))
+                item.finish(DeadlineExceeded("the deadline passed while the request waited for its worker"))
             else:
-                self._end(item, InternalError("the engine failed for this image"))
+                item.finish(InternalError("the engine failed for this image"))
         if reply.counts:
             self._on_batch(items[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
 
     def _end(self, item: Item, outcome: Result | ServiceError) -> None:
-        self._release(item.slot)
+        self._release((item.slot,))
         item.finish(outcome)
 
     def seat_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
@@ -246,7 +247,7 @@ class Batcher:
             queue[item] = None
             queue.move_to_end(item, last=False)
         else:
-            self._release(item.slot)
+            self._release((item.slot,))
 
     def fail_all(self, error: ServiceError) -> None:
         """Answer everyone who still waits with this error; slots that workers hold stay theirs."""

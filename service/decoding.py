@@ -1,6 +1,7 @@
 """Encoded images to pixels, beside the event loop: tiny ones at once, others on threads (Pillow releases the GIL)."""
 
 import asyncio
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,15 +19,17 @@ Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
+_PNG_HEADER = struct.Struct(">12x4sII")  # of the first chunk: its name, the picture's width and height
 _TINY_BYTES = 4096
 _TINY_PIXELS = 64 * 64
 
 
 def is_tiny(data: bytes) -> bool:
     """Whether decoding costs less than handing the image to a thread: a PNG that its header says is small."""
-    if len(data) > _TINY_BYTES or data[12:16] != b"IHDR":
+    if not _PNG_HEADER.size <= len(data) <= _TINY_BYTES:
         return False
-    return int.from_bytes(data[16:20]) * int.from_bytes(data[20:24]) <= _TINY_PIXELS
+    chunk, width, height = _PNG_HEADER.unpack_from(data)
+    return bool(chunk == b"IHDR" and width * height <= _TINY_PIXELS)
 
 
 class Decoder:

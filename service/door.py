@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,8 @@ from service.api import Api
 from service.clock import LOOK_S, Clock
 from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
 from service.exchange import Exchange
-from service.heads import Head, Heads
+from service.head import Head
+from service.heads import Heads
 from service.listener import Acceptor
 from service.target import Target, parse_target
 from service.turn import Turn
@@ -151,7 +152,7 @@ class Door(HttpToolsProtocol):
     def _take_known(self, head: Head, body: bytes) -> None:
         """A whole request whose head needs no parsing."""
         self.expect_100_continue = False
-        exchange = self._begin_exchange(head.method, head.target, head.query, head.headers)
+        exchange = self._begin_exchange(head)
         exchange.feed(body)
         self._complete_exchange(exchange)
 
@@ -198,18 +199,16 @@ class Door(HttpToolsProtocol):
         if self._in_cycle:
             self._ignoring, self.cycle.keep_alive = True, False
             return
-        method, query, headers = self.parser.get_method().decode("latin-1"), url.query or b"", dict(self.headers)
+        head = Head(self.parser.get_method().decode("latin-1"), target, url.query or b"", dict(self.headers))
         self._closing = self._closing or not self.parser.should_keep_alive()
-        if chunk and not self._closing and not self.expect_100_continue and b"content-length" in headers:
-            self._heads.remember(chunk, Head(method, target, query, headers, int(headers[b"content-length"])))
-        exchange = self._begin_exchange(method, target, query, headers)
+        if chunk and not self._closing and not self.expect_100_continue:
+            self._heads.remember(chunk, head)
+        exchange = self._begin_exchange(head)
         if self.expect_100_continue and not exchange.answered:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def _begin_exchange(self, method: str, target: Target, query: bytes, headers: Mapping[bytes, bytes]) -> Exchange:
-        self.exchange = exchange = Exchange(
-            self.api, method, target, query, headers, self._turn.arrived_ns, self._respond
-        )
+    def _begin_exchange(self, head: Head) -> Exchange:
+        self.exchange = exchange = Exchange(self.api, head, self._turn.arrived_ns, self._respond)
         exchange.begin()
         return exchange
 
@@ -324,7 +323,7 @@ class Door(HttpToolsProtocol):
         if self.exchange is not None:
             self.exchange.refuse(error)
         else:
-            answer = begin_answer("", {}, Journey(time.monotonic_ns()))
+            answer = begin_answer(Head("", Target(""), b"", {}), Journey(time.monotonic_ns()))
             fail(answer, error)
             self._write(answer)
             self.api.metrics.count_http("", "other", answer.status)

@@ -1,24 +1,11 @@
 """Request heads that have come before: on a busy connection every request begins with the same bytes."""
 
-from collections.abc import Mapping
-from typing import NamedTuple
-
-from service.target import Target
+from service.head import Head
 
 MAX_BYTES = 1024  # of a head that is remembered
 MAX_HEADS = 256
 
 _END = b"\r\n\r\n"
-
-
-class Head(NamedTuple):
-    """What the HTTP parser made of a head: a prediction with a declared length, after which the connection stays."""
-
-    method: str
-    target: Target
-    query: bytes
-    headers: Mapping[bytes, bytes]
-    content_length: int
 
 
 class Heads:
@@ -29,21 +16,22 @@ class Heads:
     """
 
     def __init__(self) -> None:
-        self._heads: dict[bytes, Head] = {}
+        self._heads: dict[bytes, tuple[Head, int]] = {}  # with the bytes of the body
 
     def remember(self, message: bytes, head: Head) -> None:
-        """Remember the head of a message that has come whole."""
+        """Remember the head of a message that has come whole; it declares its length, and the connection stays."""
         end = message.find(_END, 0, MAX_BYTES)
-        if end < 0 or len(message) != end + len(_END) + head.content_length:
+        length = head.content_length
+        if end < 0 or length is None or len(message) != end + len(_END) + length:
             return
         if len(self._heads) >= MAX_HEADS:
             del self._heads[next(iter(self._heads))]
-        self._heads[message[: end + len(_END)]] = head
+        self._heads[message[: end + len(_END)]] = head, length
 
     def split(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body, if this is exactly one message whose head is known."""
         end = data.find(_END, 0, MAX_BYTES) + len(_END)
-        head = self._heads.get(data[:end])
-        if head is None or len(data) != end + head.content_length:
+        known = self._heads.get(data[:end])
+        if known is None or len(data) != end + known[1]:
             return None
-        return head, data[end:]
+        return known[0], data[end:]

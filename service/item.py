@@ -25,8 +25,9 @@ class Item:
     model: int
     top_k: int
     deadline_ns: int
-    on_done: Callable[[Result | ServiceError], None]
-    """Called once, unless the item is not wanted any more."""
+    on_done: Callable[[], None]
+    """Called once, when `outcome` is there, unless the item is not wanted any more."""
+    outcome: Result | ServiceError | None = None
     queued_ns: int = 0
     wanted: bool = True
     retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
@@ -35,4 +36,5 @@ class Item:
         """Hand the outcome to whoever still waits for it."""
         if self.wanted:
             self.wanted = False
-            self.on_done(outcome)
+            self.outcome = outcome
+            self.on_done()

@@ -2,8 +2,10 @@
 
 import math
 import time
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,7 +39,7 @@ class Load:
     """Images, by the model's name; 0 or missing: whatever pays."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LoadedModel:
     """A model that can run, and how long a batch of each size took at warm-up."""
 
@@ -54,8 +56,14 @@ class LoadedModel:
 
     def limit_ns(self, n: int) -> int:
         """How long a batch of n images may take before it counts as hung."""
-        size = min((size for size in self.latency_ns if size >= n), default=max(self.latency_ns))
-        return max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size])
+        return self._limits_ns[min(n, len(self._limits_ns) - 1)]
+
+    @cached_property
+    def _limits_ns(self) -> list[int]:
+        """By number of images, from 0 to the largest size that was measured."""
+        sizes = sorted(self.latency_ns)
+        measured = [sizes[bisect_left(sizes, n)] for n in range(sizes[-1] + 1)]
+        return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
 
 
 def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:

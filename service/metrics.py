@@ -29,6 +29,7 @@ RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
 CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "503", "504", "other")
 
+_CODES = {int(code): code for code in CODES if code != "other"}
 _MS = 1e-3
 REQUEST_BUCKETS = tuple(x * _MS for x in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4))
 STAGE_BUCKETS = tuple(x * _MS for x in (0.05, 0.1, 0.2)) + REQUEST_BUCKETS[:-1]
@@ -135,14 +136,15 @@ class Histogram(Family):
         row[place + bisect_left(self._buckets, value)] += 1.0
         row[place + self.width - 1] += value
 
-    def observer(self, *labels: str) -> Callable[[float], None]:
-        """What counts one value of this series, in the row that is in use now."""
-        place, row, buckets = self._places[labels], self._row, self._buckets
-        last = place + self.width - 1
+    def observer(self, *keys: tuple[str, ...]) -> Callable[[Sequence[float]], None]:
+        """What counts one value of each of these series, in the row that is in use now."""
+        row, buckets, last = self._row, self._buckets, self.width - 1
+        places = [self._places[key] for key in keys]
 
-        def observe(value: float) -> None:
-            row[place + bisect_left(buckets, value)] += 1.0
-            row[last] += value
+        def observe(values: Sequence[float]) -> None:
+            for place, value in zip(places, values, strict=True):
+                row[place + bisect_left(buckets, value)] += 1.0
+                row[place + last] += value
 
         return observe
 
@@ -252,8 +254,7 @@ class Metrics(Collector):
 
     def count_http(self, route: str, method: str, status: int) -> None:
         """Count an HTTP request; what is outside the known methods and codes is counted as `other`."""
-        code = str(status)
-        self.http_requests.inc(route, method if method in METHODS else "other", code if code in CODES else "other")
+        self.http_requests.inc(route, method if method in METHODS else "other", _CODES.get(status, "other"))
 
     def collect(self) -> Iterator[Metric]:
         """Every family, summed over all processes."""

@@ -4,41 +4,30 @@ It advances by callbacks rather than as a coroutine: from a worker's reply to th
 turn of the event loop, and no task or future to make for each request.
 """
 
-import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
-from urllib.parse import parse_qs
+from operator import attrgetter
+from typing import Any
 
 from models.preprocess import Preprocessor
 from service.admission import Admission
 from service.answer import Answer, fail
 from service.batching import Batcher
 from service.body import parse
+from service.deadlines import Deadlines
 from service.decoding import Decoder, Decoding, Pixels
-from service.errors import BadRequest, DeadlineExceeded, ServiceError, problem
+from service.errors import DeadlineExceeded, ServiceError, problem
+from service.head import Head
 from service.item import Item, Result
 from service.metrics import REJECTIONS, Metrics
 from service.repository import Catalog
 from service.settings import Settings
 from service.status import Status
-from service.target import Target
-
-DEFAULT_TOP_K = 5
 
 Outcome = Result | ServiceError
 
-
-class Request(NamedTuple):
-    """A prediction request whose body is complete; header names are in lower case."""
-
-    target: Target
-    query: bytes
-    headers: Mapping[bytes, bytes]
-    body: bytes
-    deadline_ns: int  # of the monotonic clock
+_taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +38,7 @@ class Parts:
     preprocessors: Sequence[Preprocessor]
     status: Status
     admission: Admission
+    deadlines: Deadlines
     decoder: Decoder
     batcher: Batcher
     metrics: Metrics
@@ -62,15 +52,18 @@ class Prediction:
     answer.
     """
 
-    def __init__(self, parts: Parts, request: Request, answer: Answer, done: Callable[[], None]) -> None:
-        self._parts, self._request, self._answer, self._done = parts, request, answer, done
+    def __init__(
+        self, parts: Parts, head: Head, body: bytes, deadline_ns: int, answer: Answer, done: Callable[[], None]
+    ) -> None:
+        """`deadline_ns`: of the monotonic clock."""
+        self._parts, self._head, self._body = parts, head, body
+        self._deadline_ns, self._answer, self._done = deadline_ns, answer, done
         self._ended = False
         self._slots: list[int] = []  # that no item has yet
         self._decoding: Decoding | None = None
         self._items: list[Item] = []
-        self._outcomes: list[Outcome | None] = []
         self._missing = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._tick: int | None = None  # of its deadline
 
     def run(self) -> None:
         """Go as far as can be gone now; the rest follows when pixels and results are there."""
@@ -84,22 +77,20 @@ class Prediction:
         self._end()
 
     def _begin(self) -> None:
-        parts, request, answer = self._parts, self._request, self._answer
-        self._place = parts.catalog.find(request.target.model, request.target.version)
-        self._artifact = parts.catalog.artifacts[self._place]
-        answer.model, answer.version = self._artifact.name, str(self._artifact.version)
-        self._top_k = min(parse_top_k(request.query), self._artifact.classes)
-        self._payload = parse(
-            request.headers.get(b"content-type", b""), request.body, parts.settings.max_images_per_request
-        )
-        parts.status.check(self._place)
-        left_s = (request.deadline_ns - time.monotonic_ns()) / 1e9
+        parts, head, answer = self._parts, self._head, self._answer
+        self._place = place = parts.catalog.find(head.target.model, head.target.version)
+        self._artifact = artifact = parts.catalog.artifacts[place]
+        answer.model, answer.version = artifact.name, str(artifact.version)
+        self._top_k = min(head.top_k, artifact.classes)
+        images, self._several = parse(head.content_type, self._body, parts.settings.max_images_per_request)
+        self._images = images
+        parts.status.check(place)
+        left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
             raise DeadlineExceeded("the deadline passed while the request was being received")
-        images = self._payload.images
-        self._slots = parts.admission.acquire(len(images), self._place, left_s)
-        self._timer = asyncio.get_running_loop().call_later(left_s, self._expire)
-        self._decoding = parts.decoder.decode(parts.preprocessors[self._place], images, self._on_pixels)
+        self._slots = parts.admission.acquire(len(images), place, left_s)
+        self._tick = parts.deadlines.add(self._deadline_ns, self._expire)
+        self._decoding = parts.decoder.decode(parts.preprocessors[place], images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """All images are decoded, each with its pixels or its own error."""
@@ -107,43 +98,40 @@ class Prediction:
         if self._ended:  # since the last of them was
             return
         self._answer.journey.pixels_ns = time.monotonic_ns()
-        self._outcomes = [None] * len(decoded)
         self._missing = len(decoded)
-        for place, pixels in enumerate(decoded):
-            slot, on_done = self._slots.pop(), partial(self._on_outcome, place)
+        for pixels in decoded:
+            item = Item(self._slots.pop(), self._place, self._top_k, self._deadline_ns, self._on_outcome)
+            self._items.append(item)
             if isinstance(pixels, ServiceError):
-                self._parts.admission.release(slot)
-                on_done(pixels)
+                self._parts.admission.release((item.slot,))
+                item.finish(pixels)
             else:
-                item = Item(slot, self._place, self._top_k, self._request.deadline_ns, on_done)
-                self._items.append(item)
                 self._parts.batcher.submit(item, pixels)
 
-    def _on_outcome(self, place: int, outcome: Outcome) -> None:
-        self._outcomes[place] = outcome
+    def _on_outcome(self) -> None:
         self._missing -= 1
         if not self._missing:
             try:
-                self._complete([outcome for outcome in self._outcomes if outcome is not None])
+                self._complete([item.outcome for item in self._items if item.outcome is not None])
             except Exception as error:
                 self._fail(error)
 
     def _complete(self, outcomes: list[Outcome]) -> None:
         self._count_images(outcomes)
-        if not self._payload.several and isinstance(outcomes[0], ServiceError):
+        if not self._several and isinstance(outcomes[0], ServiceError):
             self._fail(outcomes[0])  # raised it would know this frame, and the frame it
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         journey = self._answer.journey
-        journey.taken_ns = min([result.taken_ns for result in ran], default=journey.pixels_ns)
-        journey.done_ns = max([result.done_ns for result in ran], default=journey.pixels_ns)
+        journey.taken_ns = min(map(_taken_ns, ran), default=journey.pixels_ns)
+        journey.done_ns = max(map(_done_ns, ran), default=journey.pixels_ns)
         rendered = [self._render(outcome) for outcome in outcomes]
-        self._answer.succeed({"results": rendered} if self._payload.several else rendered[0])
+        self._answer.succeed({"results": rendered} if self._several else rendered[0])
         self._finish()
 
     def _count_images(self, outcomes: Sequence[Outcome]) -> None:
         metrics = self._parts.metrics
-        for image, outcome in zip(self._payload.images, outcomes, strict=True):
+        for image, outcome in zip(self._images, outcomes, strict=True):
             metrics.image_bytes.observe(len(image))
             if isinstance(outcome, ServiceError) and outcome.code in REJECTIONS:
                 metrics.images_rejected.inc(outcome.code)
@@ -171,39 +159,14 @@ class Prediction:
 
     def _end(self) -> None:
         self._ended = True
-        if self._timer:
-            self._timer.cancel()
+        if self._tick:
+            self._parts.deadlines.remove(self._tick, self._expire)
         if self._decoding:
             self._decoding.cancel()
-        while self._slots:
-            self._parts.admission.release(self._slots.pop())
+        if self._slots:
+            self._parts.admission.release(self._slots)
+            self._slots.clear()
         for item in self._items:
             if item.wanted:
                 self._parts.batcher.withdraw(item)
         self._items.clear()  # each knows this prediction
-
-
-@lru_cache(maxsize=64)  # a client asks in the same words each time
-def parse_top_k(query: bytes) -> int:
-    """How many classes the client wants."""
-    if not query:
-        return DEFAULT_TOP_K
-    value = parse_qs(query.decode("latin-1"), keep_blank_values=True).get("top_k", [str(DEFAULT_TOP_K)])[-1]
-    if not is_positive(value):
-        raise BadRequest(f"top_k must be a positive whole number, not {value[:40]!r}")
-    return int(value)
-
-
-def parse_timeout_s(headers: Mapping[bytes, bytes], default_s: float, most_s: float) -> float:
-    """Seconds that X-Request-Timeout-Ms gives the request, at most `most_s`."""
-    value = headers.get(b"x-request-timeout-ms")
-    if value is None:
-        return min(default_s, most_s)
-    if not is_positive(text := value.decode("latin-1")):
-        raise BadRequest(f"X-Request-Timeout-Ms must be a positive whole number, not {text[:40]!r}")
-    return min(int(text) / 1e3, most_s)
-
-
-def is_positive(text: str) -> bool:
-    """Whether a text is a positive whole number of at most nine digits."""
-    return len(text) < 10 and text.isascii() and text.isdigit() and int(text) > 0

@@ -15,7 +15,8 @@ from service import openapi, schemas
 from service.answer import Journey, begin_answer, fail
 from service.api import Api
 from service.errors import MethodNotAllowed, NotFound
-from service.target import PREDICT_ROUTES
+from service.head import Head
+from service.target import PREDICT_ROUTES, Target
 
 GetApi = Callable[[], Api]
 
@@ -68,7 +69,8 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, ("GET", "HEAD"))
         else:
             error = NotFound(f"no such route: {request.url.path}")
-    answer = begin_answer(request.method, dict(request.scope["headers"]), Journey(time.monotonic_ns()))
+    head = Head(request.method, Target(request.url.path), b"", dict(request.scope["headers"]))
+    answer = begin_answer(head, Journey(time.monotonic_ns()))
     fail(answer, error)
     return Response(answer.body, answer.status, answer.headers)
 

@@ -63,9 +63,10 @@ def serve(settings: Settings) -> int:
 def share_cores(settings: Settings, cores: int) -> Settings:
     """The settings with as many API processes, and threads in them that decode, as so many cores are good for.
 
-    With a small network one API process is busy before the cores are; a second one pays on two cores already.
+    With a small network one API process keeps a core busy while the workers need another; a second one beside it only
+    halves the batches until there are more cores.
     """
-    processes = settings.api_processes or min(2, cores)
+    processes = settings.api_processes or (1 if cores < 4 else 2)
     threads = settings.decode_threads or max(1, cores // processes)
     return settings.model_copy(update={"api_processes": processes, "decode_threads": threads})
 

@@ -69,7 +69,7 @@ class Settings(BaseSettings):
     compile: bool = Field(False, description="compile what --engine torch runs: minutes at start (--start-timeout)")
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
     api_processes: int = Field(
-        0, ge=0, description="processes that speak HTTP and decode images; 0: two, on a single core one"
+        0, ge=0, description="processes that speak HTTP and decode images; 0: one, on four cores and more two"
     )
     decode_threads: int = Field(
         0, ge=0, description="threads that decode images, an API process; 0: one a core, shared among the processes"

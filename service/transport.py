@@ -10,7 +10,6 @@ import os
 import pickle
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from multiprocessing.reduction import DupFd
 from typing import Any, Generic, NamedTuple, TypeVar
 
@@ -117,6 +116,7 @@ class Region:
         self.probabilities = rows[:, 16 + 4 * c : 16 + 8 * c].view("f4")
         self.indices = rows[:, 16 + 8 * c : head].view("i4")
         self.pixels = rows[:, head : head + self.input_bytes]
+        self._words = memoryview(self.memory.map).cast("q")  # written faster than an array's elements
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("slots", "input_bytes", "classes", "_head_bytes", "_stride", "memory")
@@ -127,19 +127,22 @@ class Region:
         self._make_views()
 
     def put(self, slot: int, pixels: NDArray[np.uint8], deadline_ns: int) -> None:
-        """Write one image (uint8 [h, w, c]) and its deadline into a slot."""
-        self.deadlines[slot] = deadline_ns
-        self.pixels[slot, : pixels.size] = pixels.reshape(-1)
+        """Write one image (uint8 [h, w, c], contiguous) and its deadline into a slot."""
+        if pixels.nbytes > self.input_bytes:
+            raise ValueError(f"{pixels.nbytes} bytes of pixels; a slot takes {self.input_bytes}")
+        start = slot * self._stride
+        self._words[start // 8] = deadline_ns
+        start += self._head_bytes
+        self.memory.map[start : start + pixels.nbytes] = pixels.data
 
-    def images(self, slots: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    def images(self, slots: Sequence[int] | NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         """A copy of several slots' pixels as one batch, uint8 [n, h, w, c]."""
         size = shape[0] * shape[1] * shape[2]
         batch: NDArray[np.uint8] = self.pixels[np.asarray(slots), :size]
         return batch.reshape(len(slots), *shape)
 
 
-@dataclass(frozen=True, slots=True)
-class BatchMessage:
+class BatchMessage(NamedTuple):
     """Images of one model, from an API process to a worker seat."""
 
     api: int
@@ -150,22 +153,21 @@ class BatchMessage:
     slots: tuple[int, ...]
     alone: bool = False  # no other message's images may run with these
 
-    _HEAD = struct.Struct("<HHIQHH?")
-
     def pack(self) -> bytes:
         """The message's bytes, at most PIPE_BUF."""
         n = len(self.slots)
-        head = self._HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.alone)
+        head = _HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.alone)
         return head + struct.pack(f"<{n}I", *self.slots)
 
     @classmethod
     def unpack(cls, data: bytes) -> "BatchMessage":
         """The message that these bytes hold."""
-        api, model, epoch, batch, top_k, n, alone = cls._HEAD.unpack_from(data)
-        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, cls._HEAD.size), alone)
+        api, model, epoch, batch, top_k, n, alone = _HEAD.unpack_from(data)
+        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, _HEAD.size), alone)
 
 
-MAX_BATCH_SIZE = (PIPE_BUF - BatchMessage._HEAD.size) // 4
+_HEAD = struct.Struct("<HHIQHH?")
+MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4
 PROBE = BatchMessage(api=0, model=0, epoch=0, batch=0, top_k=1, slots=()).pack()  # for no life: it is only read away
 
 

@@ -26,6 +26,8 @@ from service.transport import EXPIRED, FAILED, MAX_REPLIES, OK, PIPE_BUF, BatchM
 
 log = structlog.get_logger()
 
+FEW_CLASSES = 64  # that are sorted whole faster than in part
+
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Probabilities of each row, float32 [n, classes]."""
@@ -33,18 +35,22 @@ def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(exp / exp.sum(axis=1, keepdims=True), np.float32)
 
 
+def most_probable(logits: NDArray[np.float32], k: int) -> NDArray[np.intp]:
+    """The classes with the k largest logits of each row, in falling order, [n, k]."""
+    if k == logits.shape[1] or logits.shape[1] <= FEW_CLASSES:
+        return np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    top = np.argpartition(-logits, k - 1, axis=1)[:, :k]
+    rows = np.arange(len(logits))[:, np.newaxis]
+    return top[rows, np.argsort(-logits[rows, top], axis=1, kind="stable")]
+
+
 def write_results(region: Region, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
     """Write logits, and the k most probable classes in falling order, of every row into its slot."""
     where, (n, classes) = np.asarray(slots), logits.shape
-    rows = np.arange(n)[:, np.newaxis]
-    if k < classes:
-        top = np.argpartition(-logits, k - 1, axis=1)[:, :k]
-        indices = top[rows, np.argsort(-logits[rows, top], axis=1, kind="stable")]
-    else:
-        indices = np.argsort(-logits, axis=1, kind="stable")
+    indices = most_probable(logits, k)
     region.logits[where, :classes] = logits
     region.indices[where, :k] = indices
-    region.probabilities[where, :k] = softmax(logits)[rows, indices]
+    region.probabilities[where, :k] = softmax(logits)[np.arange(n)[:, np.newaxis], indices]
     region.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
 
 

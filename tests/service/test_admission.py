@@ -38,7 +38,7 @@ def test_the_door_says_why_it_is_shut() -> None:
     admission.check(LEFT_S)
     slots = admission.acquire(SLOTS, 0, LEFT_S)
     assert reason(admission) == "full"
-    admission.release(slots[0])
+    admission.release((slots[0],))
     admission.check(LEFT_S)
     admission.draining = True
     assert reason(admission) == "draining"
@@ -60,7 +60,7 @@ def test_few_requests_touch_few_slots() -> None:
     for _ in range(100):
         (slot,) = admission.acquire(1, 0, LEFT_S)
         assert slot == 0
-        admission.release(slot)
+        admission.release((slot,))
 
 
 def measured(*latency_ms: tuple[int, float], model: int = 0) -> ModelReport:
@@ -89,7 +89,7 @@ def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -
     backlog.seat_down(1)
     refused(admission, 2 / PATIENCE)
     for slot in slots[:3]:
-        admission.release(slot)
+        admission.release((slot,))
     admission.check(1 / PATIENCE)
 
 

@@ -73,15 +73,16 @@ class Played:
         for pipe in (*self.channels.requests, *self.channels.replies, *self.channels.reports):
             pipe.close()
 
-    def release(self, slot: int) -> None:
-        assert slot not in self.free, f"slot {slot} was released twice"
-        self.free.add(slot)
+    def release(self, slots: Sequence[int]) -> None:
+        assert len(set(slots)) == len(slots), f"one of {slots} was released twice"
+        assert self.free.isdisjoint(slots), f"one of {slots} was released twice"
+        self.free.update(slots)
 
     def submit(self, name: int, model: int = 0, timeout_s: float = 60.0, top_k: int = 2) -> Item:
         """Queue an image whose pixels all are `name`."""
         self.outcomes[name] = []
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-        item = Item(self.free.pop(), model, top_k, deadline_ns, self.outcomes[name].append)
+        item = Item(self.free.pop(), model, top_k, deadline_ns, lambda: self.outcomes[name].append(item.outcome))
         self.batcher.submit(item, np.full(PIXELS, name, np.uint8))
         return item
 

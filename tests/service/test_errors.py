@@ -10,8 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.predict import parse_timeout_s
+from service.head import Head
 from service.settings import Settings
+from service.target import Target
 from tests.artifacts import make_artifact
 from tests.service.pictures import check, encode, huge_png, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
@@ -205,7 +206,7 @@ def test_a_deadline_is_the_clients_own_or_the_usual_one_up_to_the_latest(
     given: bytes | None, default_s: float, latest_s: float, seconds: float
 ) -> None:
     headers = {} if given is None else {b"x-request-timeout-ms": given}
-    assert parse_timeout_s(headers, default_s, latest_s) == seconds
+    assert Head("POST", Target("/predict"), b"", headers).timeout_s(default_s, latest_s) == seconds
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,15 @@ from itertools import pairwise
 
 import pytest
 
-from service.heads import MAX_BYTES, MAX_HEADS, Head, Heads
+from service.head import Head
+from service.heads import MAX_BYTES, MAX_HEADS, Heads
 from service.target import Target
 from tests.service.pictures import png
 from tests.service.served import Served
 from tests.service.test_connections import checked, code
 from tests.service.wire import Wire, get, post
 
-HEAD = Head("POST", Target("/predict"), b"", {b"host": b"server"}, 3)
+HEAD = Head("POST", Target("/predict"), b"", {b"content-length": b"3"})
 
 
 def test_only_a_whole_message_with_the_same_head_is_known() -> None:
@@ -31,6 +32,12 @@ def test_what_is_not_exactly_one_message_of_a_short_head_is_not_remembered(messa
     heads = Heads()
     heads.remember(message, HEAD)
     assert heads.split(message) is None
+
+
+def test_a_head_that_declares_no_length_is_not_remembered() -> None:
+    heads = Heads()
+    heads.remember(b"chunked\r\n\r\nabc", Head("POST", Target("/predict"), b"", {}))
+    assert heads.split(b"chunked\r\n\r\nabc") is None
 
 
 def test_the_oldest_of_too_many_is_forgotten() -> None:
