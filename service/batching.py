@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.item import Item, Result
-from service.lane import Lane
+from service.lane import LEAD_NS, Lane
 from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpack_replies
 
 Queue = OrderedDict[Item, None]  # in order of arrival, and whoever leaves is out of it at once
 
 WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an idle one is woken
+QUICK_NS = 60_000  # of an image; an API process needs that long itself for each, and keeps one worker busy, not two
 
 
 class Batcher:
@@ -99,7 +100,7 @@ class Batcher:
 
     def _dispatch(self) -> None:
         for model, queue in enumerate(self._queues):
-            while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane()):
+            while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane(model)):
                 items = self._take(queue, self._max_batch_sizes[model])
                 if items and not self._send(lane, model, items):
                     for item in reversed(items):
@@ -135,14 +136,14 @@ class Batcher:
         self._waiting.remove(model)
         self._dispatch()
 
-    def _choose_lane(self) -> Lane | None:
+    def _choose_lane(self, model: int) -> Lane | None:
         """The least loaded; but an idle worker is woken only if the others have enough to do.
 
         On few cores a small net is served faster by one worker with larger batches than by several.
         """
         lanes = [lane for lane in self._lanes if lane.takes()]
-        now = time.monotonic_ns()
-        running = [lane for lane in lanes if 0 < lane.load_ns < WAKE_NS and not lane.is_late(now)]
+        now, wake_ns = time.monotonic_ns(), WAKE_NS if self._costs_ns[model] > QUICK_NS else LEAD_NS
+        running = [lane for lane in lanes if 0 < lane.load_ns < wake_ns and not lane.is_late(now)]
         return min(running or lanes, key=lambda lane: lane.load_ns, default=None)
 
     def _take(self, queue: Queue, most: int) -> list[Item]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import WAKE_NS, Batcher
+from service.batching import QUICK_NS, WAKE_NS, Batcher
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.item import Item, Result
 from service.lane import BATCHES, LATE_NS, LEAD_NS
@@ -329,6 +329,25 @@ def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None
         other.close()
 
     assert WAKE_NS == 1_000_000
+    play(scene, seats=2)
+
+
+@pytest.mark.parametrize(("image_ms", "seats"), [(0.06, [0, 0, 0, 0]), (0.07, [0, 0, 1, 1])])
+def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded(
+    image_ms: float, seats: list[int]
+) -> None:
+    async def scene(played: Played) -> None:
+        latency_ms = tuple((size, size * image_ms) for size in (1, 8))
+        played.reports = [ModelReport(0, "ready", max_batch_size=8, paying_batch_size=8, batch_latency_ms=latency_ms)]
+        played.up(0)
+        played.up(1)
+        for name in range(32):  # batches of 0.48 or 0.56 ms
+            played.submit(name)
+        await turn()
+        batches = sorted([*played.names(played.take(seat)), seat] for seat in seats)
+        assert [(batch[0], batch[-1]) for batch in batches] == list(zip((0, 8, 16, 24), seats, strict=True))
+
+    assert QUICK_NS == 60_000
     play(scene, seats=2)
 
 
