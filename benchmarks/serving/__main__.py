@@ -34,7 +34,7 @@ FLOOR = "floor"
 SERVERS_OF = {
     "mnist": ("ours", "litserve", "mosec-8", "mosec-32", FLOOR),
     "photo": ("ours", "litserve", "litserve-tuned", "mosec-8", "mosec-32", FLOOR),
-    "processes": ("ours", "ours-1api", "ours-4api", "ours-1worker", "ours-4workers"),
+    "processes": ("ours", "ours-2api", "ours-4api", "ours-1worker", "ours-4workers"),
     "overload": ("ours", "litserve-tuned", "mosec-8"),
     "curve": ("ours",),
 }

@@ -70,7 +70,7 @@ SERVERS = {
         _ours("ours"),
         _ours("ours-1worker", "--workers", "1"),
         _ours("ours-4workers", "--workers", "4"),
-        _ours("ours-1api", "--api-processes", "1"),
+        _ours("ours-2api", "--api-processes", "2"),
         _ours("ours-4api", "--api-processes", "4"),
         _litserve("litserve"),
         _litserve("litserve-tuned", "--workers", "2", "--api-servers", "2"),
