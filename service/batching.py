@@ -190,8 +190,9 @@ class Batcher:
         self._release(slots)
         for item, status, classes, shares in zip(items, statuses, indices, probabilities, strict=True):
             if status == OK:
-                k, size = item.top_k, reply.batch_size
-                item.finish(Result(classes[:k], shares[:k], size, reply.taken_ns, reply.done_ns))
+                if item.top_k < k:
+                    classes, shares = classes[: item.top_k], shares[: item.top_k]
+                item.finish(Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
             elif status == EXPIRED:
                 item.finish(DeadlineExceeded("the deadline passed while the request waited for its worker"))
             else:

@@ -4,7 +4,8 @@ import asyncio
 import time
 from collections.abc import Callable
 
-TICK_NS = 2_000_000  # a call is at most that much later than its deadline
+TICK_NS = 2_000_000  # a call is made at the end of the tick that its deadline falls into
+ROUNDING_S = 0.0005  # uvloop takes whole milliseconds: no call is made before its deadline
 
 Call = Callable[[], None]
 
@@ -20,22 +21,21 @@ class Deadlines:
     def add(self, deadline_ns: int, call: Call) -> int:
         """Have `call` called once the monotonic clock has passed the deadline; returns what `remove` needs."""
         tick = deadline_ns // TICK_NS + 1
-        if tick in self._calls:
-            self._calls[tick][0].add(call)
+        if known := self._calls.get(tick):
+            known[0].add(call)
         else:
-            left_s = (tick * TICK_NS - time.monotonic_ns()) / 1e9
+            left_s = (tick * TICK_NS - time.monotonic_ns()) / 1e9 + ROUNDING_S
             self._calls[tick] = {call}, self._loop.call_later(left_s, self._end, tick)
         return tick
 
     def remove(self, tick: int, call: Call) -> None:
         """Forget a call, if it has not been made; the last of its tick stops the timer."""
-        if tick not in self._calls:
-            return
-        calls, timer = self._calls[tick]
-        calls.discard(call)
-        if not calls:
-            timer.cancel()
-            del self._calls[tick]
+        if known := self._calls.get(tick):
+            calls, timer = known
+            calls.discard(call)
+            if not calls:
+                timer.cancel()
+                del self._calls[tick]
 
     def _end(self, tick: int) -> None:
         calls, _ = self._calls[tick]

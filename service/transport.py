@@ -135,7 +135,7 @@ class Region:
         start += self._head_bytes
         self.memory.map[start : start + pixels.nbytes] = pixels.data
 
-    def images(self, slots: Sequence[int] | NDArray[np.int64], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    def images(self, slots: Sequence[int], shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         """A copy of several slots' pixels as one batch, uint8 [n, h, w, c]."""
         size = shape[0] * shape[1] * shape[2]
         batch: NDArray[np.uint8] = self.pixels[np.asarray(slots), :size]
