@@ -20,8 +20,9 @@ HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
 PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: the API processes go on meanwhile
-GAIN = 0.05  # what counts as a difference: a slow batch of twice the size makes an image cheaper, a quick one no dearer
-QUICK_NS = 250_000_000  # that long images may wait for each other, if it costs none of them more
+GAIN = 0.05  # what counts as a difference
+QUICK_NS = 250_000_000  # that long images may wait for each other, if it makes none of them dearer by GAIN
+SLOW_GAIN = 0.25  # by that much a larger batch has to make an image cheaper if it takes longer: more than noise does
 LARGEST = 64  # that the automatic mode tries
 RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
 RUNS = 3  # before a size counts as slower than smaller ones: it may have been interrupted
@@ -108,11 +109,12 @@ def best_batch_size(latency_ns: Mapping[int, int]) -> int:
     """The largest size up to which each doubling paid, all that a batch costs counted in.
 
     A quick one pays also if it makes an image no cheaper here: under load it does. Images that run one by one find the
-    weights driven out of the caches by the decoding of others.
+    weights driven out of the caches by the decoding of others. A slow one makes others wait, and leaves workers without
+    work at its end, while they wait for images.
     """
     best, least = 0, math.inf
     for size, cost in image_costs(latency_ns).items():
-        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_NS else 1 - GAIN):
+        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_NS else 1 - SLOW_GAIN):
             break
         best, least = size, min(least, cost)
     return best
