@@ -43,7 +43,17 @@ DELAY_S = 0.2
         ([10, 20.4, 41.6, 86, 168, 320, 640], 4),  # dearer and dearer, by little each
         ([1], 1),
     ],
-    ids=["constant", "linear", "linear and quick", "slow", "slow but cheaper", "far cheaper", "a step", "creeping", "one size"],
+    ids=[
+        "constant",
+        "linear",
+        "linear and quick",
+        "slow",
+        "slow but cheaper",
+        "far cheaper",
+        "a step",
+        "creeping",
+        "one size",
+    ],
 )
 def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency_ms: list[float], best: int) -> None:
     assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
