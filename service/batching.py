@@ -26,7 +26,7 @@ from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpa
 Queue = OrderedDict[Item, None]  # in order of arrival, and whoever leaves is out of it at once
 
 WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an idle one is woken
-QUICK_NS = 60_000  # of an image; an API process needs that long itself for each, and keeps one worker busy, not two
+QUICK_IMAGE_NS = 60_000  # an API process needs that long itself for an image, and keeps one worker busy, not two
 
 
 class Batcher:
@@ -139,10 +139,11 @@ class Batcher:
     def _choose_lane(self, model: int) -> Lane | None:
         """The least loaded; but an idle worker is woken only if the others have enough to do.
 
-        On few cores a small net is served faster by one worker with larger batches than by several.
+        On few cores a small net is served faster by one worker with larger batches than by several: if its images are
+        quick, by one that has as much as it takes.
         """
         lanes = [lane for lane in self._lanes if lane.takes()]
-        now, wake_ns = time.monotonic_ns(), WAKE_NS if self._costs_ns[model] > QUICK_NS else LEAD_NS
+        now, wake_ns = time.monotonic_ns(), WAKE_NS if self._costs_ns[model] > QUICK_IMAGE_NS else LEAD_NS
         running = [lane for lane in lanes if 0 < lane.load_ns < wake_ns and not lane.is_late(now)]
         return min(running or lanes, key=lambda lane: lane.load_ns, default=None)
 

@@ -4,6 +4,10 @@ import asyncio
 import time
 from collections.abc import Callable
 
+import structlog
+
+log = structlog.get_logger()
+
 TICK_NS = 2_000_000  # a call is made at the end of the tick that its deadline falls into
 ROUNDING_S = 0.0005  # uvloop takes whole milliseconds: no call is made before its deadline
 
@@ -38,7 +42,12 @@ class Deadlines:
                 del self._calls[tick]
 
     def _end(self, tick: int) -> None:
-        calls, _ = self._calls[tick]
+        calls, _ = entry = self._calls[tick]
         while calls:  # one may remove another
-            calls.pop()()
-        self._calls.pop(tick, None)
+            call = calls.pop()
+            try:
+                call()
+            except Exception:
+                log.exception("deadline failed")
+        if self._calls.get(tick) is entry:
+            del self._calls[tick]

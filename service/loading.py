@@ -19,7 +19,7 @@ HANG_FLOOR_NS = 2_000_000_000
 HANG_FACTOR = 10  # times the latency of that batch size at warm-up
 
 DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
-PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: the API processes go on meanwhile
+PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: smaller ones answer earlier
 GAIN = 0.05  # what counts as a difference
 QUICK_NS = 250_000_000  # that long images may wait for each other, if it makes none of them dearer by GAIN
 SLOW_GAIN = 0.25  # by that much a larger batch has to make an image cheaper if it takes longer: more than noise does
@@ -49,11 +49,12 @@ class LoadedModel:
     latency_ns: dict[int, int]
     max_batch_size: int
 
-    @property
+    @cached_property
     def paying_batch_size(self) -> int:
         """The smallest size in which an image costs hardly more than the least that it costs in any."""
         costs = {size: cost for size, cost in image_costs(self.latency_ns).items() if size <= self.max_batch_size}
-        return min(size for size in costs if costs[size] <= min(costs.values()) + PAYING_NS)
+        least = min(costs.values())
+        return min(size for size in costs if costs[size] <= least + PAYING_NS)
 
     def limit_ns(self, n: int) -> int:
         """How long a batch of n images may take before it counts as hung."""
@@ -126,7 +127,10 @@ def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
 
 
 def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Mapping[int, int]) -> int:
-    """Nanoseconds that a batch of this size takes, once it has run for the first time; those of `smaller` are known."""
+    """Nanoseconds that a batch of this size takes; those of `smaller` are known.
+
+    The first run of a size is not counted, unless it is slow and yet as quick as was to be expected.
+    """
     images = np.zeros((size, *shape), np.uint8)
     first_ns = _time(engine, images)
     expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.batching import QUICK_NS, WAKE_NS, Batcher
+from service.batching import QUICK_IMAGE_NS, WAKE_NS, Batcher
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.item import Item, Result
 from service.lane import BATCHES, LATE_NS, LEAD_NS
@@ -347,7 +347,7 @@ def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded
         batches = sorted([*played.names(played.take(seat)), seat] for seat in seats)
         assert [(batch[0], batch[-1]) for batch in batches] == list(zip((0, 8, 16, 24), seats, strict=True))
 
-    assert QUICK_NS == 60_000
+    assert QUICK_IMAGE_NS == 60_000
     play(scene, seats=2)
 
 

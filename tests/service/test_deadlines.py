@@ -5,6 +5,7 @@ import time
 import weakref
 from collections.abc import Awaitable, Callable
 
+import pytest
 import uvloop
 
 from service.deadlines import TICK_NS, Deadlines
@@ -91,3 +92,35 @@ def test_a_call_may_end_another_one_of_its_tick() -> None:
         assert len(made) == 1
 
     play(scene)
+
+
+def test_a_call_that_fails_takes_no_other_with_it() -> None:
+    async def scene(deadlines: Deadlines) -> None:
+        deadline_ns, calls = time.monotonic_ns() + 20 * MS, [Call() for _ in range(5)]
+
+        def fail() -> None:
+            raise RuntimeError
+
+        ticks = {deadlines.add(deadline_ns, call) for call in (fail, *(call.make for call in calls))}
+        assert len(ticks) == 1
+        await asyncio.gather(*(call.made for call in calls))
+
+    play(scene)
+
+
+def test_deadlines_of_one_tick_share_a_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scene() -> None:
+        loop = asyncio.get_running_loop()
+        timers: list[float] = []
+        call_later = loop.call_later
+        monkeypatch.setattr(loop, "call_later", lambda s, *call: timers.append(s) or call_later(s, *call))
+        deadlines, far = Deadlines(), (time.monotonic_ns() // TICK_NS + 10_000) * TICK_NS
+        calls = [Call() for _ in range(9)]
+        ticks = [deadlines.add(far + i * TICK_NS // 3, call.make) for i, call in enumerate(calls)]
+        assert len(timers) == 3
+        for tick, call in zip(ticks, calls, strict=True):
+            deadlines.remove(tick, call.make)
+        deadlines.add(far, calls[0].make)
+        assert len(timers) == 4  # the first one was stopped with the last of its calls
+
+    asyncio.run(scene())

@@ -76,7 +76,7 @@ def test_a_batch_hangs_after_ten_times_what_its_size_took_and_two_seconds_at_lea
     ("latency_ms", "largest", "paying"),
     [
         ({1: 0.05, 2: 0.09, 4: 0.16, 8: 0.32, 16: 0.64}, 16, 8),  # 9 us an image dearer than 16, dispatching counted in
-        ({1: 40, 2: 79.9, 4: 159.6}, 4, 4),  # 125 us cheaper than 2
+        ({1: 40, 2: 79.9, 4: 159.6}, 4, 4),  # 88 us cheaper than 2
         ({1: 40, 2: 80, 4: 160, 8: 312}, 4, 4),  # 8 are cheaper, but more than what a batch may have
         ({1: 1000, 2: 1000, 4: 40_000}, 4, 2),  # the largest was interrupted
     ],
@@ -136,7 +136,7 @@ def test_a_size_that_takes_far_longer_than_smaller_ones_is_measured_again_also_i
 
 
 def test_a_slow_size_that_is_as_quick_as_was_to_be_expected_runs_once() -> None:
-    assert measure(Interrupted(0.05, *[1.0] * 9), SHAPE, 4, {2: 30 * MS}) < 1000 * MS
+    assert measure(Interrupted(0.05, *[1.0] * 9), SHAPE, 4, {2: 100 * MS}) < 1000 * MS
 
 
 def load(repository: Path, name: str, largest: int) -> LoadedModel:

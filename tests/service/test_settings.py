@@ -132,7 +132,14 @@ def test_a_server_takes_its_settings_from_the_environment_and_passes_over_servic
 
 @pytest.mark.parametrize(
     ("chosen", "cores", "processes", "threads"),
-    [({}, 1, 1, 1), ({}, 2, 1, 2), ({}, 4, 2, 2), ({"api_processes": 4}, 8, 4, 2), ({"decode_threads": 3}, 2, 1, 3)],
+    [
+        ({}, 1, 1, 1),
+        ({}, 2, 1, 2),
+        ({}, 3, 1, 3),
+        ({}, 4, 2, 2),
+        ({"api_processes": 4}, 8, 4, 2),
+        ({"decode_threads": 3}, 2, 1, 3),
+    ],
 )
 def test_cores_are_shared_among_processes_and_their_threads(
     chosen: dict[str, int], cores: int, processes: int, threads: int

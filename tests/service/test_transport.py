@@ -89,6 +89,14 @@ def test_fields_of_a_slot_do_not_overlap() -> None:
     assert not region.pixels[0].any()
 
 
+def test_an_image_that_is_larger_than_a_slot_does_not_reach_the_next() -> None:
+    region = Region(slots=2, input_bytes=12, classes=2)
+    with pytest.raises(ValueError, match="13 bytes of pixels; a slot takes 12"):
+        region.put(0, np.full((1, 13, 1), 9, np.uint8), 7)
+    assert not region.pixels.any()
+    assert region.deadlines.tolist() == [0, 0]
+
+
 def test_smaller_images_share_slots_with_larger_ones() -> None:
     region = Region(slots=3, input_bytes=12, classes=2)
     small, large = np.full((1, 2, 2), 5, np.uint8), np.full((2, 2, 3), 9, np.uint8)
