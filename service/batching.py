@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
-from service.item import Item, Result
+from service.item import Item, Outcome, Result
 from service.lane import LEAD_NS, Lane
 from service.reports import ModelReport
 from service.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpack_replies
@@ -201,7 +201,7 @@ class Batcher:
         if reply.counts:
             self._on_batch(items[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
 
-    def _end(self, item: Item, outcome: Result | ServiceError) -> None:
+    def _end(self, item: Item, outcome: Outcome) -> None:
         self._release((item.slot,))
         item.finish(outcome)
 

@@ -17,6 +17,9 @@ class Result(NamedTuple):
     done_ns: int
 
 
+Outcome = Result | ServiceError
+
+
 @dataclass(eq=False, slots=True)
 class Item:
     """One image on its way; it owns its slot until its result is read or its worker is dead."""
@@ -27,12 +30,12 @@ class Item:
     deadline_ns: int
     on_done: Callable[[], None]
     """Called once, when `outcome` is there, unless the item is not wanted any more."""
-    outcome: Result | ServiceError | None = None
+    outcome: Outcome | None = None
     queued_ns: int = 0
     wanted: bool = True
     retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
 
-    def finish(self, outcome: Result | ServiceError) -> None:
+    def finish(self, outcome: Outcome) -> None:
         """Hand the outcome to whoever still waits for it."""
         if self.wanted:
             self.wanted = False

@@ -19,13 +19,11 @@ from service.deadlines import Deadlines
 from service.decoding import Decoder, Decoding, Pixels
 from service.errors import DeadlineExceeded, ServiceError, problem
 from service.head import Head
-from service.item import Item, Result
+from service.item import Item, Outcome, Result
 from service.metrics import REJECTIONS, Metrics
 from service.repository import Catalog
 from service.settings import Settings
 from service.status import Status
-
-Outcome = Result | ServiceError
 
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
