@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.serving.surroundings import cpu
-from models.cores import usable_cores
+from models.machine.cores import usable_cores
 
 ROOT = Path(__file__).resolve().parent.parent
 

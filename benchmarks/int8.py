@@ -18,11 +18,11 @@ import numpy as np
 
 from benchmarks.conditions import ROOT, conditions
 from benchmarks.serving.untrained import release_untrained
-from models.artifact import read_artifact
-from training.comparison import BATCHES, compare_speeds
-from training.qdq import to_int8
-from training.quantize import Job, quantize
-from training.release import assemble
+from models.artifact.artifact import read_artifact
+from training.commands.quantize import Job, quantize
+from training.release.int8_report import BATCHES, compare_speeds
+from training.release.quantization import to_int8
+from training.release.release import assemble
 
 UNTRAINED = ("resnet18", "resnet50")
 ZOO = ROOT / "models" / "zoo"

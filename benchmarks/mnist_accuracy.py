@@ -16,11 +16,11 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.conditions import ROOT, conditions
-from training.checkpoint import read_checkpoint
-from training.evaluate import evaluate
-from training.fit import Job, fit
-from training.recipe import load_recipe
-from training.run import LAST
+from training.commands.evaluate import evaluate
+from training.commands.fit import Job, fit
+from training.loop.checkpoint import read_checkpoint
+from training.loop.recipe import load_recipe
+from training.loop.run import LAST
 
 RECIPES = ("mnist-residual", "mnist-inception")
 SEEDS = (0, 1, 2)

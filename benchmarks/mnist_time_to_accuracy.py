@@ -25,12 +25,12 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from benchmarks.conditions import ROOT, conditions
-from models import registry
-from training import sources
-from training.data import ImageSet, Normalization, hold_out, measure
-from training.loop import Trainer
-from training.recipe import load_recipe
-from training.score import evaluate
+from models.networks import registry
+from training.data import sources
+from training.data.dataset import ImageSet, Normalization, hold_out, measure
+from training.loop.recipe import load_recipe
+from training.loop.scoring import evaluate
+from training.loop.trainer import Trainer
 
 TARGET = 0.985
 ROUNDS = 3

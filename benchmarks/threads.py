@@ -28,7 +28,7 @@ from benchmarks.serving.processes import Meter
 from benchmarks.serving.ratios import Spread
 from benchmarks.serving.servers import ROOT, Running, Server, started
 from benchmarks.serving.surroundings import surroundings
-from models.cores import usable_cores
+from models.machine.cores import usable_cores
 
 WORKERS = (1, 2, 4)
 CONNECTIONS, WARM_UP_S = 32, 2

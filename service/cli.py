@@ -10,9 +10,9 @@ from types import FrameType
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from models.artifact import ArtifactError
-from models.engine import EngineError
-from service.machine import DeviceError
+from models.artifact.artifact import ArtifactError
+from models.engines.engine import EngineError
+from models.machine.devices import DeviceError
 from service.repository import RepositoryError
 from service.settings import ENV_PREFIX, SettingError, Settings, check_environment
 
@@ -38,18 +38,18 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: list[str]) -> int:
     match arguments:
         case ["predict", *rest]:
-            from service.classify import Predict, predict
+            from service.commands.predict import Predict, predict
 
             return predict(CliApp.run(Predict, cli_args=rest))
         case ["check", *rest]:
-            from service.check import Check, check
+            from service.commands.check import Check, check
 
             return check(CliApp.run(Check, cli_args=rest))
         case ["serve", *rest] | rest:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _leave)  # until the supervisor takes over; the first process would ignore them
             settings = CliApp.run(Settings, cli_args=rest)
-            from service.serve import serve
+            from service.commands.serve import serve
 
             return serve(settings)
 

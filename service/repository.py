@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.artifact import Artifact, ArtifactError, read_artifact
+from models.artifact.artifact import Artifact, ArtifactError, read_artifact
 from service.errors import NotFound
 
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from models.preprocess import MAX_PIXELS
+from models.images.preprocessor import MAX_PIXELS
 from service.repository import ZOO
 
 ENV_PREFIX = "RESNET_SERVE_"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, read_artifact
 from tests.service.served import Served
 
 ROOT = Path(__file__).resolve().parent.parent

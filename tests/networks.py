@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models import registry
-from models.artifact import Artifact, Preprocessing
-from models.pixel_net import PixelNet
-from training.graph import to_onnx
-from training.release import assemble, describe, release
+from models.artifact.artifact import Artifact, Preprocessing
+from models.networks import registry
+from models.networks.pixel_net import PixelNet
+from training.release.onnx_export import to_onnx
+from training.release.release import assemble, describe, release
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.247, 0.2435, 0.2616)
 

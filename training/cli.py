@@ -33,8 +33,8 @@ def info(
     """Show a network's layers: output shapes, parameters, multiply-adds."""
     from rich.console import Console
 
-    from models import registry
-    from training.info import print_info
+    from models.networks import registry
+    from training.commands.info import print_info
 
     try:
         print_info(name, classes, registry.parse_arguments(arch_arg or []), Console())
@@ -78,8 +78,8 @@ def fit(
     """
     from rich.console import Console
 
-    from training.fit import Job, fit
-    from training.recipe import load_recipe
+    from training.commands.fit import Job, fit
+    from training.loop.recipe import load_recipe
 
     if start and (arch or arch_arg):
         raise typer.BadParameter("with --from the network is the one that is fine-tuned: leave out --arch, --arch-arg")
@@ -111,7 +111,7 @@ def export(
     split: Annotated[Split, typer.Option(help="What the accuracy in the metadata is measured on.")] = "val",
 ) -> None:
     """Make a released model of a checkpoint, compared with PyTorch on real images."""
-    from training.export import Job, export_checkpoint
+    from training.commands.export import Job, export_checkpoint
 
     with _errors_told():
         export = export_checkpoint(
@@ -143,7 +143,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from training.evaluate import evaluate, print_evaluation
+    from training.commands.evaluate import evaluate, print_evaluation
 
     with _errors_told():
         evaluation = evaluate(model, data, data_root, _SPLITS[split])
@@ -171,9 +171,9 @@ def import_weights(
     ] = None,
 ) -> None:
     """Make a released model of other people's weights, without running code that may be in their file."""
-    from models import registry
-    from training.contract import Contract, parse_labels, parse_numbers
-    from training.import_weights import Job, import_weights
+    from models.networks import registry
+    from training.commands.import_weights import Job, import_weights
+    from training.weights.model_spec import Contract, parse_labels, parse_numbers
 
     with _errors_told():
         contract = Contract(
@@ -211,7 +211,7 @@ def quantize(
     force: Annotated[bool, typer.Option("--force", help="Write it even if it is worse or not faster.")] = False,
 ) -> None:
     """Make NAME-int8 of a released model NAME: in 8 bits, measured beside it, refused if it does not pay."""
-    from training.quantize import Job, quantize
+    from training.commands.quantize import Job, quantize
 
     with _errors_told():
         result = quantize(
@@ -244,7 +244,7 @@ def experiment(
     Estimates of the full forms on two cores: degradation 17 hours, normalisation 50 hours, gradients half an hour,
     inception an hour and a half, lesion 13 hours; bottleneck only counts, which takes seconds.
     """
-    from training.experiments.perform import Job, perform
+    from training.experiments.run_experiment import Job, perform
 
     with _errors_told():
         job = Job(name=name, quick=quick, data=data, data_root=data_root, output=output, threads=threads)
@@ -257,7 +257,7 @@ def compare(
     output: Annotated[Path, typer.Option(help="The picture, PNG.")] = Path("compare.png"),
 ) -> None:
     """Draw the curves of several runs into one picture, each by its folder's name."""
-    from training.compare import compare
+    from training.commands.compare import compare
 
     with _errors_told():
         compare(runs, output)
@@ -267,8 +267,8 @@ def compare(
 @contextmanager
 def _errors_told() -> Iterator[None]:
     """Print what is wrong and exit 1, without a traceback."""
-    from models.artifact import ArtifactError
-    from models.engine import EngineError
+    from models.artifact.artifact import ArtifactError
+    from models.engines.engine import EngineError
     from training.errors import TrainingError
 
     try:

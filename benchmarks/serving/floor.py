@@ -14,10 +14,10 @@ import numpy as np
 
 from benchmarks.serving.jobs import Job
 from benchmarks.serving.servers import ROOT
-from models.artifact import read_artifact
-from models.cores import usable_cores
-from models.engines import load_engine
-from models.preprocess import Preprocessor
+from models.artifact.artifact import read_artifact
+from models.engines.loader import load_engine
+from models.images.preprocessor import Preprocessor
+from models.machine.cores import usable_cores
 
 BATCHES = (1, 8, 32)
 MAX_PIXELS = 50_000_000  # as the server's own setting

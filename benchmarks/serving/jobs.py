@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.serving.untrained import release_untrained
-from models.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, read_artifact
 
 _BOUNDARY = "benchmark-7d9f3c"
 

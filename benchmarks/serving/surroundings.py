@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.serving.servers import ROOT
-from models.cores import usable_cores
+from models.machine.cores import usable_cores
 
 _PACKAGES = (
     "resnet-serve",

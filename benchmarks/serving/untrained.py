@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from models.artifact import Preprocessing
+from models.artifact.artifact import Preprocessing
 
 PHOTOGRAPHS = Preprocessing(
     mode="RGB",
@@ -27,9 +27,9 @@ def release_untrained(architecture: str, repository: Path, seed: int = 0) -> Non
     """Write version 1 of a network for photographs, exported as trained ones are."""
     import torch  # only here: the benchmarks' other parts do without
 
-    from models.registry import build, describe
-    from training import release
-    from training.graph import PixelNet, to_onnx
+    from models.networks.registry import build, describe
+    from training.release.onnx_export import PixelNet, to_onnx
+    from training.release.release import release
 
     torch.manual_seed(seed)
     network = PixelNet(build(architecture), PHOTOGRAPHS)

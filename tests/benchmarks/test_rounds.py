@@ -11,7 +11,7 @@ from benchmarks.serving.jobs import Job
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import SERVERS
-from models.artifact import Artifact
+from models.artifact.artifact import Artifact
 
 NAMES = ("ours", "litserve", "mosec-8")
 

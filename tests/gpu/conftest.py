@@ -6,7 +6,7 @@ from pathlib import Path
 import onnxruntime as ort
 import pytest
 
-from service.machine import gpus
+from models.machine.devices import gpus
 
 HERE = Path(__file__).parent
 

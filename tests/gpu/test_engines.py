@@ -12,10 +12,10 @@ import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.artifact import Artifact
-from models.engine import Engine, EngineError
-from models.engines import load_engine
-from models.golden import verify
+from models.artifact.artifact import Artifact
+from models.engines.engine import Engine, EngineError
+from models.engines.golden import verify
+from models.engines.loader import load_engine
 from tests.networks import random_pictures
 
 MAX_BATCH = 12

@@ -9,9 +9,9 @@ import pytest
 from rich.console import Console
 
 from tests.training.folders import pack, pictures
-from training.checkpoint import read_checkpoint
-from training.fit import Job, fit
-from training.recipe import load_recipe
+from training.commands.fit import Job, fit
+from training.loop.checkpoint import read_checkpoint
+from training.loop.recipe import load_recipe
 
 
 @pytest.fixture(scope="module")

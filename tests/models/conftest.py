@@ -8,8 +8,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.artifact import FORMAT_VERSION, METADATA_KEY, Metadata, Preprocessing
-from models.golden import TOLERANCE
+from models.artifact.artifact import FORMAT_VERSION, METADATA_KEY, Metadata, Preprocessing
+from models.engines.golden import TOLERANCE
 
 
 @pytest.fixture

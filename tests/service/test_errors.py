@@ -10,9 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
-from service.head import Head
+from service.prediction.head import Head
+from service.prediction.target import Target
 from service.settings import Settings
-from service.target import Target
 from tests.artifacts import make_artifact
 from tests.service.pictures import check, encode, huge_png, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service.serve import share_cores
+from service.commands.serve import share_cores
 from service.settings import SettingError, Settings, check_environment
 from tests.service.served import DEADLINE_S, Servers, environment
 

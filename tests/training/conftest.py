@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import registry
-from training import sources
-from training.checkpoint import Checkpoint, write_checkpoint
-from training.data import hold_out, measure, preprocessing
+from models.networks import registry
+from training.data import sources
+from training.data.dataset import hold_out, measure, preprocessing
+from training.loop.checkpoint import Checkpoint, write_checkpoint
 
 
 @pytest.fixture(scope="session")

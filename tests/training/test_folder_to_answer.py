@@ -12,16 +12,16 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from models.artifact import read_artifact
-from models.engines import load_engine
-from models.preprocess import MAX_PIXELS, Preprocessor
+from models.artifact.artifact import read_artifact
+from models.engines.loader import load_engine
+from models.images.preprocessor import MAX_PIXELS, Preprocessor
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures
-from training.checkpoint import read_checkpoint
-from training.export import Job as ExportJob
-from training.export import export_checkpoint
-from training.fit import Job, fit
-from training.recipe import load_recipe
+from training.commands.export import Job as ExportJob
+from training.commands.export import export_checkpoint
+from training.commands.fit import Job, fit
+from training.loop.checkpoint import read_checkpoint
+from training.loop.recipe import load_recipe
 
 
 def _train(*arguments: str | Path) -> str:

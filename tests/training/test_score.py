@@ -2,8 +2,8 @@ import torch
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 
-from training.data import ImageSet, Normalization
-from training.score import evaluate
+from training.data.dataset import ImageSet, Normalization
+from training.loop.scoring import evaluate
 
 IDENTITY = Normalization(mean=(0.0,), std=(1 / 255,))  # divides by one
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torchvision.models import resnet18
 
-from models.artifact import read_artifact
+from models.artifact.artifact import read_artifact
 from tests.documents import ROOT, URL, blocks, imitate_checkout, run
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures

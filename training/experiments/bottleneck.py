@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from models import resnet
-from models.mnist import InceptionNet
+from models.networks import resnet
+from models.networks.mnist import InceptionNet
+from training.commands.info import profile
 from training.experiments.report import Report
-from training.info import profile
 from training.plots import draw_bars
 
 
@@ -85,9 +85,9 @@ def run() -> Report:
         title="Bottleneck: what a 1×1 convolution in front saves",
         method=(
             "Parameters, biases and batch norm included, and multiply-adds of convolutions and linear layers for one "
-            "image, counted layer by layer on the networks themselves (`training/info.py`). In each pair the first way "
-            "goes straight, the second through fewer channels. Nothing is trained: this says what is saved, not what "
-            "it costs in accuracy. The last pair compares networks of different width and depth, as they are."
+            "image, counted layer by layer on the networks themselves (`training/commands/info.py`). In each pair the "
+            "first way goes straight, the second through fewer channels. Nothing is trained: this says what is saved, "
+            "not what it costs in accuracy. The last pair compares networks of different width and depth, as they are."
         ),
         header=("pair", "parameters", "narrowed", "multiply-adds", "narrowed", "multiply-adds left"),
         rows=tuple(_row(*each) for each in counted),

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from training.experiments import bottleneck, degradation, gradients, inception, lesion, normalisation
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report
+from training.experiments.setup import Material, Scale
 
 
 @dataclass(frozen=True, slots=True)

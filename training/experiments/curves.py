@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from training.data import measure
+from training.data.dataset import measure
 from training.errors import Diverged
-from training.experiments.material import Material
-from training.loop import Trainer
+from training.experiments.setup import Material
+from training.loop.recipe import Recipe
+from training.loop.scoring import evaluate
+from training.loop.trainer import Trainer
 from training.plots import Line
-from training.recipe import Recipe
-from training.score import evaluate
 
 Build = Callable[[int], nn.Module]  # from the number of classes
 

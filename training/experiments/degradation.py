@@ -4,10 +4,10 @@ from functools import partial
 
 from torch import nn
 
-from models import resnet_cifar
+from models.networks import resnet_cifar
 from training.experiments.curves import Curves, described, recipe, train_curves
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report, difference, spread
+from training.experiments.setup import Material, Scale
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=6_000, test_images=2_000, epochs=10, seeds=(0, 1, 2), shrink=2, depths=(20, 56), width=8)

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from training.data import measure
+from training.data.dataset import measure
 from training.experiments.curves import described, recipe
 from training.experiments.degradation import build
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report
-from training.loop import Trainer
+from training.experiments.setup import Material, Scale
+from training.loop.recipe import Recipe
+from training.loop.trainer import Trainer
 from training.plots import Line, Panel, draw_panels
-from training.recipe import Recipe
 
 QUICK = Scale(images=25_000, test_images=0, epochs=1, seeds=(0, 1, 2), shrink=2, depths=(56,), width=8)
 FULL = Scale(images=50_000, test_images=0, epochs=1, seeds=(0, 1, 2), depths=(56,))

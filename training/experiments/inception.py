@@ -3,10 +3,10 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.mnist import InceptionNet, ResidualNet
+from models.networks.mnist import InceptionNet, ResidualNet
 from training.experiments.curves import Build, Curves, described, recipe, train_curves
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report, difference, spread
+from training.experiments.setup import Material, Scale
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=10_000, test_images=10_000, epochs=6, seeds=(0, 1, 2))
@@ -52,8 +52,8 @@ def run(material: Material) -> Report:
     return Report(
         title="Inception: two MNIST nets beside plain ones of the same size",
         method=(
-            "The residual and the Inception net of `models/mnist.py`, and for each a plain CNN of two 5×5 convolutions "
-            f"with as many parameters, within 1 %. {material.described()} {described(settings)}"
+            "The residual and the Inception net of `models/networks/mnist.py`, and for each a plain CNN of two 5×5 "
+            f"convolutions with as many parameters, within 1 %. {material.described()} {described(settings)}"
         ),
         header=("network", "parameters", "training accuracy, %", "test accuracy, %"),
         rows=tuple(_row(each) for each in curves),

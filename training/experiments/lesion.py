@@ -9,13 +9,13 @@ from functools import partial
 
 from torch import nn
 
-from training.data import measure
+from training.data.dataset import measure
 from training.experiments.curves import described, recipe, train_curves
 from training.experiments.degradation import build
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report, spread
+from training.experiments.setup import Material, Scale
+from training.loop.scoring import evaluate
 from training.plots import Line, Panel, draw_panels
-from training.score import evaluate
 
 QUICK = Scale(images=10_000, test_images=2_000, epochs=12, seeds=(0, 1, 2), shrink=2, depths=(32,), width=8)
 FULL = Scale(images=50_000, test_images=10_000, epochs=30, seeds=(0, 1, 2), depths=(56,))

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.mnist import ResidualBlock
-from training.data import measure
+from models.networks.mnist import ResidualBlock
+from training.data.dataset import measure
 from training.experiments.curves import Curves, described, recipe, train_curves
-from training.experiments.material import Material, Scale
 from training.experiments.report import Report, difference, spread
+from training.experiments.setup import Material, Scale
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=8_000, test_images=2_000, epochs=5, seeds=(0, 1, 2), depths=(20,), width=16)

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.cores import usable_cores
-from training.checkpoint import write_atomically
+from models.machine.cores import usable_cores
 from training.experiments.report import Report
-from training.speed import cpu_name
+from training.loop.checkpoint import write_atomically
+from training.release.benchmark import cpu_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

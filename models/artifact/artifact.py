@@ -1,0 +1,206 @@
+"""A released model on disk, `<repository>/<model>/<version>/`: read with proof, written whole or never."""
+
+import contextlib
+import hashlib
+import os
+import re
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.artifact.metadata import (
+    FORMAT_VERSION,
+    METADATA_KEY,
+    ArtifactError,
+    GoldenExample,
+    Metadata,
+    Preprocessing,
+)
+from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
+
+__all__ = [
+    "FORMAT_VERSION",
+    "METADATA_KEY",
+    "Artifact",
+    "ArtifactError",
+    "GoldenExample",
+    "Metadata",
+    "Preprocessing",
+    "read_artifact",
+    "write_artifact",
+]
+
+MODEL_FILE = "model.onnx"
+WEIGHTS_FILE = "model.safetensors"
+SUMS_FILE = "SHA256SUMS"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_VERSION = re.compile(r"[1-9][0-9]{0,8}")
+_SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\0]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A released model whose files have been read once and agree with each other."""
+
+    name: str
+    version: int
+    metadata: Metadata
+    model: bytes
+    """The bytes of `model.onnx`."""
+    sha256: str
+    """Of `model.onnx`, in hexadecimal."""
+    weights: bytes | None
+    """The bytes of `model.safetensors`, for the PyTorch engine."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Name of each class, in the order of the logits."""
+        return self.metadata.labels
+
+    @property
+    def classes(self) -> int:
+        """Number of classes."""
+        return len(self.metadata.labels)
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Height, width, channels of one input image."""
+        return self.metadata.preprocessing.shape
+
+
+def read_artifact(directory: Path) -> Artifact:
+    """Read and check one version; raises ArtifactError that names the directory and says what is wrong."""
+    directory = directory.absolute()
+    try:
+        name, version = directory.parent.name, directory.name
+        _check_place(name, version)
+        files = _read_files(directory)
+        model, sha256 = files[MODEL_FILE]
+        weights, _ = files.get(WEIGHTS_FILE, (None, ""))
+        return Artifact(name, int(version), read_metadata(model), model, sha256, weights)
+    except ArtifactError as error:
+        raise ArtifactError(f"{directory}: {error}") from error
+    except OSError as error:
+        raise ArtifactError(f"{directory}: cannot be read: {error}") from error
+
+
+def read_metadata(model: bytes) -> Metadata:
+    """The metadata inside the bytes of a `model.onnx`, once the graph's interface agrees with it."""
+    onnx_file = read_onnx(model)
+    if METADATA_KEY not in onnx_file.metadata:
+        raise ArtifactError(f"no metadata under {METADATA_KEY!r}; make the model with `resnet-train export`")
+    metadata = Metadata.from_json(onnx_file.metadata[METADATA_KEY])
+    _check_interface(onnx_file, metadata)
+    return metadata
+
+
+def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
+    """Write `<repository>/<name>/<version>/` whole or not at all; never overwrites a version."""
+    _check_place(name, str(version))
+    read_metadata(model)
+    directory = repository / name / str(version)
+    if directory.exists():
+        raise ArtifactError(f"{directory} exists and is never overwritten; choose a higher version")
+    files = {MODEL_FILE: model} | ({WEIGHTS_FILE: weights} if weights is not None else {})
+    files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        _write_directory(directory, files)
+    except OSError as error:
+        raise ArtifactError(f"{directory} cannot be written: {error}") from error
+    return directory
+
+
+def _check_place(name: str, version: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ArtifactError(f"{name!r} is no model name: letters, digits, '.', '_', '-', at most 64")
+    if not _VERSION.fullmatch(version):
+        raise ArtifactError(f"{version!r} is no version: a positive integer without leading zeros")
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
+    """Every file that SHA256SUMS lists, read once, with its verified digest."""
+    if not directory.is_dir():
+        raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
+    sums_file = directory / SUMS_FILE
+    if not sums_file.is_file():
+        raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
+    sums = _parse_sums(sums_file.read_bytes())
+    present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE}
+    if missing := sorted({MODEL_FILE, *sums} - present):
+        raise ArtifactError(f"missing: {', '.join(missing)}; copy the whole directory again")
+    if extra := sorted(present - sums.keys()):
+        raise ArtifactError(f"not listed in {SUMS_FILE}: {', '.join(extra)}; remove or list them")
+    files = {}
+    for file, expected in sums.items():
+        data = (directory / file).read_bytes()
+        if (actual := _sha256(data)) != expected:
+            raise ArtifactError(
+                f"{file} has SHA-256 {actual}, {SUMS_FILE} says {expected}; copy the whole directory again"
+            )
+        files[file] = data, actual
+    return files
+
+
+def _parse_sums(data: bytes) -> dict[str, str]:
+    """File name -> digest, from the format of coreutils' `sha256sum`."""
+    sums: dict[str, str] = {}
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+        match = _SUMS_LINE.fullmatch(line)
+        if match is None or match[2] in sums or match[2] == SUMS_FILE:
+            raise ArtifactError(f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}")
+        sums[match[2]] = match[1]
+    return sums
+
+
+def _check_interface(onnx_file: OnnxFile, metadata: Metadata) -> None:
+    """The graph takes and gives what the metadata says, and lives in this one file."""
+    if onnx_file.external_data:
+        raise ArtifactError("the model keeps tensors in external files; save it as one file")
+    _check_tensors("input", onnx_file.inputs, "image", "uint8", metadata.preprocessing.shape)
+    _check_tensors("output", onnx_file.outputs, "logits", "float32", (len(metadata.labels),))
+
+
+def _check_tensors(kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str, shape: tuple[int, ...]) -> None:
+    if len(tensors) == 1:
+        (tensor,) = tensors
+        dynamic = tensor.shape[:1] and isinstance(tensor.shape[0], str)
+        if dynamic and (tensor.name, tensor.dtype, tensor.shape[1:]) == (name, dtype, shape):
+            return
+    found = ", ".join(f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "none"
+    wanted = f"{name}: {dtype} {['batch', *shape]}"
+    raise ArtifactError(f"the graph's {kind} must be one {wanted} with a dynamic batch, but is {found}")
+
+
+def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
+    """All files reach the disk under a temporary name before the directory appears under its own."""
+    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    try:
+        for file, data in files.items():
+            with (temporary / file).open("xb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+        temporary.chmod(0o755)  # mkdtemp's 0o700 would shut out a server that runs as another user
+        fsync_directory(temporary)
+        temporary.rename(directory)
+        fsync_directory(directory.parent)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(temporary)
+        raise
+
+
+def fsync_directory(directory: Path) -> None:
+    """Bring to the disk which files a directory holds, and under which names."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

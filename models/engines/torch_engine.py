@@ -1,0 +1,143 @@
+"""The PyTorch engine: an artifact's weights in the network that the registry builds."""
+
+import contextlib
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load
+from torch import Tensor, nn
+
+from models.artifact.artifact import Artifact
+from models.engines.engine import EngineError
+from models.engines.padding import pad
+from models.networks import registry
+from models.networks.pixel_net import PixelNet
+
+_COMPILED_SIZES = 16  # batches of 1, 2, 4, ... 512 are ten
+_HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class TorchEngine:
+    """Runs an artifact's `model.safetensors`, channels last.
+
+    `threads` are those of this process on a CPU; batches on a GPU are padded, and have at most `max_batch` images.
+    A CUDA error is no EngineError: it leaves a process without its GPU, which has to end and be replaced.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self, artifact: Artifact, *, device: str, threads: int, precision: str, compiled: bool, max_batch: int
+    ) -> None:
+        torch.set_num_threads(threads)
+        self.library = f"torch {torch.__version__}"
+        self._device = _find_device(device)
+        self.device, self.precision = str(self._device), precision
+        self._classes = artifact.classes
+        self._half = _HALVES.get(precision)
+        network = _make_network(artifact, self._device, self._half)
+        self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if compiled else network
+        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
+        self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
+        if self._device.type == "cuda":
+            _allow_tf32(precision == "tf32")
+            self._turn = threading.Lock()
+            self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Logits [n, classes] of images [n, height, width, channels]; EngineError when it fails."""
+        try:
+            logits = self._infer(images)
+        except torch.AcceleratorError:
+            raise
+        except Exception as error:  # the compiler's errors have no common base below Exception
+            raise EngineError(f"PyTorch failed on a batch of {images.shape}: {error}") from error
+        if logits.shape != (len(images), self._classes):
+            raise EngineError(f"{len(images)} images in, {logits.shape} out, {self._classes} classes expected")
+        return logits
+
+    def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        half = torch.autocast(self._device.type, self._half, enabled=self._half is not None, cache_enabled=False)
+        with self._turn, torch.inference_mode(), half:
+            logits: NDArray[np.float32] = self._network(self._upload(images)).float().cpu().numpy()
+        return logits[: len(images)]
+
+
+class HostMemory:
+    """Memory for one batch at a time, [largest, h, w, c]; a GPU reads from it by itself, for it is page-locked."""
+
+    def __init__(self, shape: tuple[int, ...], device: torch.device) -> None:
+        self._device = device
+        self._memory = torch.zeros(shape, dtype=torch.uint8, pin_memory=device.type == "cuda")
+        self._array: NDArray[np.uint8] = self._memory.numpy()
+
+    def upload(self, images: NDArray[np.uint8]) -> Tensor:
+        """The images padded to 1, 2, 4, ... or the largest, on their way; the memory is in use until they are there."""
+        size = len(pad(images, self._array))
+        return self._memory[:size].to(self._device, non_blocking=True)
+
+
+def _find_device(device: str) -> torch.device:
+    """The device that was asked for, with its number."""
+    if device == "cpu":
+        return torch.device(device)
+    number, found = int(device.partition(":")[2] or 0), torch.cuda.device_count()
+    if number >= found:
+        why = "does `nvidia-smi` work?" if torch.version.cuda else "it is built without CUDA;"
+        raise EngineError(
+            f"device {device} was asked for, and PyTorch {torch.__version__} finds {found} GPUs: {why} "
+            "install what is missing, or choose --device cpu"
+        )
+    return torch.device("cuda", number)
+
+
+def _make_network(artifact: Artifact, device: torch.device, half: torch.dtype | None) -> nn.Module:
+    network = PixelNet(_load_network(artifact), artifact.metadata.preprocessing).eval()
+    if half is not None:
+        # What autocast would do in every run; it leaves batch norm in fp32.
+        for module in network.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                module.to(half)
+    return network.to(memory_format=torch.channels_last).to(device).requires_grad_(False)
+
+
+def _load_network(artifact: Artifact) -> nn.Module:
+    """The artifact's architecture with its weights, in fp32 on the CPU."""
+    metadata, where = artifact.metadata, f"{artifact.name}/{artifact.version}"
+    otherwise = "; run it with --engine onnxruntime, or release it again with `resnet-train`"
+    if artifact.weights is None:
+        raise EngineError(f"{where} has no model.safetensors, which the torch engine runs{otherwise}")
+    if "classes" in metadata.arguments:
+        raise EngineError(f"{where}: metadata gives the class count as an argument, beside its labels{otherwise}")
+    try:
+        with torch.device("meta"):  # without memory and random values: the weights come from the file
+            network = registry.build(metadata.architecture, classes=artifact.classes, **metadata.arguments)
+        network.load_state_dict(load(artifact.weights), assign=True)
+    except registry.ArchitectureError as error:
+        raise EngineError(f"{where}: {error}{otherwise}") from error
+    except (SafetensorError, RuntimeError) as error:
+        raise EngineError(f"{where}: model.safetensors is damaged or of another network: {error}{otherwise}") from error
+    return network.float()
+
+
+def _allow_tf32(allowed: bool) -> None:
+    """For the whole process."""
+    precision = "tf32" if allowed else "ieee"
+    torch.backends.cuda.matmul.fp32_precision = precision
+    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
+
+
+def _compile(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Compile at the first batches: on a CPU for one image and for more, on a GPU a CUDA graph for each size."""
+    # Isolated: else all networks of a process share the few compilations that PyTorch allows one function.
+    options: dict[str, Any] = {"isolate_recompiles": True}
+    if device.type == "cuda":
+        options |= {"mode": "reduce-overhead", "dynamic": False, "recompile_limit": _COMPILED_SIZES}
+    compiled: Callable[[Tensor], Tensor] = torch.compile(network, **options)
+    return compiled

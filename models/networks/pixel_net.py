@@ -1,0 +1,29 @@
+"""A network behind its normalisation: what is exported to ONNX, and what the PyTorch engine runs."""
+
+import torch
+from torch import Tensor, nn
+
+from models.artifact.artifact import Preprocessing
+
+
+class PixelNet(nn.Module):
+    """A network behind its normalisation: uint8 [n, height, width, channels] to logits [n, classes]."""
+
+    mean: Tensor
+    scale: Tensor
+
+    def __init__(self, network: nn.Module, preprocessing: Preprocessing) -> None:
+        super().__init__()
+        self.network = network
+        mean = torch.tensor(preprocessing.mean, dtype=torch.float64).mul(255)
+        scale = 1 / torch.tensor(preprocessing.std, dtype=torch.float64).mul(255)
+        self.register_buffer("mean", mean.float().view(-1, 1, 1))
+        self.register_buffer("scale", scale.float().view(-1, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the logits."""
+        # Planes first: ONNX Runtime is slow at what it broadcasts over pixels of one to three values each.
+        # Without contiguous() the exporter adds Shape, Range and Gather nodes, which a GPU session refuses.
+        planes = image.permute(0, 3, 1, 2).contiguous().float()
+        logits: Tensor = self.network((planes - self.mean) * self.scale)
+        return logits

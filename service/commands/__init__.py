@@ -1,0 +1,1 @@
+"""What `resnet-serve` can be asked to do."""

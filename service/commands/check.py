@@ -1,0 +1,57 @@
+"""`resnet-serve check`: would this repository be served?"""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Column, Table
+
+from models.artifact.artifact import ArtifactError, read_artifact
+from models.engines.engine import EngineError
+from models.engines.loader import check_engine
+from models.machine.cores import usable_cores
+from models.machine.devices import choose_device
+from service.repository import highest_versions
+from service.settings import DeviceName, EngineName, PrecisionName, command_line
+from service.worker.warmup import Load, load_model
+
+
+class Check(BaseSettings):
+    """Load every model of a repository, verify its golden examples, warm it, and report; nothing is served."""
+
+    model_config = command_line("resnet-serve check")
+
+    repository: CliPositionalArg[Path] = Field(description="folder of <model>/<version>/model.onnx")
+    engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
+    device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
+    precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
+    compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")
+    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays")
+
+
+def check(options: Check) -> int:
+    """Print a line a model; 0 if all would be served, else 1."""
+    accelerator, _ = choose_device(options.device)
+    device = "cpu" if accelerator == "cpu" else "cuda:0"
+    check_engine(options.engine, device, options.precision, options.compile)
+    directories = highest_versions(options.repository)
+    sizes = {directory.parent.name: options.max_batch_size for directory in directories}
+    load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)
+    name = Column("model", no_wrap=True)
+    table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
+    failures = 0
+    for directory in directories:
+        row = [directory.parent.name, directory.name]
+        try:
+            model = load_model(read_artifact(directory), device, load)
+        except (ArtifactError, EngineError) as error:
+            failures += 1
+            table.add_row(*row, f"[red]failed[/red]: {escape(str(error))}")
+        else:
+            size, latency = model.max_batch_size, model.latency_ns
+            ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
+            table.add_row(*row, "ready", str(size), *ms)
+    Console().print(table)
+    return 1 if failures else 0

@@ -1,0 +1,109 @@
+"""`resnet-serve predict`: classes of image files, from the shell."""
+
+import json
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from pydantic import Field
+from pydantic_settings import BaseSettings, CliPositionalArg
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from models.engines.loader import load_engine
+from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
+from models.machine.cores import usable_cores
+from service.repository import ZOO, read_repository
+from service.settings import Positive, SettingError, command_line
+from service.worker.worker import softmax
+
+Classes = list[tuple[str, float]]  # label and probability, in falling order
+
+TIMEOUT_S = 60
+
+
+class Predict(BaseSettings):
+    """Classify image files: by a running server with --url, else in this process."""
+
+    model_config = command_line("resnet-serve predict")
+
+    files: CliPositionalArg[list[Path]] = Field(description="images: PNG, JPEG, WebP, BMP, GIF")
+    url: str | None = Field(None, description="a running server, such as http://127.0.0.1:8000")
+    model: str | None = Field(None, description="which model; default: the default model")
+    model_repository: Path = Field(ZOO, description="where models are, without --url; default: the models that ship")
+    top_k: Positive = Field(3, description="how many classes to show")
+
+
+class FileError(Exception):
+    """One file cannot be classified; the message says why."""
+
+
+def predict(options: Predict) -> int:
+    """Print a table of classes; 0 if every file was classified, else 1."""
+    classify = _by_server(options) if options.url else _in_process(options)
+    table = Table("file", "class", "probability")
+    failures = 0
+    for file in options.files:
+        try:
+            for rank, (label, probability) in enumerate(classify(_read(file))):
+                table.add_row("" if rank else escape(str(file)), escape(label), f"{probability:.4f}")
+        except FileError as error:
+            failures += 1
+            table.add_row(escape(str(file)), f"[red]{escape(str(error))}[/red]", "")
+    Console().print(table)
+    return 1 if failures else 0
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise FileError(str(error)) from error
+
+
+def _in_process(options: Predict) -> Callable[[bytes], Classes]:
+    catalog = read_repository(options.model_repository, options.model)
+    artifact = catalog.artifacts[catalog.default]
+    engine = load_engine(artifact, threads=usable_cores())
+    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
+
+    def classify(data: bytes) -> Classes:
+        try:
+            probabilities = softmax(engine.run(preprocessor(data)[np.newaxis]))[0]
+        except ImageError as error:
+            raise FileError(str(error)) from error
+        top = np.argsort(-probabilities, kind="stable")[: options.top_k]
+        return [(artifact.labels[index], float(probabilities[index])) for index in top]
+
+    return classify
+
+
+def _by_server(options: Predict) -> Callable[[bytes], Classes]:
+    path = f"/models/{urllib.parse.quote(options.model)}/predict" if options.model else "/predict"
+    url = f"{str(options.url).rstrip('/')}{path}?top_k={options.top_k}"
+    if not url.startswith(("http://", "https://")):
+        raise SettingError(f"--url must be a server's http:// or https:// address, not {options.url}")
+
+    def classify(data: bytes) -> Classes:
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, data), timeout=TIMEOUT_S) as response:  # noqa: S310
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            raise FileError(_detail(error)) from error
+        except OSError as error:
+            raise FileError(f"no answer from {options.url}: {error}") from error
+        return [(one["label"], one["probability"]) for one in answer["predictions"]]
+
+    return classify
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    """What the server's problem document says."""
+    try:
+        return str(json.load(error)["detail"])
+    except (ValueError, KeyError, TypeError):
+        return str(error)

@@ -1,0 +1,92 @@
+"""Starting the server: from settings to processes."""
+
+import structlog
+
+from models.artifact.artifact import Artifact
+from models.engines.loader import AUTO, AUTO_REASON, check_engine
+from models.machine.cores import usable_cores
+from models.machine.devices import choose_device
+from service.http.acceptor import allow_descriptors
+from service.http.routes import ROUTES
+from service.ipc.transport import Channels
+from service.logs import configure_logs
+from service.metrics.metrics import Metrics, ServedModel
+from service.repository import Catalog, read_repository
+from service.settings import SettingError, Settings
+from service.supervisor.litserve import Server
+from service.supervisor.supervisor import Supervisor
+from service.worker.warmup import Load
+
+log = structlog.get_logger()
+
+
+def serve(settings: Settings) -> int:
+    """Serve until stopped; the exit code.
+
+    A SettingError, RepositoryError, DeviceError, EngineError or OSError prevents the start.
+    """
+    configure_logs(settings.log_format, settings.log_level)
+    allow_descriptors()
+    catalog = read_repository(settings.model_repository, settings.default_model)
+    for (name, version), reason in catalog.failed.items():
+        log.error("model failed", model=name, version=version, reason=reason)
+    check_batching(settings, catalog)
+    if settings.engine != "torch":
+        catalog = catalog.without_weights()
+    accelerator, devices = choose_device(settings.device)
+    check_engine(settings.engine, accelerator, settings.precision, settings.compile)
+    if settings.engine == "auto":
+        log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
+    cores = usable_cores()
+    per_device = settings.workers or (cores if accelerator == "cpu" else 1)
+    settings = share_cores(settings, cores)
+    channels = make_channels(settings, catalog.artifacts, seats=devices * per_device)
+    metrics = Metrics(
+        [ServedModel(artifact.name, str(artifact.version), artifact.labels) for artifact in catalog.artifacts],
+        ROUTES,
+        channels.board.seats,
+        settings.api_processes,
+    )
+    metrics.attach(metrics.supervisor_row)
+    load = Load(
+        settings.engine,
+        settings.precision,
+        settings.compile,
+        max(1, cores // channels.board.seats),
+        {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
+    )
+    server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
+    log.info("listening", url=server.url, models=len(catalog.artifacts))
+    return Supervisor(server, channels, catalog, metrics, settings).run()
+
+
+def share_cores(settings: Settings, cores: int) -> Settings:
+    """The settings with as many API processes, and threads in them that decode, as so many cores are good for.
+
+    With a small network one API process keeps a core busy while the workers need another; a second one beside it only
+    halves the batches until there are more cores.
+    """
+    processes = settings.api_processes or (1 if cores < 4 else 2)
+    threads = settings.decode_threads or max(1, cores // processes)
+    return settings.model_copy(update={"api_processes": processes, "decode_threads": threads})
+
+
+def check_batching(settings: Settings, catalog: Catalog) -> None:
+    """Raise SettingError if --batching names a model that is not there: it would be ignored in silence."""
+    names = {artifact.name for artifact in catalog.artifacts} | {name for name, _ in catalog.failed}
+    if unknown := settings.batching.keys() - names:
+        raise SettingError(
+            f"--batching is for {', '.join(sorted(unknown))}, but the models are {', '.join(sorted(names))}"
+        )
+
+
+def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], seats: int) -> Channels:
+    """Slots as large as the largest model needs, pipes and the board."""
+    shapes = [artifact.input_shape for artifact in artifacts]
+    return Channels(
+        seats,
+        settings.api_processes,
+        settings.queue_capacity,
+        input_bytes=max(height * width * channels for height, width, channels in shapes),
+        classes=max(artifact.classes for artifact in artifacts),
+    )

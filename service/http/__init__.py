@@ -1,0 +1,1 @@
+"""The API process: bytes to requests, responses to bytes."""

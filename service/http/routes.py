@@ -1,0 +1,95 @@
+"""The routes beside prediction: plain FastAPI."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from service.errors import MethodNotAllowed, NotFound
+from service.http import openapi, schemas
+from service.prediction.api_process import Api
+from service.prediction.head import Head
+from service.prediction.response import Journey, begin_answer, fail
+from service.prediction.target import PREDICT_ROUTES, Target
+
+GetApi = Callable[[], Api]
+
+PLAIN_ROUTES = ("/models", "/models/{model}", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json")
+ROUTES = (*PREDICT_ROUTES, *PLAIN_ROUTES)
+
+
+def add_routes(app: FastAPI, api: GetApi) -> None:
+    """Give the application its routes; `api` is asked for at each request, when the process has one."""
+
+    async def models() -> JSONResponse:
+        """Every model: labels, input, metrics, engine, device, state."""
+        status = api().status
+        served = [status.describe(place) for place in range(len(status.catalog.artifacts))]
+        return JSONResponse({"models": served + status.describe_failed()})
+
+    async def model(model: str) -> JSONResponse:
+        """One model."""
+        return JSONResponse(api().status.describe_named(model))
+
+    async def livez() -> Response:
+        """The event loop is alive."""
+        return Response("ok\n", media_type="text/plain")
+
+    async def readyz() -> Response:
+        """The default model can take work now."""
+        ready = api().ready
+        return Response("ready\n" if ready else "not ready\n", 200 if ready else 503, media_type="text/plain")
+
+    async def metrics() -> Response:
+        """Prometheus text."""
+        return Response(api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+    missing: dict[int | str, dict[str, Any]] = {404: openapi.PROBLEMS[404]}
+    app.add_api_route("/models", models, response_model=schemas.ModelsDocument)
+    app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
+    for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):
+        app.add_api_route(path, endpoint, methods=["GET"], response_class=Response)
+    app.add_exception_handler(Exception, _problem)
+    app.add_exception_handler(HTTPException, _problem)
+    app.add_exception_handler(NotFound, _problem)
+    app.add_middleware(CountRequests, api=api)
+    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
+
+
+async def _problem(request: Request, error: Exception) -> Response:
+    """The problem document of any error, Starlette's own 404 and 405 too."""
+    if isinstance(error, HTTPException):
+        if error.status_code == MethodNotAllowed.status:
+            error = MethodNotAllowed(request.method, ("GET", "HEAD"))
+        else:
+            error = NotFound(f"no such route: {request.url.path}")
+    head = Head(request.method, Target(request.url.path), b"", dict(request.scope["headers"]))
+    answer = begin_answer(head, Journey(time.monotonic_ns()))
+    fail(answer, error)
+    return Response(answer.body, answer.status, answer.headers)
+
+
+class CountRequests:
+    """ASGI middleware that counts every request by its route."""
+
+    def __init__(self, app: ASGIApp, api: GetApi) -> None:
+        self._app, self._api = app, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on, HEAD as GET (uvicorn leaves the body out), and count the status that goes back."""
+        inner = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+
+        async def counting_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                path = getattr(inner.get("route"), "path", scope["path"])
+                route = path if path in PLAIN_ROUTES else ""
+                self._api().metrics.count_http(route, scope["method"], message["status"])
+            await send(message)
+
+        await self._app(inner, receive, counting_send if scope["type"] == "http" else send)

@@ -1,0 +1,1 @@
+"""The API process: requests to batches, results to responses."""

@@ -1,0 +1,121 @@
+"""Who is let in: bounds on slots, on the bytes of bodies in flight, and on the time that a request would wait; checked
+at the headers and again when a body is complete. Refusing early is what keeps the latency of those who are let in.
+"""
+
+import math
+from collections.abc import Sequence
+
+from service.errors import TooLarge, Unavailable
+from service.prediction.wait_estimate import Backlog
+
+PATIENCE = 0.75  # of the time that a request has left; what it would wait is an estimate
+
+
+class Admission:
+    """The slots of one API process, free or held by images of a model, and the bytes of bodies it still takes.
+
+    Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
+    """
+
+    def __init__(self, slots: range, max_bytes_in_flight: int, backlog: Backlog) -> None:
+        self.capacity = len(slots)
+        self._backlog = backlog
+        self._models: dict[int, int] = {}  # by slot, of those that are not free
+        self._free = list(reversed(slots))
+        self._bytes_left = max_bytes_in_flight
+        self.open = False
+        self.draining = False
+
+    def check(self, left_s: float) -> None:
+        """Raise Unavailable if a request that begins now, with so many seconds left to it, would not be let in."""
+        if self.draining:
+            raise Unavailable("draining", "the server is shutting down")
+        if not self.open:
+            raise Unavailable("loading", "the models are still loading")
+        if not self._free:
+            raise self._full()
+        self._check_wait(left_s)
+
+    def acquire(self, n: int, model: int, left_s: float) -> list[int]:
+        """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable."""
+        if n > self.capacity:
+            raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
+        if n > len(self._free):
+            raise self._full()
+        self._check_wait(left_s)
+        slots = self._free[-n:]
+        del self._free[-n:]
+        for slot in slots:
+            self._models[slot] = model
+        self._backlog.add(model, n)
+        return slots
+
+    def release(self, slots: Sequence[int]) -> None:
+        """Take slots back."""
+        models = [self._models.pop(slot) for slot in slots]
+        self._free.extend(slots)
+        for model in set(models):
+            self._backlog.add(model, -models.count(model))
+
+    def reserve_bytes(self, n: int) -> None:
+        """Set n bytes aside for a body that arrives, or raise Unavailable."""
+        if n > self._bytes_left:
+            raise Unavailable("full", "too many bytes of request bodies are in flight")
+        self._bytes_left -= n
+
+    def return_bytes(self, n: int) -> None:
+        """Take n bytes back."""
+        self._bytes_left += n
+
+    def _check_wait(self, left_s: float) -> None:
+        """An empty server tries, however short the time."""
+        wait_s = self._backlog.wait_s
+        if wait_s > left_s * PATIENCE and len(self._free) < self.capacity:
+            raise Unavailable(
+                "full",
+                f"what waits already takes {wait_s:.1f} s, too long for a deadline in {left_s:.1f} s",
+                retry_after_s=math.ceil(wait_s - left_s * PATIENCE),
+            )
+
+    def _full(self) -> Unavailable:
+        return Unavailable("full", f"all {self.capacity} places are taken")
+
+
+class Arrival:
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+
+    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
+        """`content_length` is what the headers declare, None for a chunked body."""
+        self._admission, self._max_bytes = admission, max_bytes
+        self._parts: list[bytes] = []
+        self._size = self._reserved = 0
+        if content_length is not None:
+            self._reserve(content_length)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body; TooLarge or Unavailable if it is not to be had."""
+        self._size += len(part)
+        if self._size > self._reserved:
+            self._reserve(self._size)
+        self._parts.append(part)
+
+    def _reserve(self, total: int) -> None:
+        if total > self._max_bytes:
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+        self._admission.reserve_bytes(total - self._reserved)
+        self._reserved = total
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much is still to come; 0 for a chunked body."""
+        return self._reserved - self._size
+
+    @property
+    def body(self) -> bytes:
+        """What has arrived."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def close(self) -> None:
+        """Give the bytes back."""
+        self._admission.return_bytes(self._reserved)
+        self._parts, self._reserved = [], 0

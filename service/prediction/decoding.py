@@ -1,0 +1,78 @@
+"""Encoded images to pixels, beside the event loop: tiny ones at once, others on threads (Pillow releases the GIL)."""
+
+import asyncio
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from models.images.preprocessor import ImageError, Preprocessor
+from service.errors import InternalError, ServiceError, from_image_error
+
+log = structlog.get_logger()
+
+Pixels = NDArray[np.uint8]
+OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
+Decoding = asyncio.Future[list[Pixels | ServiceError]]
+
+_PNG_HEADER = struct.Struct(">12x4sII")  # of the first chunk: its name, the picture's width and height
+_TINY_BYTES = 4096
+_TINY_PIXELS = 64 * 64
+
+
+def is_tiny(data: bytes) -> bool:
+    """Whether decoding costs less than handing the image to a thread: a PNG that its header says is small."""
+    if not _PNG_HEADER.size <= len(data) <= _TINY_BYTES:
+        return False
+    chunk, width, height = _PNG_HEADER.unpack_from(data)
+    return bool(chunk == b"IHDR" and width * height <= _TINY_PIXELS)
+
+
+class Decoder:
+    """Decodes for one API process, on as many threads as it may use."""
+
+    def __init__(self, threads: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._loop = asyncio.get_running_loop()
+
+    def close(self) -> None:
+        """Forget what has not begun."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding | None:
+        """Call `on_done` with the pixels of each image, or the error to answer with, in order.
+
+        What is not decoded by then is returned; once that is cancelled, `on_done` is not called.
+        """
+        if all(map(is_tiny, images)):
+            on_done([_decode(preprocessor, image) for image in images])
+            return None
+        waiting = dict(enumerate(images))
+        decode = partial(_decode_one, preprocessor, waiting)
+        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, decode, i) for i in range(len(images))])
+        decoding.add_done_callback(partial(_on_end, waiting, on_done))
+        return decoding
+
+
+def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -> None:
+    waiting.clear()  # the pool keeps what was cancelled until its turn would have come: without the images
+    if not decoding.exception():  # which is that it was cancelled
+        on_done(decoding.result())
+
+
+def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
+    return _decode(preprocessor, waiting.pop(i, b""))  # without it, it has just been cancelled
+
+
+def _decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
+    try:
+        return preprocessor(image)
+    except ImageError as error:
+        return from_image_error(error)
+    except Exception as error:
+        log.exception("decoding failed", bytes=len(image))
+        return InternalError(str(error))

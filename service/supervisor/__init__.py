@@ -1,0 +1,1 @@
+"""The first process: starts, watches, replaces and ends the others."""

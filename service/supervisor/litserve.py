@@ -1,0 +1,170 @@
+"""All that is LitServe's own, and how it makes the processes; `service.http.protocol` holds what is uvicorn's.
+
+LitServe gives the application, the placement on devices and the worker process (`inference_worker`, spawned, with its
+`LitAPI` and `LitLoop`). How processes are watched and ended is `supervisor`'s. Requests never pass
+through LitServe's queues, and its Manager process is never started.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import gc
+import os
+import signal
+from collections.abc import AsyncIterator
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
+
+import uvicorn
+from fastapi import FastAPI
+from litserve import LitAPI, LitServer
+from litserve.loops import LitLoop
+
+from models.artifact.artifact import Artifact
+from service.http.acceptor import listen
+from service.http.head_cache import Heads
+from service.http.protocol import ApiServer
+from service.http.read_budget import Turn
+from service.http.routes import add_routes
+from service.ipc.transport import Channels, Pipe, SharedObject
+from service.logs import configure_logs
+from service.metrics.metrics import Metrics
+from service.prediction.api_process import Api
+from service.repository import Catalog
+from service.settings import Settings
+from service.worker.warmup import Load
+from service.worker.worker import Worker
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it ended before the call
+        os._exit(1)
+
+
+class InferenceLoop(LitLoop):  # type: ignore[misc]
+    """LitServe calls `run` again and again; each call answers one batch."""
+
+    def run(self, lit_api: "InferenceAPI", *_: object) -> None:
+        """Answer one batch."""
+        lit_api.worker.serve_one()
+
+
+class InferenceAPI(LitAPI):  # type: ignore[misc]
+    """What LitServe sends to each worker process, and sets up there."""
+
+    worker: Worker
+
+    def __init__(self, artifacts: tuple[Artifact, ...], load: Load, channels: Channels, settings: Settings) -> None:
+        super().__init__(loop=InferenceLoop())
+        self._artifacts, self._load, self._channels = SharedObject(artifacts), load, channels
+        self._logs = settings.log_format, settings.log_level
+        self._parent_pid = os.getpid()
+
+    def setup(self, device: str) -> None:
+        """Load and prove the models; runs in the worker."""
+        die_with_parent(self._parent_pid)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us
+        configure_logs(*self._logs)
+        seat = int(os.environ["LITSERVE_WORKER_ID"])
+        self.worker = Worker(seat, device, self._artifacts.load(), self._load, self._channels)
+
+
+class Server(LitServer):  # type: ignore[misc]
+    """LitServe's server with the parts replaced that requests and faults pass through; launches the processes."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        catalog: Catalog,
+        channels: Channels,
+        metrics: Metrics,
+        load: Load,
+        accelerator: str,
+        devices: int,
+        workers_per_device: int,
+    ) -> None:
+        self._settings, self._catalog, self._channels, self._metrics = settings, catalog, channels, metrics
+        super().__init__(
+            InferenceAPI(catalog.artifacts, load, channels, settings),
+            accelerator=accelerator,
+            devices=devices,
+            workers_per_device=workers_per_device,
+            timeout=False,
+        )
+        self._monitor_workers = False
+        # LitServe's places for its queues; nothing is put there.
+        self.litapi_request_queues = {self.lit_api.api_path: None}
+        self._transport = None
+        self.workers_setup_status: dict[str, str] = {}
+        self.listener = listen(settings.host, settings.port)
+
+    def register_endpoints(self) -> None:
+        """Our routes instead of LitServe's `/`, `/health`, `/info` and `/predict`."""
+        self.app.title = "resnet-serve"
+        add_routes(self.app, lambda: self.app.state.api)
+
+    def _register_middleware(self) -> None:
+        """Without LitServe's gzip: answers are small, and compressing costs more than it saves."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Between the first and the last request of an API process; LitServe's would read its response queue."""
+        del app
+        yield
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        host, port = self.listener.getsockname()[:2]
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def launch_worker(self, seat: int) -> BaseProcess:
+        """Spawn the worker of this seat."""
+        process: BaseProcess = self.launch_single_inference_worker(self.lit_api, seat)
+        return process
+
+    def launch_api(self, index: int, control: Pipe) -> BaseProcess:
+        """Fork an API process."""
+        process = get_context("fork").Process(
+            target=self._run_api, args=(index, control, os.getpid()), name=f"api-{index}"
+        )
+        process.start()
+        return process
+
+    def close_listener(self) -> None:
+        """Close this process's copy of the listening socket."""
+        self.listener.close()
+
+    def _run_api(self, index: int, control: Pipe, parent_pid: int) -> None:
+        """The whole life of an API process."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the supervisor tells us when to stop
+        die_with_parent(parent_pid)
+        gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
+        config = uvicorn.Config(
+            self.app,
+            loop="uvloop",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
+            timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
+        )
+        server = ApiServer(config)
+
+        async def serve() -> None:
+            self.app.state.heads, self.app.state.turn = Heads(), Turn()
+            api = self.app.state.api = Api(
+                index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
+            )
+            await server.serve([self.listener])
+            api.close()
+
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(serve())

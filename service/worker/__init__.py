@@ -1,0 +1,1 @@
+"""The worker process: batches to results."""

@@ -1,0 +1,154 @@
+"""Making a released model ready to run: engine, proof, warm-up, and the batch size that pays."""
+
+import math
+import time
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.artifact.artifact import Artifact
+from models.engines.engine import Engine
+from models.engines.golden import verify
+from models.engines.loader import load_engine
+
+HANG_FLOOR_NS = 2_000_000_000
+HANG_FACTOR = 10  # times the latency of that batch size at warm-up
+
+DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
+PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: smaller ones answer earlier
+GAIN = 0.05  # what counts as a difference
+QUICK_NS = 250_000_000  # that long images may wait for each other, if it makes none of them dearer by GAIN
+SLOW_GAIN = 0.25  # by that much a larger batch has to make an image cheaper if it takes longer: more than noise does
+LARGEST = 64  # that the automatic mode tries
+RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
+RUNS = 3  # before a size counts as slower than smaller ones: it may have been interrupted
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How models are to be loaded."""
+
+    engine: str
+    precision: str
+    compiled: bool
+    threads: int
+    max_batch_sizes: Mapping[str, int]
+    """Images, by the model's name; 0 or missing: whatever pays."""
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model that can run, and how long a batch of each size took at warm-up."""
+
+    engine: Engine
+    shape: tuple[int, int, int]
+    latency_ns: dict[int, int]
+    max_batch_size: int
+
+    @cached_property
+    def paying_batch_size(self) -> int:
+        """The smallest size in which an image costs hardly more than the least that it costs in any."""
+        costs = {size: cost for size, cost in image_costs(self.latency_ns).items() if size <= self.max_batch_size}
+        least = min(costs.values())
+        return min(size for size in costs if costs[size] <= least + PAYING_NS)
+
+    def limit_ns(self, n: int) -> int:
+        """How long a batch of n images may take before it counts as hung."""
+        return self._limits_ns[min(n, len(self._limits_ns) - 1)]
+
+    @cached_property
+    def _limits_ns(self) -> list[int]:
+        """By number of images, from 0 to the largest size that was measured."""
+        sizes = sorted(self.latency_ns)
+        measured = [sizes[bisect_left(sizes, n)] for n in range(sizes[-1] + 1)]
+        return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
+
+
+def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
+    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
+    largest = load.max_batch_sizes.get(artifact.name, 0)
+    engine = load_engine(
+        artifact,
+        engine=load.engine,
+        device=device,
+        threads=load.threads,
+        precision=load.precision,
+        compiled=load.compiled,
+        max_batch=largest or LARGEST,
+    )
+    verify(artifact, engine)
+    if largest:
+        latency: dict[int, int] = {}
+        for size in [*_doublings(largest), largest]:
+            latency[size] = measure(engine, artifact.input_shape, size, latency)
+        return LoadedModel(engine, artifact.input_shape, latency, largest)
+    latency = warm_while_it_pays(engine, artifact.input_shape)
+    return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency))
+
+
+def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int, int]:
+    """Latency (ns) of batches of 1, 2, 4, ... until a larger one does not pay any more."""
+    latency: dict[int, int] = {}
+    for size in [*_doublings(LARGEST), LARGEST]:
+        latency[size] = measure(engine, shape, size, latency)
+        if best_batch_size(latency) < size or _is_saturated(latency):
+            break
+    return latency
+
+
+def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
+    """Whether the next doubling would be slow, and the last made nothing cheaper."""
+    *_, before, last = [math.inf, *image_costs(latency_ns).values()]
+    return 2 * max(latency_ns.values()) > QUICK_NS and last >= before * (1 - GAIN)
+
+
+def best_batch_size(latency_ns: Mapping[int, int]) -> int:
+    """The largest size up to which each doubling paid, all that a batch costs counted in.
+
+    A quick one pays also if it makes an image no cheaper here: under load it does. Images that run one by one find the
+    weights driven out of the caches by the decoding of others. A slow one makes others wait, and leaves workers without
+    work at its end, while they wait for images.
+    """
+    best, least = 0, math.inf
+    for size, cost in image_costs(latency_ns).items():
+        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_NS else 1 - SLOW_GAIN):
+            break
+        best, least = size, min(least, cost)
+    return best
+
+
+def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
+    """Nanoseconds that an image costs in a batch of each size, all that a batch costs counted in."""
+    return {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
+
+
+def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Mapping[int, int]) -> int:
+    """Nanoseconds that a batch of this size takes; those of `smaller` are known.
+
+    The first run of a size is not counted, unless it is slow and yet as quick as was to be expected.
+    """
+    images = np.zeros((size, *shape), np.uint8)
+    first_ns = _time(engine, images)
+    expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
+    if RUNNING_NS < first_ns <= expected_ns * (1 + GAIN):
+        return first_ns
+    doubtful_ns = expected_ns * (1 + GAIN) or math.inf
+    times = [_time(engine, images)]
+    while len(times) * min(times) < RUNNING_NS or (len(times) < RUNS and min(times) > doubtful_ns):
+        times.append(_time(engine, images))
+    return min(times)
+
+
+def _time(engine: Engine, images: NDArray[np.uint8]) -> int:
+    began = time.monotonic_ns()
+    engine.run(images)
+    return time.monotonic_ns() - began
+
+
+def _doublings(below: int) -> list[int]:
+    """1, 2, 4, ... below a size."""
+    return [1 << power for power in range(below.bit_length()) if 1 << power < below]

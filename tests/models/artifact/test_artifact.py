@@ -1,0 +1,228 @@
+import dataclasses
+import hashlib
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from models.artifact.artifact import ArtifactError, Metadata, read_artifact, write_artifact
+
+LinearModel = Callable[[Metadata], onnx.ModelProto]
+
+
+@pytest.fixture
+def model(metadata: Metadata, linear_model: LinearModel) -> bytes:
+    return linear_model(metadata).SerializeToString()
+
+
+@pytest.fixture
+def directory(tmp_path: Path, model: bytes) -> Path:
+    """A released model that a test may damage."""
+    return write_artifact(tmp_path / "repository", "animals", 3, model, b"weights")
+
+
+def write_sums(directory: Path) -> None:
+    """Make SHA256SUMS anew, with coreutils."""
+    files = sorted(path.name for path in directory.iterdir() if path.name != "SHA256SUMS")
+    sums = subprocess.run(["sha256sum", *files], cwd=directory, check=True, capture_output=True)
+    (directory / "SHA256SUMS").write_bytes(sums.stdout)
+
+
+def test_what_was_written_is_read(directory: Path, model: bytes, metadata: Metadata):
+    artifact = read_artifact(directory)
+    assert (artifact.name, artifact.version) == ("animals", 3)
+    assert (artifact.model, artifact.weights) == (model, b"weights")
+    assert artifact.sha256 == hashlib.sha256(model).hexdigest()
+    assert artifact.metadata == metadata
+    assert (artifact.labels, artifact.classes, artifact.input_shape) == (("cat", "dog", "owl"), 3, (6, 6, 1))
+
+
+def test_weights_are_optional(tmp_path: Path, model: bytes):
+    assert read_artifact(write_artifact(tmp_path, "animals", 1, model, None)).weights is None
+
+
+def test_a_relative_directory_is_read(directory: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(directory)
+    assert read_artifact(Path()).name == "animals"
+
+
+def test_coreutils_accepts_the_sums(directory: Path):
+    check = subprocess.run(
+        ["sha256sum", "--check", "--strict", "SHA256SUMS"], cwd=directory, capture_output=True, text=True
+    )
+    assert check.stdout.splitlines() == ["model.onnx: OK", "model.safetensors: OK"]
+
+
+def test_sums_of_coreutils_are_accepted(directory: Path):
+    (directory / "curves.png").write_bytes(b"more files are welcome when they are listed")
+    write_sums(directory)
+    assert read_artifact(directory).name == "animals"
+
+
+def test_other_users_may_read_what_was_written(directory: Path):
+    assert directory.stat().st_mode & 0o005 == 0o005
+    assert all(path.stat().st_mode & 0o004 for path in directory.iterdir())
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.safetensors"])
+def test_a_flipped_bit_is_found(directory: Path, file: str):
+    data = bytearray((directory / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (directory / file).write_bytes(data)
+    with pytest.raises(ArtifactError, match=f"{file} has SHA-256"):
+        read_artifact(directory)
+
+
+@pytest.mark.parametrize("file", ["model.onnx", "model.safetensors", "SHA256SUMS"])
+def test_a_missing_file_is_named(directory: Path, file: str):
+    (directory / file).unlink()
+    with pytest.raises(ArtifactError, match=f"{file} is missing|missing: {file}"):
+        read_artifact(directory)
+
+
+def test_a_file_that_is_not_listed_is_named(directory: Path):
+    (directory / "notes.txt").write_text("added by hand")
+    with pytest.raises(ArtifactError, match=r"not listed in SHA256SUMS: notes\.txt"):
+        read_artifact(directory)
+
+
+def test_sums_without_the_model_are_refused(directory: Path):
+    (directory / "model.onnx").unlink()
+    write_sums(directory)
+    with pytest.raises(ArtifactError, match=r"missing: model\.onnx"):
+        read_artifact(directory)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "model.onnx",
+        f"{'0' * 63}  model.onnx",
+        f"{'0' * 64} model.onnx",
+        f"{'0' * 64}  ../model.onnx",
+        f"{'0' * 64}  model.onnx",
+        f"{'0' * 64}  SHA256SUMS",
+        "\xff" * 70,
+    ],
+    ids=["empty", "no digest", "short digest", "one space", "another folder", "twice", "itself", "not text"],
+)
+def test_a_bad_line_is_told(directory: Path, line: str):
+    with (directory / "SHA256SUMS").open("ab") as sums:
+        sums.write(line.encode("latin-1") + b"\n")
+    with pytest.raises(ArtifactError, match="SHA256SUMS line 3"):
+        read_artifact(directory)
+
+
+@pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "latest"])
+def test_a_version_is_a_positive_integer(directory: Path, version: str):
+    with pytest.raises(ArtifactError, match="is no version"):
+        read_artifact(directory.rename(directory.parent / version))
+
+
+@pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "x" * 65, "ü"])
+def test_a_name_fits_a_path_and_an_address(tmp_path: Path, model: bytes, name: str):
+    with pytest.raises(ArtifactError, match="is no model name"):
+        write_artifact(tmp_path, name, 1, model, None)
+
+
+def test_errors_name_the_directory(directory: Path):
+    (directory / "SHA256SUMS").unlink()
+    with pytest.raises(ArtifactError, match=str(directory)):
+        read_artifact(directory)
+
+
+def test_a_missing_directory_is_an_artifact_error(tmp_path: Path):
+    with pytest.raises(ArtifactError, match="animals/1: no such directory"):
+        read_artifact(tmp_path / "animals" / "1")
+
+
+def test_a_folder_inside_is_an_artifact_error(directory: Path):
+    (directory / "model.safetensors").unlink()
+    (directory / "model.safetensors").mkdir()
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        read_artifact(directory)
+
+
+def test_a_version_is_never_overwritten(directory: Path, model: bytes):
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        write_artifact(directory.parent.parent, "animals", 3, model, b"other")
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+@contextmanager
+def files_limited_to(size: int) -> Iterator[None]:
+    """As on a full disk, a longer write fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path, model: bytes):
+    with files_limited_to(len(model) + 10), pytest.raises(ArtifactError, match="cannot be written"):
+        write_artifact(tmp_path, "animals", 1, model, bytes(len(model) + 100))
+    assert list((tmp_path / "animals").iterdir()) == []
+
+
+def set_input(model: onnx.ModelProto, dtype: int, shape: list[int | str]) -> None:
+    model.graph.input[0].CopyFrom(helper.make_tensor_value_info("image", dtype, shape))
+
+
+def set_output(model: onnx.ModelProto, name: str, classes: int) -> None:
+    model.graph.output[0].CopyFrom(helper.make_tensor_value_info(name, TensorProto.FLOAT, ["batch", classes]))
+
+
+def keep_weight_outside(model: onnx.ModelProto) -> None:
+    model.graph.initializer[0].data_location = TensorProto.EXTERNAL
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda model: model.ClearField("metadata_props"), "no metadata under 'resnet_serve'"),
+        (keep_weight_outside, "external files"),
+        (lambda model: set_input(model, TensorProto.FLOAT, ["batch", 6, 6, 1]), r"image: float32 \['batch', 6, 6, 1\]"),
+        (lambda model: set_input(model, TensorProto.UINT8, ["batch", 1, 6, 6]), r"image: uint8 \['batch', 1, 6, 6\]"),
+        (lambda model: set_input(model, TensorProto.UINT8, [8, 6, 6, 1]), "dynamic batch"),
+        (lambda model: model.graph.input.add(name="second", type=model.graph.input[0].type), "second"),
+        (lambda model: set_output(model, "logits", 4), r"logits: float32 \['batch', 4\]"),
+        (lambda model: set_output(model, "scores", 3), "scores"),
+        (lambda model: model.graph.ClearField("output"), "output must be one .* but is none"),
+    ],
+)
+def test_a_graph_that_contradicts_the_metadata_is_refused(
+    directory: Path, damage: Callable[[onnx.ModelProto], None], message: str
+):
+    model = onnx.load(directory / "model.onnx", load_external_data=False)
+    damage(model)
+    (directory / "model.onnx").write_bytes(model.SerializeToString())
+    write_sums(directory)
+    with pytest.raises(ArtifactError, match=message):
+        read_artifact(directory)
+
+
+def test_a_contradiction_is_not_written(tmp_path: Path, metadata: Metadata, linear_model: LinearModel):
+    contradiction = linear_model(dataclasses.replace(metadata, labels=("cat", "dog")))
+    with pytest.raises(ArtifactError, match="logits"):
+        write_artifact(tmp_path, "animals", 1, contradiction.SerializeToString(), None)
+    assert not (tmp_path / "animals").exists()
+
+
+def test_neither_torch_nor_onnx_is_needed():
+    script = (
+        "import sys, models.artifact.artifact, models.images.preprocessor\n"
+        "import models.engines.engine, models.engines.onnx_engine, models.engines.golden\n"
+        "print([name for name in ('torch', 'onnx') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    assert done.stdout == "[]\n"

@@ -1,0 +1,477 @@
+import dataclasses
+import math
+import struct
+import warnings
+import zlib
+from contextlib import suppress
+from io import BytesIO
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import center_crop, resize
+
+from models.artifact.metadata import Preprocessing
+from models.images.preprocessor import CorruptImage, ImageError, ImageTooLarge, Preprocessor, UnsupportedImage
+
+MAX_PIXELS = 2_000_000
+GREY = Preprocessing(
+    mode="L",
+    height=24,
+    width=24,
+    exif_transpose=True,
+    background=(255, 255, 255),
+    sixteen_bit="high_byte",
+    polarity="as_is",
+    resize=24,
+    crop="center",
+    interpolation="bilinear",
+    antialias=True,
+    draft=False,
+    mean=(0.5,),
+    std=(0.5,),
+)
+COLOUR = dataclasses.replace(GREY, mode="RGB", mean=(0.5,) * 3, std=(0.5,) * 3)
+
+
+def encode(image: Image.Image, file_format: str = "PNG", **options: object) -> bytes:
+    stream = BytesIO()
+    image.save(stream, file_format, **options)
+    return stream.getvalue()
+
+
+def noise(mode: str, width: int = 24, height: int = 24) -> Image.Image:
+    channels = len(Image.new(mode, (1, 1)).getbands())
+    samples = np.random.default_rng(7).integers(0, 256, (height, width, channels), dtype=np.uint8)
+    return Image.merge(mode, [Image.fromarray(samples[:, :, channel]) for channel in range(channels)])
+
+
+def smooth(mode: str, width: int, height: int) -> Image.Image:
+    return noise(mode, 8, 8).resize((width, height), Image.Resampling.BICUBIC)
+
+
+def pixels_of(image: Image.Image) -> NDArray[np.uint8]:
+    return np.asarray(image).reshape(image.height, image.width, -1)
+
+
+def run(data: bytes, spec: Preprocessing = GREY) -> NDArray[np.uint8]:
+    """Pixels, once it is sure that nothing was written to the server's log: a warning is no error here."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            return Preprocessor(spec, MAX_PIXELS)(data)
+        finally:
+            assert not caught
+
+
+# What comes out
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize(
+    ("file_format", "options"),
+    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True, "exact": True}), ("JPEG", {"quality": 95})],
+)
+def test_pixels_are_pillows(spec: Preprocessing, file_format: str, options: dict[str, Any]):
+    data = encode(noise("RGB"), file_format, **options)
+    expected = pixels_of(Image.open(BytesIO(data)).convert(spec.mode))
+    pixels = run(data, spec)
+    assert pixels.dtype == np.uint8
+    assert pixels.shape == spec.shape
+    assert pixels.flags.c_contiguous
+    np.testing.assert_array_equal(pixels, expected)
+
+
+def test_a_memoryview_is_taken():
+    data = encode(noise("L"))
+    np.testing.assert_array_equal(Preprocessor(GREY, MAX_PIXELS)(memoryview(data)), run(data))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB"])
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+def test_opaque_modes_convert_as_pillow_does(mode: str, spec: Preprocessing):
+    image = noise("RGB").convert(mode)
+    np.testing.assert_array_equal(run(encode(image), spec), pixels_of(image.convert(spec.mode)))
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+def test_cmyk_converts_as_pillow_does(spec: Preprocessing):
+    data = encode(smooth("CMYK", 24, 24), "JPEG", quality=95)
+    expected = Image.open(BytesIO(data))
+    assert expected.mode == "CMYK"
+    np.testing.assert_array_equal(run(data, spec), pixels_of(expected.convert(spec.mode)))
+
+
+def over(image: Image.Image, background: tuple[int, int, int]) -> NDArray[np.float64]:
+    """The textbook's alpha x colour + (1 - alpha) x background."""
+    rgba = np.asarray(image.convert("RGBA")).astype(float)
+    alpha = rgba[:, :, 3:] / 255
+    return alpha * rgba[:, :, :3] + (1 - alpha) * np.array(background)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("background", [(255, 255, 255), (0, 0, 0), (10, 200, 90)])
+def test_alpha_shows_the_background(mode: str, background: tuple[int, int, int]):
+    image = noise(mode)
+    pixels = run(encode(image), dataclasses.replace(COLOUR, background=background))
+    assert np.abs(pixels - over(image, background)).max() <= 1
+
+
+def test_alpha_in_a_webp_shows_the_background():
+    image = noise("RGBA")
+    pixels = run(encode(image, "WEBP", lossless=True, exact=True), dataclasses.replace(COLOUR, background=(0, 0, 0)))
+    assert np.abs(pixels - over(image, (0, 0, 0))).max() <= 1
+
+
+def test_a_transparent_palette_entry_shows_the_background():
+    image = Image.new("P", (24, 24), 0)
+    image.putpalette([200, 0, 0, 0, 200, 0])
+    image.paste(1, (12, 0, 24, 24))
+    for file_format in ("PNG", "GIF"):
+        pixels = run(encode(image, file_format, transparency=0), dataclasses.replace(COLOUR, background=(1, 2, 3)))
+        assert (pixels[:, :12] == (1, 2, 3)).all(), file_format
+        assert (pixels[:, 12:] == (0, 200, 0)).all(), file_format
+
+
+def test_a_transparent_level_shows_the_background():
+    image = Image.new("L", (24, 24), 60)
+    image.paste(90, (12, 0, 24, 24))
+    pixels = run(encode(image, transparency=60), dataclasses.replace(GREY, background=(7, 7, 7)))
+    assert (pixels[:, :12] == 7).all()
+    assert (pixels[:, 12:] == 90).all()
+
+
+def sixteen_bit_png(samples: NDArray[np.uint16], colour_type: int, extra: bytes = b"") -> bytes:
+    """Written by hand: Pillow writes no colour of 16 bits."""
+    height, width = samples.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in samples)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+@pytest.mark.parametrize(("colour_type", "spec"), [(0, GREY), (2, COLOUR)], ids=["grey", "colour"])
+def test_sixteen_bits_keep_their_high_byte(colour_type: int, spec: Preprocessing):
+    samples = np.random.default_rng(3).integers(0, 2**16, spec.shape, dtype=np.uint16)
+    np.testing.assert_array_equal(run(sixteen_bit_png(samples, colour_type), spec), samples >> 8)
+
+
+def test_a_transparent_level_of_sixteen_bits_is_that_level_alone():
+    samples = np.full((24, 24, 1), 0x4142, np.uint16)
+    samples[:, 12:] = 0x4143
+    pixels = run(sixteen_bit_png(samples, 0, chunk(b"tRNS", b"\x41\x42")))
+    assert (pixels[:, :12] == 255).all()
+    assert (pixels[:, 12:] == 0x41).all()
+
+
+@pytest.mark.parametrize("file_format", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_pillows(file_format: str, orientation: int):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth("RGB", 24, 24), file_format, exif=exif)
+    image = Image.open(BytesIO(data))
+    np.testing.assert_array_equal(run(data, COLOUR), pixels_of(ImageOps.exif_transpose(image).convert("RGB")))
+    np.testing.assert_array_equal(
+        run(data, dataclasses.replace(COLOUR, exif_transpose=False)), pixels_of(image.convert("RGB"))
+    )
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("size", [(61, 40), (40, 61), (60, 41), (33, 33)])
+def test_a_turned_image_is_cropped_as_if_it_had_been_upright(orientation: int, size: tuple[int, int]):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encode(smooth("RGB", *size), "PNG", exif=exif)
+    spec = dataclasses.replace(COLOUR, height=17, width=22)
+    upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
+    expected = center_crop(resize(upright, [24]), [17, 22])
+    assert np.abs(run(data, spec).astype(int) - pixels_of(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"nonsense"])
+def test_damaged_exif_turns_nothing(exif: bytes):
+    image = smooth("RGB", 24, 24)
+    np.testing.assert_array_equal(run(encode(image, "JPEG", exif=exif), COLOUR), run(encode(image, "JPEG"), COLOUR))
+
+
+@pytest.mark.parametrize(("paper", "ink"), [(255, 0), (200, 30), (128, 255)])
+def test_light_on_dark_inverts_dark_ink_on_light_paper(paper: int, ink: int):
+    drawing = Image.new("L", (24, 24), paper)
+    drawing.paste(ink, (8, 4, 16, 20))
+    pixels = run(encode(drawing), dataclasses.replace(GREY, polarity="light_on_dark"))
+    np.testing.assert_array_equal(pixels, 255 - pixels_of(drawing))
+    np.testing.assert_array_equal(run(encode(drawing)), pixels_of(drawing))
+
+
+def test_light_on_dark_leaves_light_ink_on_dark_paper():
+    drawing = Image.new("L", (24, 24), 127)
+    drawing.paste(255, (1, 1, 23, 23))
+    pixels = run(encode(drawing), dataclasses.replace(GREY, polarity="light_on_dark"))
+    np.testing.assert_array_equal(pixels, pixels_of(drawing))
+
+
+@pytest.mark.parametrize(("side", "inverted"), [((0, 0, 24, 1), 24), ((0, 0, 1, 24), 24)])
+def test_polarity_weighs_each_pixel_of_the_ring_once(side: tuple[int, int, int, int], inverted: int):
+    """One side of 24 pixels at 255, the other 68 of the ring just so that the mean passes 127 or does not."""
+    threshold = (127 * 92 - 255 * inverted) / 68
+    for level, turns in ((int(threshold), False), (int(threshold) + 1, True)):
+        image = Image.new("L", (24, 24), level)
+        image.paste(255, side)
+        pixels = run(encode(image), dataclasses.replace(GREY, polarity="light_on_dark"))
+        assert (pixels[12, 12, 0] != level) == turns
+
+
+def test_only_the_first_frame_counts():
+    frames = [Image.new("L", (24, 24), level) for level in (50, 150)]
+    for file_format in ("GIF", "PNG", "WEBP"):
+        options = {"lossless": True} if file_format == "WEBP" else {}
+        data = encode(frames[0], file_format, save_all=True, append_images=frames[1:], **options)
+        assert Image.open(BytesIO(data)).n_frames == 2  # type: ignore[attr-defined]
+        assert (run(data) == 50).all(), file_format
+
+
+# Resize and crop
+
+TORCHVISION_FILTERS = {"bilinear": InterpolationMode.BILINEAR, "bicubic": InterpolationMode.BICUBIC}
+
+
+@st.composite
+def resizes(draw: st.DrawFn) -> tuple[tuple[int, int], Preprocessing]:
+    """An image's size, and a crop of it; also of very long and very small ones.
+
+    None is a pixel wide afterwards: torch 2.14 resizes to that wrongly.
+    """
+    side = st.integers(1, 300)
+    height, width = draw(st.integers(2, 40)), draw(st.integers(2, 40))
+    spec = dataclasses.replace(
+        COLOUR,
+        height=height,
+        width=width,
+        resize=max(height, width) + draw(st.integers(0, 20)),
+        interpolation=draw(st.sampled_from(["bilinear", "bicubic"])),
+    )
+    return (draw(side), draw(side)), spec
+
+
+@settings(max_examples=300, deadline=None)
+@given(resizes())
+def test_resize_and_crop_are_torchvisions(example: tuple[tuple[int, int], Preprocessing]):
+    """Of images that are not tall: Pillow 13 resizes tall ones in another order under torchvision's hands."""
+    size, spec = example
+    image = noise("RGB", max(size), min(size))
+    resized = resize(image, [spec.resize], TORCHVISION_FILTERS[spec.interpolation])
+    expected = center_crop(resized, [spec.height, spec.width])
+    # A box's place is a 32-bit float, which tips what lies midway between two levels, at most in each direction.
+    assert np.abs(run(encode(image, "BMP"), spec).astype(int) - pixels_of(expected)).max() <= 2
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (640, 427), (1200, 1600), (256, 256), (300, 300)])
+def test_images_of_a_photographs_size_are_within_a_level_of_torchvisions(size: tuple[int, int], interpolation: str):
+    spec = dataclasses.replace(COLOUR, height=224, width=224, resize=256, interpolation=interpolation)
+    image = smooth("RGB", *size)
+    resized = resize(image, [256], TORCHVISION_FILTERS[interpolation])
+    difference = run(encode(image, "BMP"), spec).astype(int) - pixels_of(center_crop(resized, [224, 224]))
+    assert np.abs(difference).max() <= (1 if interpolation == "bilinear" else 2)
+    assert np.mean(np.abs(difference) > 1) < 1e-4
+
+
+@settings(max_examples=300, deadline=None)
+@given(resizes())
+def test_resize_and_crop_are_torchvisions_in_floating_point(example: tuple[tuple[int, int], Preprocessing]):
+    size, spec = example
+    # Without the extremes, bicubic's overshoot meets no bound.
+    image = noise("RGB", *size).point([64 + level // 2 for level in range(256)] * 3)
+    exact = torch.from_numpy(pixels_of(image).astype(np.float32)).permute(2, 0, 1).contiguous()
+    resized = resize(exact, [spec.resize], TORCHVISION_FILTERS[spec.interpolation], antialias=True)
+    expected = center_crop(resized, [spec.height, spec.width]).permute(1, 2, 0).numpy()
+    # One rounding to whole levels after another; bicubic's weights, some negative, amplify the first.
+    bound = 1.01 if spec.interpolation == "bilinear" else 1.2
+    assert np.abs(run(encode(image, "BMP"), spec) - expected).max() < bound
+
+
+@pytest.mark.parametrize("size", [(40, 90), (90, 40)])
+def test_pixels_are_those_of_every_version_of_pillow(size: tuple[int, int]):
+    """Along the rows first, as all versions did until 13 made that depend on the shape."""
+    image = noise("L", *size)
+    spec = dataclasses.replace(GREY, interpolation="bicubic")
+    start = round((54 - 24) / 2) / 54 * 90
+    box = (0, start, 40, start + 40) if size == (40, 90) else (start, 0, start + 40, 40)
+    left, top, right, bottom = box
+    rows = image.resize((24, size[1]), Image.Resampling.BICUBIC, (left, 0, right, size[1]))
+    expected = rows.resize((24, 24), Image.Resampling.BICUBIC, (0, top, 24, bottom))
+    np.testing.assert_array_equal(run(encode(image), spec), pixels_of(expected))
+
+
+@pytest.mark.parametrize("size", [(1, 900_000), (900_000, 1), (1, 1), (3, 200_000)])
+def test_extreme_shapes_are_cropped_to_their_centre(size: tuple[int, int]):
+    assert (run(encode(Image.new("L", size, 77))) == 77).all()
+
+
+@pytest.mark.parametrize(("resize_to", "reduction"), [(24, 8), (52, 8), (53, 4), (104, 4), (105, 2), (209, 1)])
+def test_draft_lets_the_jpeg_decoder_shrink_while_no_side_gets_too_short(resize_to: int, reduction: int):
+    spec = dataclasses.replace(COLOUR, height=resize_to, width=resize_to, resize=resize_to, draft=True)
+    data = encode(smooth("RGB", 417, 417), "JPEG")
+    image = Image.open(BytesIO(data))
+    image.draft("RGB", (417 // reduction, 417 // reduction))
+    assert image.width == math.ceil(417 / reduction)
+    box = (0, 0, 417 / reduction, 417 / reduction)  # without the last block's overhang
+    expected = image.resize((resize_to, resize_to), Image.Resampling.BILINEAR, box)
+    np.testing.assert_array_equal(run(data, spec), pixels_of(expected))
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_draft_changes_little(mode: str):
+    spec = GREY if mode == "L" else COLOUR
+    data = encode(smooth("RGB", 640, 417), "JPEG", quality=90)
+    whole, drafted = (run(data, dataclasses.replace(spec, draft=draft)).astype(int) for draft in (False, True))
+    assert 0 < np.abs(whole - drafted).mean() < 1
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"hello",
+        b"%PDF-1.4",
+        b"<svg/>",
+        b"II*\0\x08\0\0\0",
+        b"RIFF\x04\0\0\0WAVE",
+        b"\x89PNG",
+        b"\xff\xd8",
+        b"GIF88a",
+    ],
+)
+def test_other_types_are_unsupported(data: bytes):
+    with pytest.raises(UnsupportedImage):
+        run(data)
+
+
+def test_types_that_pillow_knows_beyond_ours_are_unsupported():
+    with pytest.raises(UnsupportedImage):
+        run(encode(noise("L"), "TIFF"))
+
+
+FORMATS = {
+    "png": encode(noise("RGB", 20, 30)),
+    "interlaced gif": encode(noise("RGB", 20, 30).convert("P"), "GIF", interlace=1),
+    "bmp": encode(noise("RGB", 20, 30), "BMP"),
+    "jpeg": encode(noise("RGB", 20, 30), "JPEG"),
+    "progressive jpeg": encode(noise("RGB", 20, 30), "JPEG", progressive=True),
+    "webp": encode(noise("RGB", 20, 30), "WEBP"),
+    "lossless webp": encode(noise("RGBA", 20, 30), "WEBP", lossless=True),
+    "apng": encode(noise("L", 20, 30), save_all=True, append_images=[noise("L", 20, 30).rotate(180)]),
+    "exif": encode(
+        noise("L", 20, 30), "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_an_image_at_the_limit_passes_and_one_beyond_does_not(name: str):
+    Preprocessor(GREY, 600)(FORMATS[name])
+    with pytest.raises(ImageTooLarge, match="20 x 30 pixels, at most 599"):
+        Preprocessor(GREY, 599)(FORMATS[name])
+
+
+@pytest.mark.parametrize("limit", [0, -1, Image.MAX_IMAGE_PIXELS + 1])
+def test_a_limit_that_pillow_would_warn_of_is_refused(limit: int):
+    with pytest.raises(ValueError, match="max_pixels"):
+        Preprocessor(GREY, limit)
+
+
+def patched(data: bytes, offset: int, replacement: bytes) -> bytes:
+    return data[:offset] + replacement + data[offset + len(replacement) :]
+
+
+HUGE = {
+    "png": b"\x89PNG\r\n\x1a\n"
+    + chunk(b"IHDR", struct.pack(">IIBBBBB", 60_000, 60_000, 8, 2, 0, 0, 0))
+    + chunk(b"IDAT"),
+    "gif screen": patched(FORMATS["interlaced gif"], 6, struct.pack("<HH", 60_000, 60_000)),
+    "gif frame": patched(
+        FORMATS["interlaced gif"], FORMATS["interlaced gif"].index(b",") + 5, struct.pack("<HH", 60_000, 60_000)
+    ),
+    "bmp": patched(FORMATS["bmp"], 18, struct.pack("<ii", 60_000, 60_000)),
+    "jpeg": patched(FORMATS["jpeg"], FORMATS["jpeg"].index(b"\xff\xc0") + 5, struct.pack(">HH", 60_000, 60_000)),
+    "lossy webp": patched(FORMATS["webp"], 26, struct.pack("<HH", 16_000, 16_000)),
+    "lossless webp": patched(FORMATS["lossless webp"], 21, b"\xff\xff\xff\x0f"),
+    "extended webp": b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x10\0\0\0" + b"\xff\xff\xff" * 2,
+}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_huge_size_in_a_small_file_is_refused_by_its_header(name: str):
+    with pytest.raises(ImageTooLarge):
+        run(HUGE[name])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_truncated_image_is_corrupt_unless_all_its_pixels_are_there(name: str):
+    data = FORMATS[name]
+    complete = run(data, COLOUR)
+    outcomes = []
+    for length in range(len(data)):
+        try:
+            pixels = run(data[:length], COLOUR)
+        except ImageError as error:
+            outcomes.append(type(error))
+        else:
+            np.testing.assert_array_equal(pixels, complete)
+    assert outcomes.count(CorruptImage) > len(data) * 0.4  # half of the APNG is its second frame
+    assert outcomes.index(CorruptImage) <= 12  # as soon as there is a whole signature
+
+
+@settings(max_examples=500, deadline=None)
+@given(
+    st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\1\0\0WEBPVP8X", b"GIF89a", b"BM"]),
+    st.binary(),
+)
+def test_arbitrary_bytes_raise_nothing_else_than_an_image_error(magic: bytes, data: bytes):
+    with suppress(ImageError):
+        run(magic + data)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(
+    st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5)
+)
+def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: list[tuple[float, int]]):
+    data = bytearray(FORMATS[name])
+    for place, value in damage:
+        data[int(place * (len(data) - 1))] = value
+    with suppress(ImageError):
+        assert run(bytes(data), COLOUR).shape == COLOUR.shape
+
+
+MODES = {
+    "PNG": ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"],
+    "GIF": ["1", "L", "P", "RGB", "RGBA"],
+    "BMP": ["1", "L", "P", "RGB"],
+}
+MODES |= {"JPEG": ["1", "L", "RGB", "CMYK", "YCbCr"], "WEBP": ["L", "RGB", "RGBA"]}
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.sampled_from([GREY, COLOUR]), st.integers(1, 60), st.integers(1, 60))
+def test_every_valid_image_has_pixels(draw: st.DataObject, spec: Preprocessing, width: int, height: int):
+    file_format = draw.draw(st.sampled_from(sorted(MODES)))
+    mode = draw.draw(st.sampled_from(MODES[file_format]))
+    if mode == "I;16":
+        image = Image.fromarray(np.random.default_rng(width).integers(0, 2**16, (height, width), dtype=np.uint16))
+    else:
+        image = noise("RGBA" if mode == "RGBA" else "RGB", width, height).convert(mode)
+    assert run(encode(image, file_format), spec).shape == spec.shape

@@ -1,0 +1,343 @@
+"""Connections: who may stay, who is let go and when, and that every request gets one answer."""
+
+import json
+import os
+import socket
+import struct
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+
+from service.http.protocol import MAX_HEAD_BYTES
+from tests.service.pictures import check, encode, pixels, png
+from tests.service.served import Served, Servers, until
+from tests.service.stock import MAX_BODY_BYTES
+from tests.service.wire import Answer, Wire, get, post
+
+
+def checked(answer: Answer, seed: int = 0) -> Answer:
+    """The answer, which must be a prediction of `png(seed)`."""
+    assert answer.status == 200, answer.body
+    check(json.loads(answer.body), pixels(seed))
+    return answer
+
+
+def code(answer: Answer) -> tuple[int, str]:
+    """Status and code of a problem."""
+    return answer.status, json.loads(answer.body)["code"]
+
+
+def test_a_connection_serves_many_requests(server: Served) -> None:
+    with Wire(server.address) as wire:
+        for seed in range(3):
+            wire.send(post(png(seed)))
+            assert "connection" not in checked(wire.answer(), seed).headers
+            wire.send(get("/livez"))
+            assert wire.answer().body == b"ok\n"
+
+
+def test_an_error_that_is_known_at_once_is_one_answer(server: Served) -> None:
+    """Not one for the request and another for whatever comes next."""
+    with Wire(server.address) as wire:
+        for path in ("/predict?top_k=0", "/models/zebra/predict", "/predictions/wrong"):
+            wire.send(post(png(), path))
+            assert wire.answer().status in (400, 404, 503)
+            wire.send(post(png(1)))
+            checked(wire.answer(), 1)
+
+
+def test_a_refused_body_is_read_before_the_next_request(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(post(bytes(3 * MAX_BODY_BYTES)))
+        assert code(wire.answer()) == (413, "too_large")
+        wire.send(post(png(), method="DELETE"))
+        assert code(wire.answer()) == (405, "method_not_allowed")
+        wire.send(post(png()))
+        checked(wire.answer())
+
+
+def test_a_request_may_come_byte_by_byte(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in post(png()):
+            wire.send(bytes([byte]))
+        checked(wire.answer())
+
+
+@pytest.mark.parametrize("path", ["/predict", "/models"])
+def test_whoever_asks_to_close_is_closed(server: Served, path: str) -> None:
+    request = post(png(), path, "Connection: close") if path == "/predict" else get(path, "Connection: close")
+    with Wire(server.address) as wire:
+        wire.send(request)
+        answer = wire.answer()
+        assert wire.ended()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+
+
+def test_http_1_0_is_answered_and_closed(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(post(png()).replace(b"HTTP/1.1", b"HTTP/1.0"))
+        checked(wire.answer())
+        assert wire.ended()
+
+
+def test_pipelined_questions_are_answered_in_order(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(get("/livez") + get("/nowhere") + get("/readyz"))
+        assert [wire.answer().status for _ in range(3)] == [200, 404, 200]
+
+
+def test_what_is_pipelined_behind_a_prediction_is_not_read(server: Served) -> None:
+    """The close tells the client that it may send the rest again (RFC 9112, 9.3.2)."""
+    with Wire(server.address) as wire:
+        wire.send(post(png(0)) + post(png(1)) + get("/livez"))
+        assert checked(wire.answer(), 0).headers["connection"] == "close"
+        assert wire.ended()
+
+
+def test_a_prediction_pipelined_behind_a_question_is_not_read(server: Served) -> None:
+    before = server.metrics()
+    with Wire(server.address) as wire:
+        wire.send(get("/models") + post(png()))
+        answer = wire.answer()
+        assert wire.ended()
+    assert (answer.status, answer.headers["connection"]) == (200, "close")
+    ok = 'resnet_requests_total{model="plain",outcome="ok",version="2"}'
+    assert server.metrics()[ok] == before[ok]
+
+
+@pytest.mark.parametrize(
+    "path", ["/livez", "/readyz", "/models", "/models/plain", "/metrics", "/docs", "/openapi.json"]
+)
+def test_head_tells_what_get_would_without_the_body(server: Served, path: str) -> None:
+    with Wire(server.address) as wire:
+        wire.send(get(path, method="HEAD"))
+        told = wire.answer(to="HEAD")
+        wire.send(get(path))
+        got = wire.answer()
+    assert (told.status, told.headers["content-type"]) == (got.status, got.headers["content-type"])
+    if path != "/metrics":  # which has changed meanwhile
+        assert told.headers["content-length"] == got.headers["content-length"] == str(len(got.body))
+
+
+def test_head_of_a_prediction_is_405_without_a_body(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(get("/predict", method="HEAD"))
+        assert wire.answer(to="HEAD").status == 405
+        wire.send(post(png()))
+        checked(wire.answer())
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        post(png()).replace(b"Content-Length", b"Content-Length: 3\r\nContent-Length"),
+        post(png(), "/predict", "Transfer-Encoding: chunked"),
+        get("/predict", "Transfer-Encoding: chunked", method="POST") + b"zz\r\n",
+        get("/predict", "Content-Length: -1", method="POST"),
+        get("/predict", "Content-Length: 99999999999999999999999", method="POST"),
+        get("/predict", "Bad\x01Header: x", method="POST"),
+        b"POST /predict\r\n\r\n",
+        b"POST /pre dict HTTP/1.1\r\n\r\n",
+    ],
+    ids=["two lengths", "length and chunks", "bad chunk", "negative", "overflow", "bad name", "no version", "space"],
+)
+def test_a_request_that_could_be_read_two_ways_is_400_and_the_end(server: Served, request_: bytes) -> None:
+    with Wire(server.address) as wire:
+        wire.send(request_)
+        answer = wire.answer()
+        assert code(answer) == (400, "bad_request")
+        assert answer.headers["connection"] == "close"
+        assert wire.ended()
+
+
+def test_a_request_that_is_wrong_and_too_long_is_told_one_of_them(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(b"POST /pre dict HTTP/1.1\r\n" + b"x" * (MAX_HEAD_BYTES + 1))
+        answer = wire.answer()
+        assert wire.ended()
+    assert code(answer) == (400, "bad_request")
+    assert not server.events("connection failed")
+
+
+def test_a_target_may_name_the_server(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(post(png(), f"{server.url}/predict"))
+        checked(wire.answer())
+
+
+def test_an_upgrade_that_is_not_ours_is_ignored(server: Served) -> None:
+    """As `curl --http2` asks for it."""
+    upgrade = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
+    with Wire(server.address) as wire:
+        wire.send(post(png(), "/predict", *upgrade))
+        checked(wire.answer())
+
+
+# Clients that are slow
+
+
+@pytest.fixture(scope="module")
+def impatient(serve_module: Servers, repository: Path) -> Served:
+    """A server that waits for nobody long, with few places."""
+    flags = (
+        "--model-repository",
+        repository,
+        "--default-model",
+        "plain",
+        "--workers",
+        "1",
+        "--api-processes",
+        "1",
+        "--queue-capacity",
+        "4",
+    )
+    return serve_module(
+        *flags, *["--header-timeout", "0.3", "--body-timeout", "0.3", "--keep-alive-timeout", "0.3"]
+    ).ready()
+
+
+@pytest.mark.parametrize("part", [1, 30], ids=["one byte", "half the headers"])
+def test_headers_that_do_not_come_are_408(impatient: Served, part: int) -> None:
+    with Wire(impatient.address) as wire:
+        wire.send(post(png())[:part])
+        answer = wire.answer()
+        assert wire.ended()
+    assert code(answer) == (408, "request_timeout")
+    assert answer.headers["connection"] == "close"
+
+
+def test_a_body_that_does_not_come_is_408(impatient: Served) -> None:
+    with Wire(impatient.address) as wire:
+        wire.send(post(png(), "/predict", "X-Request-ID: slow")[:-1])
+        answer = wire.answer()
+        assert wire.ended()
+    assert code(answer) == (408, "request_timeout")
+    assert (answer.headers["x-request-id"], answer.headers["connection"]) == ("slow", "close")
+
+
+def test_a_byte_now_and_then_buys_no_time(impatient: Served) -> None:
+    """The clock is of the whole message, not of each piece."""
+    request = post(png())
+    with Wire(impatient.address) as wire:
+        wire.socket.settimeout(0.05)
+        received = b""
+        for byte in request:
+            wire.send(bytes([byte]))
+            try:
+                received = wire.socket.recv(65536)
+                break
+            except TimeoutError:
+                continue
+    assert received.startswith(b"HTTP/1.1 408 ")
+
+
+def test_a_body_of_a_question_that_does_not_come_ends_the_connection(impatient: Served) -> None:
+    with Wire(impatient.address) as wire:
+        wire.send(get("/livez", "Content-Length: 10"))
+        assert wire.answer().status == 200
+        assert wire.ended()
+
+
+@pytest.mark.parametrize(
+    "begin", [b"", get("/livez"), post(png())], ids=["new", "after a question", "after a prediction"]
+)
+@pytest.mark.parametrize("then", [b"", b"\r\n"], ids=["silent", "empty line"])
+def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: bytes, then: bytes) -> None:
+    """An empty line begins no request (RFC 9112, 2.2)."""
+    with Wire(impatient.address) as wire:
+        if begin:
+            wire.send(begin)
+            assert wire.answer().status == 200
+        wire.send(then)
+        assert wire.ended()
+
+
+def test_a_prediction_takes_the_time_it_takes(impatient: Served) -> None:
+    """No timer of the connection runs while its request is in the server's hands."""
+    with Wire(impatient.address) as wire, ThreadPoolExecutor(1) as pool:
+        with impatient.paused():
+            wire.send(post(png()))
+            answer = pool.submit(wire.answer)
+            with Wire(impatient.address) as other:
+                assert other.ended()  # so long does an idle connection last
+        checked(answer.result())
+
+
+# Clients that leave
+
+
+CANCELLED = 'resnet_requests_total{model="plain",outcome="cancelled",version="2"}'
+UNKNOWN_CANCELLED = 'resnet_requests_total{model="",outcome="cancelled",version=""}'
+INFLIGHT = "resnet_inflight_requests"
+ROUNDS, RESETS = 8, 500
+PAGE_MIB = os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def test_clients_that_leave_while_they_wait_free_their_places(impatient: Served) -> None:
+    before = impatient.metrics()
+    with impatient.paused():
+        wires = [Wire(impatient.address) for _ in range(4)]
+        for wire in wires:
+            wire.send(post(png()))
+        until(lambda: impatient.metrics()[INFLIGHT] == 4, "all places to be taken")
+        assert httpx.post(impatient.url + "/predict", content=png()).status_code == 503
+        for wire in wires:
+            wire.close()
+        until(lambda: impatient.metrics()[CANCELLED] - before[CANCELLED] == 4, "the clients to be missed")
+    until(lambda: httpx.post(impatient.url + "/predict", content=png()).status_code == 200, "a free place")
+    for seed in range(8):
+        check(httpx.post(impatient.url + "/predict", content=png(seed)).json(), pixels(seed))
+    assert impatient.metrics()[INFLIGHT] == 0
+
+
+def test_clients_that_reset_their_connection_leave_nothing(serve: Servers, repository: Path) -> None:
+    """With SO_LINGER and no time to linger, close sends RST (tcp(7)); each client leaves when it has asked."""
+    flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "1", "--workers", "1")
+    served = serve(*flags).ready()
+    request = post(encode(pixels(shape=(240, 240, 1))))
+    (api,) = served.api_processes()
+    resident_mib = []
+    for _ in range(ROUNDS):
+        with served.paused():
+            wires = [Wire(served.address) for _ in range(RESETS)]
+            for wire in wires:
+                wire.send(request)
+            until(lambda: served.metrics()[INFLIGHT] == RESETS, "all requests to come")
+            for wire in wires:
+                wire.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                wire.close()
+            until(lambda: served.metrics()[INFLIGHT] == 0, "all clients to be missed")
+        until(lambda: httpx.post(served.url + "/predict", content=png()).status_code == 200, "a free place")
+        resident_mib.append(int(Path(f"/proc/{api}/statm").read_text().split()[1]) * PAGE_MIB)
+    sent_mib = (ROUNDS - 2) * RESETS * len(request) / 2**20  # after the second round
+    assert resident_mib[-1] - resident_mib[1] < sent_mib / 2, resident_mib
+
+
+@pytest.mark.parametrize("part", [10, -5], ids=["in the headers", "in the body"])
+def test_a_client_that_leaves_in_mid_sentence_is_forgotten(server: Served, part: int) -> None:
+    before = server.metrics()
+    with Wire(server.address) as wire:
+        wire.send(post(png())[:part])
+        if part < 0:
+            until(lambda: server.metrics()[INFLIGHT] == 1, "the headers")
+    until(lambda: server.metrics()[INFLIGHT] == 0, "its end")
+    after = server.metrics()
+    assert after[UNKNOWN_CANCELLED] - before[UNKNOWN_CANCELLED] == (1 if part < 0 else 0)
+    check(httpx.post(server.url + "/predict", content=png()).json(), pixels())
+
+
+def test_a_connection_in_use_is_kept_for_longer_than_an_idle_one(impatient: Served) -> None:
+    with ThreadPoolExecutor(1) as pool, Wire(impatient.address) as wire, Wire(impatient.address) as idle:
+        closed = pool.submit(idle.ended)
+        answered = 0
+        while not closed.done() or answered < 3:
+            wire.send(post(png()))
+            checked(wire.answer())
+            answered += 1
+        for ask in (get("/livez"), post(png())):
+            wire.send(ask)
+            assert wire.answer().status == 200
+        assert wire.ended()

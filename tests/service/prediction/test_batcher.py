@@ -1,0 +1,664 @@
+"""The queue and its batches: the test plays the workers at the other end of real pipes and slots."""
+
+import asyncio
+import copy
+import os
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.ipc.reports import ModelReport
+from service.ipc.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Reply
+from service.prediction.batcher import QUICK_IMAGE_NS, WAKE_NS, Batcher
+from service.prediction.image_task import Item, Result
+from service.prediction.worker_queue import BATCHES, LATE_NS, LEAD_NS
+
+SLOTS, CLASSES, PIXELS = 32, 4, 6
+IMAGE_MS = 3.0  # what an image costs at warm-up: more than a seat is given ahead
+TOLD_NS = 5, 9  # when the played worker says that it took a batch up and was done
+
+
+def in_another_process(channels: Channels) -> Channels:
+    """The same channels with descriptors of their own."""
+    others = copy.copy(channels)
+    for name in ("requests", "replies", "reports"):
+        pipes = [copy.copy(pipe) for pipe in getattr(channels, name)]
+        for pipe in pipes:
+            pipe.reader, pipe.writer = os.dup(pipe.reader), os.dup(pipe.writer)
+        setattr(others, name, pipes)
+    return others
+
+
+class Played:
+    """A batcher, its clients and its workers."""
+
+    def __init__(
+        self,
+        seats: int = 1,
+        models: int = 1,
+        max_batch_size: int = 4,
+        paying_batch_size: int = 0,
+        delay: float = 0.0,
+        beside: "Played | None" = None,
+    ) -> None:
+        """`beside`: the first of two API processes, whose workers and board this one shares."""
+        self.channels = in_another_process(beside.channels) if beside else Channels(seats, 2, SLOTS, PIXELS, CLASSES)
+        self.api = 1 if beside else 0
+        self.free = set(self.channels.slots_of(self.api))
+        self.outcomes: dict[int, list[Result | ServiceError]] = {}
+        self.batches: list[tuple[int, int]] = []
+        latency_ms = tuple((size, size * IMAGE_MS) for size in (1, max_batch_size))
+        self.reports = [
+            ModelReport(
+                model,
+                "ready",
+                max_batch_size=max_batch_size,
+                paying_batch_size=paying_batch_size or max_batch_size,
+                batch_latency_ms=latency_ms,
+            )
+            for model in range(models)
+        ]
+        self.epochs = [0] * self.channels.board.seats
+        self.batcher = Batcher(
+            self.api, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
+        )
+
+    def close(self) -> None:
+        self.batcher.close()
+        for pipe in (*self.channels.requests, *self.channels.replies, *self.channels.reports):
+            pipe.close()
+
+    def release(self, slots: Sequence[int]) -> None:
+        assert len(set(slots)) == len(slots), f"one of {slots} was released twice"
+        assert self.free.isdisjoint(slots), f"one of {slots} was released twice"
+        self.free.update(slots)
+
+    def submit(self, name: int, model: int = 0, timeout_s: float = 60.0, top_k: int = 2) -> Item:
+        """Queue an image whose pixels all are `name`."""
+        self.outcomes[name] = []
+        deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
+        item = Item(self.free.pop(), model, top_k, deadline_ns, lambda: self.outcomes[name].append(item.outcome))
+        self.batcher.submit(item, np.full(PIXELS, name, np.uint8))
+        return item
+
+    def up(self, seat: int = 0) -> None:
+        self.epochs[seat] += 1
+        self.batcher.seat_up(seat, self.epochs[seat], self.reports)
+
+    def take(self, seat: int = 0) -> BatchMessage | None:
+        """What the seat's worker would read next, if anything waits for it."""
+        os.set_blocking(self.channels.requests[seat].reader, False)
+        try:
+            while (message := self._read(seat)).epoch != self.epochs[seat]:
+                pass  # it was meant for the worker's predecessor
+        except BlockingIOError:
+            return None
+        self.channels.board.taken[seat, 0] = message.batch
+        return message
+
+    def _read(self, seat: int) -> BatchMessage:
+        return BatchMessage.unpack(os.read(self.channels.requests[seat].reader, PIPE_BUF))
+
+    def names(self, message: BatchMessage | None) -> list[int]:
+        """Whose images a batch holds."""
+        assert message is not None
+        return self.channels.region.pixels[list(message.slots), 0].tolist()
+
+    def reply(self, message: BatchMessage, seat: int = 0, status: int = OK, epoch: int | None = None) -> None:
+        region = self.channels.region
+        for slot in message.slots:
+            region.statuses[slot] = status
+            region.indices[slot] = [region.pixels[slot, 0], 1, 2, 3]
+            region.probabilities[slot] = [0.7, 0.1, 0.1, 0.1]
+        told = Reply(
+            seat,
+            message.epoch if epoch is None else epoch,
+            message.batch,
+            *TOLD_NS,
+            len(message.slots),
+            status != EXPIRED,
+        )
+        os.write(self.channels.replies[0].writer, told.pack())
+
+
+async def turn() -> None:
+    """Let the loop do what is due: callbacks, and what pipes hold."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def play(scene: Callable[[Played], Awaitable[None]], **options: float) -> Played:
+    async def run() -> Played:
+        played = Played(**options)  # type: ignore[arg-type]
+        try:
+            await scene(played)
+        finally:
+            played.close()
+        return played
+
+    return asyncio.run(run())
+
+
+def kinds(outcomes: Sequence[Result | ServiceError]) -> list[type]:
+    return [type(outcome) for outcome in outcomes]
+
+
+def test_what_arrives_together_travels_together_in_order() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(6):
+            played.submit(name)
+        assert played.names(played.take()) == [0, 1, 2, 3]
+        assert played.take() is None  # not before the turn is over
+        await turn()
+        assert played.names(played.take()) == [4, 5]
+
+    play(scene, max_batch_size=4)
+
+
+def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_larger_one() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(9):
+            played.submit(name)
+        held = [played.take(), played.take()]
+        assert [played.names(message) for message in held] == [[0, 1], [2, 3]]
+        await turn()
+        assert played.take() is None
+        assert held[0] is not None
+        played.reply(held[0])
+        await turn()
+        assert played.names(played.take()) == [4, 5, 6, 7]
+
+    play(scene, max_batch_size=4, paying_batch_size=2)
+
+
+def test_a_worker_gets_more_within_a_long_turn_of_the_loop() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(6):
+            played.submit(name)
+        held = [played.take(), played.take()]
+        assert [played.names(message) for message in held] == [[0, 1], [2, 3]]
+        assert held[0] is not None
+        played.reply(held[0])
+        for name in range(6, 8):
+            played.submit(name)
+        assert played.names(played.take()) == [4, 5, 6, 7]
+        assert kinds(played.outcomes[0]) == [Result]
+
+    play(scene, max_batch_size=4, paying_batch_size=2)
+
+
+def test_a_seat_is_given_short_batches_ahead_for_as_long_as_a_turn_of_the_loop() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [
+            ModelReport(0, "ready", max_batch_size=4, paying_batch_size=1, batch_latency_ms=((1, 0.9), (4, 3.6)))
+        ]
+        played.up()
+        for name in range(9):
+            played.submit(name)
+        await turn()
+        held = [played.take(), played.take(), played.take()]  # 2.7 ms
+        assert [played.names(message) for message in held] == [[0], [1], [2]]
+        assert played.take() is None
+        assert held[0] is not None
+        played.reply(held[0])
+        await turn()
+        assert played.names(played.take()) == [3, 4, 5, 6]
+        assert played.take() is None
+
+    assert LEAD_NS == 2_000_000
+    play(scene)
+
+
+def test_each_result_reaches_its_own_image() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(3):
+            played.submit(name, top_k=1 + name)
+        await turn()
+        message = played.take()
+        assert message is not None
+        assert message.top_k == 3
+        played.reply(message)
+        await turn()
+        for name in range(3):
+            (result,) = played.outcomes[name]
+            assert isinstance(result, Result)
+            assert (result.indices[0], len(result.indices), len(result.probabilities)) == (name, 1 + name, 1 + name)
+            assert (result.batch_size, result.taken_ns, result.done_ns) == (3, *TOLD_NS)
+
+    played = play(scene)
+    assert len(played.free) == SLOTS
+    assert played.batches == [(0, 3)]
+
+
+def test_a_seat_holds_one_batch_that_runs_and_one_that_waits() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(4):
+            played.submit(name)
+        await turn()
+        held = [played.take(), played.take()]
+        assert [played.names(message) for message in held] == [[0], [1]]
+        assert played.take() is None
+        assert played.batcher.depth == 2
+        assert held[0] is not None
+        played.reply(held[0])
+        await turn()
+        assert played.names(played.take()) == [2]
+        assert played.batcher.depth == 1
+
+    assert BATCHES == 2
+    play(scene, max_batch_size=1)
+
+
+def test_nothing_is_sent_before_a_worker_is_up() -> None:
+    async def scene(played: Played) -> None:
+        played.submit(0)
+        await turn()
+        assert played.take() is None
+        played.up()
+        await turn()
+        assert played.names(played.take()) == [0]
+
+    play(scene)
+
+
+def test_models_do_not_share_batches() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(4):
+            played.submit(name, model=name % 2)
+        await turn()
+        batches = [message for message in (played.take(), played.take()) if message]
+        assert [(message.model, played.names(message)) for message in batches] == [(0, [0, 2]), (1, [1, 3])]
+
+    play(scene, models=2)
+
+
+def test_work_goes_to_the_seat_that_has_least() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 100.0),))]
+        played.up(0)
+        played.up(1)
+        for name in range(2):
+            played.submit(name)
+        await turn()
+        assert [len(played.names(played.take(seat))) for seat in (0, 1)] == [1, 1]
+
+    play(scene, seats=2)
+
+
+def second(played: Played, image_ms: float) -> Played:
+    """Another API process, beside workers that are up and take one image at a time."""
+    other = Played(beside=played)
+    for process in (played, other):
+        process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
+        for seat in range(played.channels.board.seats):
+            process.up(seat)
+    return other
+
+
+def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
+    async def scene(played: Played) -> None:
+        other = second(played, image_ms=100.0)
+        for name, process in enumerate((played, other)):
+            process.submit(name)
+            await turn()
+        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
+        other.close()
+
+    play(scene, seats=2)
+
+
+def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None:
+    async def scene(played: Played) -> None:
+        other = second(played, image_ms=0.4)
+        for name, process in enumerate((played, other, played, other)):
+            process.submit(name)
+            await turn()
+        assert [played.names(played.take(0)) for _ in range(3)] == [[0], [1], [2]]  # 1.2 ms
+        assert played.names(played.take(1)) == [3]
+        other.close()
+
+    assert WAKE_NS == 1_000_000
+    play(scene, seats=2)
+
+
+@pytest.mark.parametrize(("image_ms", "seats"), [(0.06, [0, 0, 0, 0]), (0.07, [0, 0, 1, 1])])
+def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded(
+    image_ms: float, seats: list[int]
+) -> None:
+    async def scene(played: Played) -> None:
+        latency_ms = tuple((size, size * image_ms) for size in (1, 8))
+        played.reports = [ModelReport(0, "ready", max_batch_size=8, paying_batch_size=8, batch_latency_ms=latency_ms)]
+        played.up(0)
+        played.up(1)
+        for name in range(32):  # batches of 0.48 or 0.56 ms
+            played.submit(name)
+        await turn()
+        batches = sorted([*played.names(played.take(seat)), seat] for seat in seats)
+        assert [(batch[0], batch[-1]) for batch in batches] == list(zip((0, 8, 16, 24), seats, strict=True))
+
+    assert QUICK_IMAGE_NS == 60_000
+    play(scene, seats=2)
+
+
+def test_a_worker_that_does_nothing_gets_no_more_while_another_is_idle() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, 0.1),))]
+        played.up(0)
+        played.up(1)
+        played.submit(0).queued_ns -= 2 * LATE_NS
+        await turn()
+        played.submit(1)
+        await turn()
+        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
+
+    play(scene, seats=2)
+
+
+def test_whom_other_processes_leave_no_room_is_sent_once_there_is_some() -> None:
+    async def scene(played: Played) -> None:
+        other = second(played, image_ms=0.01)
+        for name in range(SLOTS):
+            played.submit(name)
+            await turn()
+        assert played.batcher.depth > 0, "the pipe takes more than this test sends"
+        other.submit(100)
+        await turn()
+        assert other.batcher.depth == 1
+        read = []
+        while message := played.take():
+            read += played.names(message)
+            await turn()
+        assert sorted(read) == [*range(SLOTS), 100]
+        other.close()
+
+    play(scene)
+
+
+def test_a_successor_is_not_forgotten_while_its_predecessors_batches_fill_the_pipe() -> None:
+    async def scene(played: Played) -> None:
+        second(played, image_ms=0.01).close()
+        for name in range(SLOTS):
+            played.submit(name)
+            await turn()
+        successor = Played(beside=played)
+        successor.up()
+        settling = asyncio.ensure_future(successor.batcher.settle())
+        await turn()
+        fences = []
+        while message := played.take():
+            fences += [message] if not message.slots else []
+            await turn()
+        assert [fence.api for fence in fences] == [successor.api]
+        assert not settling.done()
+        successor.batcher.seat_down(0)
+        await asyncio.wait_for(settling, 10)
+        successor.close()
+
+    play(scene)
+
+
+def test_whoever_has_left_is_not_sent() -> None:
+    async def scene(played: Played) -> None:
+        leaver = played.submit(0)
+        played.submit(1)
+        played.batcher.withdraw(leaver)
+        assert leaver.slot in played.free  # before there is any worker that could have been told
+        assert played.batcher.depth == 1
+        played.up()
+        await turn()
+        assert played.names(played.take()) == [1]
+
+    assert play(scene).outcomes[0] == []
+
+
+def test_a_slot_that_a_worker_holds_returns_only_with_its_reply() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        leaver = played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.batcher.withdraw(leaver)
+        await turn()
+        assert leaver.slot not in played.free
+        played.reply(message)
+        await turn()
+        assert leaver.slot in played.free
+
+    assert play(scene).outcomes[0] == []
+
+
+def test_an_expired_image_is_answered_and_never_sent() -> None:
+    async def scene(played: Played) -> None:
+        played.submit(0, timeout_s=0.0)
+        played.submit(1)
+        played.up()
+        await turn()
+        assert played.names(played.take()) == [1]
+        assert kinds(played.outcomes[0]) == [DeadlineExceeded]
+
+    play(scene)
+
+
+@pytest.mark.parametrize(("status", "error"), [(EXPIRED, DeadlineExceeded), (FAILED, InternalError)])
+def test_what_the_worker_could_not_do_is_an_error(status: int, error: type[ServiceError]) -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.reply(message, status=status)
+        await turn()
+        assert kinds(played.outcomes[0]) == [error]
+
+    played = play(scene)
+    assert len(played.free) == SLOTS
+    assert played.batches == ([] if status == EXPIRED else [(0, 1)])
+
+
+def test_a_reply_of_a_worker_that_has_died_is_ignored() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        old = played.take()
+        played.batcher.seat_down(0)
+        played.up()
+        await turn()
+        new = played.take()
+        assert old is not None
+        assert new is not None
+        played.reply(old)
+        await turn()
+        assert played.outcomes[0] == []
+        played.reply(new)
+        await turn()
+        assert kinds(played.outcomes[0]) == [Result]
+
+    play(scene)
+
+
+def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(3):
+            played.submit(name)
+        await turn()
+        assert played.names(played.take()) == [0, 1, 2]
+        played.batcher.seat_down(0)
+        played.up()
+        await turn()
+        assert played.names(played.take()) == [0]
+        played.batcher.seat_down(0)  # it was the first one's fault: it has taken two workers down
+        assert kinds(played.outcomes[0]) == [Unavailable]
+        played.up()
+        await turn()
+        for name in (1, 2):
+            message = played.take()
+            assert played.names(message) == [name]
+            assert message is not None
+            assert message.alone
+            played.reply(message)
+            await turn()
+            assert kinds(played.outcomes[name]) == [Result]
+
+    assert len(play(scene).free) == SLOTS
+
+
+def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(4):
+            played.submit(name)
+        await turn()
+        assert played.names(played.take()) == [0, 1]  # and the second batch still lies in the pipe
+        played.batcher.seat_down(0)
+        played.up()
+        await turn()
+        assert played.names(played.take()) == [0]
+        assert played.names(played.take()) == [1]
+        for _ in range(2):
+            played.batcher.seat_down(0)
+            played.up()
+        assert kinds(played.outcomes[0]) == [Unavailable]
+        await turn()
+        assert played.names(played.take()) == [2, 3]
+
+    play(scene, max_batch_size=2)
+
+
+def test_a_batch_that_may_fill_waits_no_longer_than_allowed() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        assert played.take() is None
+        played.submit(1)
+        while (message := played.take()) is None:
+            await asyncio.sleep(0.001)
+        assert played.names(message) == [0, 1]
+
+    play(scene, delay=0.02)
+
+
+def test_a_batch_that_is_full_waits_for_nobody() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(4):
+            played.submit(name)
+        await turn()
+        assert played.names(played.take()) == [0, 1, 2, 3]
+
+    play(scene, delay=1.0)
+
+
+def test_a_successor_waits_until_the_workers_are_done_with_its_predecessors_slots() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        settling = asyncio.ensure_future(played.batcher.settle())
+        await turn()
+        fence = played.take()
+        assert fence is not None
+        assert fence.slots == ()
+        assert not settling.done()
+        played.reply(fence)
+        await asyncio.wait_for(settling, 10)
+
+    play(scene)
+
+
+def test_at_the_end_everyone_is_told() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(3):
+            played.submit(name)
+        await turn()
+        held = played.take()
+        played.batcher.fail_all(Unavailable("draining", "the end"))
+        assert [kinds(played.outcomes[name]) for name in range(3)] == [[Unavailable]] * 3
+        assert held is not None
+        assert len(played.free) == SLOTS - BATCHES  # a worker may still write there
+        played.reply(held)
+        await turn()
+        assert len(played.free) == SLOTS - 1
+
+    play(scene, max_batch_size=1)
+
+
+class Chaos(Played):
+    """Whatever clients and workers may do, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__(seats=2, models=2, max_batch_size=3)
+        self.items: list[Item] = []
+        self.left: set[int] = set()
+        self.held: list[tuple[int, BatchMessage]] = []
+
+    def come(self, which: int) -> None:
+        if self.free:
+            self.items.append(self.submit(len(self.items), model=which % 2))
+
+    def leave(self, which: int) -> None:
+        if which < len(self.items):
+            self.batcher.withdraw(self.items[which])
+            self.left.add(which)
+
+    def work(self, which: int) -> None:
+        if message := self.take(which % 2):
+            self.held.append((which % 2, message))
+
+    def answer(self, which: int) -> None:
+        if self.held:
+            seat, message = self.held.pop(which % len(self.held))
+            self.reply(message, seat)
+
+    def die(self, which: int) -> None:
+        self.held = [(seat, message) for seat, message in self.held if seat != which % 2]
+        self.batcher.seat_down(which % 2)
+
+    def rise(self, which: int) -> None:
+        self.die(which)
+        self.up(which % 2)
+
+
+ACTS = (Chaos.come, Chaos.leave, Chaos.work, Chaos.answer, Chaos.die, Chaos.rise)
+STEPS = st.lists(st.tuples(st.sampled_from([*ACTS, None]), st.integers(0, 7)), max_size=60)
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(STEPS)
+def test_whatever_happens_every_image_gets_one_outcome_and_every_slot_returns_once(
+    steps: list[tuple[Callable[[Chaos, int], None] | None, int]],
+) -> None:
+    async def scene() -> None:
+        chaos = Chaos()
+        for act, which in steps:
+            if act:
+                act(chaos, which)
+            else:
+                await turn()
+        for seat in range(2):
+            chaos.rise(seat)
+        while len(chaos.free) < SLOTS:
+            await turn()
+            for seat in range(2):
+                chaos.work(seat)
+            chaos.answer(0)
+        chaos.close()
+        for name in range(len(chaos.items)):
+            outcomes = len(chaos.outcomes[name])
+            assert outcomes == 1 or (outcomes == 0 and name in chaos.left)
+
+    asyncio.run(asyncio.wait_for(scene(), 30))

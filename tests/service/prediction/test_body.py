@@ -1,0 +1,92 @@
+"""Bodies: httpx writes the forms, the standard library the JSON and base64."""
+
+import base64
+import json
+
+import httpx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from service.errors import BadRequest, TooLarge
+from service.prediction.body import Payload, parse
+
+IMAGES = st.lists(st.binary(min_size=1, max_size=100), min_size=1, max_size=8)
+NAMES = st.text(min_size=1, max_size=20)
+seeded = settings(derandomize=True, deadline=None)
+
+
+def form(*files: tuple[str, tuple[str, bytes]], **data: str) -> tuple[bytes, bytes]:
+    """Content-Type and body of a form."""
+    request = httpx.Request("POST", "http://server", files=list(files), data=data)
+    return request.headers["content-type"].encode(), request.read()
+
+
+@seeded
+@given(IMAGES, NAMES)
+def test_the_files_of_a_form_come_out_as_they_went_in(images: list[bytes], name: str) -> None:
+    content_type, body = form(*((name, (name, image)) for image in images))
+    assert parse(content_type, body, 8) == Payload(images, several=len(images) > 1)
+
+
+def test_fields_that_are_no_files_are_passed_over() -> None:
+    content_type, body = form(("image", ("a.png", b"image")), note="text", image="no file")
+    assert parse(content_type, body, 8) == Payload([b"image"], several=False)
+
+
+def test_bytes_that_look_like_the_boundary_do_not_end_a_file() -> None:
+    image = b"--boundary\r\n--boundar\r\n--\r\n\r\n--boundarx--\n--boundary"
+    head = b'--boundary\r\nContent-Disposition: form-data; name="x"; filename="y"\r\n\r\n'
+    payload = parse(b'multipart/form-data; boundary="boundary"', head + image + b"\r\n--boundary--\r\n", 8)
+    assert payload.images == [image]
+
+
+@seeded
+@given(IMAGES)
+def test_the_images_of_json_come_out_as_they_went_in(images: list[bytes]) -> None:
+    encoded = [base64.b64encode(image).decode() for image in images]
+    for content_type in (b"application/json", b"Application/JSON; charset=utf-8"):
+        assert parse(content_type, json.dumps({"images": encoded}).encode(), 8) == Payload(images, several=True)
+    assert parse(b"application/json", json.dumps({"image": encoded[0]}).encode(), 8) == Payload(images[:1], False)
+
+
+@pytest.mark.parametrize(
+    "content_type", [b"", b"image/png", b"application/x-www-form-urlencoded", b"application/jsonp"]
+)
+def test_any_other_body_is_the_image(content_type: bytes) -> None:
+    assert parse(content_type, b"image=1&x", 1) == Payload([b"image=1&x"], several=False)
+
+
+def test_more_images_than_allowed_are_too_large() -> None:
+    content_type, body = form(*[("image", ("a", b"x"))] * 3)
+    assert len(parse(content_type, body, 3).images) == 3
+    with pytest.raises(TooLarge, match="at most 2"):
+        parse(content_type, body, 2)
+
+
+def test_a_form_cut_anywhere_is_an_error_or_still_whole() -> None:
+    content_type, body = form(("image", ("a.png", b"image")), ("image", ("b.png", b"other")))
+    whole = Payload([b"image", b"other"], several=True)
+    for length in range(len(body)):
+        try:
+            assert parse(content_type, body[:length], 2) == whole
+            assert body[length:] in (b"\r\n", b"\n")
+        except BadRequest:
+            pass
+
+
+TYPES = st.sampled_from(
+    [b"multipart/form-data; boundary=x", b"multipart/form-data; boundary=\xff", b"application/json"]
+)
+
+
+@seeded
+@given(TYPES, st.binary(max_size=200) | st.binary(max_size=100).map(lambda b: b"--x\r\n" + b))
+def test_whatever_comes_is_images_or_the_clients_error(content_type: bytes, body: bytes) -> None:
+    try:
+        payload = parse(content_type, body, 4)
+    except (BadRequest, TooLarge):
+        pass
+    else:
+        assert 1 <= len(payload.images) <= 4
+        assert all(payload.images)

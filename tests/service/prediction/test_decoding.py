@@ -1,0 +1,58 @@
+"""Images on their way to pixels: what is not wanted any more is forgotten, not decoded."""
+
+import asyncio
+import sys
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.prediction.decoding import Decoder
+
+DEADLINE_S = 10.0
+
+
+class Slow:
+    """A preprocessor that waits in every image until it may go on."""
+
+    def __init__(self) -> None:
+        self.begun: list[bytes] = []
+        self.begins, self.may_go_on = threading.Event(), threading.Event()
+
+    def __call__(self, image: bytes) -> NDArray[np.uint8]:
+        self.begun.append(image)
+        self.begins.set()
+        assert self.may_go_on.wait(DEADLINE_S)
+        return np.frombuffer(image, np.uint8)
+
+
+def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -> None:
+    async def scene() -> None:
+        slow, decoder = Slow(), Decoder(threads=1)
+        left: list[Sequence[object]] = []
+        answers: asyncio.Future[Sequence[object]] = asyncio.get_running_loop().create_future()
+        running, waiting, last = (bytes([n]) * 8 for n in range(3))
+        held = sys.getrefcount(waiting)
+        try:
+            first = decoder.decode(slow, [running], left.append)
+            second = decoder.decode(slow, [waiting, waiting], left.append)
+            decoder.decode(slow, [last], answers.set_result)
+            assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
+            assert first is not None
+            assert second is not None
+            assert sys.getrefcount(waiting) > held
+            first.cancel()
+            second.cancel()
+            await asyncio.wait([first, second], timeout=DEADLINE_S)
+            assert sys.getrefcount(waiting) == held  # although their turn is still to come
+            slow.may_go_on.set()
+            (pixels,) = await asyncio.wait_for(answers, DEADLINE_S)
+        finally:
+            slow.may_go_on.set()
+            decoder.close()
+        assert bytes(pixels) == last  # type: ignore[arg-type]
+        assert left == []
+        assert slow.begun == [running, last]
+
+    asyncio.run(scene())

@@ -1,0 +1,182 @@
+"""How large batches may be, and how long: what is made of latencies, and what the settings make of that."""
+
+import json
+import threading
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.artifact.artifact import ArtifactError, read_artifact
+from models.engines.loader import load_engine
+from service.worker.warmup import (
+    HANG_FLOOR_NS,
+    LARGEST,
+    Load,
+    LoadedModel,
+    best_batch_size,
+    load_model,
+    measure,
+    warm_while_it_pays,
+)
+from tests.artifacts import SHAPE
+from tests.service.pictures import png
+from tests.service.served import DEADLINE_S, Servers
+
+MS = 1_000_000
+SIZES = (1, 2, 4, 8, 16, 32, 64)
+DELAY_S = 0.2
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "best"),
+    [
+        ([1, 1, 1, 1, 1, 1, 1], 64),  # a GPU that is not full yet
+        ([10, 20, 40, 80, 160, 320, 640], 16),  # a CPU that an image keeps busy: all that is quick
+        ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4], 64),
+        ([130, 260, 520, 1040, 2080, 4160, 8320], 1),  # slow: two would have to be cheaper than one
+        ([60, 112, 210, 410, 700, 1300, 2500], 4),  # 56 and 52.5 ms an image, 51.3 is hardly less
+        ([200, 290, 420, 1300, 2400, 4800, 9600], 4),  # 200, 145 and 105 ms an image: that pays, however slow
+        ([4, 5, 6, 14, 15, 16, 17], 4),  # what comes after a size that does not pay is not looked at
+        ([10, 20.4, 41.6, 86, 168, 320, 640], 4),  # dearer and dearer, by little each
+        ([1], 1),
+    ],
+    ids=[
+        "constant",
+        "linear",
+        "linear and quick",
+        "slow",
+        "slow but cheaper",
+        "far cheaper",
+        "a step",
+        "creeping",
+        "one size",
+    ],
+)
+def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency_ms: list[float], best: int) -> None:
+    assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
+
+
+@pytest.fixture(scope="module")
+def loaded(repository: Path) -> LoadedModel:
+    """A model that is said to take 1 ms for an image and 400 ms for eight."""
+    engine = load_engine(read_artifact(repository / "plain" / "2"))
+    return LoadedModel(engine, SHAPE, {1: MS, 2: 300 * MS, 8: 400 * MS}, 8)
+
+
+def test_a_batch_hangs_after_ten_times_what_its_size_took_and_two_seconds_at_least(loaded: LoadedModel) -> None:
+    limits = [loaded.limit_ns(n) for n in (1, 2, 3, 8, 9)]
+    assert limits == [HANG_FLOOR_NS, 3000 * MS, 4000 * MS, 4000 * MS, 4000 * MS]
+    assert HANG_FLOOR_NS == 2000 * MS
+
+
+@pytest.mark.parametrize(
+    ("latency_ms", "largest", "paying"),
+    [
+        ({1: 0.05, 2: 0.09, 4: 0.16, 8: 0.32, 16: 0.64}, 16, 8),  # 9 us an image dearer than 16, dispatching counted in
+        ({1: 40, 2: 79.9, 4: 159.6}, 4, 4),  # 88 us cheaper than 2
+        ({1: 40, 2: 80, 4: 160, 8: 312}, 4, 4),  # 8 are cheaper, but more than what a batch may have
+        ({1: 1000, 2: 1000, 4: 40_000}, 4, 2),  # the largest was interrupted
+    ],
+)
+def test_a_batch_pays_once_a_larger_one_would_save_an_image_hardly_anything(
+    loaded: LoadedModel, latency_ms: dict[int, float], largest: int, paying: int
+) -> None:
+    latency_ns = {size: int(ms * MS) for size, ms in latency_ms.items()}
+    assert LoadedModel(loaded.engine, SHAPE, latency_ns, largest).paying_batch_size == paying
+
+
+class Interrupted:
+    """An engine that needs no time for a batch, but in some of its first runs, the very first of which warms it."""
+
+    name, library, device, precision = "interrupted", "none", "cpu", "fp32"
+
+    def __init__(self, *seconds: float) -> None:
+        self._seconds = list(seconds)
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        threading.Event().wait(self._seconds.pop(0) if self._seconds else 0)
+        return np.zeros((len(images), 1), np.float32)
+
+
+class Steady:
+    """An engine that needs so many seconds for a batch and for each of its images."""
+
+    name, library, device, precision = "steady", "none", "cpu", "fp32"
+
+    def __init__(self, batch_s: float, image_s: float) -> None:
+        self._batch_s, self._image_s = batch_s, image_s
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        threading.Event().wait(self._batch_s + len(images) * self._image_s)
+        return np.zeros((len(images), 1), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("batch_s", "image_s", "measured"),
+    [(0, 0.02, (1, 2, 4, 8)), (0, 0.15, (1, 2)), (0.06, 0, SIZES)],
+    ids=["quick", "slow", "constant"],
+)
+def test_a_start_is_not_held_up_by_slow_batches_that_cannot_pay(
+    batch_s: float, image_s: float, measured: tuple[int, ...]
+) -> None:
+    assert tuple(warm_while_it_pays(Steady(batch_s, image_s), SHAPE)) == measured
+
+
+def test_a_size_is_measured_until_enough_runs_were_undisturbed() -> None:
+    assert measure(Interrupted(*[0.003] * 6), SHAPE, 1, {}) < 3 * MS
+
+
+def test_a_size_that_takes_far_longer_than_smaller_ones_is_measured_again_also_if_it_is_slow() -> None:
+    assert measure(Interrupted(0, 0.05), SHAPE, 4, {1: 30 * MS, 2: 4 * MS}) < 8 * MS
+    slow = Interrupted(*[0.05] * 100)
+    assert measure(slow, SHAPE, 4, {2: 25 * MS}) >= 50 * MS  # as slow as was to be expected
+
+
+def test_a_slow_size_that_is_as_quick_as_was_to_be_expected_runs_once() -> None:
+    assert measure(Interrupted(0.05, *[1.0] * 9), SHAPE, 4, {2: 100 * MS}) < 1000 * MS
+
+
+def load(repository: Path, name: str, largest: int) -> LoadedModel:
+    (version,) = sorted((repository / name).iterdir())[-1:]
+    return load_model(read_artifact(version), "cpu", Load("auto", "auto", False, 1, {name: largest}))
+
+
+def test_a_size_that_is_set_is_warmed_with_the_doublings_below_it(repository: Path) -> None:
+    model = load(repository, "plain", 6)
+    assert (list(model.latency_ns), model.max_batch_size) == ([1, 2, 4, 6], 6)
+
+
+def test_the_automatic_mode_takes_what_pays_here(repository: Path) -> None:
+    model = load(repository, "plain", 0)
+    assert model.max_batch_size == best_batch_size(model.latency_ns)
+    assert list(model.latency_ns) == list(SIZES[: len(model.latency_ns)])
+    assert max(model.latency_ns) in (LARGEST, 2 * model.max_batch_size)
+
+
+def test_a_model_that_fails_its_examples_is_not_loaded(repository: Path) -> None:
+    with pytest.raises(ArtifactError, match="golden example"):
+        load(repository, "wrong", 1)
+
+
+def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> None:
+    own = {"colour": {"max_batch_size": 3}, "faulty": {"max_batch_size": 0}, "plain": {"batch_delay": DELAY_S}}
+    flags = ("--default-model", "plain", "--workers", "1", "--max-batch-size", "5", "--batching", json.dumps(own))
+    served = serve("--model-repository", repository, *flags).ready()
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        plain, colour, faulty = (client.get(f"/models/{name}").json() for name in ("plain", "colour", "faulty"))
+        answer = client.post("/predict", content=png()).json()
+    assert (plain["max_batch_size"], list(plain["batch_latency_ms"])) == (5, ["1", "2", "4", "5"])
+    assert (colour["max_batch_size"], list(colour["batch_latency_ms"])) == (3, ["1", "2", "3"])
+    assert str(faulty["max_batch_size"]) in faulty["batch_latency_ms"]
+    assert "3" not in faulty["batch_latency_ms"]
+    assert answer["timings_ms"]["queue"] >= DELAY_S * 1e3  # for others, who do not come
+
+
+def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:
+    batching = json.dumps({"plian": {"max_batch_size": 3}, "wrong": {"max_batch_size": 1}})
+    served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
+    assert served.wait() == 2
+    assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log

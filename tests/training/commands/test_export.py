@@ -1,0 +1,145 @@
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from typer.testing import CliRunner
+
+from models.artifact.artifact import ArtifactError, read_artifact
+from models.engines import golden
+from models.engines.loader import load_engine
+from models.networks import registry
+from training.cli import app
+from training.commands.evaluate import load_network
+from training.commands.export import Export, Job, compare, export_checkpoint
+from training.data import sources
+from training.errors import DataError, ExportError
+from training.loop.checkpoint import read_checkpoint, write_checkpoint
+
+
+def job_for(checkpoint: Path, repository: Path, **changes: object) -> Job:
+    job = Job(
+        checkpoint=checkpoint,
+        name="digits",
+        version=2,
+        repository=repository,
+        data=None,
+        data_root=repository,
+        split="test",
+    )
+    return dataclasses.replace(job, **changes)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def export(digits_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Export:
+    return export_checkpoint(job_for(digits_checkpoint, tmp_path_factory.mktemp("repository")))
+
+
+def test_the_artifact_can_be_served(export: Export):
+    artifact = read_artifact(export.directory)
+    assert (artifact.name, artifact.version) == ("digits", 2)
+    assert artifact.labels == tuple("0123456789")
+    golden.verify(artifact, load_engine(artifact))
+
+
+def test_it_names_real_digits_as_pytorch_does(export: Export, digits: str, digits_checkpoint: Path):
+    checkpoint = read_checkpoint(digits_checkpoint)
+    network = registry.build("mnist-residual")
+    network.load_state_dict(checkpoint.weights)
+    images = sources.load(digits, Path(), "test").images
+    pixels = images.permute(0, 2, 3, 1).contiguous().numpy()
+    mean, std = checkpoint.preprocessing.mean[0], checkpoint.preprocessing.std[0]
+    with torch.inference_mode():
+        expected = network((images / 255 - mean) / std).numpy()
+    engine = load_engine(read_artifact(export.directory))
+    for batch in (1, 2, 5, 32):
+        logits = engine.run(pixels[:batch])
+        np.testing.assert_allclose(logits, expected[:batch], rtol=0, atol=1e-4)
+    logits = engine.run(pixels)
+    np.testing.assert_array_equal(logits.argmax(1), expected.argmax(1))
+
+
+def test_the_proof_is_reported(export: Export):
+    assert export.images >= 100
+    assert 0 < export.difference < 1e-4
+    assert f"{export.difference:.1e}" in export.report()
+
+
+def test_the_metadata_tells_where_the_model_comes_from(export: Export, digits: str, digits_checkpoint: Path):
+    metadata, checkpoint = read_artifact(export.directory).metadata, read_checkpoint(digits_checkpoint)
+    assert metadata.architecture == "mnist-residual"
+    assert metadata.recipe == {"validation": 0.1, "epochs": 1}
+    assert metadata.preprocessing == checkpoint.preprocessing
+    assert metadata.tools["torch"] == torch.__version__.partition("+")[0]
+    assert (metadata.metrics["data"], metadata.metrics["split"], metadata.metrics["images"]) == (
+        digits,
+        "test",
+        1000,
+    )
+    assert metadata.metrics["accuracy"] > 0.8
+
+
+def test_the_weights_lie_beside_the_graph_under_the_registrys_keys(export: Export, digits_checkpoint: Path):
+    weights = safetensors.torch.load_file(export.directory / "model.safetensors")
+    network = registry.build("mnist-residual")
+    network.load_state_dict(weights)
+    for key, value in read_checkpoint(digits_checkpoint).weights.items():
+        assert torch.equal(weights[key], value)
+
+
+def test_a_version_is_never_overwritten(export: Export, digits_checkpoint: Path):
+    before = (export.directory / "SHA256SUMS").read_bytes()
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        export_checkpoint(job_for(digits_checkpoint, export.directory.parent.parent))
+    assert (export.directory / "SHA256SUMS").read_bytes() == before
+
+
+def test_a_graph_of_other_weights_does_not_pass(export: Export, digits: str, digits_checkpoint: Path):
+    checkpoint = read_checkpoint(digits_checkpoint)
+    pixels = sources.load(digits, Path(), "test").images[:100].permute(0, 2, 3, 1).contiguous().numpy()
+    engine = load_engine(read_artifact(export.directory))
+    weights = dict(checkpoint.weights)
+
+    weights["fc.bias"] = checkpoint.weights["fc.bias"] + 0.01
+    with pytest.raises(ExportError, match=r"differ from PyTorch's by 0\.01"):
+        compare(load_network(dataclasses.replace(checkpoint, weights=weights)), engine, pixels)
+
+    weights["fc.bias"] = checkpoint.weights["fc.bias"].flip(0) * 50
+    with pytest.raises(ExportError, match=r"names \d+ of 100 images otherwise"):
+        compare(load_network(dataclasses.replace(checkpoint, weights=weights)), engine, pixels)
+
+
+def test_without_its_data_a_digit_network_is_compared_on_other_digits(digits_checkpoint: Path, tmp_path: Path):
+    path = tmp_path / "moved.pt"
+    write_checkpoint(path, dataclasses.replace(read_checkpoint(digits_checkpoint), data="/no/longer/there"))
+    export = export_checkpoint(job_for(path, tmp_path))
+    assert export.images >= 100
+    assert export.metrics == read_checkpoint(digits_checkpoint).metrics  # not measured on digits it may know
+
+
+def test_data_that_was_asked_for_must_be_there(digits_checkpoint: Path, tmp_path: Path):
+    with pytest.raises(DataError, match="no data '/not/there'"):
+        export_checkpoint(job_for(digits_checkpoint, tmp_path, data="/not/there"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_tells_what_it_wrote(digits_checkpoint: Path, tmp_path: Path):
+    arguments = ["export", str(digits_checkpoint), "--name", "digits", "--repository", str(tmp_path)]
+    first, second = (CliRunner().invoke(app, arguments) for _ in range(2))
+    assert first.exit_code == 0, first.output
+    assert str(tmp_path / "digits" / "1") in first.stdout
+    assert second.exit_code == 1
+    assert "error: " in second.stderr
+    assert "never overwritten" in second.stderr
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", json.dumps({"a": 1}).encode()])
+def test_what_is_no_checkpoint_is_told(tmp_path: Path, content: bytes):
+    path = tmp_path / "best.pt"
+    path.write_bytes(content)
+    result = CliRunner().invoke(app, ["export", str(path), "--name", "digits", "--repository", str(tmp_path)])
+    assert result.exit_code == 1
+    assert f"error: {path} is not a checkpoint" in result.stderr

@@ -1,0 +1,166 @@
+"""`resnet-train import` by its command line: the model in the repository answers as its source does."""
+
+import subprocess
+import sys
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from numpy.typing import NDArray
+from PIL import Image
+from torch import nn
+from torchvision.models import ResNet50_Weights
+from typer.testing import CliRunner, Result
+
+from models.artifact.artifact import Artifact, read_artifact
+from models.engines.loader import load_engine
+from models.images.preprocessor import Preprocessor
+from tests.training.weights.test_conversion import as_saved_by_old_pytorch, net
+from training.cli import app
+
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)
+CIFAR = [
+    *("--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD))),
+    *("--labels", "plane,car,bird,cat,deer,dog,frog,horse,ship,truck"),
+]
+
+
+def run_import(source: Path, repository: Path, *options: str, arch: str = "resnet20") -> Result:
+    command = ["import", str(source), "--arch", arch, "--name", "foreign", "--version", "3"]
+    return CliRunner().invoke(app, [*command, "--repository", str(repository), *options])
+
+
+def error_of(result: Result) -> str:
+    assert result.exit_code == 1
+    return result.stderr
+
+
+def logits(artifact: Artifact, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    return load_engine(artifact).run(pixels)
+
+
+def source_logits(network: nn.Module, pixels: NDArray[np.uint8], mean=MEAN, std=STD) -> NDArray[np.float32]:
+    """Normalised by torchvision."""
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        result: NDArray[np.float32] = network(torchvision.transforms.functional.normalize(images, mean, std)).numpy()
+    return result
+
+
+def pictures(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    return np.random.default_rng(7).integers(0, 256, (3, *shape), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint in the layout of akamaster/pytorch_resnet_cifar10, whose shortcuts are of option A."""
+    torch.save(as_saved_by_old_pytorch(net("A, both")), path := tmp_path_factory.mktemp("cifar") / "resnet20.th")
+    return path
+
+
+@pytest.fixture(scope="module")
+def imported(cifar: Path) -> Path:
+    result = run_import(cifar, cifar.parent / "models", *CIFAR, "--zero-channels", "both")
+    assert result.exit_code == 0, result.output
+    assert "resnet20 shortcut A with resnet20.th" in result.stdout
+    return cifar.parent / "models" / "foreign" / "3"
+
+
+def test_an_imported_cifar_network_answers_as_its_source(imported: Path):
+    artifact = read_artifact(imported)
+    pixels = pictures((32, 32, 3))
+    expected = source_logits(net("A, both"), pixels)
+    np.testing.assert_allclose(logits(artifact, pixels), expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    metadata = artifact.metadata
+    assert (metadata.architecture, metadata.arguments) == ("resnet20", {"shortcut": "A"})
+    assert metadata.labels[9] == "truck"
+    assert (metadata.preprocessing.resize, metadata.preprocessing.height) == (32, 32)
+    assert metadata.recipe["imported_from"] == "resnet20.th"
+
+
+def test_an_imported_network_is_served_at_once(imported: Path):
+    command = [sys.executable, "-m", "service", "check", str(imported.parent.parent)]
+    checked = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert checked.returncode == 0, checked.stderr
+    assert "foreign" in checked.stdout
+
+
+@pytest.mark.slow
+def test_torchvisions_weights_answer_as_in_torchvision(tmp_path: Path):
+    torch.manual_seed(0)
+    source = torchvision.models.resnet18().eval()
+    torch.save(source.state_dict(), path := tmp_path / "net.pth")
+    result = run_import(path, tmp_path, "--like", "ResNet50_Weights.IMAGENET1K_V2", arch="resnet18")
+    assert result.exit_code == 0, result.output
+    artifact = read_artifact(tmp_path / "foreign" / "3")
+    release = ResNet50_Weights.IMAGENET1K_V2
+    assert list(artifact.labels) == release.meta["categories"]
+    preset = release.transforms()
+    pixels = pictures((224, 224, 3))
+    expected = source_logits(source, pixels, preset.mean, preset.std)
+    np.testing.assert_allclose(logits(artifact, pixels), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    assert_preprocessed_as(artifact, preset)
+
+
+def assert_preprocessed_as(artifact: Artifact, preset: nn.Module) -> None:
+    """Within one grey level of torchvision's own preprocessing, which ends in normalised floats."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 53, 3), np.uint8)
+    photo = Image.fromarray(noise).resize((530, 400))
+    photo.save(stream := BytesIO(), "PNG")
+    spec = artifact.metadata.preprocessing
+    ours = Preprocessor(spec, 10**6)(stream.getvalue())
+    theirs = preset(photo).permute(1, 2, 0).numpy() * np.array(spec.std) + np.array(spec.mean)
+    assert np.abs(ours - theirs * 255).max() < 1.01
+
+
+def test_labels_come_from_a_file_and_flags_go_before_the_publisher(cifar: Path, tmp_path: Path):
+    labels = tmp_path / "labels.txt"
+    labels.write_text("".join(f"class, {index}\n" for index in range(10)))
+    options = ["--like", "ResNet18_Weights.DEFAULT", "--labels", f"@{labels}", "--std", "0.5,0.25,0.125"]
+    sizes = ["--size", "40", "--resize", "48", "--zero-channels", "end"]
+    result = run_import(cifar, tmp_path, *options, *sizes)
+    assert result.exit_code == 0, result.output
+    metadata = read_artifact(tmp_path / "foreign" / "3").metadata
+    spec = metadata.preprocessing
+    assert metadata.labels[3] == "class, 3"
+    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.5, 0.25, 0.125))
+    assert (spec.shape, spec.resize) == ((40, 40, 3), 48)
+    assert not metadata.metrics
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ([], "the weights do not tell --labels, --mean, --std"),
+        (CIFAR[:4], "the weights do not tell --labels:"),
+        ([*CIFAR[:4], "--labels", "cat,dog"], "fc.weight and fc.bias have 10 classes, but there are 2 labels"),
+        ([*CIFAR[:4], "--labels", "a,a,b,c,d,e,f,g,h,i"], "two labels are the same"),
+        ([*CIFAR[2:], "--mean", "0.5,0.5"], "needs 3 values of mean and of std"),
+        ([*CIFAR[2:], "--mean", "0.5;0.5;0.5"], "'0.5;0.5;0.5' is not numbers"),
+        ([*CIFAR[:2], *CIFAR[4:], "--std", "0.5,0,0.5"], "greater than 0"),
+        ([*CIFAR, "--resize", "20"], "resize 20 is smaller than the crop 32 x 32"),
+        ([*CIFAR[:4], "--labels", "@missing.txt"], "cannot be read from missing.txt"),
+        (["--like", "ResNet19_Weights.DEFAULT"], "no weights 'ResNet19_Weights.DEFAULT'"),
+    ],
+)
+def test_what_the_flags_lack_is_told(options: list[str], message: str, cifar: Path, tmp_path: Path):
+    assert message in error_of(run_import(cifar, tmp_path, *options, "--zero-channels", "both"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_cannot_be_imported_is_told(cifar: Path, tmp_path: Path):
+    assert "do not fit resnet32" in error_of(run_import(cifar, tmp_path, *CIFAR, arch="resnet32"))
+    assert "cannot be read" in error_of(run_import(tmp_path / "none.pth", tmp_path, *CIFAR))
+    unknown = run_import(cifar, tmp_path, arch="resnet21")
+    assert unknown.exit_code == 2
+    assert "unknown network 'resnet21'" in unknown.output
+
+
+def test_networks_for_grey_pictures_are_not_imported(tmp_path: Path):
+    from models.networks import registry
+
+    torch.save(registry.build("mnist-residual").state_dict(), path := tmp_path / "net.pth")
+    assert "takes no colour pictures" in error_of(run_import(path, tmp_path / "models", arch="mnist-residual"))

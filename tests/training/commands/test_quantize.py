@@ -1,0 +1,183 @@
+"""`resnet-train quantize` by its command line, on a network that a few steps on digits have taught most of them."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from typer.testing import CliRunner, Result
+
+from models.artifact.artifact import Artifact, read_artifact, write_artifact
+from models.engines import golden
+from models.engines.loader import load_engine
+from training.cli import app
+from training.data import sources
+from training.release.benchmark import images_per_second
+from training.release.int8_report import Comparison
+from training.release.quantization import FIRST, LAST, to_int8
+from training.release.release import assemble
+
+
+@pytest.fixture(scope="module")
+def released(digits_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    repository = tmp_path_factory.mktemp("models")
+    command = ["export", str(digits_checkpoint), "--name", "digits", "--repository", str(repository)]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    return repository / "digits" / "1"
+
+
+def run_quantize(artifact: Path, *options: str) -> Result:
+    return CliRunner().invoke(app, ["quantize", str(artifact), "--images", "100", *options])
+
+
+@pytest.fixture(scope="module")
+def quantized(released: Path) -> Artifact:
+    result = run_quantize(released, "--force")  # a network as small as this need not be faster
+    assert result.exit_code == 0, result.output
+    return read_artifact(released.parent.parent / "digits-int8" / "1")
+
+
+def accuracy(artifact: Artifact, digits: str) -> float:
+    """On the test split's own pixels, which preprocessing leaves as they are."""
+    images = sources.load(digits, Path(), "test")
+    logits = load_engine(artifact).run(images.images.permute(0, 2, 3, 1).contiguous().numpy())
+    return float((logits.argmax(1) == images.labels.numpy()).mean())
+
+
+def test_the_model_says_what_it_is_and_what_it_cost(quantized: Artifact, released: Path, digits: str):
+    source = read_artifact(released)
+    metadata, metrics = quantized.metadata, quantized.metadata.metrics
+    assert (metadata.precision, metadata.tolerance) == ("int8", {"int8": 0.05})
+    for name in ("architecture", "arguments", "labels", "preprocessing"):
+        assert getattr(metadata, name) == getattr(source.metadata, name)
+    assert metadata.recipe["quantization"] == {
+        "model": "digits/1",
+        "sha256": source.sha256,
+        "calibration_images": 100,
+        "in_fp32": metadata.recipe["quantization"]["in_fp32"],
+    }
+    assert (metrics["split"], metrics["images"]) == ("test", 1000)
+    assert metrics["accuracy"] == pytest.approx(accuracy(quantized, digits))
+    assert metrics["fp32_accuracy"] == pytest.approx(accuracy(source, digits))
+    assert metrics["accuracy"] > metrics["fp32_accuracy"] - 0.02 > 0.7
+    for size in (1, 8):
+        assert metrics[f"images_per_second_batch_{size}"] > 0
+        assert metrics[f"fp32_images_per_second_batch_{size}"] > 0
+
+
+def test_the_model_is_smaller_and_fit_to_be_served(quantized: Artifact, released: Path):
+    assert len(quantized.model) < 0.5 * len(read_artifact(released).model)
+    assert quantized.weights is None
+    golden.verify(quantized, load_engine(quantized))
+
+
+def test_convolutions_compute_in_8_bits_and_normalisation_does_not(quantized: Artifact):
+    model = onnx.load_from_string(quantized.model)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 20)]
+    graph = model.graph
+    makers = {output: node for node in graph.node for output in node.output}
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) == 6
+    for node in convolutions:
+        pixels, weight = (makers[name] for name in node.input[:2])
+        assert (pixels.op_type, weight.op_type) == ("DequantizeLinear", "DequantizeLinear")
+        assert values[pixels.input[2]].dtype == np.uint8
+        assert values[weight.input[0]].dtype == np.int8
+        assert values[weight.input[1]].shape == values[weight.input[0]].shape[:1]  # a scale for each channel
+    first = makers[makers[convolutions[0].input[0]].input[0]]
+    assert (first.op_type, makers[first.input[0]].op_type) == ("QuantizeLinear", "Mul")
+    kinds = Counter(node.op_type for node in graph.node)
+    assert kinds["Cast"] == kinds["Sub"] == kinds["Mul"] == 1
+    assert makers["logits"].op_type == "Gemm"  # 256 levels would make logits equal
+
+
+@pytest.mark.parametrize(
+    ("in_fp32", "in_8_bits"), [((), [True, True]), ((FIRST,), [False, True]), ((FIRST, LAST), [False, False])]
+)
+def test_the_ends_of_the_network_can_stay_in_fp32(in_fp32: tuple[str, ...], in_8_bits: list[bool], released: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), np.uint8)
+    graph = onnx.load_from_string(to_int8(read_artifact(released).model, pixels, in_fp32)).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
+    assert [layer.input[1] in makers for layer in (layers[0], layers[-1])] == in_8_bits
+    assert all(layer.input[1] in makers for layer in layers[1:-1])
+
+
+def black_digits(digits: str, folder: Path) -> Path:
+    """To calibrate on black pictures is to take every other for as black."""
+    with np.load(digits) as arrays:
+        data = dict(arrays)
+    data["x_train"] = np.zeros_like(data["x_train"])
+    np.savez(path := folder / "black.npz", **data)
+    return path
+
+
+def test_a_model_that_has_become_worse_is_refused(released: Path, digits: str, tmp_path: Path):
+    result = run_quantize(
+        released, "--data", str(black_digits(digits, tmp_path)), "--repository", str(tmp_path / "models")
+    )
+    assert result.exit_code == 1
+    assert "it loses more than 0.5 points of accuracy" in result.stderr
+    assert "--force" in result.stderr
+    assert not (tmp_path / "models").exists()
+
+
+@pytest.mark.usefixtures("quantized")
+def test_an_8_bit_model_is_not_quantised_again(released: Path):
+    result = run_quantize(released.parent.parent / "digits-int8" / "1")
+    assert result.exit_code == 1
+    assert "is in int8" in result.stderr
+
+
+def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_path: Path):
+    source = read_artifact(released)
+    draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics={}))
+    directory = write_artifact(tmp_path, "digits", 1, draft.model, None)
+    result = run_quantize(directory)
+    assert result.exit_code == 1
+    assert "choose with --data" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("int8_accuracy", "int8_speeds", "shortcomings"),
+    [
+        (0.915, (11.0, 22.0), []),
+        (0.925, (10.6, 21.1), []),
+        (0.914, (11.0, 22.0), ["it loses more than 0.5 points of accuracy"]),
+        (0.92, (10.4, 21.5), ["it is not 5% faster in batches of 1"]),
+        (0.92, (9.0, 19.0), ["it is not 5% faster in batches of 1 and 8"]),
+        (0.5, (11.0, 19.0), ["it loses more than 0.5 points of accuracy", "it is not 5% faster in batches of 8"]),
+    ],
+)
+def test_what_makes_a_model_not_worth_having(int8_accuracy, int8_speeds, shortcomings):
+    comparison = Comparison(
+        fp32_accuracy=0.92, int8_accuracy=int8_accuracy, fp32_speeds=(10.0, 20.0), int8_speeds=int8_speeds
+    )
+    assert comparison.shortcomings() == shortcomings
+
+
+class Recorder:
+    """An engine that says when it runs."""
+
+    device, precision, library = "cpu", "fp32", "none"
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.log.append(self.name)
+        return np.empty((len(images), 10), np.float32)
+
+
+def test_engines_take_turns_at_being_timed():
+    log: list[str] = []
+    speeds = images_per_second([Recorder("a", log), Recorder("b", log)], np.zeros((4, 2, 2, 1), np.uint8), rounds=5)
+    turns = [name for name, previous in zip(log, [None, *log], strict=False) if name != previous]
+    assert turns == ["a", "b"] * 6  # once to warm up, then five rounds
+    assert all(speed > 0 for speed in speeds)

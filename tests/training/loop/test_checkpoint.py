@@ -1,0 +1,153 @@
+import os
+import resource
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models.artifact.metadata import Preprocessing
+from training.errors import CheckpointError
+from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
+
+PREPROCESSING = Preprocessing(
+    mode="L",
+    height=28,
+    width=28,
+    resize=28,
+    crop="center",
+    interpolation="bilinear",
+    antialias=True,
+    exif_transpose=True,
+    background=(255, 255, 255),
+    sixteen_bit="high_byte",
+    polarity="light_on_dark",
+    draft=True,
+    mean=(0.1307,),
+    std=(0.3081,),
+)
+
+
+def _checkpoint(value=1.0):
+    return Checkpoint(
+        architecture="resnet20",
+        arguments={"shortcut": "B"},
+        labels=("cat", "dog"),
+        preprocessing=PREPROCESSING,
+        recipe={"epochs": 3, "optimizer": {"learning_rate": 0.1}, "augmentation": None},
+        data="mnist",
+        seed=7,
+        metrics={"split": "validation", "accuracy": 0.5},
+        weights={"fc.weight": torch.full((50, 50), value)},
+        state={"progress": {"epoch": 1, "history": [{"loss": 0.25}]}, "generator": torch.get_rng_state()},
+    )
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "last.pt"
+
+
+def test_reads_what_was_written(path):
+    write_checkpoint(path, _checkpoint())
+    ours, read = _checkpoint(), read_checkpoint(path)
+    assert torch.equal(read.weights.pop("fc.weight"), ours.weights.pop("fc.weight"))
+    assert torch.equal(read.state.pop("generator"), ours.state.pop("generator"))
+    assert read == ours
+
+
+def test_file_is_what_the_docstring_says(path):
+    """Others read it with torch alone."""
+    write_checkpoint(path, _checkpoint())
+    content = torch.load(path, weights_only=True)
+    assert content["format_version"] == 1
+    assert content["preprocessing"]["mean"] == (0.1307,)
+    assert content["weights"]["fc.weight"].shape == (50, 50)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.parametrize("limit", [0, 1000])
+def test_full_disk_leaves_the_last_good_one(path, limit):
+    write_checkpoint(path, _checkpoint(1.0))
+    before, unlimited = path.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, unlimited[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"last\.pt cannot be written: .*untouched"):
+            write_checkpoint(path, _checkpoint(2.0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+    assert path.read_bytes() == before
+    assert [file.name for file in path.parent.iterdir()] == ["last.pt"]
+
+
+def test_missing_folder_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match="No such file or directory"):
+        write_atomically(tmp_path / "absent" / "metrics.jsonl", b"")
+
+
+def test_killed_writer_never_leaves_half_a_file(path):
+    script = f"""
+import itertools, pathlib
+from training.loop.checkpoint import write_atomically
+for number in itertools.count():
+    write_atomically(pathlib.Path({str(path)!r}), bytes([number % 256]) * 3_000_000)
+    print(number, flush=True)
+"""
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    for _ in range(20):
+        writer.stdout.readline()
+    writer.send_signal(signal.SIGKILL)
+    writer.communicate()
+    content = path.read_bytes()
+    assert len(content) == 3_000_000
+    assert len(set(content)) == 1
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("pwned",)
+
+
+def test_foreign_code_is_not_run(path, monkeypatch):
+    monkeypatch.chdir(path.parent)
+    torch.save({"format_version": 1, "weights": Payload()}, path)
+    with pytest.raises(CheckpointError, match="not a checkpoint"):
+        read_checkpoint(path)
+    assert not (path.parent / "pwned").exists()
+
+
+@pytest.mark.parametrize("keep", [0, 5, 100, -1])
+def test_damaged_file_is_told(path, keep):
+    write_checkpoint(path, _checkpoint())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(CheckpointError, match=r"last\.pt is not a checkpoint, or a damaged one"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"format_version": 2}, "not a checkpoint of resnet-train's format 1"),
+        ({"weights": None, "labels": None}, "lacks labels, weights"),
+        ({"preprocessing": {"mode": "L"}}, "preprocessing is not valid"),
+        ({"preprocessing": {"colour": "L"}}, "preprocessing is not valid"),
+    ],
+)
+def test_other_content_is_told(path, change, told):
+    write_checkpoint(path, _checkpoint())
+    content = torch.load(path, weights_only=True) | change
+    torch.save({key: value for key, value in content.items() if value is not None}, path)
+    with pytest.raises(CheckpointError, match=told):
+        read_checkpoint(path)
+
+
+def test_weights_alone_are_no_checkpoint(path):
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(CheckpointError, match="not a checkpoint of"):
+        read_checkpoint(path)
+
+
+def test_missing_file_is_told(path):
+    with pytest.raises(CheckpointError, match="No such file"):
+        read_checkpoint(path)

@@ -1,0 +1,203 @@
+"""Fine-tuning: a trained network goes on with other images."""
+
+import io
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from rich.console import Console
+from typer.testing import CliRunner
+
+from models.artifact.artifact import read_artifact
+from tests.training.folders import COLOURS, pack, pictures
+from training.cli import app
+from training.commands.fit import Job, fit
+from training.errors import CheckpointError, RecipeError, WeightsError
+from training.loop.checkpoint import read_checkpoint
+from training.loop.pretrained import Pretrained, read_pretrained
+from training.loop.recipe import Recipe, load_recipe
+from training.loop.trainer import Trainer
+
+COLOUR_NAMES = tuple(sorted(COLOURS))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(tmp_path_factory.mktemp("data"), "folder", pictures(12))
+
+
+@pytest.fixture
+def artifact(networks: Path) -> Path:
+    """ResNet-20, option B, seven classes, untrained."""
+    return networks / "resnet20" / "1"
+
+
+@pytest.fixture
+def recipe() -> Recipe:
+    """Written for another network, at a rate at which a body that may move does so."""
+    recipe = replace(load_recipe("resnet110-paper"), epochs=2, batch_size=8, validation=0.2, precision="fp32")
+    return replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=0.05))
+
+
+@pytest.fixture
+def job(recipe: Recipe, folder: Path, artifact: Path, tmp_path: Path) -> Job:
+    start = recipe.fine_tuned(str(artifact), 0.1, freeze=False)
+    return Job(recipe=start, data=str(folder), data_root=tmp_path, output=tmp_path / "run", threads=1, seed=3)
+
+
+def _fit(job: Job, **options: float) -> dict[str, torch.Tensor]:
+    assert fit(job, Console(file=io.StringIO()), **options) == 0
+    return read_checkpoint(job.output / "last.pt").weights
+
+
+def _frozen(job: Job) -> Job:
+    return replace(job, recipe=job.recipe.fine_tuned(None, 1.0, freeze=True))
+
+
+def test_frozen_body_of_an_artifact_keeps_every_bit_under_a_new_head(job, artifact):
+    released = safetensors.torch.load(read_artifact(artifact).weights)
+    weights = _fit(_frozen(job))
+    assert weights.keys() == released.keys()
+    for name, value in weights.items():
+        if not name.startswith("fc."):
+            assert torch.equal(value, released[name]), name  # also the statistics and counters of batch norm
+    assert weights["fc.weight"].shape == (3, 64)
+
+
+def test_body_that_is_not_frozen_learns(job, artifact):
+    released = safetensors.torch.load(read_artifact(artifact).weights)
+    weights = _fit(job)
+    assert not torch.equal(weights["conv1.weight"], released["conv1.weight"])
+    assert weights["bn1.num_batches_tracked"] == released["bn1.num_batches_tracked"] + 2 * 3
+
+
+def test_network_and_normalisation_are_the_sources(job, artifact):
+    _fit(job)
+    checkpoint, metadata = read_checkpoint(job.output / "last.pt"), read_artifact(artifact).metadata
+    assert (checkpoint.architecture, checkpoint.arguments) == ("resnet20", {"shortcut": "B"})
+    assert checkpoint.labels == COLOUR_NAMES
+    described, source = checkpoint.preprocessing, metadata.preprocessing
+    assert (described.mean, described.std, described.shape) == (source.mean, source.std, source.shape)
+
+
+def test_frozen_body_teaches_a_head_the_colours(job):
+    """What an untrained body sees is enough to tell three colours apart."""
+    recipe = replace(job.recipe, epochs=25, optimizer=replace(job.recipe.optimizer, learning_rate=0.3))
+    _fit(_frozen(replace(job, recipe=recipe)))
+    assert read_checkpoint(job.output / "best.pt").metrics["accuracy"] > 0.7  # by chance: a third
+
+
+def test_checkpoint_with_the_same_labels_keeps_its_head(job, tmp_path):
+    first = _fit(job)
+    second = replace(
+        job, recipe=replace(job.recipe, start=str(job.output / "last.pt"), epochs=1), output=tmp_path / "on"
+    )
+    optimizer = replace(job.recipe.optimizer, learning_rate=1e-30)
+    weights = _fit(replace(second, recipe=replace(second.recipe, optimizer=optimizer)))
+    assert torch.equal(weights["fc.weight"], first["fc.weight"])
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_resumed_run_ends_with_the_same_bits_without_its_source(job, artifact, tmp_path, frozen):
+    job = _frozen(job) if frozen else job
+    whole = _fit(replace(job, output=tmp_path / "whole"))
+    moved = tmp_path / "moved" / "resnet20" / "1"
+    shutil.copytree(artifact, moved)
+    job = replace(job, recipe=replace(job.recipe, start=str(moved)))
+    with pytest.raises(Stopped):
+        fit(job, StopsAfterAnEpoch(file=io.StringIO()), save_seconds=0)
+    shutil.rmtree(moved)
+    assert read_checkpoint(job.output / "last.pt").state["progress"]["epoch"] == 1
+    weights = _fit(replace(job, resume=True))
+    assert all(torch.equal(weights[name], value) for name, value in whole.items())
+
+
+class Stopped(Exception):
+    """As if the process had died."""
+
+
+class StopsAfterAnEpoch(Console):
+    def print(self, *objects: object, **options: object) -> None:
+        if objects and str(objects[0]).startswith("epoch"):
+            raise Stopped
+        super().print(*objects, **options)
+
+
+def test_run_with_another_start_is_not_resumed(job):
+    _fit(job)
+    other = replace(job, resume=True, recipe=job.recipe.fine_tuned(None, 0.5, freeze=False))
+    with pytest.raises(CheckpointError, match="begun with another recipe"):
+        fit(other, Console(file=io.StringIO()))
+
+
+def test_head_learns_at_the_recipes_rate_and_the_body_at_its_part(recipe, colour_network):
+    from training.data.dataset import ImageSet
+
+    pretrained = read_pretrained_from(colour_network)
+    images = ImageSet(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 7, pretrained.labels)
+    tuned = recipe.fine_tuned("anything", 0.1, freeze=False)
+    network = pretrained.network(pretrained.labels)
+    trainer = Trainer(network, tuned, images, pretrained.normalization, seed=0)
+    next(trainer.steps())
+    rates = {id(each): group["lr"] for group in trainer.optimizer.param_groups for each in group["params"]}
+    rate = 0.05 * recipe.schedule.factor(0.0)
+    for name, parameter in network.named_parameters():
+        assert rates[id(parameter)] == pytest.approx(rate if name.startswith("fc.") else rate / 10), name
+
+
+def read_pretrained_from(artifact) -> Pretrained:
+    metadata, weights = artifact.metadata, safetensors.torch.load(artifact.weights)
+    return Pretrained(metadata.architecture, metadata.arguments, artifact.labels, metadata.preprocessing, weights)
+
+
+def test_artifact_without_weights_is_told(artifact, tmp_path):
+    graph_only = tmp_path / "resnet20" / "1"
+    shutil.copytree(artifact, graph_only)
+    (graph_only / "model.safetensors").unlink()
+    sums = (graph_only / "SHA256SUMS").read_text().splitlines(keepends=True)
+    (graph_only / "SHA256SUMS").write_text("".join(line for line in sums if "model.onnx" in line))
+    with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
+        read_pretrained(graph_only)
+
+
+def test_weights_of_another_network_are_told(artifact):
+    pretrained = replace(read_pretrained(artifact), architecture="resnet32")
+    with pytest.raises(WeightsError, match=r"(?s)not a resnet32's.*layer1\.4"):
+        pretrained.network(COLOUR_NAMES)
+
+
+def test_nothing_to_start_from_is_told(tmp_path):
+    with pytest.raises(CheckpointError, match=r"none\.pt cannot be read"):
+        read_pretrained(tmp_path / "none.pt")
+    with pytest.raises(WeightsError, match="nothing to start from"):
+        read_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("settings", [(None, 0.1, False), (None, None, True)])
+def test_fine_tuning_without_a_start_is_told(recipe, settings):
+    with pytest.raises(RecipeError, match="give --from"):
+        recipe.fine_tuned(*settings)
+
+
+def test_command_fine_tunes_and_refuses_another_network(folder, artifact, tmp_path):
+    command = [
+        "fit",
+        "resnet20-fast",
+        "--data",
+        str(folder),
+        "--from",
+        str(artifact),
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    command += ["--epochs", "1", "--threads", "1", "--freeze"]
+    refused = CliRunner().invoke(app, [*command, "--arch", "resnet32"])
+    assert refused.exit_code == 2
+    assert "--arch" in refused.output
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.output
+    settings = read_checkpoint(tmp_path / "run" / "last.pt").recipe
+    assert (settings["start"], settings["freeze"], settings["architecture"]) == (str(artifact), True, "resnet20")

@@ -1,0 +1,42 @@
+"""Each recipe that ships does what it says for an epoch."""
+
+import io
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.training.folders import COLOURS, pack, pictures
+from training.commands.fit import Job, fit
+from training.loop.augment import ResizedCrop
+from training.loop.checkpoint import read_checkpoint
+from training.loop.recipe import Recipe, load_recipe, shipped
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return pack(tmp_path_factory.mktemp("data"), "folder", pictures(10, (40, 34)))
+
+
+def _small(recipe: Recipe) -> Recipe:
+    """The recipe for small pictures, if it is for large ones: ResNet-152 takes seconds for each."""
+    if not isinstance(recipe.augmentation, ResizedCrop):
+        return recipe
+    return replace(recipe, image_size=40, crop=32, augmentation=replace(recipe.augmentation, size=24))
+
+
+@pytest.mark.parametrize("name", shipped())
+def test_recipe_trains_for_an_epoch(name, folder, tmp_path):
+    recipe = _small(replace(load_recipe(name), epochs=1, validation=0.2, batch_size=12))
+    job = Job(recipe=recipe, data=str(folder), data_root=tmp_path, output=tmp_path / "run", threads=1)
+    assert fit(job, Console(file=io.StringIO())) == 0
+    (row,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    assert row["images_per_second"] == pytest.approx(24 / row["seconds"])
+    checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
+    assert (checkpoint.architecture, checkpoint.labels) == (recipe.architecture, tuple(sorted(COLOURS)))
+    shape = (28, 28, 1) if "mnist" in name else (32, 32, 3)
+    assert checkpoint.preprocessing.shape == shape
+    shutil.rmtree(tmp_path / "run")  # of ResNet-152 it takes a gigabyte

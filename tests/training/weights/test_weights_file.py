@@ -1,0 +1,106 @@
+"""Files of weights: what is read, and what is refused before any of its code could run."""
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from torch import nn
+
+from training.errors import WeightsError
+from training.weights.weights_file import read_weights
+
+WEIGHTS = {"fc.weight": torch.arange(6.0).view(2, 3), "fc.bias": torch.ones(2)}
+
+
+class Trap:
+    """Unpickling this makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_pytorch_files_are_read(old_format: bool, tmp_path: Path):
+    path = tmp_path / "net.th"
+    torch.save({"state_dict": WEIGHTS, "epoch": 3}, path, _use_new_zipfile_serialization=not old_format)
+    file = read_weights(path)
+    assert isinstance(file.content, dict)
+    assert file.content["epoch"] == 3
+    assert torch.equal(file.content["state_dict"]["fc.weight"], WEIGHTS["fc.weight"])
+    assert file.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_safetensors_files_are_read(tmp_path: Path):
+    path = tmp_path / "net.safetensors"
+    safetensors.torch.save_file(WEIGHTS, path)
+    content = read_weights(path).content
+    assert isinstance(content, dict)
+    assert content.keys() == WEIGHTS.keys()
+    assert torch.equal(content["fc.weight"], WEIGHTS["fc.weight"])
+
+
+@pytest.mark.parametrize("old_format", [False, True])
+def test_no_code_of_a_file_is_run(old_format: bool, tmp_path: Path):
+    made = tmp_path / "made by the file"
+    torch.save(
+        WEIGHTS | {"trap": Trap(made)}, path := tmp_path / "net.pth", _use_new_zipfile_serialization=not old_format
+    )
+    with pytest.raises(WeightsError, match=r"net\.pth holds posix\.mkdir, .* run code"):
+        read_weights(path)
+    assert not made.exists()
+    torch.load(path, weights_only=False)  # the trap is a working one
+    assert made.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "holds"),
+    [
+        (nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
+        ({"best": np.float64(91.7)}, "numpy._core.multiarray.scalar"),
+    ],
+)
+def test_pickled_objects_are_refused_by_name(content: object, holds: str, tmp_path: Path):
+    torch.save(content, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=f"holds {holds}, .*network.state_dict"):
+        read_weights(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x89HDF\r\n\x1a\n", b"PK\3\4", b"hello", pickle.dumps([1]), b"\xff" * 64, b"\x80\x02abc"]
+)
+def test_other_files_are_refused(name: str, data: bytes, tmp_path: Path):
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(WeightsError, match=f"{name} "):
+        read_weights(tmp_path / name)
+
+
+def test_a_damaged_file_is_refused(tmp_path: Path):
+    torch.save(WEIGHTS, path := tmp_path / "net.pth")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(WeightsError, match=r"net\.pth is not a PyTorch or safetensors file, or a damaged one"):
+        read_weights(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"net\.pth cannot be read: No such file"):
+        read_weights(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("length", [8, 10, 64])
+def test_a_digest_in_the_name_is_held_to(length: int, tmp_path: Path):
+    torch.save(WEIGHTS, source := tmp_path / "net.pth")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    honest = source.rename(tmp_path / f"net-{digest[:length]}.pth")
+    assert read_weights(honest).sha256 == digest
+    other = f"{(int(digest[0], 16) + 1) % 16:x}{digest[1:length]}"
+    with pytest.raises(WeightsError, match=f"has SHA-256 {digest}, its name says {other}"):
+        read_weights(honest.rename(tmp_path / f"net-{other}.pth"))

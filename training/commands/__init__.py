@@ -1,0 +1,1 @@
+"""What `resnet-train` can be asked to do."""

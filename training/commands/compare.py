@@ -1,0 +1,60 @@
+"""`resnet-train compare`: the curves of several runs in one picture."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from training.errors import CompareError
+from training.loop.checkpoint import write_atomically
+from training.loop.run import METRICS
+from training.plots import Line, Panel, draw_panels
+
+History = list[dict[str, float]]
+
+
+def compare(runs: Sequence[Path], output: Path) -> None:
+    """Draw accuracy and loss over epochs of the runs' folders into a PNG; CompareError names a folder that is no run.
+
+    Solid lines are of the images held back, dashed ones of training.
+    """
+    histories = dict(zip(_labels(runs), map(read_history, runs), strict=True))
+    panels = [_panel(quantity, histories) for quantity in ("accuracy", "loss")]
+    write_atomically(output, draw_panels("solid: validation; dashed: training", panels))
+
+
+def read_history(run: Path) -> History:
+    """Return the rows of a run's metrics, one for each epoch."""
+    path = run / METRICS
+    try:
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+    except OSError as error:
+        raise CompareError(f"{run} is no run's folder: {METRICS} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise CompareError(f"{path} does not hold a run's figures: {error}") from error
+    if not rows or not all(isinstance(row, dict) and {"epoch", "accuracy", "loss"} <= row.keys() for row in rows):
+        raise CompareError(f"{path} does not hold a run's figures: epoch, accuracy and loss in each line")
+    return rows
+
+
+def _labels(runs: Sequence[Path]) -> list[str]:
+    """Folders' names, or their paths where names are the same."""
+    names = [run.resolve().name for run in runs]
+    counts = Counter(names)
+    return [name if counts[name] == 1 else str(run) for name, run in zip(names, runs, strict=True)]
+
+
+def _panel(quantity: str, histories: dict[str, History]) -> Panel:
+    validation, training = f"validation_{quantity}", quantity
+    lines = [
+        Line(
+            label,
+            [row["epoch"] for row in history if name in row],
+            [[row[name] for row in history if name in row]],
+            dashed,
+        )
+        for label, history in histories.items()
+        for name, dashed in ((validation, False), (training, True))
+        if any(name in row for row in history)
+    ]
+    return Panel("", "epoch", quantity, lines)

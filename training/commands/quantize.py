@@ -1,0 +1,155 @@
+"""`resnet-train quantize`: a released model in 8 bits, if it is faster for it and hardly worse."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from models.artifact.artifact import Artifact, read_artifact
+from models.engines import golden
+from models.engines.loader import load_engine
+from training.commands.evaluate import Evaluation, Model, Split, score, served
+from training.data import sources
+from training.data.dataset import hold_out
+from training.data.sources import Images
+from training.errors import DataError, QuantizeError
+from training.release.int8_report import BATCHES, Comparison, compare_speeds
+from training.release.quantization import FIRST, LAST, to_int8
+from training.release.release import assemble, now, release, tools
+
+_IN_FP32 = ((), (FIRST,), (FIRST, LAST))
+_HARDLY_LOST = 0.001  # of accuracy, on images held back: then no further layer stays in fp32
+_HELD_BACK = 0.1  # of the training images, where the recipe held back none
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What the command line asks for; no data means what the network was trained on, no repository the artifact's."""
+
+    artifact: Path
+    data: str | None
+    data_root: Path
+    images: int
+    repository: Path | None
+    version: int
+    force: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Quantization:
+    """What was written, the layers that stayed in fp32, and how it does beside its source."""
+
+    directory: Path
+    in_fp32: tuple[str, ...]
+    comparison: Comparison
+
+    def report(self) -> str:
+        """A few lines for people."""
+        return f"{self.directory}\n  in fp32: {', '.join(self.in_fp32) or 'no layer'}\n{self.comparison.report()}"
+
+
+def quantize(job: Job) -> Quantization:
+    """Write the 8-bit model whole or not at all; raises TrainingError or ArtifactError.
+
+    Ranges are calibrated on training images as a server would see them, which layers stay in fp32 is chosen on images
+    held back from training, and the test split tells what it cost. Without `force`, QuantizeError if that is too much.
+    """
+    source = read_artifact(job.artifact)
+    if source.metadata.precision != "fp32":
+        raise QuantizeError(f"{job.artifact} is in {source.metadata.precision}: quantise the model that it came from")
+    data = _data(job, source)
+    images, held_back = _split(source, sources.load(data, job.data_root, "train"))
+    pixels = _pixels(images, source, job.images)
+    draft, in_fp32 = _choose(job, source, pixels, held_back)
+    test = sources.load(data, job.data_root, "test")
+    before, after = (_evaluate(model, data, "test", test) for model in (source, draft))
+    comparison = _compare(source, draft, before, after, pixels)
+    if (shortcomings := comparison.shortcomings()) and not job.force:
+        reasons = ", and ".join(shortcomings)
+        raise QuantizeError(f"not written: {reasons} (--force writes it all the same)\n{comparison.report()}")
+    metadata = dataclasses.replace(draft.metadata, metrics=after.metrics | comparison.metrics())
+    repository = job.repository or job.artifact.absolute().parent.parent
+    directory = release(dataclasses.replace(draft, metadata=metadata), repository, weights=None)
+    return Quantization(directory, in_fp32, comparison)
+
+
+def _data(job: Job, source: Artifact) -> str:
+    data = job.data or source.metadata.metrics.get("data")
+    if data is None:
+        raise DataError(f"{job.artifact} does not say what it was trained on: choose with --data")
+    return str(data)
+
+
+def _split(source: Artifact, images: Images) -> tuple[Images, Images]:
+    """Training images to calibrate on, in random order, and others to choose by, never trained on if there are such."""
+    fraction = source.metadata.recipe.get("validation")
+    return hold_out(images, fraction if isinstance(fraction, float) and fraction else _HELD_BACK)
+
+
+def _pixels(images: Images, source: Artifact, count: int) -> NDArray[np.uint8]:
+    if len(images) < max(BATCHES):
+        raise DataError(f"{len(images)} training images are too few to calibrate on")
+    chosen = images.take(torch.arange(min(count, len(images))))
+    return np.concatenate([pixels for pixels, _ in served(chosen, source.metadata.preprocessing)])
+
+
+def _choose(
+    job: Job, source: Artifact, pixels: NDArray[np.uint8], held_back: Images
+) -> tuple[Artifact, tuple[str, ...]]:
+    """The model with the fewest layers in fp32 that loses hardly any accuracy, else the one that loses least."""
+
+    def accuracy(model: Artifact) -> float:
+        return _evaluate(model, "", "validation", held_back).score.accuracy
+
+    wanted, tried = accuracy(source), []
+    for in_fp32 in _IN_FP32:
+        draft = _draft(job, source, to_int8(source.model, pixels, in_fp32), in_fp32, len(pixels))
+        lost = wanted - accuracy(draft)
+        if lost <= _HARDLY_LOST:
+            return draft, in_fp32
+        tried.append((lost, draft, in_fp32))
+    _, draft, in_fp32 = min(tried, key=lambda each: each[0])
+    return draft, in_fp32
+
+
+def _draft(job: Job, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], images: int) -> Artifact:
+    """The 8-bit model with all that is known of it before it has run."""
+    quantization: dict[str, JsonValue] = {
+        "model": f"{source.name}/{source.version}",
+        "sha256": source.sha256,
+        "calibration_images": images,
+        "in_fp32": list(in_fp32),
+    }
+    metadata = dataclasses.replace(
+        source.metadata,
+        precision="int8",
+        tolerance={"int8": golden.TOLERANCE["int8"]},
+        metrics={},
+        recipe=source.metadata.recipe | {"quantization": quantization},
+        tools=tools(),
+        created=now(),
+        golden=(),
+    )
+    return assemble(f"{source.name}-int8", job.version, graph, metadata)
+
+
+def _evaluate(artifact: Artifact, data: str, split: Split, images: Images) -> Evaluation:
+    metadata, run = artifact.metadata, load_engine(artifact, threads=torch.get_num_threads()).run
+    model = Model(artifact.name, metadata.labels, metadata.preprocessing, metadata.recipe, data, run)
+    return Evaluation(model.name, data, split, model.labels, score(model, images))
+
+
+def _compare(
+    source: Artifact, draft: Artifact, before: Evaluation, after: Evaluation, pixels: NDArray[np.uint8]
+) -> Comparison:
+    fp32_speeds, int8_speeds = compare_speeds(source, draft, pixels)
+    return Comparison(
+        fp32_accuracy=before.score.accuracy,
+        int8_accuracy=after.score.accuracy,
+        fp32_speeds=fp32_speeds,
+        int8_speeds=int8_speeds,
+    )

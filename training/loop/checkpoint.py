@@ -1,0 +1,117 @@
+"""A training run on disk: what a release is made from, and what a resumed run goes on from.
+
+One file, written by `torch.save` and read with `weights_only=True`, so that reading it never runs code:
+
+    format_version  1
+    architecture    name in `models.networks.registry`
+    arguments       what its builder was given beyond the class count
+    labels          name of each class, in the order of the logits
+    preprocessing   the fields of `models.artifact.metadata.Preprocessing`
+    recipe          the settings that were in force, as in the recipe's file
+    data            name or path of the data set
+    seed            of everything random in the run
+    metrics         figures of `weights`, with the data set and split that they were measured on
+    weights         state dict for `registry.build(architecture, classes=len(labels), **arguments)`, contiguous: the
+                    averaged weights where the recipe averages
+    state           what `training.loop.trainer.Trainer` goes on from: raw weights, optimiser, place in the epoch, sums
+"""
+
+import contextlib
+import dataclasses
+import io
+import os
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.artifact.artifact import fsync_directory
+from models.artifact.metadata import Preprocessing
+from training.errors import CheckpointError
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A trained network with all that describes it; the fields are those of the file, in the module's docstring."""
+
+    architecture: str
+    arguments: dict[str, str]
+    labels: tuple[str, ...]
+    preprocessing: Preprocessing
+    recipe: dict[str, Any]
+    data: str
+    seed: int
+    metrics: dict[str, str | int | float]
+    weights: dict[str, Tensor] = field(repr=False)
+    state: dict[str, Any] = field(repr=False)
+
+
+_FIELDS = tuple(entry.name for entry in dataclasses.fields(Checkpoint))
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint onto the CPU; CheckpointError if it is missing, damaged, or of another format."""
+    content = _load(path)
+    if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
+        raise CheckpointError(f"{path} is not a checkpoint of resnet-train's format {FORMAT_VERSION}")
+    missing = [name for name in _FIELDS if name not in content]
+    if missing:
+        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is not a whole checkpoint")
+    values = {name: content[name] for name in _FIELDS}
+    try:
+        return Checkpoint(**values | {"preprocessing": Preprocessing(**values["preprocessing"])})
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: its preprocessing is not valid: {error}") from error
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint whole or not at all: whatever happens, `path` holds the old one or the new one."""
+    content = {name: getattr(checkpoint, name) for name in _FIELDS}
+    content["preprocessing"] = dataclasses.asdict(checkpoint.preprocessing)
+    content["format_version"] = FORMAT_VERSION
+    # In memory first: a full disk is then an OSError of the write below, not one of torch's own making.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    write_atomically(path, buffer.getvalue())
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Replace a file by way of a temporary one that has reached the disk; CheckpointError if it cannot be written."""
+    try:
+        _replace(path, data)
+    except OSError as error:
+        raise CheckpointError(
+            f"{path} cannot be written: {error.strerror or error}; what it held before is untouched"
+        ) from error
+
+
+def _load(path: Path) -> object:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+    try:
+        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch answers damage with KeyError, EOFError, RuntimeError, OSError and more
+        raise CheckpointError(f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})") from error
+
+
+def _replace(path: Path, data: bytes) -> None:
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as stream:
+        temporary = Path(stream.name)
+        try:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+            temporary.chmod(0o644)  # the temporary file's 0o600 would hide the run from whoever exports it
+            temporary.replace(path)
+            fsync_directory(path.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+            raise

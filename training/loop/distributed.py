@@ -1,0 +1,128 @@
+"""The processes that train one network together, started by `torchrun`; one process alone is the usual case."""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from training.errors import TrainingError
+from training.loop.scoring import Score
+
+_PATIENCE = timedelta(days=2)  # with one who decodes a million photographs; that it died is noticed at once
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Ranks:
+    """This process, number `rank` of `size`; each holds the whole network and computes on its part of each batch."""
+
+    rank: int = 0
+    size: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009 - cannot change
+    machine: dist.ProcessGroup | None = None  # those on this machine, if they are several
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes files and shows progress."""
+        return self.rank == 0
+
+    def part(self, values: Tensor) -> Tensor:
+        """Return this process's rows of [n, ...]; all parts together are all rows, and differ by one row at most."""
+        return values.tensor_split(self.size)[self.rank]
+
+    def total(self, values: Tensor) -> Tensor:
+        """Return the sum over all processes, on the CPU."""
+        if self.size > 1:
+            values = values.to(self.device, copy=True)
+            dist.all_reduce(values)
+        return values.cpu()
+
+    def sum_gradients(self, network: nn.Module) -> None:
+        """Give each process the sum of all gradients, in one exchange."""
+        if self.size == 1:
+            return
+        gradients = [each.grad for each in network.parameters() if each.grad is not None]
+        flat = torch.cat([gradient.flatten() for gradient in gradients])
+        dist.all_reduce(flat)
+        first = 0
+        for gradient in gradients:
+            gradient.copy_(flat[first : first + gradient.numel()].view_as(gradient))
+            first += gradient.numel()
+
+    def take_over(self, values: Iterable[Tensor]) -> None:
+        """Overwrite these with the leading process's: each has statistics of batch norm of its own images."""
+        if self.size > 1:
+            for value in values:
+                dist.broadcast(value, src=0)
+
+    def merge(self, score: Score) -> Score:
+        """Return the score on the images of all processes."""
+        if self.size == 1:
+            return score
+        confusion = self.total(score.confusion)
+        loss = self.total(torch.tensor(score.loss * int(score.confusion.sum()), dtype=torch.float64))
+        return Score(loss.item() / int(confusion.sum()), confusion)
+
+    def agree(self, number: signal.Signals | None) -> signal.Signals | None:
+        """Return the signal that any of the processes has been sent, so that all stop after the same step."""
+        if self.size == 1:
+            return number
+        highest = torch.tensor(number or 0, device=self.device)
+        dist.all_reduce(highest, dist.ReduceOp.MAX)
+        return signal.Signals(int(highest)) if highest else None
+
+    def made_once(self, make: Callable[[], _T]) -> _T:
+        """Return, in each process of this machine, what its first one makes, never None, and pickles; the others wait.
+
+        If it cannot, it alone raises the TrainingError that says why; the others exit.
+        """
+        if self.machine is None:
+            return make()
+        made: list[_T | None] = [None]
+        try:
+            if dist.get_rank(self.machine) == 0:
+                made[0] = make()
+        except TrainingError:
+            _hand_out(made, self.machine)
+            raise
+        _hand_out(made, self.machine)
+        if made[0] is None:
+            raise SystemExit(1)
+        return made[0]
+
+
+def _hand_out(made: list[_T | None], machine: dist.ProcessGroup) -> None:
+    dist.broadcast_object_list(made, group=machine, group_src=0)
+    dist.barrier(machine)  # a file without a name can be opened only while the first one holds it
+
+
+@contextmanager
+def joined(device: torch.device) -> Iterator[Ranks]:
+    """Meet the other processes, if `torchrun` started this one, and leave them at the end."""
+    if not launched():
+        yield Ranks(device=device)
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_PATIENCE)
+        yield Ranks(dist.get_rank(), dist.get_world_size(), device, machine)
+    finally:
+        dist.destroy_process_group()
+
+
+def launched() -> bool:
+    """Whether `torchrun` started this process."""
+    return dist.is_torchelastic_launched()
+
+
+def local() -> tuple[int, int]:
+    """Return this process's number among those on this machine, and how many there are."""
+    return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

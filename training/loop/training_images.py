@@ -1,0 +1,76 @@
+"""What a run takes in: its images, and what its user should know of them."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from models.artifact.metadata import Preprocessing
+from models.networks import registry
+from training.data import sources
+from training.data.dataset import ImageSet, decoding
+from training.data.image_files import FileSet
+from training.data.sources import Images
+from training.errors import DataError, RecipeError
+from training.loop.recipe import Recipe
+
+_SHOWN = 20  # unreadable files, by name
+_BALANCED = 2  # times as many images of one class as of another are not worth a word
+
+
+def load_images(
+    recipe: Recipe, data: str, root: Path, strict: bool, console: Console, folder: Path | None = None
+) -> tuple[ImageSet, ImageSet]:
+    """Return the images to train on and those held back, and tell of unreadable files and unequal classes.
+
+    Those held back are as a server will see them; if the recipe has a `crop`, they are smaller than the others.
+    Picture files are decoded into `folder`, as `FileSet.decode` does it.
+    Raises RecipeError, and DataError, also for unreadable files if `strict`.
+    """
+    spec, judged = _decodings(recipe)
+    images, held_back = sources.load_training(data, root, recipe.validation)
+    if isinstance(images, FileSet):
+        size = f"{spec.width}x{spec.height} pixels"
+        console.print(f"reading {len(images) + len(held_back):,} images of {data}, as {size}", highlight=False)
+    elif recipe.crop is not None:
+        raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
+    decoded = _decoded(images, spec, folder), _decoded(held_back, judged, folder)
+    if isinstance(images, FileSet) and isinstance(held_back, FileSet):
+        _tell_unreadable(images.unreadable | held_back.unreadable, strict, console)
+    _tell_balance(decoded[0], console)
+    return decoded
+
+
+def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
+    """How files become images to train on, and to judge by."""
+    try:
+        channels, side, _ = registry.describe(recipe.architecture).input_shape
+    except registry.ArchitectureError as error:
+        raise RecipeError(str(error)) from error
+    size = recipe.image_size or side
+    return decoding(channels, size), decoding(channels, size, recipe.crop)
+
+
+def _decoded(images: Images, spec: Preprocessing, folder: Path | None) -> ImageSet:
+    return images.decode(spec, folder) if isinstance(images, FileSet) else images
+
+
+def _tell_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:
+    if not unreadable:
+        return
+    lines = [f"  {name}: {reason}" for name, reason in sorted(unreadable.items())[:_SHOWN]]
+    if len(unreadable) > _SHOWN:
+        lines.append(f"  and {len(unreadable) - _SHOWN:,} more")
+    told = "\n".join([f"{len(unreadable):,} files cannot be read as images:", *lines])
+    if strict:
+        raise DataError(f"{told}\nremove or replace them, or let them be skipped: without --strict")
+    console.print(f"{told}\nthey are skipped", highlight=False, markup=False, soft_wrap=True)
+
+
+def _tell_balance(images: ImageSet, console: Console) -> None:
+    counts = images.labels.bincount(minlength=len(images.classes)).tolist()
+    named = list(zip(images.classes, counts, strict=True))
+    if missing := [name for name, count in named if not count]:
+        raise DataError(f"there is no image to train on of {', '.join(missing)}")
+    if max(counts) > _BALANCED * min(counts):
+        told = ", ".join(f"{name} {count:,}" for name, count in sorted(named, key=lambda pair: -pair[1]))
+        console.print(f"the classes are unequal: {told}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,73 @@
+"""The last steps of every way to a released model: what it says of itself, golden examples, and the files."""
+
+import dataclasses
+import hashlib
+import platform
+from contextlib import suppress
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from models.artifact.artifact import FORMAT_VERSION, Artifact, Metadata, Preprocessing, write_artifact
+from models.engines import golden
+from models.engines.loader import load_engine
+from training.release.onnx_export import with_metadata
+
+_TOOLS = ("resnet-serve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pillow", "numpy")
+
+
+def describe(
+    *,
+    architecture: str,
+    arguments: dict[str, str],
+    labels: tuple[str, ...],
+    preprocessing: Preprocessing,
+    metrics: dict[str, str | int | float],
+    recipe: dict[str, JsonValue],
+) -> Metadata:
+    """Return the metadata of a model in fp32 that is made now, here, and has no golden examples yet."""
+    return Metadata(
+        format_version=FORMAT_VERSION,
+        architecture=architecture,
+        arguments=arguments,
+        labels=labels,
+        preprocessing=preprocessing,
+        precision="fp32",
+        tolerance=golden.TOLERANCE,
+        metrics=metrics,
+        recipe=recipe,
+        tools=tools(),
+        created=now(),
+        golden=(),
+    )
+
+
+def assemble(name: str, version: int, graph: bytes, metadata: Metadata) -> Artifact:
+    """Return the model as a repository would give it, before it is written to one."""
+    model = with_metadata(graph, metadata)
+    return Artifact(name, version, metadata, model, hashlib.sha256(model).hexdigest(), None)
+
+
+def release(draft: Artifact, repository: Path, weights: bytes | None) -> Path:
+    """Give the draft golden examples, check it on them as a server will, and write it; raises ArtifactError."""
+    metadata = dataclasses.replace(draft.metadata, golden=golden.make(draft, load_engine(draft)))
+    artifact = assemble(draft.name, draft.version, draft.model, metadata)
+    golden.verify(artifact, load_engine(artifact))
+    return write_artifact(repository, artifact.name, artifact.version, artifact.model, weights)
+
+
+def tools() -> dict[str, str]:
+    """Return the version of each library that has a part in a model."""
+    versions = {"python": platform.python_version()}
+    for name in _TOOLS:
+        with suppress(PackageNotFoundError):  # of the two ONNX Runtimes one is installed
+            versions[name] = installed(name)
+    return versions
+
+
+def now() -> str:
+    """Return the date and time, ISO 8601, UTC."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
