@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from models.artifact.artifact import ArtifactError
+from models.command_line import explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.repository import RepositoryError
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
             _say(f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}")
         return _run(arguments)
     except ValidationError as error:
-        return _fail("\n".join(_explain(error)), USAGE_ERROR)
+        return _fail(explain_options(error, env_prefix=ENV_PREFIX), USAGE_ERROR)
     except (SettingsError, SettingError) as error:
         return _fail(str(error), USAGE_ERROR)
     except (RepositoryError, ArtifactError, EngineError, DeviceError, OSError) as error:
@@ -56,15 +57,6 @@ def _run(arguments: list[str]) -> int:
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
-
-
-def _explain(error: ValidationError) -> list[str]:
-    """A line for each value that does not fit, named as flag and as variable."""
-    return [
-        f"--{name.replace('_', '-')} ({ENV_PREFIX}{name.upper()}) = {detail['input']!r}: {detail['msg']}"
-        for detail in error.errors()
-        for name in [".".join(map(str, detail["loc"]))]
-    ]
 
 
 def _say(text: str) -> None:

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings
 
+from models.command_line import command_line
 from models.images.preprocessor import MAX_PIXELS
 from service.repository import ZOO
 
@@ -15,19 +16,6 @@ ENV_PREFIX = "RESNET_SERVE_"
 
 class SettingError(Exception):
     """A setting that cannot be meant as it is; the message says which and what to do."""
-
-
-def command_line(program: str) -> SettingsConfigDict:
-    """How a command's options are read: flags first, then the environment."""
-    return SettingsConfigDict(
-        env_prefix=ENV_PREFIX,
-        cli_prog_name=program,
-        cli_kebab_case=True,
-        cli_implicit_flags=True,
-        cli_hide_none_type=True,
-        cli_avoid_json=True,
-        extra="forbid",
-    )
 
 
 Positive = Annotated[int, Field(gt=0)]
@@ -53,7 +41,7 @@ class Settings(BaseSettings):
     environment: --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE.
     """
 
-    model_config = command_line("resnet-serve")
+    model_config = command_line("resnet-serve", env_prefix=ENV_PREFIX)
 
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")

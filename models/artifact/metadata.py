@@ -5,6 +5,8 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from models.validation import explain
+
 METADATA_KEY: Final = "resnet_serve"
 FORMAT_VERSION: Final = 1
 
@@ -146,11 +148,7 @@ class Metadata:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc'])) or 'document'}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            )
-            raise ArtifactError(f"metadata under {METADATA_KEY!r} is not valid: {problems}") from error
+            raise ArtifactError(f"metadata under {METADATA_KEY!r} is not valid: {explain(error)}") from error
 
 
 _ADAPTER = TypeAdapter(Metadata)

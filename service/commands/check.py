@@ -9,19 +9,20 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 from models.artifact.artifact import ArtifactError, read_artifact
+from models.command_line import command_line
 from models.engines.engine import EngineError
 from models.engines.loader import check_engine
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.repository import highest_versions
-from service.settings import DeviceName, EngineName, PrecisionName, command_line
+from service.settings import ENV_PREFIX, DeviceName, EngineName, PrecisionName
 from service.worker.warmup import Load, load_model
 
 
 class Check(BaseSettings):
     """Load every model of a repository, verify its golden examples, warm it, and report; nothing is served."""
 
-    model_config = command_line("resnet-serve check")
+    model_config = command_line("resnet-serve check", env_prefix=ENV_PREFIX)
 
     repository: CliPositionalArg[Path] = Field(description="folder of <model>/<version>/model.onnx")
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")

@@ -14,11 +14,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.command_line import command_line
 from models.engines.loader import load_engine
 from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
 from models.machine.cores import usable_cores
 from service.repository import ZOO, read_repository
-from service.settings import Positive, SettingError, command_line
+from service.settings import ENV_PREFIX, Positive, SettingError
 from service.worker.worker import softmax
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
@@ -29,7 +30,7 @@ TIMEOUT_S = 60
 class Predict(BaseSettings):
     """Classify image files: by a running server with --url, else in this process."""
 
-    model_config = command_line("resnet-serve predict")
+    model_config = command_line("resnet-serve predict", env_prefix=ENV_PREFIX)
 
     files: CliPositionalArg[list[Path]] = Field(description="images: PNG, JPEG, WebP, BMP, GIF")
     url: str | None = Field(None, description="a running server, such as http://127.0.0.1:8000")

@@ -10,6 +10,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
 from models.networks import registry
+from models.validation import explain
 from training.errors import RecipeError
 from training.loop.augment import Affine, CropFlip, ResizedCrop
 from training.loop.schedule import Schedule, Steps
@@ -95,11 +96,7 @@ class Recipe:
         try:
             return _ADAPTER.validate_json(to_json(table))  # strict Python input would want objects, not tables
         except ValidationError as error:
-            problems = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            )
-            raise RecipeError(problems) from error
+            raise RecipeError(explain(error, "recipe")) from error
 
     def changed(
         self, epochs: int | None, architecture: str | None, arguments: list[str], precision: Precision | None = None

@@ -1,0 +1,27 @@
+"""The command-line kit of both programs: options are typed models, from which flags, help and checks come."""
+
+from pydantic import ValidationError
+from pydantic_settings import SettingsConfigDict
+
+
+def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
+    """How the options of a command are read: `--kebab-case` flags first, then variables with this prefix, if any."""
+    return SettingsConfigDict(
+        env_prefix=env_prefix,
+        cli_prog_name=program,
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
+        extra="forbid",
+    )
+
+
+def explain_options(error: ValidationError, *, env_prefix: str = "") -> str:
+    """A line for each value that does not fit: the flag, the variable if there are variables, the value, the reason."""
+    lines = []
+    for detail in error.errors():
+        name = ".".join(map(str, detail["loc"]))
+        variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
+        lines.append(f"--{name.replace('_', '-')}{variable} = {detail['input']!r}: {detail['msg']}")
+    return "\n".join(lines)

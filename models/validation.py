@@ -1,0 +1,11 @@
+"""How a value that does not validate is told: pydantic's errors in one line."""
+
+from pydantic import ValidationError
+
+
+def explain(error: ValidationError, document: str = "document") -> str:
+    """Return `field.subfield: what is wrong; ...`; an error of the whole is told of the `document`."""
+    return "; ".join(
+        f"{'.'.join(map(str, problem['loc'])) or document}: {problem['msg']}"
+        for problem in error.errors(include_url=False, include_input=False)
+    )
