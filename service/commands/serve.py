@@ -8,12 +8,13 @@ from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.http.acceptor import allow_descriptors
 from service.http.routes import ROUTES
-from service.ipc.transport import Channels
+from service.ipc.channels import Channels
 from service.logs import configure_logs
-from service.metrics.metrics import Metrics, ServedModel
+from service.metrics.metrics import MeteredModel, Metrics
+from service.policy import SECOND_API_PROCESS_CORES
 from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings
-from service.supervisor.litserve import Server
+from service.supervisor.litserve import LaunchServer
 from service.supervisor.supervisor import Supervisor
 from service.worker.warmup import Load
 
@@ -40,11 +41,11 @@ def serve(settings: Settings) -> int:
     cores = usable_cores()
     per_device = settings.workers or (cores if accelerator == "cpu" else 1)
     settings = share_cores(settings, cores)
-    channels = make_channels(settings, catalog.artifacts, seats=devices * per_device)
+    channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
-        [ServedModel(artifact.name, str(artifact.version), artifact.labels) for artifact in catalog.artifacts],
+        [MeteredModel.of(artifact) for artifact in catalog.artifacts],
         ROUTES,
-        channels.board.seats,
+        channels.shared_state.workers,
         settings.api_processes,
     )
     metrics.attach(metrics.supervisor_row)
@@ -52,27 +53,23 @@ def serve(settings: Settings) -> int:
         settings.engine,
         settings.precision,
         settings.compile,
-        max(1, cores // channels.board.seats),
+        max(1, cores // channels.shared_state.workers),
         {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
     )
-    server = Server(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
+    server = LaunchServer(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()
 
 
 def share_cores(settings: Settings, cores: int) -> Settings:
-    """The settings with as many API processes, and threads in them that decode, as so many cores are good for.
-
-    With a small network one API process keeps a core busy while the workers need another; a second one beside it only
-    halves the batches until there are more cores.
-    """
-    processes = settings.api_processes or (1 if cores < 4 else 2)
+    """The settings with as many API processes, and decoding threads in each, as so many cores are good for."""
+    processes = settings.api_processes or (1 if cores < SECOND_API_PROCESS_CORES else 2)
     threads = settings.decode_threads or max(1, cores // processes)
     return settings.model_copy(update={"api_processes": processes, "decode_threads": threads})
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:
-    """Raise SettingError if --batching names a model that is not there: it would be ignored in silence."""
+    """Raise SettingError if --batching names a model that is not there, which would have no effect."""
     names = {artifact.name for artifact in catalog.artifacts} | {name for name, _ in catalog.failed}
     if unknown := settings.batching.keys() - names:
         raise SettingError(
@@ -80,11 +77,11 @@ def check_batching(settings: Settings, catalog: Catalog) -> None:
         )
 
 
-def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], seats: int) -> Channels:
-    """Slots as large as the largest model needs, pipes and the board."""
+def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], workers: int) -> Channels:
+    """Slots as large as the largest model needs, pipes and the shared state."""
     shapes = [artifact.input_shape for artifact in artifacts]
     return Channels(
-        seats,
+        workers,
         settings.api_processes,
         settings.queue_capacity,
         input_bytes=max(height * width * channels for height, width, channels in shapes),

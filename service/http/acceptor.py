@@ -1,4 +1,4 @@
-"""The listening socket, from its first connection to its last."""
+"""The listening socket, and how the API processes accept its connections."""
 
 import asyncio
 import contextlib
@@ -11,12 +11,14 @@ from collections.abc import Callable, Sized
 
 import structlog
 
+from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN, DESCRIPTOR_PAUSE_S
+
 log = structlog.get_logger()
 
-BACKLOG = 65535  # connections that the kernel holds until they are accepted; it allows net.core.somaxconn, often 4096
-HANDSHAKE_S = 0.1  # time for a handshake that has begun to end
-LEAST_ACCEPTS = 16  # connections that a turn of the event loop may take up, however few there are already
-SHORTAGE_S = 0.5  # before the next try, when there are no descriptors or no memory for a connection
+BACKLOG = (
+    65535  # connections that the kernel may hold until they are accepted; net.core.somaxconn bounds it, often 4096
+)
+HANDSHAKE_S = 0.1  # time for a TCP handshake under way to end
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SO_ATTACH_FILTER = 26  # socket(7)
@@ -31,7 +33,7 @@ def allow_descriptors() -> None:
 def listen(host: str, port: int) -> socket.socket:
     """The listening socket; OSError that says what to do when the address is taken or not ours.
 
-    It never blocks: the API processes share it, and another one may have taken up the connection that was there.
+    It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -43,10 +45,10 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 class Acceptor:
-    """Takes up the connections to a listening socket in one event loop, each with a protocol of its own.
+    """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    `connections` are those that this process has. A turn of the loop takes up a quarter more: few at first, so that the
-    other processes that listen get some, too, and many when turns are long because they serve many.
+    `connections` are those that this process has. A turn of the loop accepts a share of as many: few at first, so that
+    the other processes that listen get some, too, and many when turns are long because they serve many.
     """
 
     def __init__(
@@ -59,26 +61,26 @@ class Acceptor:
         self._listen()
 
     async def close(self) -> None:
-        """Take up whoever has been let in, and nobody any more."""
-        refuse_newcomers(self._listener)
+        """Accept the connections that are established, and no more."""
+        drop_new_connections(self._listener)
         await asyncio.sleep(HANDSHAKE_S)
         self._loop.remove_reader(self._listener)
         if self._pause:
             self._pause.cancel()
-        self._take_up(BACKLOG)
+        self._accept(BACKLOG)
         await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def _listen(self) -> None:
-        self._loop.add_reader(self._listener, self._on_newcomers)
+        self._loop.add_reader(self._listener, self._on_connections)
 
-    def _on_newcomers(self) -> None:
-        if shortage := self._take_up(max(LEAST_ACCEPTS, len(self._connections) // 4)):
+    def _on_connections(self) -> None:
+        if shortage := self._accept(max(ACCEPTS_PER_TURN, int(len(self._connections) * ACCEPTED_SHARE))):
             self._loop.remove_reader(self._listener)
-            self._pause = self._loop.call_later(SHORTAGE_S, self._listen)
+            self._pause = self._loop.call_later(DESCRIPTOR_PAUSE_S, self._listen)
             log.warning("no new connections", why=shortage.strerror, connections=len(self._connections))
 
-    def _take_up(self, most: int) -> OSError | None:
-        """Take up so many of those that wait; what there is not enough of for another one, if it ended by that."""
+    def _accept(self, most: int) -> OSError | None:
+        """Accept so many of those that wait; the shortage of descriptors or memory, if that ended it."""
         for _ in range(most):
             try:
                 connection, _ = self._listener.accept()
@@ -95,10 +97,10 @@ class Acceptor:
         return None
 
 
-def refuse_newcomers(listener: socket.socket) -> None:
+def drop_new_connections(listener: socket.socket) -> None:
     """Have the kernel drop every SYN that comes to this listener; handshakes under way come to their end.
 
-    A socket filter does it (classic BPF, socket(7)). Where there is none, who comes in the last moment is reset.
+    A socket filter does it (classic BPF, socket(7)). Where there is none, a connection of the last moment is reset.
     """
     load_flags, test_syn, drop, keep = (0x30, 0, 0, 13), (0x45, 0, 1, 0x02), (0x06, 0, 0, 0), (0x06, 0, 0, 0xFFFFFFFF)
     program = b"".join(struct.pack("HBBI", *instruction) for instruction in (load_flags, test_syn, drop, keep))

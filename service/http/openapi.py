@@ -1,4 +1,4 @@
-"""The documentation of the predict routes: `service.prediction.exchange` answers them before FastAPI sees them."""
+"""The documentation of the predict routes, which are answered before FastAPI sees them."""
 
 from itertools import product
 from typing import Any
@@ -7,8 +7,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.http import schemas
-from service.prediction.exchange import METHODS
-from service.prediction.target import PREDICT_ROUTES
+from service.prediction.head import METHODS, PREDICT_ROUTES
 
 _IMAGE = {"type": "string", "format": "binary"}
 _BASE64 = {"type": "string", "contentEncoding": "base64"}

@@ -1,4 +1,4 @@
-"""A turn of the event loop that ends in time, however much arrives in it."""
+"""A bound on the time that one turn of the event loop spends on reading, however much arrives in it."""
 
 import asyncio
 import time
@@ -7,18 +7,17 @@ from collections.abc import Callable
 
 import structlog
 
+from service.policy import TURN_NS, WAITING_BYTES
+
 log = structlog.get_logger()
 
-MOST_NS = 50_000_000  # of the time between two turns, for taking data
-MOST_BYTES = 16 << 20  # that wait; beyond it turns are longer
 
+class ReadBudget:
+    """Which data is taken in this turn of the event loop, and which waits for one of the next.
 
-class Turn:
-    """What data is taken in this turn of the event loop, and what waits for one of the next.
-
-    Predictions are decoded, and many of them answered, as their data is read. Among a thousand clients there are then
-    always some with more to read, and libuv reads on: up to 48 times 1,024 sockets in one turn. Whatever needs a turn's
-    end would wait for seconds: timers, newcomers, probes.
+    Predictions are decoded, and many of them answered, as their data is read. Among a thousand clients some always have
+    more to read, and libuv reads on: up to 48 times 1,024 sockets in one turn. Everything that needs a turn's end would
+    wait for seconds: timers, new connections, probes.
     """
 
     def __init__(self) -> None:
@@ -29,27 +28,23 @@ class Turn:
         self.arrived_ns = 0
         """When the data arrived that is being taken, ns of the monotonic clock."""
 
-    def note_arrival(self) -> None:
-        """Data has just arrived."""
-        self.arrived_ns = time.monotonic_ns()
+    def note_arrival(self) -> bool:
+        """Data has just arrived: whether this turn takes it."""
+        self.arrived_ns = now_ns = time.monotonic_ns()
         if not self._ends_ns:
-            self._begin(self.arrived_ns)
+            self._begin(now_ns)
+        return now_ns < self._ends_ns and not self._waiting
 
-    @property
-    def has_time(self) -> bool:
-        """Whether this turn takes what has just arrived."""
-        return self.arrived_ns < self._ends_ns and not self._waiting
-
-    def put_off(self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
+    def defer(self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
         """Have `take` called with what has just arrived, in its order; until then nothing is read behind it."""
         transport.pause_reading()
         self._waiting.append((transport, take, data, self.arrived_ns))
         self._waiting_bytes += len(data)
-        while self._waiting_bytes > MOST_BYTES:
+        while self._waiting_bytes > WAITING_BYTES:
             self._take_first()
 
     def _begin(self, now_ns: int) -> None:
-        self._ends_ns = now_ns + MOST_NS
+        self._ends_ns = now_ns + TURN_NS
         self._loop.call_soon(self._end)
 
     def _end(self) -> None:
@@ -61,7 +56,7 @@ class Turn:
             self._take_first()
 
     def _take_first(self) -> None:
-        """As the loop does it: what fails costs its own connection, and nobody else's."""
+        """Take the oldest data; as in the loop itself, what fails costs its own connection alone."""
         transport, take, data, self.arrived_ns = self._waiting.popleft()
         self._waiting_bytes -= len(data)
         if transport.is_closing():

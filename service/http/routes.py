@@ -13,12 +13,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import MethodNotAllowed, NotFound
 from service.http import openapi, schemas
-from service.prediction.api_process import Api
-from service.prediction.head import Head
-from service.prediction.response import Journey, begin_answer, fail
-from service.prediction.target import PREDICT_ROUTES, Target
+from service.prediction.api_process import ApiProcess
+from service.prediction.head import PREDICT_ROUTES, Head, Target
+from service.prediction.response import begin_response
 
-GetApi = Callable[[], Api]
+GetApi = Callable[[], ApiProcess]
 
 PLAIN_ROUTES = ("/models", "/models/{model}", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json")
 ROUTES = (*PREDICT_ROUTES, *PLAIN_ROUTES)
@@ -29,9 +28,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
 
     async def models() -> JSONResponse:
         """Every model: labels, input, metrics, engine, device, state."""
-        status = api().status
-        served = [status.describe(place) for place in range(len(status.catalog.artifacts))]
-        return JSONResponse({"models": served + status.describe_failed()})
+        return JSONResponse({"models": api().status.describe_all()})
 
     async def model(model: str) -> JSONResponse:
         """One model."""
@@ -70,9 +67,9 @@ async def _problem(request: Request, error: Exception) -> Response:
         else:
             error = NotFound(f"no such route: {request.url.path}")
     head = Head(request.method, Target(request.url.path), b"", dict(request.scope["headers"]))
-    answer = begin_answer(head, Journey(time.monotonic_ns()))
-    fail(answer, error)
-    return Response(answer.body, answer.status, answer.headers)
+    problem = begin_response(head, time.monotonic_ns())
+    problem.fail(error)
+    return Response(problem.body, problem.status, problem.headers)
 
 
 class CountRequests:

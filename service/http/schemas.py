@@ -7,7 +7,7 @@ class _Document(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Prediction(_Document):
+class ClassProbability(_Document):
     """One class."""
 
     label: str
@@ -29,7 +29,7 @@ class Timings(_Document):
 class ImageResult(_Document):
     """What one image shows: the most probable classes, in falling order."""
 
-    predictions: list[Prediction]
+    predictions: list[ClassProbability]
     batch_size: int = Field(ge=1, description="images that ran together")
 
 
@@ -45,18 +45,18 @@ class Problem(_Document):
     reason: str | None = Field(None, description="of a 503: full, draining, loading or worker_lost")
 
 
-class _Head(_Document):
+class _Answer(_Document):
     request_id: str
     model: str
     version: str
     timings_ms: Timings
 
 
-class PredictAnswer(_Head, ImageResult):
+class PredictAnswer(_Answer, ImageResult):
     """Answer to a request with one image."""
 
 
-class PredictSeveralAnswer(_Head):
+class PredictSeveralAnswer(_Answer):
     """Answer to a request with several images, in their order."""
 
     results: list[ImageResult | Problem]

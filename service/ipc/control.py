@@ -1,60 +1,66 @@
-"""What the supervisor tells an API process, one line of JSON a message, in the order in which it happened."""
+"""What the supervisor tells an API process: one line of JSON a message, in the order in which things happened."""
 
-import json
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from typing import Annotated, Literal
 
+from pydantic import Field, TypeAdapter
+from pydantic.dataclasses import dataclass
+
+from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
-from service.ipc.transport import Pipe
 
 
 @dataclass(frozen=True, slots=True)
-class SeatUp:
-    """A seat's worker of this epoch takes batches; what it told of its models."""
+class WorkerUp:
+    """A worker takes batches, in this epoch of it; what it told of its models."""
 
-    seat: int
+    worker: int
     epoch: int
     reports: tuple[ModelReport, ...]
+    kind: Literal["worker_up"] = "worker_up"
 
 
 @dataclass(frozen=True, slots=True)
-class SeatDown:
-    """A seat's worker is dead: it writes to no slot any more."""
+class WorkerDown:
+    """A worker is dead: it writes to no slot any more."""
 
-    seat: int
+    worker: int
+    kind: Literal["worker_down"] = "worker_down"
 
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """All that was so when this API process started has been told."""
+    """Everything that was so when this API process started has been told."""
+
+    kind: Literal["begin"] = "begin"
 
 
 @dataclass(frozen=True, slots=True)
 class Drain:
-    """Stop: not ready any more at once, no new connections after `delay_s`, done after `grace_s` at the latest."""
+    """Stop: not ready from now on, no new connections after `delay_s`, done after `grace_s` at the latest."""
 
     delay_s: float
     grace_s: float
+    kind: Literal["drain"] = "drain"
 
 
-Message = SeatUp | SeatDown | Begin | Drain
-_KINDS: dict[str, type[Message]] = {kind.__name__: kind for kind in (SeatUp, SeatDown, Begin, Drain)}
+ControlMessage = WorkerUp | WorkerDown | Begin | Drain
+_ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 
 
-def send(pipe: Pipe, message: Message) -> None:
-    """Tell it. A process that does not read any more is about to be found dead: what it misses does not matter."""
-    line = json.dumps({"kind": type(message).__name__, **asdict(message)}) + "\n"
+def send(pipe: Pipe, message: ControlMessage) -> None:
+    """Tell it. A process that no longer reads is about to be found dead: what it misses does not matter."""
     try:
-        os.write(pipe.writer, line.encode())
+        os.write(pipe.writer, _ADAPTER.dump_json(message) + b"\n")
     except BlockingIOError:
         return
 
 
-class Listener:
-    """Puts lines together from what a pipe gives, and hands over each message."""
+class ControlReader:
+    """Reads lines from a pipe, and hands over each message."""
 
-    def __init__(self, pipe: Pipe, deliver: Callable[[Message], None]) -> None:
+    def __init__(self, pipe: Pipe, deliver: Callable[[ControlMessage], None]) -> None:
         self._reader, self._deliver, self._rest = pipe.reader, deliver, b""
         os.set_blocking(self._reader, False)
 
@@ -66,13 +72,4 @@ class Listener:
             return
         *lines, self._rest = self._rest.split(b"\n")
         for line in lines:
-            self._deliver(parse(line))
-
-
-def parse(line: bytes) -> Message:
-    """The message in a line."""
-    fields = json.loads(line)
-    kind = _KINDS[fields.pop("kind")]
-    if kind is SeatUp:
-        fields["reports"] = tuple(ModelReport(**report) for report in fields["reports"])
-    return kind(**fields)
+            self._deliver(_ADAPTER.validate_json(line))

@@ -1,25 +1,50 @@
 """What a worker tells of its models once it has tried to load them."""
 
-from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import TypeAdapter
+from pydantic.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model in one worker: ready, or failed and why."""
+    """One model in one worker: ready, or failed and why.
 
-    model: int  # place in the catalog
-    state: str  # ready | failed
+    Attributes:
+        model: index in the catalog.
+        max_batch_size: images.
+        paying_batch_size: images; a larger batch makes an image hardly cheaper.
+        batch_latency_ms: pairs of batch size and milliseconds, measured at warm-up.
+
+    """
+
+    model: int
+    state: Literal["ready", "failed"]
     reason: str = ""
     engine: str = ""
     device: str = ""
     precision: str = ""
     load_seconds: float = 0.0
     max_batch_size: int = 1
-    paying_batch_size: int = 1  # a larger one makes an image hardly cheaper
+    paying_batch_size: int = 1
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
 
-    @property
-    def image_cost_ns(self) -> float:
-        """What an image costs in the largest batch that was measured; 0 for a model that failed."""
-        size, latency_ms = max(self.batch_latency_ms, default=(1, 0.0))
-        return latency_ms * 1e6 / size
+
+@dataclass(frozen=True, slots=True)
+class WorkerReport:
+    """A report, and which of the worker's lives it is from."""
+
+    epoch: int
+    report: ModelReport
+
+    def to_line(self) -> bytes:
+        """One line of JSON."""
+        return _ADAPTER.dump_json(self) + b"\n"
+
+    @classmethod
+    def from_line(cls, line: bytes) -> "WorkerReport":
+        """The report that a line holds."""
+        return _ADAPTER.validate_json(line)
+
+
+_ADAPTER = TypeAdapter(WorkerReport)

@@ -1,27 +1,25 @@
-"""What Prometheus may know: counts in shared memory, so that counting costs a fraction of a microsecond.
+"""Every metric of the server: counts in shared memory, so that counting costs a fraction of a microsecond.
 
-Every process adds to its own row; whichever is scraped sums all rows. The row of an API process that died is taken
-over by its successor, so sums never fall. prometheus_client turns the sums into families and text; its own
+Every process adds to its own row; the process that is scraped sums all rows. The row of an API process that died is
+taken over by its successor, so sums never fall. prometheus_client turns the sums into families and text; its own
 multiprocess mode would cost tens of microseconds a request.
 """
 
 import platform
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
-from itertools import accumulate, product
+from itertools import product
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from prometheus_client.utils import floatToGoString
 
+from models.artifact.artifact import Artifact
 from service.errors import SHED_REASONS
-from service.ipc.transport import SharedMemory
-from service.prediction.response import STAGES
+from service.ipc.shared_memory import SharedMemory
+from service.metrics.families import Counter, Family, Gauge, Histogram
+from service.metrics.timings import STAGES
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image")
@@ -38,144 +36,29 @@ BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
-class Family:
-    """A metric's series: a place in the row for each combination of label values known from the start.
-
-    `sparse` families have far more combinations than ever happen; they are exported once they are not zero.
-    """
-
-    width = 1
-
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        labels: tuple[str, ...] = (),
-        keys: Iterable[tuple[str, ...]] = ((),),
-        *,
-        sparse: bool = False,
-    ) -> None:
-        self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
-        self._keys = tuple(keys)
-        self._places: dict[tuple[str, ...], int] = {}
-        self._row: Any = None
-
-    def lay_out(self, start: int) -> int:
-        """Take places in the row from `start` on, and tell where the next family begins."""
-        self._places = {key: start + i * self.width for i, key in enumerate(self._keys)}
-        return start + len(self._keys) * self.width
-
-    def use(self, row: memoryview) -> None:
-        """Count into this row (float64) from now on."""
-        self._row = row
-
-    def series(self, sums: NDArray[np.float64]) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
-        """Label values and cells of everything to be exported."""
-        for key, place in self._places.items():
-            cells = sums[place : place + self.width]
-            if not self.sparse or cells.any():
-                yield key, cells
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        raise NotImplementedError
-
-
-class Counter(Family):
-    """A count that only grows."""
-
-    def inc(self, *labels: str) -> None:
-        """Count one."""
-        self._row[self._places[labels]] += 1.0
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
-        for key, cells in self.series(sums):
-            family.add_metric(key, cells[0])
-        return family
-
-
-class Gauge(Family):
-    """A value that each process sets; the sum over all processes is exported."""
-
-    def set(self, value: float, *labels: str) -> None:
-        """Set this process's part."""
-        self._row[self._places[labels]] = value
-
-    def add(self, change: float, *labels: str) -> None:
-        """Change this process's part."""
-        self._row[self._places[labels]] += change
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
-        for key, cells in self.series(sums):
-            family.add_metric(key, cells[0])
-        return family
-
-
-class Histogram(Family):
-    """A distribution over fixed buckets; its cells are the buckets' counts, the count above them, and the sum."""
-
-    def __init__(
-        self,
-        name: str,
-        text: str,
-        buckets: Sequence[float],
-        labels: tuple[str, ...] = (),
-        keys: Iterable[tuple[str, ...]] = ((),),
-    ) -> None:
-        super().__init__(name, text, labels, keys)
-        self._buckets = buckets
-        self.width = len(buckets) + 2
-
-    def observe(self, value: float, *labels: str) -> None:
-        """Count one value."""
-        place, row = self._places[labels], self._row
-        row[place + bisect_left(self._buckets, value)] += 1.0
-        row[place + self.width - 1] += value
-
-    def observer(self, *keys: tuple[str, ...]) -> Callable[[Sequence[float]], None]:
-        """What counts one value of each of these series, in the row that is in use now."""
-        row, buckets, last = self._row, self._buckets, self.width - 1
-        places = [self._places[key] for key in keys]
-
-        def observe(values: Sequence[float]) -> None:
-            for place, value in zip(places, values, strict=True):
-                row[place + bisect_left(buckets, value)] += 1.0
-                row[place + last] += value
-
-        return observe
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
-        bounds = [*map(floatToGoString, self._buckets), "+Inf"]
-        for key, cells in self.series(sums):
-            counts = accumulate(cells[:-1])
-            family.add_metric(key, list(zip(bounds, counts, strict=True)), cells[-1])
-        return family
-
-
-class ServedModel(NamedTuple):
+class MeteredModel(NamedTuple):
     """What the metrics must know of a model from the start."""
 
     name: str
     version: str
     labels: Sequence[str]
 
+    @classmethod
+    def of(cls, artifact: Artifact) -> "MeteredModel":
+        """The same of a released model."""
+        return cls(artifact.name, str(artifact.version), artifact.labels)
+
 
 class Metrics(Collector):
-    """Every metric of the server, for these models and worker seats.
+    """Every metric of the server, for these models and workers.
 
     Rows: one for each API process, and a last one for the supervisor. `attach` chooses the row of this process.
     """
 
-    def __init__(self, models: Sequence[ServedModel], routes: Sequence[str], seats: int, api_processes: int) -> None:
+    def __init__(self, models: Sequence[MeteredModel], routes: Sequence[str], workers: int, api_processes: int) -> None:
         self._names = [(name,) for name in dict.fromkeys(model.name for model in models)]
         self._add_requests(models, routes)
-        self._add_work(seats)
+        self._add_work(workers)
         self._add_images(models)
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
         width = 0
@@ -186,7 +69,7 @@ class Metrics(Collector):
         self.supervisor_row = api_processes
         self.info: dict[tuple[str, ...], None] = {}
 
-    def _add_requests(self, models: Sequence[ServedModel], routes: Sequence[str]) -> None:
+    def _add_requests(self, models: Sequence[MeteredModel], routes: Sequence[str]) -> None:
         versions = [*((model.name, model.version) for model in models), ("", "")]
         self.requests = Counter(
             "requests",
@@ -218,18 +101,18 @@ class Metrics(Collector):
         self.inflight = Gauge("inflight_requests", "Prediction requests between headers and answer.")
         self.shed = Counter("requests_shed", "Requests refused with 503.", ("reason",), product(SHED_REASONS))
 
-    def _add_work(self, seats: int) -> None:
-        names, workers = self._names, [(str(seat),) for seat in range(seats)]
+    def _add_work(self, workers: int) -> None:
+        names, numbers = self._names, [(str(worker),) for worker in range(workers)]
         self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
         self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
         self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
-        self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), workers)
+        self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
         self.model_load_seconds = Gauge(
             "model_load_seconds", "How long loading, proving and warming took.", ("model",), names
         )
 
-    def _add_images(self, models: Sequence[ServedModel]) -> None:
+    def _add_images(self, models: Sequence[MeteredModel]) -> None:
         self.image_bytes = Histogram("image_bytes", "Size of encoded images.", BYTES_BUCKETS)
         self.images_rejected = Counter("images_rejected", "Images that were refused.", ("reason",), product(REJECTIONS))
         self.confidence = Histogram(
@@ -245,8 +128,9 @@ class Metrics(Collector):
 
     def attach(self, row: int) -> None:
         """Count into this row from now on; gauges that a dead predecessor left there go back to zero."""
+        self.row: Any = memoryview(self._rows[row])  # of float64, which the type does not tell
         for family in self._families:
-            family.use(memoryview(self._rows[row]))
+            family.use(self.row)
         for family in self._families:
             if isinstance(family, Gauge):
                 for place in family._places.values():
@@ -254,7 +138,11 @@ class Metrics(Collector):
 
     def count_http(self, route: str, method: str, status: int) -> None:
         """Count an HTTP request; what is outside the known methods and codes is counted as `other`."""
-        self.http_requests.inc(route, method if method in METHODS else "other", _CODES.get(status, "other"))
+        self.row[self.http_cell(route, method, status)] += 1.0
+
+    def http_cell(self, route: str, method: str, status: int) -> int:
+        """Where such HTTP requests are counted in the row."""
+        return self.http_requests.cell(route, method if method in METHODS else "other", _CODES.get(status, "other"))
 
     def collect(self) -> Iterator[Metric]:
         """Every family, summed over all processes."""

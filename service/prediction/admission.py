@@ -1,14 +1,14 @@
-"""Who is let in: bounds on slots, on the bytes of bodies in flight, and on the time that a request would wait; checked
-at the headers and again when a body is complete. Refusing early is what keeps the latency of those who are let in.
+"""Which requests are admitted: bounds on slots, on the bytes of bodies in flight, and on the time a request would wait.
+
+Checked at the headers and again when a body is complete. Refusing early keeps the latency of the admitted ones.
 """
 
 import math
 from collections.abc import Sequence
 
 from service.errors import TooLarge, Unavailable
-from service.prediction.wait_estimate import Backlog
-
-PATIENCE = 0.75  # of the time that a request has left; what it would wait is an estimate
+from service.policy import PATIENCE
+from service.prediction.wait_estimate import WaitEstimate
 
 
 class Admission:
@@ -17,9 +17,9 @@ class Admission:
     Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
     """
 
-    def __init__(self, slots: range, max_bytes_in_flight: int, backlog: Backlog) -> None:
+    def __init__(self, slots: range, max_bytes_in_flight: int, wait_estimate: WaitEstimate) -> None:
         self.capacity = len(slots)
-        self._backlog = backlog
+        self._wait_estimate = wait_estimate
         self._models: dict[int, int] = {}  # by slot, of those that are not free
         self._free = list(reversed(slots))
         self._bytes_left = max_bytes_in_flight
@@ -27,7 +27,7 @@ class Admission:
         self.draining = False
 
     def check(self, left_s: float) -> None:
-        """Raise Unavailable if a request that begins now, with so many seconds left to it, would not be let in."""
+        """Raise Unavailable if a request that begins now, with so many seconds left to it, would be refused."""
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
@@ -47,7 +47,7 @@ class Admission:
         del self._free[-n:]
         for slot in slots:
             self._models[slot] = model
-        self._backlog.add(model, n)
+        self._wait_estimate.add(model, n)
         return slots
 
     def release(self, slots: Sequence[int]) -> None:
@@ -55,7 +55,7 @@ class Admission:
         models = [self._models.pop(slot) for slot in slots]
         self._free.extend(slots)
         for model in set(models):
-            self._backlog.add(model, -models.count(model))
+            self._wait_estimate.add(model, -models.count(model))
 
     def reserve_bytes(self, n: int) -> None:
         """Set n bytes aside for a body that arrives, or raise Unavailable."""
@@ -68,8 +68,8 @@ class Admission:
         self._bytes_left += n
 
     def _check_wait(self, left_s: float) -> None:
-        """An empty server tries, however short the time."""
-        wait_s = self._backlog.wait_s
+        """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""
+        wait_s = self._wait_estimate.wait_s
         if wait_s > left_s * PATIENCE and len(self._free) < self.capacity:
             raise Unavailable(
                 "full",
@@ -79,43 +79,3 @@ class Admission:
 
     def _full(self) -> Unavailable:
         return Unavailable("full", f"all {self.capacity} places are taken")
-
-
-class Arrival:
-    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
-
-    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
-        """`content_length` is what the headers declare, None for a chunked body."""
-        self._admission, self._max_bytes = admission, max_bytes
-        self._parts: list[bytes] = []
-        self._size = self._reserved = 0
-        if content_length is not None:
-            self._reserve(content_length)
-
-    def feed(self, part: bytes) -> None:
-        """Take the next part of the body; TooLarge or Unavailable if it is not to be had."""
-        self._size += len(part)
-        if self._size > self._reserved:
-            self._reserve(self._size)
-        self._parts.append(part)
-
-    def _reserve(self, total: int) -> None:
-        if total > self._max_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
-        self._admission.reserve_bytes(total - self._reserved)
-        self._reserved = total
-
-    @property
-    def missing_bytes(self) -> int:
-        """How much is still to come; 0 for a chunked body."""
-        return self._reserved - self._size
-
-    @property
-    def body(self) -> bytes:
-        """What has arrived."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-    def close(self) -> None:
-        """Give the bytes back."""
-        self._admission.return_bytes(self._reserved)
-        self._parts, self._reserved = [], 0

@@ -6,30 +6,30 @@ from collections.abc import Callable
 
 import structlog
 
-from models.images.preprocessor import Preprocessor
 from service.errors import Unavailable
-from service.ipc.control import Begin, Drain, Listener, Message, SeatDown, SeatUp
-from service.ipc.transport import Channels, Pipe
-from service.metrics.metrics import Metrics, expose
-from service.prediction.admission import Admission, Arrival
+from service.ipc.channels import Channels
+from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
+from service.ipc.pipe import Pipe
+from service.metrics.metrics import MeteredModel, Metrics, expose
+from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
-from service.prediction.deadlines import Deadlines
 from service.prediction.decoding import Decoder
-from service.prediction.model_status import Status
-from service.prediction.request import Parts
-from service.prediction.request_metrics import Tally
-from service.prediction.wait_estimate import Backlog
+from service.prediction.model_status import ModelStatus
+from service.prediction.request_metrics import RequestMetrics
+from service.prediction.served_model import ServedModels
+from service.prediction.services import Services
+from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 from service.settings import Settings
 
 log = structlog.get_logger()
 
-DEPTH_INTERVAL_S = 0.5
-GRACE_MARGIN_S = 0.5  # of the grace period, for writing the refusals of what did not get done
+DEPTH_INTERVAL_S = 0.5  # between two publications of the queue's depth
+REFUSAL_MARGIN_S = 0.5  # of the grace period, to write the refusals of what was not answered in time
 
 
-class Api:
-    """Listens to the supervisor, and holds the parts that answer requests.
+class ApiProcess:
+    """Makes the services that requests pass, and does what the supervisor says.
 
     `stop` is called once draining is so far that no new connection is to be taken.
     """
@@ -45,30 +45,22 @@ class Api:
         stop: Callable[[], None],
     ) -> None:
         metrics.attach(index)
-        self.catalog, self.metrics, self.settings = catalog, metrics, settings
-        self.status = Status(catalog)
-        self.backlog = Backlog(index, channels.board, len(catalog.artifacts))
-        self.admission = Admission(channels.slots_of(index), settings.max_bytes_in_flight, self.backlog)
-        delays = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
-        self.batcher = Batcher(index, channels, delays, self.admission.release, self._on_batch)
-        self.decoder = Decoder(settings.decode_threads)
-        self.parts = Parts(
-            catalog,
-            [Preprocessor(artifact.metadata.preprocessing, settings.max_pixels) for artifact in catalog.artifacts],
-            self.status,
-            self.admission,
-            Deadlines(),
-            self.decoder,
-            self.batcher,
-            metrics,
-            settings,
+        self.metrics, self._catalog, self._stop, self._control = metrics, catalog, stop, control
+        models = ServedModels(catalog, settings.max_pixels)
+        self.status = ModelStatus(catalog, models.by_index)
+        self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
+        admission = Admission(channels.slots_of(index), settings.max_bytes_in_flight, self._wait_estimate)
+        request_metrics = RequestMetrics(metrics, [MeteredModel.of(artifact) for artifact in catalog.artifacts])
+        delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
+        batcher = Batcher(
+            index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
+        )
+        self.services = Services(
+            settings, models, admission, Decoder(settings.decode_threads), batcher, request_metrics
         )
         metrics.queue_capacity.set(settings.queue_capacity)
-        self.tally = Tally(metrics, {artifact.name for artifact in catalog.artifacts})
-        self._stop = stop
         self._loop = asyncio.get_running_loop()
-        self._control = control
-        self._loop.add_reader(control.reader, Listener(control, self._on_message).read)
+        self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
@@ -77,48 +69,39 @@ class Api:
     def close(self) -> None:
         """Let go of everything."""
         self._loop.remove_reader(self._control.reader)
-        self.batcher.close()
-        self.decoder.close()
+        self.services.batcher.close()
+        self.services.decoder.close()
 
     @property
     def ready(self) -> bool:
         """Whether the default model can take work now."""
-        return self.admission.open and self.status.ready
-
-    def open_arrival(self, content_length: int | None, left_s: float) -> Arrival:
-        """Let a request with so many seconds left in at its headers, or raise Unavailable or TooLarge."""
-        self.admission.check(left_s)
-        return Arrival(self.admission, self.settings.max_body_bytes, content_length)
+        return self.services.admission.open and self.status.ready
 
     def expose_metrics(self) -> bytes:
         """The Prometheus text of the whole server."""
-        self.metrics.queue_depth.set(self.batcher.depth)
+        self.metrics.queue_depth.set(self.services.batcher.depth)
         self.metrics.info = {
             (a.name, str(a.version), report.engine, report.device, report.precision, a.sha256): None
-            for a, report in ((self.catalog.artifacts[i], report) for i, report in self.status.known.items())
+            for a, report in ((self._catalog.artifacts[i], report) for i, report in self.status.known.items())
             if report.state == "ready"
         }
         return expose(self.metrics, self._supervisor_pid)
 
     def _publish_depth(self) -> None:
-        """Tell the depth of this process's queue to whichever process is scraped."""
-        self.metrics.queue_depth.set(self.batcher.depth)
+        """Tell the depth of this process's queue to the process that is scraped, which may be another."""
+        self.metrics.queue_depth.set(self.services.batcher.depth)
         self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 
-    def _on_batch(self, model: int, size: int, ns: int) -> None:
-        self.backlog.observe(model, size, ns)
-        self.metrics.batch_size.observe(size, self.catalog.artifacts[model].name)
-
-    def _on_message(self, message: Message) -> None:
+    def _on_message(self, message: ControlMessage) -> None:
         match message:
-            case SeatUp(seat, epoch, reports):
-                self.status.seat_up(seat, list(reports))
-                self.backlog.seat_up(seat, reports)
-                self.batcher.seat_up(seat, epoch, reports)
-            case SeatDown(seat):
-                self.status.seat_down(seat)
-                self.backlog.seat_down(seat)
-                self.batcher.seat_down(seat)
+            case WorkerUp(worker, epoch, reports):
+                self.status.worker_up(worker, reports)
+                self._wait_estimate.worker_up(worker, reports)
+                self.services.batcher.worker_up(worker, epoch, reports)
+            case WorkerDown(worker):
+                self.status.worker_down(worker)
+                self._wait_estimate.worker_down(worker)
+                self.services.batcher.worker_down(worker)
             case Begin():
                 self._settling = self._loop.create_task(self._settle())
             case Drain(delay_s, grace_s):
@@ -126,20 +109,20 @@ class Api:
         self._open_if_ready()
 
     async def _settle(self) -> None:
-        await self.batcher.settle()
+        await self.services.batcher.settle()
         self._settled = True
         self._open_if_ready()
 
     def _open_if_ready(self) -> None:
-        """Let requests in once they can be served; a restarting worker does not shut the door again."""
+        """Admit requests once they can be answered; from then on a restarting worker does not close it again."""
         if self._settled and self.status.ready:
-            self.admission.open = True
+            self.services.admission.open = True
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True
         self._loop.call_later(delay_s, self._stop)
-        self._loop.call_later(max(delay_s, grace_s - GRACE_MARGIN_S), self._refuse_the_rest)
+        self._loop.call_later(max(delay_s, grace_s - REFUSAL_MARGIN_S), self._refuse_the_rest)
 
     def _refuse_the_rest(self) -> None:
-        self.admission.draining = True
-        self.batcher.fail_all(Unavailable("draining", "the server stopped before this request was answered"))
+        self.services.admission.draining = True
+        self.services.batcher.fail_all(Unavailable("draining", "the server stopped before this request was answered"))

@@ -1,262 +1,277 @@
-"""The queue and the batches of one API process: images in, results out, and who holds what in between.
+"""The batches of one API process: images in, results out, and which process holds what in between.
 
-The queue is first in, first out for each model. What arrives in one turn of the event loop is sent at its end, or as
-soon as it makes a batch that pays. A worker seat holds the batch that runs and one that waits, and a few more if they
-are short: so a free worker does not wait while this process reads and writes HTTP, and work never waits behind a busy
-worker longer than it must. What waits for a worker, of all API processes, it runs together. No timer, no polling.
-Everything runs on the event loop's thread.
+What arrives in one turn of the event loop is sent at its end, or as soon as it makes a batch that pays. A worker holds
+the batch that runs and one that waits, and a few more if they are short: a free worker does not wait while this process
+reads and writes HTTP. What waits for a worker, of all API processes, it runs together. Nothing polls, and no timer runs
+unless a batch delay is set. Everything happens on the event loop's thread.
 """
 
 import asyncio
 import itertools
 import os
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.ipc.channels import Channels
+from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import ModelReport
-from service.ipc.transport import EXPIRED, MAX_BATCH_SIZE, OK, Channels, Reply, unpack_replies
-from service.prediction.image_task import Item, Outcome, Result
-from service.prediction.worker_queue import LEAD_NS, Lane
-
-Queue = OrderedDict[Item, None]  # in order of arrival, and whoever leaves is out of it at once
-
-WAKE_NS = 1_000_000  # a worker with less work than this gets more, before an idle one is woken
-QUICK_IMAGE_NS = 60_000  # an API process needs that long itself for an image, and keeps one worker busy, not two
+from service.ipc.slots import EXPIRED, OK
+from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, next_batch
+from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.wait_estimate import WaitEstimate
 
 
 class Batcher:
-    """Sends what is queued to the seats in batches, and hands each result to whoever waits for it.
+    """Sends what is queued to the workers in batches, and gives each image its outcome.
 
-    `release` gets back slots, each exactly once, when nobody can write to it any more. `on_batch` hears of each batch
-    that was answered: (model, size, ns in the worker).
+    `release` gets back slots, each exactly once, when no process can write to it any more. `count_batch` hears of each
+    batch that ran: model, images.
     """
 
     def __init__(
         self,
         api: int,
         channels: Channels,
-        batch_delays: Sequence[float],
+        delays_s: Sequence[float],
+        wait_estimate: WaitEstimate,
         release: Callable[[Sequence[int]], None],
-        on_batch: Callable[[int, int, int], None],
+        count_batch: Callable[[int, int], None],
     ) -> None:
-        self._api, self._board = api, channels.board
-        self._region, self._replies = channels.region, channels.replies[api].reader
-        self._max_batch_sizes = [1] * len(batch_delays)  # told by the workers
-        self._paying_batch_sizes = [MAX_BATCH_SIZE] * len(batch_delays)
-        self._costs_ns = [0.0] * len(batch_delays)  # of one image
-        self._lanes = [
-            Lane(api, seat, pipe.writer, self._costs_ns, loads_ns)
-            for seat, (pipe, loads_ns) in enumerate(zip(channels.requests, channels.board.loads_ns, strict=True))
+        self._api, self._shared_state, self._slot_pool = api, channels.shared_state, channels.slot_pool
+        self._writers = [pipe.writer for pipe in channels.requests]
+        self._replies = channels.replies[api].reader
+        self._wait_estimate, self._release, self._count_batch = wait_estimate, release, count_batch
+        self._queues = [
+            ModelQueue(latency, int(delay_s * 1e9))
+            for latency, delay_s in zip(wait_estimate.latencies, delays_s, strict=True)
         ]
-        self._delays_ns = [int(delay * 1e9) for delay in batch_delays]
-        self._waiting: set[int] = set()  # models with a timer set
-        self._release, self._on_batch = release, on_batch
-        self._queues: list[Queue] = [OrderedDict() for _ in batch_delays]
-        self._ids = itertools.count(time.monotonic_ns())  # above every id of this process's predecessor
+        self._workers = [WorkerQueue(worker, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)]
+        for worker in self._workers:
+            self._publish_load(worker)  # not any more what a predecessor sent that died
+        self._filling: set[int] = set()  # models with a timer for their batch delay
+        self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
+        self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
         self._loop = asyncio.get_running_loop()
         self._dispatch_is_due = False
         os.set_blocking(self._replies, False)
-        self._loop.add_reader(self._replies, self._read_replies)
+        self._loop.add_reader(self._replies, self._advance)
 
     def close(self) -> None:
         """Stop listening to the workers."""
         self._loop.remove_reader(self._replies)
-        for lane in self._lanes:
-            self._loop.remove_writer(lane.writer)
+        for writer in self._writers:
+            self._loop.remove_writer(writer)
 
     @property
     def depth(self) -> int:
-        """How many images wait that no worker was given yet."""
-        return sum(map(len, self._queues))
+        """How many images wait that no worker has been sent yet."""
+        return sum(len(queue.tasks) for queue in self._queues)
 
-    def submit(self, item: Item, pixels: NDArray[np.uint8]) -> None:
+    def submit(self, task: ImageTask, pixels: NDArray[np.uint8]) -> None:
         """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on."""
-        self._region.put(item.slot, pixels, item.deadline_ns)
-        item.queued_ns = time.monotonic_ns()
-        queue = self._queues[item.model]
-        queue[item] = None
-        if len(queue) % self._paying_batch_sizes[item.model] == 0:
-            self._read_replies()  # not only once a turn: in a long one the workers would run dry
+        self._slot_pool.put(task.slot, pixels, task.deadline_ns)
+        task.queued_ns = time.monotonic_ns()
+        queue = self._queues[task.model]
+        queue.tasks[task] = None
+        if len(queue.tasks) % queue.paying_batch_size == 0:
+            self._advance()  # within a long turn, too: the workers would have nothing to do
         elif not self._dispatch_is_due:
             self._dispatch_is_due = True
-            self._loop.call_soon(self._on_turn)
+            self._loop.call_soon(self._end_turn)
 
-    def withdraw(self, item: Item) -> None:
-        """Nobody wants its result any more: its slot is free at once, unless a worker was told to write there."""
-        item.wanted = False
-        queue = self._queues[item.model]
-        if item in queue:
-            del queue[item]
-            self._release((item.slot,))
+    def withdraw(self, task: ImageTask) -> None:
+        """The result is not wanted any more: the slot is free at once, unless a worker was told to write there."""
+        task.wanted = False
+        tasks = self._queues[task.model].tasks
+        if task in tasks:
+            del tasks[task]
+            self._release((task.slot,))
 
-    def _on_turn(self) -> None:
+    # To the workers
+
+    def _end_turn(self) -> None:
         self._dispatch_is_due = False
         self._dispatch()
 
     def _dispatch(self) -> None:
+        """Send all batches that the policy has for the workers."""
+        now_ns = time.monotonic_ns()
+        while batch := next_batch(self._queues, self._workers, now_ns):
+            tasks = self._queues[batch.model].tasks
+            for task in batch.expired:
+                del tasks[task]
+                self._end(task, DeadlineExceeded("the deadline passed while the request waited in the queue"))
+            if not batch.expired and self._send(batch):  # to end an image may withdraw others
+                for task in batch.tasks:
+                    del tasks[task]
         for model, queue in enumerate(self._queues):
-            while queue and not self._waits_to_fill(model, queue) and (lane := self._choose_lane(model)):
-                items = self._take(queue, self._max_batch_sizes[model])
-                if items and not self._send(lane, model, items):
-                    for item in reversed(items):
-                        self._put_back(item)
+            if queue.delay_ns and queue.tasks and model not in self._filling:
+                self._fill(model, queue.fills_until_ns - now_ns)
 
-    def _send(self, lane: Lane, model: int, items: list[Item]) -> bool:
-        """Send them, or look again once there is room for them."""
-        if lane.send(next(self._ids), model, items):
-            return True
-        lane.full = True
-        self._loop.add_writer(lane.writer, self._on_room, lane)
-        return False
+    def _fill(self, model: int, left_ns: int) -> None:
+        """Dispatch again when the model's first image has waited long enough, if that is still to come."""
+        if left_ns > 0:
+            self._filling.add(model)
+            self._loop.call_later(left_ns / 1e9, self._end_filling, model)
 
-    def _on_room(self, lane: Lane) -> None:
-        lane.full = False
-        self._loop.remove_writer(lane.writer)
-        if lane.fenced and not lane.batches:
-            self._send(lane, 0, [])
+    def _end_filling(self, model: int) -> None:
+        self._filling.remove(model)
         self._dispatch()
 
-    def _waits_to_fill(self, model: int, queue: Queue) -> bool:
-        """Whether a batch may still grow; if so, dispatch again when its first image has waited long enough."""
-        delay_ns = self._delays_ns[model]
-        if not delay_ns or len(queue) >= self._max_batch_sizes[model]:
+    def _send(self, batch: Batch) -> bool:
+        """Send a batch; False if the worker's pipe has no room, which is then waited for."""
+        worker, tasks = batch.worker, batch.tasks
+        k = max((task.top_k for task in tasks), default=1)
+        slots, alone = tuple([task.slot for task in tasks]), bool(tasks) and tasks[0].retried
+        message = BatchMessage(self._api, batch.model, worker.epoch, next(self._ids), k, slots, alone)
+        try:
+            os.write(self._writers[worker.worker], message.pack())
+        except BlockingIOError:
+            worker.full = True
+            self._loop.add_writer(self._writers[worker.worker], self._on_room, worker)
             return False
-        left_ns = next(iter(queue)).queued_ns + delay_ns - time.monotonic_ns()
-        if left_ns > 0 and model not in self._waiting:
-            self._waiting.add(model)
-            self._loop.call_later(left_ns / 1e9, self._on_waited, model)
-        return left_ns > 0
+        worker.batches[message.batch] = tasks
+        self._publish_load(worker)
+        return True
 
-    def _on_waited(self, model: int) -> None:
-        self._waiting.remove(model)
+    def _on_room(self, worker: WorkerQueue) -> None:
+        worker.full = False
+        self._loop.remove_writer(self._writers[worker.worker])
+        if self._awaits_fence(worker) and not worker.batches:
+            self._send_fence(worker)
         self._dispatch()
 
-    def _choose_lane(self, model: int) -> Lane | None:
-        """The least loaded; but an idle worker is woken only if the others have enough to do.
+    def _publish_load(self, worker: WorkerQueue) -> None:
+        """Tell all processes how long what this one has sent to a worker will take."""
+        queues = self._queues
+        load_ns = sum(
+            [len(tasks) * queues[tasks[0].model].latency.image_ns for tasks in worker.batches.values() if tasks]
+        )
+        worker.loads_ns[self._api] = int(load_ns)
 
-        On few cores a small net is served faster by one worker with larger batches than by several: if its images are
-        quick, by one that has as much as it takes.
-        """
-        lanes = [lane for lane in self._lanes if lane.takes()]
-        now, wake_ns = time.monotonic_ns(), WAKE_NS if self._costs_ns[model] > QUICK_IMAGE_NS else LEAD_NS
-        running = [lane for lane in lanes if 0 < lane.load_ns < wake_ns and not lane.is_late(now)]
-        return min(running or lanes, key=lambda lane: lane.load_ns, default=None)
+    # From the workers
 
-    def _take(self, queue: Queue, most: int) -> list[Item]:
-        """The next batch from the queue's head, without what expired."""
-        items: list[Item] = []
-        now = time.monotonic_ns()
-        while queue and len(items) < most:
-            item = next(iter(queue))
-            if item.retried and items:
-                break
-            del queue[item]
-            if item.deadline_ns <= now:
-                self._end(item, DeadlineExceeded("the deadline passed while the request waited in the queue"))
-            else:
-                items.append(item)
-                if item.retried:
-                    break
-        return items
-
-    def _read_replies(self) -> None:
-        """Take up what the workers have finished, if anything, and send what is queued."""
+    def _advance(self) -> None:
+        """Take up what the workers have finished, send what is queued, then end what is finished."""
         try:
             data = os.read(self._replies, 1 << 16)
         except BlockingIOError:
             data = b""
         done = []
         for reply in unpack_replies(data):
-            lane = self._lanes[reply.seat]
-            if reply.epoch == lane.epoch and (items := lane.take_back(reply.batch)) is not None:
-                done.append((lane, items, reply))
-        self._dispatch()  # first: the workers go on while the answers are written
-        for lane, items, reply in done:
-            if items:
-                self._finish(items, reply)
+            worker = self._workers[reply.worker]
+            if reply.epoch == worker.epoch and (tasks := worker.batches.pop(reply.batch, None)) is not None:
+                self._publish_load(worker)
+                done.append((worker, tasks, reply))
+        self._dispatch()  # first: the workers go on while the responses are written
+        for worker, tasks, reply in done:
+            if tasks:
+                self._finish(tasks, reply)
             else:
-                lane.pass_fence()
+                self._pass_fence(worker)
 
-    def _finish(self, items: list[Item], reply: Reply) -> None:
-        slots = [item.slot for item in items]
-        k = max(item.top_k for item in items)
-        statuses = self._region.statuses[slots].tolist()
-        indices = self._region.indices[slots, :k].tolist()
-        probabilities = self._region.probabilities[slots, :k].tolist()
+    def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
+        """Read the results of one message's images, give back their slots, and hand each its outcome."""
+        pool, slots = self._slot_pool, [task.slot for task in tasks]
+        k = max([task.top_k for task in tasks])
+        statuses = pool.statuses[slots].tolist()
+        indices = pool.indices[slots, :k].tolist()
+        probabilities = pool.probabilities[slots, :k].tolist()
         self._release(slots)
-        for item, status, classes, shares in zip(items, statuses, indices, probabilities, strict=True):
+        for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True):
             if status == OK:
-                if item.top_k < k:
-                    classes, shares = classes[: item.top_k], shares[: item.top_k]
-                item.finish(Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
+                if task.top_k < k:
+                    classes, shares = classes[: task.top_k], shares[: task.top_k]
+                self._hand_over(task, Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
             elif status == EXPIRED:
-                item.finish(DeadlineExceeded("the deadline passed while the request waited for its worker"))
+                self._hand_over(task, DeadlineExceeded("the deadline passed while the request waited for its worker"))
             else:
-                item.finish(InternalError("the engine failed for this image"))
+                self._hand_over(task, InternalError("the engine failed for this image"))
         if reply.counts:
-            self._on_batch(items[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
+            self._wait_estimate.observe(tasks[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
+            self._count_batch(tasks[0].model, reply.batch_size)
 
-    def _end(self, item: Item, outcome: Outcome) -> None:
-        self._release((item.slot,))
-        item.finish(outcome)
+    def _end(self, task: ImageTask, outcome: Outcome) -> None:
+        """End an image that no worker holds."""
+        self._release((task.slot,))
+        self._hand_over(task, outcome)
 
-    def seat_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
-        """The seat's worker of this epoch is ready; its reports tell which batches pay and what an image costs."""
+    @staticmethod
+    def _hand_over(task: ImageTask, outcome: Outcome) -> None:
+        if task.wanted:
+            task.wanted = False
+            task.outcome = outcome
+            task.on_done()
+
+    # Workers that come and go
+
+    def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
+        """The worker is ready in this epoch; its reports tell which batches pay."""
         for report in reports:
-            self._max_batch_sizes[report.model] = min(report.max_batch_size, MAX_BATCH_SIZE)
-            self._paying_batch_sizes[report.model] = report.paying_batch_size
-            self._costs_ns[report.model] = report.image_cost_ns
-        lane = self._lanes[index]
-        lane.epoch, lane.up = epoch, True
+            queue = self._queues[report.model]
+            queue.max_batch_size = min(report.max_batch_size, MAX_BATCH_SIZE)
+            queue.paying_batch_size = report.paying_batch_size
+        worker = self._workers[index]
+        worker.epoch, worker.up = epoch, True
         self._dispatch()
+
+    def worker_down(self, index: int) -> None:
+        """The worker is dead: retry alone, once, what it had begun; queue again what it had not."""
+        begun = int(self._shared_state.taken[index, self._api])
+        worker = self._workers[index]
+        worker.up = False
+        self._pass_fence(worker)
+        lost, worker.batches = worker.batches, {}
+        self._publish_load(worker)
+        for batch, tasks in sorted(lost.items(), reverse=True):
+            for task in reversed(tasks):
+                self._recover(task, was_running=batch <= begun)
+        self._dispatch()
+
+    def _recover(self, task: ImageTask, *, was_running: bool) -> None:
+        """Make it the first of its queue again, unless it is not wanted, or was in two workers that died."""
+        if not task.wanted:
+            self._release((task.slot,))
+        elif was_running and task.retried:
+            self._end(task, Unavailable("worker_lost", "the worker died twice while it ran this request"))
+        else:
+            task.retried = task.retried or was_running
+            tasks = self._queues[task.model].tasks
+            tasks[task] = None
+            tasks.move_to_end(task, last=False)
 
     async def settle(self) -> None:
-        """Wait until no seat works any more on what a predecessor of this process, which died, had sent.
+        """Wait until no worker works any more on what a predecessor of this process, which died, had sent.
 
-        Each seat that is up gets an empty batch, a fence: once that is answered, or the seat is dead, all is finished
-        that was sent before. Until then no slot may be used.
+        Each worker that is up gets an empty batch, a fence: once that is answered, or the worker is dead, all is
+        finished that was sent before. Until then no slot may be used.
         """
-        for lane in self._lanes:
-            if lane.up:
-                lane.fence = self._loop.create_future()
-                self._send(lane, 0, [])
-        await asyncio.gather(*(lane.fence for lane in self._lanes if lane.fence))
+        for worker in self._workers:
+            if worker.up:
+                self._fences[worker.worker] = self._loop.create_future()
+                self._send_fence(worker)
+        await asyncio.gather(*self._fences.values())
 
-    def seat_down(self, index: int) -> None:
-        """The seat's worker is dead: retry alone, once, what it had begun; queue again what it had not."""
-        begun = int(self._board.taken[index, self._api])
-        lost = self._lanes[index].go_down()
-        for batch, items in sorted(lost.items(), reverse=True):
-            for item in reversed(items):
-                self._recover(item, was_running=batch <= begun)
-        self._dispatch()
+    def _send_fence(self, worker: WorkerQueue) -> None:
+        self._send(Batch(worker, 0, [], []))
 
-    def _recover(self, item: Item, *, was_running: bool) -> None:
-        if item.wanted and was_running and item.retried:
-            self._end(item, Unavailable("worker_lost", "the worker died twice while it ran this request"))
-        else:
-            item.retried = item.retried or was_running
-            self._put_back(item)
+    def _awaits_fence(self, worker: WorkerQueue) -> bool:
+        fence = self._fences.get(worker.worker)
+        return fence is not None and not fence.done()
 
-    def _put_back(self, item: Item) -> None:
-        """Make it the first of its queue, unless it was withdrawn while it was not there."""
-        if item.wanted:
-            queue = self._queues[item.model]
-            queue[item] = None
-            queue.move_to_end(item, last=False)
-        else:
-            self._release((item.slot,))
+    def _pass_fence(self, worker: WorkerQueue) -> None:
+        if self._awaits_fence(worker):
+            self._fences[worker.worker].set_result(None)
 
     def fail_all(self, error: ServiceError) -> None:
-        """Answer everyone who still waits with this error; slots that workers hold stay theirs."""
+        """Give every image that waits this outcome; slots that workers hold stay theirs."""
         for queue in self._queues:
-            while queue:
-                self._end(queue.popitem(last=False)[0], error)
-        for lane in self._lanes:
-            for item in itertools.chain.from_iterable(lane.batches.values()):
-                item.finish(error)
+            while queue.tasks:
+                self._end(queue.tasks.popitem(last=False)[0], error)
+        for worker in self._workers:
+            for task in itertools.chain.from_iterable(worker.batches.values()):
+                self._hand_over(task, error)

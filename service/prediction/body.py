@@ -1,4 +1,4 @@
-"""What a request's body holds: the encoded images of a multipart form, of JSON, or the body itself."""
+"""A request's body: received within bounds, then taken apart into the encoded images that it holds."""
 
 import binascii
 from base64 import b64decode
@@ -10,9 +10,50 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequest, TooLarge
+from service.prediction.admission import Admission
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
+
+
+class IncomingBody:
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+
+    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
+        """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
+        self._admission, self._max_bytes = admission, max_bytes
+        self._parts: list[bytes] = []
+        self._size = self._reserved = 0
+        if content_length is not None:
+            self._reserve(content_length)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body; TooLarge or Unavailable if there is no room for it."""
+        self._size += len(part)
+        if self._size > self._reserved:
+            self._reserve(self._size)
+        self._parts.append(part)
+
+    def _reserve(self, total: int) -> None:
+        if total > self._max_bytes:
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+        self._admission.reserve_bytes(total - self._reserved)
+        self._reserved = total
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much is still to come; 0 for a chunked body."""
+        return self._reserved - self._size
+
+    @property
+    def content(self) -> bytes:
+        """What has arrived."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def close(self) -> None:
+        """Give the bytes back."""
+        self._admission.return_bytes(self._reserved)
+        self._parts, self._reserved = [], 0
 
 
 class Payload(NamedTuple):
@@ -25,7 +66,7 @@ class Payload(NamedTuple):
 def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
     """The images in a body; BadRequest if it is malformed, TooLarge if there are more than `max_images`.
 
-    Whatever calls itself neither a form nor JSON is the image itself: curl's --data-binary and -T send what they like.
+    A body of any other type than a form or JSON is the image itself: curl's --data-binary and -T send any type.
     """
     media_type = _media_type(content_type)
     if media_type == b"multipart/form-data":
@@ -43,7 +84,7 @@ def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
     return payload
 
 
-@lru_cache(maxsize=64)  # most clients say the same
+@lru_cache(maxsize=64)  # most clients send the same Content-Type
 def _media_type(content_type: bytes) -> bytes:
     return content_type.partition(b";")[0].strip().lower()
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.images.preprocessor import ImageError, Preprocessor
 from service.errors import InternalError, ServiceError, from_image_error
+from service.policy import TINY_BYTES, TINY_PIXELS
 
 log = structlog.get_logger()
 
@@ -20,16 +21,14 @@ OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
 _PNG_HEADER = struct.Struct(">12x4sII")  # of the first chunk: its name, the picture's width and height
-_TINY_BYTES = 4096
-_TINY_PIXELS = 64 * 64
 
 
 def is_tiny(data: bytes) -> bool:
     """Whether decoding costs less than handing the image to a thread: a PNG that its header says is small."""
-    if not _PNG_HEADER.size <= len(data) <= _TINY_BYTES:
+    if not _PNG_HEADER.size <= len(data) <= TINY_BYTES:
         return False
     chunk, width, height = _PNG_HEADER.unpack_from(data)
-    return bool(chunk == b"IHDR" and width * height <= _TINY_PIXELS)
+    return bool(chunk == b"IHDR" and width * height <= TINY_PIXELS)
 
 
 class Decoder:
@@ -59,8 +58,8 @@ class Decoder:
 
 
 def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -> None:
-    waiting.clear()  # the pool keeps what was cancelled until its turn would have come: without the images
-    if not decoding.exception():  # which is that it was cancelled
+    waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
+    if not decoding.exception():  # the only one is that it was cancelled
         on_done(decoding.result())
 
 

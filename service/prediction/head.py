@@ -1,25 +1,55 @@
-"""A request's head: what it asks for beside its images, in the target and the header fields."""
+"""The head of a prediction request: which model it names, and what it asks for beside its images."""
 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 from service.errors import BadRequest
-from service.prediction.target import Target
 
+METHODS = ("POST", "PUT")
+PREDICT_ROUTES = (
+    "/predict",
+    "/models/{model}/predict",
+    "/models/{model}/versions/{version}/predict",
+    "/predictions/{model}",  # as TorchServe has it
+)
 DEFAULT_TOP_K = 5
 
+_PATTERNS = [(route, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route))) for route in PREDICT_ROUTES]
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A predict route, and the model and version that its path names, None where it names none."""
+
+    route: str
+    model: str | None = None
+    version: str | None = None
+
+
+_DEFAULT = Target("/predict")
+
+
+def parse_target(path: bytes) -> Target | None:
+    """What a URL's path, still percent-encoded, names; None if it is no predict route."""
+    if path == b"/predict":
+        return _DEFAULT
+    text = unquote(path.decode("latin-1"))
+    for route, pattern in _PATTERNS:
+        if match := pattern.fullmatch(text):
+            return Target(route, **match.groupdict())
+    return None
+
+
 @dataclass(frozen=True, eq=False)
 class Head:
-    """The head of one request, or of many that are the same: what it asks is parsed once, when it is first wanted.
+    """The head of one request, or of many that are the same: a field is parsed once, when it is first asked for.
 
-    Names of header fields are in lower case. What is malformed is a BadRequest each time.
+    Names of header fields are in lower case. A malformed field is a BadRequest each time that it is asked for.
     """
 
     method: str
@@ -33,18 +63,15 @@ class Head:
         given = parse_qs(self.query.decode("latin-1"), keep_blank_values=True).get("top_k")
         return _positive("top_k", given[-1]) if given else DEFAULT_TOP_K
 
-    def timeout_s(self, usual_s: float, most_s: float) -> float:
-        """Seconds that X-Request-Timeout-Ms gives the request, the usual ones if it is silent; at most `most_s`."""
-        return min(self._given_timeout_s or usual_s, most_s)
-
     @cached_property
-    def _given_timeout_s(self) -> float | None:
+    def timeout_s(self) -> float | None:
+        """Seconds that X-Request-Timeout-Ms gives the request, None without that field."""
         given = self.headers.get(b"x-request-timeout-ms")
         return None if given is None else _positive("X-Request-Timeout-Ms", given.decode("latin-1")) / 1e3
 
     @cached_property
     def content_length(self) -> int | None:
-        """Bytes of the body, if that is declared; the HTTP parser has refused what is not a number."""
+        """Bytes of the body, None if that is not declared."""
         declared = self.headers.get(b"content-length")
         if declared is None:
             return None
@@ -54,18 +81,18 @@ class Head:
 
     @cached_property
     def content_type(self) -> bytes:
-        """What the body is said to be, parameters included; empty if nothing is said."""
+        """The Content-Type with its parameters; empty if there is none."""
         return self.headers.get(b"content-type", b"")
 
     @cached_property
     def request_id(self) -> str | None:
-        """The id that the client gave the request, unless it could spoil a log."""
+        """The id that the client gave the request; None if there is none, or one that could spoil a log."""
         given = self.headers.get(b"x-request-id", b"")
         return given.decode() if _REQUEST_ID.fullmatch(given) else None
 
     @cached_property
     def trace(self) -> str | None:
-        """The client's trace (W3C Trace Context), if it is one."""
+        """The client's trace (W3C Trace Context); None if there is none, or a malformed one."""
         given = self.headers.get(b"traceparent", b"")
         return given.decode() if _TRACEPARENT.fullmatch(given) else None
 

@@ -1,4 +1,4 @@
-"""One image on its way, and what a worker finds in it."""
+"""One image of a request, from its slot to its outcome."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,23 +21,22 @@ Outcome = Result | ServiceError
 
 
 @dataclass(eq=False, slots=True)
-class Item:
-    """One image on its way; it owns its slot until its result is read or its worker is dead."""
+class ImageTask:
+    """One image that waits for a worker or is in one; it owns its slot until its result is read or its worker is dead.
+
+    Attributes:
+        model: index in the catalog.
+        on_done: called once, when `outcome` is there, unless the task is not wanted any more.
+        retried: it was in a batch whose worker died; from then on it runs alone.
+
+    """
 
     slot: int
     model: int
     top_k: int
     deadline_ns: int
     on_done: Callable[[], None]
-    """Called once, when `outcome` is there, unless the item is not wanted any more."""
     outcome: Outcome | None = None
     queued_ns: int = 0
     wanted: bool = True
-    retried: bool = False  # it was in a batch whose worker died: from now on it runs alone
-
-    def finish(self, outcome: Outcome) -> None:
-        """Hand the outcome to whoever still waits for it."""
-        if self.wanted:
-            self.wanted = False
-            self.outcome = outcome
-            self.on_done()
+    retried: bool = False

@@ -1,63 +1,72 @@
-"""What an API process knows of the workers: told by the supervisor, asked by readiness and the model routes."""
+"""What an API process knows of the models in the workers: asked by readiness and the model routes."""
 
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
-from service.errors import Unavailable
 from service.ipc.reports import ModelReport
+from service.prediction.served_model import ServedModel
 from service.repository import Catalog
 
 
-@dataclass(eq=False, slots=True)
-class Status:
-    """Which seats are up, and what each told of its models."""
+class ModelStatus:
+    """Which workers are up, and what each told of its models."""
 
-    catalog: Catalog
-    reports: dict[int, dict[int, ModelReport]] = field(
-        default_factory=dict
-    )  # by seat, then by model; seats that are up
-    known: dict[int, ModelReport] = field(default_factory=dict)  # the newest by model, also of seats that are down
-    draining: bool = False
+    def __init__(self, catalog: Catalog, models: list[ServedModel]) -> None:
+        self.draining = False
+        self.known: dict[int, ModelReport] = {}
+        """The newest report of each model, also of workers that are down."""
+        self._catalog, self._models = catalog, models
+        self._reports: dict[int, dict[int, ModelReport]] = {}  # by worker, then by model; of workers that are up
 
-    def seat_up(self, seat: int, reports: list[ModelReport]) -> None:
+    def worker_up(self, worker: int, reports: Iterable[ModelReport]) -> None:
         """A worker is ready, with these models loaded or failed."""
-        self.reports[seat] = {report.model: report for report in reports}
-        self.known.update(self.reports[seat])
+        self._reports[worker] = {report.model: report for report in reports}
+        self.known.update(self._reports[worker])
+        self._update_failures()
 
-    def seat_down(self, seat: int) -> None:
+    def worker_down(self, worker: int) -> None:
         """A worker is gone."""
-        self.reports.pop(seat, None)
+        self._reports.pop(worker, None)
+        self._update_failures()
+
+    def _update_failures(self) -> None:
+        for model in self._models:
+            report = self.known.get(model.index)
+            model.failure = report.reason if report and self.state(model.index) == "failed" else None
 
     @property
     def ready(self) -> bool:
         """Whether the default model can take work now."""
-        return not self.draining and self.state(self.catalog.default) == "ready"
+        return not self.draining and self.state(self._catalog.default) == "ready"
 
     def state(self, model: int) -> str:
         """`ready`, `failed` or `loading`."""
-        states = {reports[model].state for reports in self.reports.values()}
+        states = {reports[model].state for reports in self._reports.values()}
         if "ready" in states:
             return "ready"
         if model in self.known and self.known[model].state == "failed":
             return "failed"
         return "loading"
 
-    def check(self, model: int) -> None:
-        """Raise Unavailable if no worker can run this model now."""
-        report = self.known.get(model)
-        if report and report.state == "failed" and self.state(model) == "failed":
-            raise Unavailable("loading", f"the model failed to load: {report.reason}", retry_after_s=60)
+    def describe_all(self) -> list[dict[str, Any]]:
+        """Every model: those that are served, and those that could not be read."""
+        return [self._describe(index) for index in range(len(self._models))] + self._describe_unreadable()
 
-    def describe(self, model: int) -> dict[str, Any]:
-        """Everything that a client may want to know of one model."""
-        artifact = self.catalog.artifacts[model]
+    def describe_named(self, name: str) -> dict[str, Any]:
+        """One model by name, also one that could not be read; NotFound."""
+        unreadable = (document for document in self._describe_unreadable() if document["name"] == name)
+        return next(unreadable, None) or self._describe(self._catalog.find(name, None))
+
+    def _describe(self, model: int) -> dict[str, Any]:
+        """What a client may want to know of one model."""
+        artifact = self._catalog.artifacts[model]
         metadata = artifact.metadata
         height, width, channels = artifact.input_shape
         document: dict[str, Any] = {
             "name": artifact.name,
             "version": str(artifact.version),
             "state": self.state(model),
-            "default": model == self.catalog.default,
+            "default": model == self._catalog.default,
             "architecture": metadata.architecture,
             "sha256": artifact.sha256,
             "input": {"height": height, "width": width, "channels": channels, "dtype": "uint8"},
@@ -72,14 +81,8 @@ class Status:
             document["batch_latency_ms"] = {str(size): round(ms, 3) for size, ms in report.batch_latency_ms}
         return document
 
-    def describe_named(self, name: str) -> dict[str, Any]:
-        """The same by name, also of a model that could not be read; NotFound."""
-        failed = (document for document in self.describe_failed() if document["name"] == name)
-        return next(failed, None) or self.describe(self.catalog.find(name, None))
-
-    def describe_failed(self) -> list[dict[str, Any]]:
-        """The models that could not be read at all."""
+    def _describe_unreadable(self) -> list[dict[str, Any]]:
         return [
             {"name": name, "version": str(version), "state": "failed", "reason": reason}
-            for (name, version), reason in self.catalog.failed.items()
+            for (name, version), reason in self._catalog.failed.items()
         ]

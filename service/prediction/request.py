@@ -1,170 +1,220 @@
-"""One prediction request, from its complete body to its answer; knows nothing of the HTTP library around it.
+"""One prediction request, from its headers to its counted response; knows no HTTP library.
 
-It advances by callbacks rather than as a coroutine: from a worker's reply to the bytes of the answer there is then no
+It advances by callbacks rather than as a coroutine: from a worker's reply to the bytes of the response there is then no
 turn of the event loop, and no task or future to make for each request.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from enum import Enum
 from operator import attrgetter
-from typing import Any
 
-from models.images.preprocessor import Preprocessor
-from service.errors import DeadlineExceeded, ServiceError, problem
-from service.metrics.metrics import REJECTIONS, Metrics
-from service.prediction.admission import Admission
-from service.prediction.batcher import Batcher
-from service.prediction.body import parse
-from service.prediction.deadlines import Deadlines
-from service.prediction.decoding import Decoder, Decoding, Pixels
-from service.prediction.head import Head
-from service.prediction.image_task import Item, Outcome, Result
-from service.prediction.model_status import Status
-from service.prediction.response import Answer, fail
-from service.repository import Catalog
-from service.settings import Settings
+from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
+from service.prediction.body import IncomingBody, parse
+from service.prediction.decoding import Decoding, Pixels
+from service.prediction.head import METHODS, Head
+from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.response import Response, begin_response
+from service.prediction.services import Services
+
+TIMER_ROUNDING_S = 0.0005  # uvloop rounds to whole milliseconds: no request expires before its deadline
+FAILED_RETRY_S = 60  # what a client of a model that failed to load is told to wait
 
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What predictions are made with, one of each in an API process."""
+class RequestState(Enum):
+    """Where a request is."""
 
-    catalog: Catalog
-    preprocessors: Sequence[Preprocessor]
-    status: Status
-    admission: Admission
-    deadlines: Deadlines
-    decoder: Decoder
-    batcher: Batcher
-    metrics: Metrics
-    settings: Settings
+    RECEIVING = "its body arrives"
+    DECODING = "its images become pixels"
+    WAITING = "for the workers' results"
+    ENDED = "it has its response, or its client has left"
 
 
-class Prediction:
-    """A request on its way: parsed, let in, decoded, queued, run, rendered.
+class PredictionRequest:
+    """Takes a request in pieces and gives back one response, through `respond`, exactly once.
 
-    `done` is called once the answer is complete, exactly once, unless `cancel` came before. Every error becomes an
-    answer.
+    The response may be there before the body is complete: a refusal. What still comes of the body is then ignored. When
+    the client leaves before the response, `abandon` ends the request without one. Every error becomes a response.
     """
 
-    def __init__(
-        self, parts: Parts, head: Head, body: bytes, deadline_ns: int, answer: Answer, done: Callable[[], None]
-    ) -> None:
-        """`deadline_ns`: of the monotonic clock."""
-        self._parts, self._head, self._body = parts, head, body
-        self._deadline_ns, self._answer, self._done = deadline_ns, answer, done
-        self._ended = False
-        self._slots: list[int] = []  # that no item has yet
+    __slots__ = (
+        "_body",
+        "_deadline_ns",
+        "_decoding",
+        "_head",
+        "_image_bytes",
+        "_missing",
+        "_model",
+        "_respond",
+        "_response",
+        "_services",
+        "_several",
+        "_slots",
+        "_tasks",
+        "_timer",
+        "_top_k",
+        "state",
+    )
+
+    def __init__(self, services: Services, head: Head, headers_ns: int, respond: Callable[[Response], None]) -> None:
+        """`headers_ns`: when the last of the headers arrived, on the monotonic clock."""
+        self._services, self._head, self._respond = services, head, respond
+        self.state = RequestState.RECEIVING
+        self._response = begin_response(head, headers_ns)
+        self._body: IncomingBody | None = None
+        self._slots: list[int] = []  # that no task has yet
+        self._tasks: list[ImageTask] = []
+        self._missing = 0  # tasks without an outcome
         self._decoding: Decoding | None = None
-        self._items: list[Item] = []
-        self._missing = 0
-        self._tick: int | None = None  # of its deadline
+        self._timer: asyncio.TimerHandle | None = None
 
-    def run(self) -> None:
-        """Go as far as can be gone now; the rest follows when pixels and results are there."""
+    @property
+    def missing_bytes(self) -> int:
+        """How much of the body is still to come; 0 if the headers do not tell."""
+        return self._body.missing_bytes if self._body else 0
+
+    def begin(self) -> None:
+        """The headers are complete: admit the request, or refuse it at once."""
+        services, head, settings = self._services, self._head, self._services.settings
+        services.request_metrics.begin()
         try:
-            self._begin()
+            if head.method not in METHODS:
+                raise MethodNotAllowed(head.method, METHODS)
+            timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
+            self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
+            services.admission.check(self._left_s("while the server had no time for the request"))
+            self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
+        except ServiceError as error:
+            self.refuse(error)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body."""
+        if self.state is RequestState.ENDED:
+            return
+        assert self._body is not None
+        try:
+            self._body.feed(part)
+        except ServiceError as error:
+            self.refuse(error)
+
+    def complete(self) -> None:
+        """The body is complete: go as far as is possible now; the rest follows with pixels and results."""
+        if self.state is RequestState.ENDED:
+            return
+        self._response.timestamps.body_ns = time.monotonic_ns()
+        try:
+            self._decode()
         except Exception as error:
-            self._fail(error)
+            self.refuse(error)
 
-    def cancel(self) -> None:
-        """Nobody wants the answer any more: what has not begun is dropped."""
-        self._end()
+    def expire_body(self) -> None:
+        """The body did not arrive in time."""
+        self.refuse(RequestTimeout(f"the body did not arrive within {self._services.settings.body_timeout:g} s"))
 
-    def _begin(self) -> None:
-        parts, head, answer = self._parts, self._head, self._answer
-        self._place = place = parts.catalog.find(head.target.model, head.target.version)
-        self._artifact = artifact = parts.catalog.artifacts[place]
-        answer.model, answer.version = artifact.name, str(artifact.version)
-        self._top_k = min(head.top_k, artifact.classes)
-        images, self._several = parse(head.content_type, self._body, parts.settings.max_images_per_request)
-        self._images = images
-        parts.status.check(place)
-        left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
-        if left_s <= 0:
-            raise DeadlineExceeded("the deadline passed while the request was being received")
-        self._slots = parts.admission.acquire(len(images), place, left_s)
-        self._tick = parts.deadlines.add(self._deadline_ns, self._expire)
-        self._decoding = parts.decoder.decode(parts.preprocessors[place], images, self._on_pixels)
+    def refuse(self, error: Exception) -> None:
+        """Respond with this error, unless there is a response already."""
+        if self.state is not RequestState.ENDED:
+            self._response.fail(error)
+            self._finish()
+
+    def abandon(self) -> None:
+        """The client has left: the response is not wanted any more."""
+        if self.state is not RequestState.ENDED:
+            self._end()
+            self._services.request_metrics.count_cancelled(self._response)
+
+    def _decode(self) -> None:
+        """Take the body apart, reserve a slot for each image, and have them decoded."""
+        services, head, response = self._services, self._head, self._response
+        assert self._body is not None
+        model = self._model = services.models[head.target.model, head.target.version]
+        response.model, response.version = model.name, model.version
+        self._top_k = min(head.top_k, len(model.labels))
+        images, self._several = parse(head.content_type, self._body.content, services.settings.max_images_per_request)
+        self._image_bytes = list(map(len, images))
+        if model.failure is not None:
+            raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
+        left_s = self._left_s("while the request was being received")
+        self._slots = services.admission.acquire(len(images), model.index, left_s)
+        self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
+        self.state = RequestState.DECODING
+        self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
-        """All images are decoded, each with its pixels or its own error."""
-        self._decoding = None  # it knows the pixels, too
-        if self._ended:  # since the last of them was
+        """Every image is decoded or has its own error: queue those with pixels."""
+        self._decoding = None  # it holds the pixels, too
+        if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
-        self._answer.journey.pixels_ns = time.monotonic_ns()
+        self._response.timestamps.pixels_ns = time.monotonic_ns()
+        self.state = RequestState.WAITING
         self._missing = len(decoded)
         for pixels in decoded:
-            item = Item(self._slots.pop(), self._place, self._top_k, self._deadline_ns, self._on_outcome)
-            self._items.append(item)
+            task = ImageTask(self._slots.pop(), self._model.index, self._top_k, self._deadline_ns, self._on_outcome)
+            self._tasks.append(task)
             if isinstance(pixels, ServiceError):
-                self._parts.admission.release((item.slot,))
-                item.finish(pixels)
+                self._services.admission.release((task.slot,))
+                task.wanted, task.outcome = False, pixels
+                self._on_outcome()
             else:
-                self._parts.batcher.submit(item, pixels)
+                self._services.batcher.submit(task, pixels)
 
     def _on_outcome(self) -> None:
+        """One more image has its result or its error."""
         self._missing -= 1
         if not self._missing:
             try:
-                self._complete([item.outcome for item in self._items if item.outcome is not None])
+                self._succeed([task.outcome for task in self._tasks if task.outcome is not None])
             except Exception as error:
-                self._fail(error)
+                self.refuse(error)
 
-    def _complete(self, outcomes: list[Outcome]) -> None:
-        self._count_images(outcomes)
+    def _succeed(self, outcomes: list[Outcome]) -> None:
+        """Respond with what was found; a lone image's error is the response."""
+        response, timestamps = self._response, self._response.timestamps
+        response.image_bytes = self._image_bytes
+        response.rejected = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
         if not self._several and isinstance(outcomes[0], ServiceError):
-            self._fail(outcomes[0])  # raised it would know this frame, and the frame it
+            self.refuse(outcomes[0])  # if it were raised, it and this frame would refer to each other
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
-        journey = self._answer.journey
-        journey.taken_ns = min(map(_taken_ns, ran), default=journey.pixels_ns)
-        journey.done_ns = max(map(_done_ns, ran), default=journey.pixels_ns)
-        rendered = [self._render(outcome) for outcome in outcomes]
-        self._answer.succeed({"results": rendered} if self._several else rendered[0])
+        timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
+        timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
+        timestamps.written_ns = time.monotonic_ns()  # as far as the response itself can tell
+        response.succeed(outcomes, self._model.labels, several=self._several)
         self._finish()
 
-    def _count_images(self, outcomes: Sequence[Outcome]) -> None:
-        metrics = self._parts.metrics
-        for image, outcome in zip(self._images, outcomes, strict=True):
-            metrics.image_bytes.observe(len(image))
-            if isinstance(outcome, ServiceError) and outcome.code in REJECTIONS:
-                metrics.images_rejected.inc(outcome.code)
-
-    def _render(self, outcome: Outcome) -> dict[str, Any]:
-        if isinstance(outcome, ServiceError):
-            return problem(outcome, self._answer.request_id)
-        labels = self._artifact.labels
-        self._answer.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
-        ranked = zip(outcome.indices, outcome.probabilities, strict=True)
-        predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
-        return {"predictions": predictions, "batch_size": outcome.batch_size}
-
     def _expire(self) -> None:
-        self._fail(DeadlineExceeded("the deadline passed before the answer was there"))
+        self.refuse(DeadlineExceeded("the deadline passed before the answer was there"))
 
-    def _fail(self, error: Exception) -> None:
-        if not self._ended:
-            fail(self._answer, error)
-            self._finish()
+    def _left_s(self, when: str) -> float:
+        """Seconds until the deadline, DeadlineExceeded if it has passed."""
+        left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
+        if left_s <= 0:
+            raise DeadlineExceeded(f"the deadline passed {when}")
+        return left_s
 
     def _finish(self) -> None:
+        """Send the response, then count it."""
         self._end()
-        self._done()
+        self._respond(self._response)
+        self._response.timestamps.written_ns = time.monotonic_ns()
+        self._services.request_metrics.count(self._response, self._head.target.route)
 
     def _end(self) -> None:
-        self._ended = True
-        if self._tick:
-            self._parts.deadlines.remove(self._tick, self._expire)
+        """Let go of everything: what has not begun is dropped, and no part refers to another any more."""
+        self.state = RequestState.ENDED
+        if self._timer:
+            self._timer.cancel()
         if self._decoding:
             self._decoding.cancel()
         if self._slots:
-            self._parts.admission.release(self._slots)
+            self._services.admission.release(self._slots)
             self._slots.clear()
-        for item in self._items:
-            if item.wanted:
-                self._parts.batcher.withdraw(item)
-        self._items.clear()  # each knows this prediction
+        for task in self._tasks:
+            if task.wanted:
+                self._services.batcher.withdraw(task)
+        self._tasks.clear()
+        if self._body:
+            self._body.close()

@@ -1,45 +1,104 @@
 """What is counted of a prediction request, from its headers to its end."""
 
-import time
+from bisect import bisect_left
 from collections.abc import Iterable
+from typing import NamedTuple
 
-from service.metrics.metrics import Metrics
-from service.prediction.response import STAGES, Answer
+from service.metrics.families import HistogramCells
+from service.metrics.metrics import REJECTIONS, MeteredModel, Metrics
+from service.metrics.timings import STAGES
+from service.prediction.response import Response
 
 
-class Tally:
+class _ModelCells(NamedTuple):
+    """Where the series lie that every good response of a model counts in."""
+
+    ok: int
+    durations: tuple[HistogramCells, ...]  # of the request, then of each stage
+    confidence: HistogramCells
+    predictions: dict[str, int]  # by label
+    batch_size: HistogramCells
+
+
+class RequestMetrics:
     """Counts the prediction requests of one API process, once its row of the metrics is attached.
 
-    The many series that every good answer counts in are looked up here, once for each model.
+    A good response counts in fourteen series: where they lie is looked up once for each model, and they are written
+    without a call for each.
     """
 
-    def __init__(self, metrics: Metrics, models: Iterable[str]) -> None:
-        self._metrics = metrics
-        self._observe_stages = {
-            model: metrics.stage_duration.observer(*((model, stage) for stage in STAGES)) for model in models
-        }
+    def __init__(self, metrics: Metrics, models: Iterable[MeteredModel]) -> None:
+        self._metrics, self._row = metrics, metrics.row
+        self._models = [self._cells(model) for model in models]
+        self._by_name = {model.name: cells for model, cells in zip(models, self._models, strict=True)}
+        self._inflight, self._image_bytes = metrics.inflight.cell(), metrics.image_bytes.cells()
+        self._http: dict[tuple[str, str], int] = {}  # of status 200, by route and method
+
+    def _cells(self, model: MeteredModel) -> _ModelCells:
+        metrics, name = self._metrics, model.name
+        stages = (metrics.stage_duration.cells(name, stage) for stage in STAGES)
+        return _ModelCells(
+            metrics.requests.cell(name, model.version, "ok"),
+            (metrics.request_duration.cells(name), *stages),
+            metrics.confidence.cells(name),
+            {label: metrics.predictions.cell(name, label) for label in model.labels},
+            metrics.batch_size.cells(name),
+        )
 
     def begin(self) -> None:
         """Count a request whose headers are complete."""
-        self._metrics.inflight.add(1)
+        self._row[self._inflight] += 1.0
 
-    def count(self, answer: Answer, route: str) -> None:
-        """Count a request whose answer has been written."""
-        journey, metrics, model = answer.journey, self._metrics, answer.model
-        metrics.inflight.add(-1)
-        journey.written_ns = time.monotonic_ns()
-        metrics.count_http(route, answer.to_method, answer.status)
-        metrics.requests.inc(model, answer.version, answer.outcome)
-        metrics.request_duration.observe(journey.total_ns / 1e9, model)
-        if answer.shed:
-            metrics.shed.inc(answer.shed)
-        if answer.tops:
-            self._observe_stages[model]([ns / 1e9 for ns in journey.stages_ns()])
-        for label, probability in answer.tops:
-            metrics.confidence.observe(probability, model)
-            metrics.predictions.inc(model, label)
+    def count(self, response: Response, route: str) -> None:
+        """Count a request whose response has been written."""
+        self._row[self._inflight] -= 1.0
+        if response.status == 200 and response.tops:
+            self._count_good(response, route)
+        else:
+            self._count_other(response, route)
+        for size in response.image_bytes:
+            self._observe(self._image_bytes, size)
 
-    def count_cancelled(self, answer: Answer) -> None:
-        """Count a request whose client left before the answer."""
-        self._metrics.inflight.add(-1)
-        self._metrics.requests.inc(answer.model, answer.version, "cancelled")
+    def count_cancelled(self, response: Response) -> None:
+        """Count a request whose client left before the response."""
+        self._row[self._inflight] -= 1.0
+        self._metrics.requests.inc(response.model, response.version, "cancelled")
+
+    def count_batch(self, model: int, size: int) -> None:
+        """Count a batch of so many images of the model of this index."""
+        self._observe(self._models[model].batch_size, size)
+
+    def _count_good(self, response: Response, route: str) -> None:
+        row, cells, timestamps = self._row, self._by_name[response.model], response.timestamps
+        http = self._http.get((route, response.method))
+        if http is None:
+            http = self._http[route, response.method] = self._metrics.http_cell(route, response.method, 200)
+        row[http] += 1.0
+        row[cells.ok] += 1.0
+        for histogram, ns in zip(cells.durations, (timestamps.total_ns, *timestamps.stages_ns()), strict=True):
+            self._observe(histogram, ns / 1e9)
+        for label, probability in response.tops:
+            self._observe(cells.confidence, probability)
+            row[cells.predictions[label]] += 1.0
+        if response.rejected:
+            self._count_rejected(response)
+
+    def _count_other(self, response: Response, route: str) -> None:
+        metrics, model = self._metrics, response.model
+        metrics.count_http(route, response.method, response.status)
+        metrics.requests.inc(model, response.version, response.outcome)
+        metrics.request_duration.observe(response.timestamps.total_ns / 1e9, model)
+        if response.shed:
+            metrics.shed.inc(response.shed)
+        self._count_rejected(response)
+
+    def _count_rejected(self, response: Response) -> None:
+        for code in response.rejected:
+            if code in REJECTIONS:
+                self._metrics.images_rejected.inc(code)
+
+    def _observe(self, cells: HistogramCells, value: float) -> None:
+        """As `Histogram.observe`, with the series looked up already."""
+        row = self._row
+        row[cells.first + bisect_left(cells.buckets, value)] += 1.0
+        row[cells.sum] += value

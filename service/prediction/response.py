@@ -1,9 +1,8 @@
-"""What goes back to the client, and when it passed each point of its way."""
+"""What goes back to the client, and when its request passed each point of its way."""
 
 import itertools
 import os
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,21 +10,21 @@ import orjson
 import structlog
 
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
+from service.metrics.timings import STAGES
 from service.prediction.head import Head
+from service.prediction.image_task import Outcome
 
 log = structlog.get_logger()
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 
-STAGES = ("read", "decode", "queue", "inference", "respond")
-
-# What is the same in every answer is put together once: this halves the time that an answer takes to render.
+# What is the same in every response is put together once: this halves the time that rendering one takes.
 _TIMINGS = "{" + ",".join(f'"{name}":%s' for name in (*STAGES, "total")) + "}"
 _SERVER_TIMING = ", ".join(f"{name};dur=%s" for name in (*STAGES, "total"))
 
 
 @dataclass(slots=True)
-class Journey:
+class Timestamps:
     """When a request passed each point of its way: ns of the monotonic clock, the same in every process."""
 
     headers_ns: int
@@ -47,34 +46,66 @@ class Journey:
 
     @property
     def total_ns(self) -> int:
-        """Nanoseconds from headers complete to answer written."""
+        """Nanoseconds from headers complete to response written."""
         return self.written_ns - self.headers_ns
 
 
 @dataclass(slots=True)
-class Answer:
-    """What goes back, and what is counted once it has gone."""
+class Response:
+    """What goes back, and what is counted once it has gone.
 
-    journey: Journey
+    Attributes:
+        tops: label and probability of the most probable class of each image.
+        image_bytes: size of each encoded image, once all have an outcome.
+        rejected: error codes of images that were refused.
+
+    """
+
+    timestamps: Timestamps
     request_id: str
-    to_method: str
+    method: str
     model: str = ""
     version: str = ""
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
     shed: ShedReason | None = None
-    tops: list[tuple[str, float]] = field(default_factory=list)  # label and probability of each image's first class
+    tops: list[tuple[str, float]] = field(default_factory=list)
+    image_bytes: list[int] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
 
-    def succeed(self, found: dict[str, Any]) -> None:
-        """Make the answer tell what was found, and how long each stage took as far as can be told inside it."""
-        self.journey.written_ns = time.monotonic_ns()
-        timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*self.journey.stages_ns(), self.journey.total_ns)])
-        document = {"request_id": self.request_id, "model": self.model, "version": self.version} | found
+    def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], *, several: bool) -> None:
+        """Tell what was found in each image, and how long each stage took as far as can be told inside the response."""
+        found = [self._render(outcome, labels) for outcome in outcomes]
+        timestamps = self.timestamps
+        timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
+        document: dict[str, Any] = {"request_id": self.request_id, "model": self.model, "version": self.version}
+        document |= {"results": found} if several else found[0]
         document["timings_ms"] = orjson.Fragment(_TIMINGS % timings_ms)
         self.body = orjson.dumps(document)
         self.headers["content-type"] = JSON
         self.headers["server-timing"] = _SERVER_TIMING % timings_ms
+
+    def _render(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
+        if isinstance(outcome, ServiceError):
+            return problem(outcome, self.request_id)
+        self.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
+        ranked = zip(outcome.indices, outcome.probabilities, strict=True)
+        predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
+        return {"predictions": predictions, "batch_size": outcome.batch_size}
+
+    def fail(self, error: Exception) -> None:
+        """Tell of an error; what is our fault goes to the log with its traceback."""
+        document = problem(error, self.request_id)
+        if isinstance(error, ServiceError):
+            self.headers |= error.headers
+        if isinstance(error, Unavailable):
+            self.shed = error.reason
+        self.status = int(str(document["status"]))
+        if self.status == InternalError.status:
+            log.error("request failed", request_id=self.request_id, exc_info=error)
+        self.headers["content-type"] = PROBLEM
+        self.body = orjson.dumps(document)
 
     @property
     def outcome(self) -> str:
@@ -93,27 +124,13 @@ def _make_ids() -> Iterator[str]:
         yield f"{process}{count:016x}"
 
 
-_ids = _make_ids()  # begins when the first id is asked for, and so after the fork
+_ids = _make_ids()  # starts when the first id is asked for, and so after the fork
 
 
-def begin_answer(head: Head, journey: Journey) -> Answer:
-    """An answer with what every answer carries: the request's id and its trace."""
+def begin_response(head: Head, headers_ns: int) -> Response:
+    """A response with what every one carries: the request's id and its trace."""
     request_id = head.request_id or next(_ids)
-    answer = Answer(journey, request_id, head.method, headers={"x-request-id": request_id})
+    response = Response(Timestamps(headers_ns), request_id, head.method, headers={"x-request-id": request_id})
     if head.trace:
-        answer.headers["traceparent"] = head.trace
-    return answer
-
-
-def fail(answer: Answer, error: Exception) -> None:
-    """Make the answer tell of an error; what is our fault goes to the log with its traceback."""
-    document = problem(error, answer.request_id)
-    if isinstance(error, ServiceError):
-        answer.headers |= error.headers
-    if isinstance(error, Unavailable):
-        answer.shed = error.reason
-    answer.status = int(str(document["status"]))
-    if answer.status == InternalError.status:
-        log.error("request failed", request_id=answer.request_id, exc_info=error)
-    answer.headers["content-type"] = PROBLEM
-    answer.body = orjson.dumps(document)
+        response.headers["traceparent"] = head.trace
+    return response

@@ -1,82 +1,87 @@
-"""How long a request that is let in now would wait: the work that is held, at the pace that the workers show."""
+"""What an image costs the workers now, and how long a request that is admitted now would wait."""
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from service.ipc.reports import ModelReport
-from service.ipc.transport import Board
-
-NEWEST = 0.1  # weight of the newest batch in the pace
-OUTLIER = 4.0  # times the pace: one batch counts for no more than that, for it may have been stopped
+from service.ipc.shared_state import SharedState
+from service.policy import NEWEST, OUTLIER
 
 
-class Pace:
-    """What images of one model cost the workers: measured at warm-up, then scaled by what batches take under load."""
+class LatencyModel:
+    """What images of one model cost a worker: measured at warm-up, then scaled by what batches take under load."""
 
     def __init__(self) -> None:
         self._expected_ns: Sequence[float] = ()  # by batch size less one
-        self._cost_ns = 0.0  # of an image, at warm-up
         self._slowdown = 1.0
+        self.warm_ns = 0.0
+        """What an image cost at warm-up, in a batch of the largest size that was measured."""
         self.image_ns = 0.0
-        """What an image costs now, in a batch of the largest size that was measured."""
+        """What it costs now."""
 
     def learn(self, report: ModelReport) -> None:
         """Take up what a worker measured at warm-up."""
-        self._expected_ns, self._cost_ns = interpolate(report.batch_latency_ms), report.image_cost_ns
-        self.image_ns = self._slowdown * self._cost_ns
+        self._expected_ns = interpolate(report.batch_latency_ms)
+        size, latency_ms = max(report.batch_latency_ms, default=(1, 0.0))
+        self.warm_ns = latency_ms * 1e6 / size
+        self.image_ns = self._slowdown * self.warm_ns
 
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
         self._slowdown += NEWEST * (min(ns / expected, OUTLIER * self._slowdown) - self._slowdown)
-        self.image_ns = self._slowdown * self._cost_ns
+        self.image_ns = self._slowdown * self.warm_ns
 
 
-class Backlog:
-    """The images that one API process has let in and not yet let go, and the time that the workers need for them.
+class WaitEstimate:
+    """The images that one API process has admitted and not yet released, and the time that the workers need for them.
 
-    Each process tells its own time on the board, and reckons with the time of all, since they share the workers.
+    The API processes share the workers: each publishes its own time in the shared state and counts with the time of
+    all.
     """
 
-    def __init__(self, api: int, board: Board, models: int) -> None:
-        self._api, self._times_ns = api, board.backlogs_ns
-        self._paces = [Pace() for _ in range(models)]
+    def __init__(self, api: int, shared_state: SharedState, models: int) -> None:
+        self.latencies = [LatencyModel() for _ in range(models)]
+        """By the model's index."""
+        self._api, self._times_ns = api, shared_state.held_ns
         self._images = [0] * models
         self._held_ns = 0.0
-        self._seats: set[int] = set()
-        self._s_per_ns = 1e-9  # of the workers' time, of which each second gives as many as there are
-        self._times_ns[api] = 0  # whatever a predecessor of this process held, which died
+        self._workers: set[int] = set()
+        self._s_per_ns = 1e-9  # of worker time: each second holds as many as there are workers
+        self._times_ns[api] = 0  # not any more what a predecessor held that died
 
-    def seat_up(self, seat: int, reports: Iterable[ModelReport]) -> None:
+    def worker_up(self, worker: int, reports: Iterable[ModelReport]) -> None:
         """A worker takes part, and has measured what its models cost."""
-        self._seats.add(seat)
+        self._workers.add(worker)
         self._share()
         for report in reports:
-            self._paces[report.model].learn(report)
+            self.latencies[report.model].learn(report)
         self._add_up()
 
-    def seat_down(self, seat: int) -> None:
+    def worker_down(self, worker: int) -> None:
         """A worker takes no part any more."""
-        self._seats.discard(seat)
+        self._workers.discard(worker)
         self._share()
 
     def _share(self) -> None:
-        self._s_per_ns = 1e-9 / max(1, len(self._seats))
+        self._s_per_ns = 1e-9 / max(1, len(self._workers))
 
     def add(self, model: int, images: int) -> None:
-        """So many images of this model are let in, or, if negative, let go; at the same cost among many models."""
+        """So many images of this model are admitted, or, if negative, released; as quick for many models as for one."""
         self._images[model] += images
-        self._held_ns += images * self._paces[model].image_ns
+        self._held_ns += images * self.latencies[model].image_ns
         self._times_ns[self._api] = int(self._held_ns)
 
     def observe(self, model: int, size: int, ns: int) -> None:
         """A worker ran a batch of this size in so many ns."""
-        self._paces[model].observe(size, ns)
+        self.latencies[model].observe(size, ns)
         self._add_up()
 
     def _add_up(self) -> None:
-        """Reckon what is held at the paces of now."""
-        self._held_ns = sum([count * pace.image_ns for count, pace in zip(self._images, self._paces, strict=True)])
+        """Compute anew what is held, at what images cost now."""
+        self._held_ns = sum(
+            [count * latency.image_ns for count, latency in zip(self._images, self.latencies, strict=True)]
+        )
 
     @property
     def wait_s(self) -> float:

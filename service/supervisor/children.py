@@ -1,4 +1,4 @@
-"""The places that processes fill, life after life."""
+"""The worker and API processes as the supervisor sees them, life after life."""
 
 import array
 import fcntl
@@ -8,23 +8,21 @@ import termios
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
+from service.ipc.channels import Channels
+from service.ipc.messages import PROBE
+from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
-from service.ipc.transport import PROBE, Channels, Pipe
-
-UNREAD_LIMIT_S = 2.0  # a worker that is not running a batch reads the next message at once
-PROBE_INTERVAL_S = 1.0  # so that a worker that stopped while it had nothing to do is found too
-BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)  # before the first, second, ... restart in a row
-LONG_LIFE_S = 30.0  # whoever lived longer starts the row anew
+from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, UNREAD_LIMIT_S
 
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """One place that a process fills, life after life."""
+    """One place that a process fills, life after life. `deaths`: in a row, each after a short life."""
 
     index: int
     process: BaseProcess | None = None
     born_s: float = 0.0
-    deaths: int = 0  # in a row, each after a short life
+    deaths: int = 0
     restart_at_s: float = math.inf
 
     def plan_restart(self, now_s: float) -> None:
@@ -34,26 +32,32 @@ class Child:
 
 
 @dataclass(eq=False, slots=True)
-class Seat(Child):
-    """A worker seat."""
+class WorkerChild(Child):
+    """A worker. `killed_as`: why the supervisor ended it, if it did."""
 
     epoch: int = 0
     up: bool = False
     ever_up: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
-    killed_as: str | None = None  # why we ended it
+    killed_as: str | None = None
     unread_since_s: float | None = None
     probed_s: float = 0.0
     last_taken: bytes = b""
 
-    def leaves_unread(self, channels: Channels, now_s: float) -> bool:
-        """Whether a message waits in the seat's pipe though the worker has run and taken up nothing for a while.
+    def begin_life(self, now_s: float) -> None:
+        """Forget what was so in the life before."""
+        self.epoch += 1
+        self.born_s, self.restart_at_s = now_s, math.inf
+        self.reports, self.unparsed, self.killed_as, self.unread_since_s = {}, b"", None, None
 
-        An empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
+    def leaves_unread(self, channels: Channels, now_s: float) -> bool:
+        """Whether a message waits in its pipe though the worker has run and taken up nothing for a while.
+
+        The empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
         """
-        pipe, taken = channels.requests[self.index], channels.board.taken[self.index].tobytes()
-        idle = channels.board.began_ns[self.index] == 0
+        shared_state, pipe = channels.shared_state, channels.requests[self.index]
+        taken, idle = shared_state.taken[self.index].tobytes(), shared_state.began_ns[self.index] == 0
         waits = idle and _readable_bytes(pipe.reader) > 0
         if idle and not waits and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
@@ -66,8 +70,8 @@ class Seat(Child):
 
 
 @dataclass(eq=False, slots=True)
-class ApiPlace(Child):
-    """A place for an API process."""
+class ApiChild(Child):
+    """An API process, and the pipe that tells it what happens."""
 
     control: Pipe | None = None
 

@@ -1,4 +1,4 @@
-"""All that is LitServe's own, and how it makes the processes; `service.http.protocol` holds what is uvicorn's.
+"""All that is LitServe's own, and how it makes the processes; `http/server` and `http/protocol` hold what is uvicorn's.
 
 LitServe gives the application, the placement on devices and the worker process (`inference_worker`, spawned, with its
 `LitAPI` and `LitLoop`). How processes are watched and ended is `supervisor`'s. Requests never pass
@@ -22,14 +22,16 @@ from litserve.loops import LitLoop
 
 from models.artifact.artifact import Artifact
 from service.http.acceptor import listen
-from service.http.head_cache import Heads
-from service.http.protocol import ApiServer
-from service.http.read_budget import Turn
+from service.http.head_cache import HeadCache
+from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
-from service.ipc.transport import Channels, Pipe, SharedObject
+from service.http.server import ApiServer
+from service.ipc.channels import Channels
+from service.ipc.pipe import Pipe
+from service.ipc.shared_memory import SharedObject
 from service.logs import configure_logs
 from service.metrics.metrics import Metrics
-from service.prediction.api_process import Api
+from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
 from service.settings import Settings
 from service.worker.warmup import Load
@@ -46,11 +48,11 @@ def die_with_parent(parent_pid: int) -> None:
 
 
 class InferenceLoop(LitLoop):  # type: ignore[misc]
-    """LitServe calls `run` again and again; each call answers one batch."""
+    """LitServe calls `run` again whenever it returns or fails."""
 
     def run(self, lit_api: "InferenceAPI", *_: object) -> None:
-        """Answer one batch."""
-        lit_api.worker.serve_one()
+        """Answer batches until the process is ended."""
+        lit_api.worker.serve()
 
 
 class InferenceAPI(LitAPI):  # type: ignore[misc]
@@ -69,11 +71,11 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
         die_with_parent(self._parent_pid)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us
         configure_logs(*self._logs)
-        seat = int(os.environ["LITSERVE_WORKER_ID"])
-        self.worker = Worker(seat, device, self._artifacts.load(), self._load, self._channels)
+        index = int(os.environ["LITSERVE_WORKER_ID"])
+        self.worker = Worker(index, device, self._artifacts.load(), self._load, self._channels)
 
 
-class Server(LitServer):  # type: ignore[misc]
+class LaunchServer(LitServer):  # type: ignore[misc]
     """LitServe's server with the parts replaced that requests and faults pass through; launches the processes."""
 
     def __init__(
@@ -122,9 +124,9 @@ class Server(LitServer):  # type: ignore[misc]
         host, port = self.listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def launch_worker(self, seat: int) -> BaseProcess:
-        """Spawn the worker of this seat."""
-        process: BaseProcess = self.launch_single_inference_worker(self.lit_api, seat)
+    def launch_worker(self, index: int) -> BaseProcess:
+        """Spawn the worker of this number."""
+        process: BaseProcess = self.launch_single_inference_worker(self.lit_api, index)
         return process
 
     def launch_api(self, index: int, control: Pipe) -> BaseProcess:
@@ -159,8 +161,8 @@ class Server(LitServer):  # type: ignore[misc]
         server = ApiServer(config)
 
         async def serve() -> None:
-            self.app.state.heads, self.app.state.turn = Heads(), Turn()
-            api = self.app.state.api = Api(
+            self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
+            api = self.app.state.api = ApiProcess(
                 index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
             )
             await server.serve([self.listener])

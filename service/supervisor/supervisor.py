@@ -4,7 +4,6 @@ The supervisor has one thread, which waits for what happens: a signal, a report,
 knows nothing of LitServe or uvicorn: a `Launcher` makes the processes.
 """
 
-import json
 import math
 import os
 import selectors
@@ -19,26 +18,26 @@ from typing import Protocol
 import structlog
 
 from models.machine.cgroup import count_oom_kills
-from service.ipc.control import Begin, Drain, Message, SeatDown, SeatUp, send
-from service.ipc.reports import ModelReport
-from service.ipc.transport import Channels, Pipe
+from service.ipc.channels import Channels
+from service.ipc.control import Begin, ControlMessage, Drain, WorkerDown, WorkerUp, send
+from service.ipc.pipe import Pipe
+from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metrics import Metrics
+from service.policy import FIRST_STARTS, WATCH_INTERVAL_S
 from service.repository import Catalog
 from service.settings import Settings
-from service.supervisor.children import ApiPlace, Child, Seat
+from service.supervisor.children import ApiChild, Child, WorkerChild
 
 log = structlog.get_logger()
 
-WATCH_INTERVAL_S = 0.25  # how often a hang is looked for
-FIRST_STARTS = 3  # a worker that never came up is tried this often before the server gives up
-KILL_MARGIN_S = 0.5  # of the grace period, kept for killing what does not end by itself
+KILL_MARGIN_S = 0.5  # of the grace period, to kill what does not end by itself
 
 
 class Launcher(Protocol):
     """Makes the processes."""
 
-    def launch_worker(self, seat: int) -> BaseProcess:
-        """Start the worker of this seat."""
+    def launch_worker(self, index: int) -> BaseProcess:
+        """Start the worker of this number."""
         ...
 
     def launch_api(self, index: int, control: Pipe) -> BaseProcess:
@@ -58,8 +57,8 @@ class Supervisor:
     ) -> None:
         self._launcher, self._channels, self._catalog = launcher, channels, catalog
         self._metrics, self._settings = metrics, settings
-        self._seats = [Seat(i) for i in range(channels.board.seats)]
-        self._apis = [ApiPlace(i) for i in range(channels.board.api_processes)]
+        self._workers = [WorkerChild(i) for i in range(channels.shared_state.workers)]
+        self._apis = [ApiChild(i) for i in range(channels.shared_state.api_processes)]
         self._selector = selectors.DefaultSelector()
         self._exit_code = 0
         self._signals = 0
@@ -70,9 +69,9 @@ class Supervisor:
     def run(self) -> int:
         """Serve until told to stop or beyond help; the process's exit code."""
         self._watch_signals()
-        for seat in self._seats:
-            self._watch(self._channels.reports[seat.index].reader, partial(self._read_reports, seat))
-            self._start_worker(seat)
+        for worker in self._workers:
+            self._watch(self._channels.reports[worker.index].reader, partial(self._read_reports, worker))
+            self._start_worker(worker)
         for api in self._apis:
             self._start_api(api)
         while self._alive():
@@ -82,14 +81,14 @@ class Supervisor:
         return self._exit_code
 
     def _alive(self) -> bool:
-        return not self._draining or any(child.process for child in (*self._seats, *self._apis))
+        return not self._draining or any(child.process for child in (*self._workers, *self._apis))
 
     @property
     def _draining(self) -> bool:
         return self._ends_at_s < math.inf
 
     def _patience_s(self) -> float:
-        due = min(child.restart_at_s for child in (*self._seats, *self._apis))
+        due = min(child.restart_at_s for child in (*self._workers, *self._apis))
         return max(0.0, min(due - time.monotonic(), WATCH_INTERVAL_S))
 
     def _watch(self, fd: int, callback: Callable[[], object]) -> None:
@@ -104,11 +103,11 @@ class Supervisor:
         for api in self._apis:
             if now >= api.restart_at_s:
                 self._start_api(api)
-        for seat in self._seats:
-            if now >= seat.restart_at_s:
-                self._start_worker(seat)
-            elif seat.process:
-                self._look_for_hang(seat, now)
+        for worker in self._workers:
+            if now >= worker.restart_at_s:
+                self._start_worker(worker)
+            elif worker.process:
+                self._look_for_hang(worker, now)
 
     # Signals
 
@@ -137,31 +136,27 @@ class Supervisor:
 
     # Workers
 
-    def _start_worker(self, seat: Seat) -> None:
-        seat.restart_at_s = math.inf
-        seat.epoch += 1
-        seat.reports, seat.unparsed, seat.killed_as, seat.unread_since_s = {}, b"", None, None
-        self._channels.requests[seat.index].drain()
-        board = self._channels.board
-        board.began_ns[seat.index], board.epochs[seat.index] = 0, seat.epoch
-        seat.born_s = time.monotonic()
-        seat.process = self._launcher.launch_worker(seat.index)
-        self._watch(seat.process.sentinel, partial(self._on_worker_end, seat))
-        log.info("worker started", worker=seat.index, pid=seat.process.pid)
+    def _start_worker(self, worker: WorkerChild) -> None:
+        worker.begin_life(time.monotonic())
+        self._channels.requests[worker.index].drain()
+        shared_state = self._channels.shared_state
+        shared_state.began_ns[worker.index], shared_state.epochs[worker.index] = 0, worker.epoch
+        worker.process = self._launcher.launch_worker(worker.index)
+        self._watch(worker.process.sentinel, partial(self._on_worker_end, worker))
+        log.info("worker started", worker=worker.index, pid=worker.process.pid)
 
-    def _read_reports(self, seat: Seat) -> None:
-        *lines, seat.unparsed = (seat.unparsed + os.read(self._channels.reports[seat.index].reader, 1 << 16)).split(
-            b"\n"
-        )
+    def _read_reports(self, worker: WorkerChild) -> None:
+        data = worker.unparsed + os.read(self._channels.reports[worker.index].reader, 1 << 16)
+        *lines, worker.unparsed = data.split(b"\n")
         for line in lines:
-            fields = json.loads(line)
-            if fields.pop("epoch") == seat.epoch:
-                self._on_report(seat, ModelReport(**fields))
+            told = WorkerReport.from_line(line)
+            if told.epoch == worker.epoch:
+                self._on_report(worker, told.report)
 
-    def _on_report(self, seat: Seat, report: ModelReport) -> None:
-        seat.reports[report.model] = report
+    def _on_report(self, worker: WorkerChild, report: ModelReport) -> None:
+        worker.reports[report.model] = report
         artifact = self._catalog.artifacts[report.model]
-        about = {"model": artifact.name, "version": artifact.version, "worker": seat.index}
+        about = {"model": artifact.name, "version": artifact.version, "worker": worker.index}
         if report.state == "ready":
             log.info("model ready", **about, engine=report.engine, device=report.device, seconds=report.load_seconds)
             self._metrics.model_load_seconds.set(report.load_seconds, artifact.name)
@@ -169,66 +164,63 @@ class Supervisor:
             log.error("model failed", **about, reason=report.reason)
             if report.model == self._catalog.default:
                 self._give_up("the default model cannot be served")
-        if len(seat.reports) == len(self._catalog.artifacts) and not self._draining:
-            self._on_worker_up(seat)
+        if len(worker.reports) == len(self._catalog.artifacts) and not self._draining:
+            self._on_worker_up(worker)
 
-    def _on_worker_up(self, seat: Seat) -> None:
-        seat.up = seat.ever_up = True
-        self._metrics.worker_up.set(1, str(seat.index))
-        self._tell_all(self._seat_up(seat))
-        log.info("worker up", worker=seat.index, seconds=round(time.monotonic() - seat.born_s, 3))
+    def _on_worker_up(self, worker: WorkerChild) -> None:
+        worker.up = worker.ever_up = True
+        self._metrics.worker_up.set(1, str(worker.index))
+        self._tell_all(_worker_up(worker))
+        log.info("worker up", worker=worker.index, seconds=round(time.monotonic() - worker.born_s, 3))
 
-    def _seat_up(self, seat: Seat) -> SeatUp:
-        return SeatUp(seat.index, seat.epoch, tuple(seat.reports.values()))
-
-    def _on_worker_end(self, seat: Seat) -> None:
-        code = self._bury(seat)
-        was_up, seat.up = seat.up, False
-        self._metrics.worker_up.set(0, str(seat.index))
+    def _on_worker_end(self, worker: WorkerChild) -> None:
+        code = self._bury(worker)
+        was_up, worker.up = worker.up, False
+        self._metrics.worker_up.set(0, str(worker.index))
         if was_up:
-            self._tell_all(SeatDown(seat.index))
+            self._tell_all(WorkerDown(worker.index))
         if self._draining:
             return
-        reason = seat.killed_as or ("oom" if self._was_killed_for_memory(code) else "exit")
-        log.error("worker died", worker=seat.index, exit_code=code, reason=reason)
+        reason = worker.killed_as or ("oom" if self._was_killed_for_memory(code) else "exit")
+        log.error("worker died", worker=worker.index, exit_code=code, reason=reason)
         self._metrics.worker_restarts.inc(reason)
-        seat.plan_restart(time.monotonic())
-        if seat.deaths >= FIRST_STARTS and not any(other.ever_up for other in self._seats):
+        worker.plan_restart(time.monotonic())
+        if worker.deaths >= FIRST_STARTS and not any(other.ever_up for other in self._workers):
             self._give_up("the workers die before they are ready; the log above tells why")
 
     def _was_killed_for_memory(self, code: int | None) -> bool:
         before, self._oom_kills = self._oom_kills, count_oom_kills()
         return code == -signal.SIGKILL and self._oom_kills > before
 
-    def _look_for_hang(self, seat: Seat, now: float) -> None:
-        if not seat.up:
-            if now - seat.born_s > self._settings.start_timeout:
-                self._kill_hung(seat, "it did not load its models in time")
-        elif self._channels.board.hung(seat.index, time.monotonic_ns()):
-            self._kill_hung(seat, "its batch takes far longer than at warm-up")
-        elif seat.leaves_unread(self._channels, now):
-            self._kill_hung(seat, "it does not take up its next batch")
+    def _look_for_hang(self, worker: WorkerChild, now: float) -> None:
+        if not worker.up:
+            if now - worker.born_s > self._settings.start_timeout:
+                self._kill_hung(worker, "it did not load its models in time")
+        elif self._channels.shared_state.is_hung(worker.index, time.monotonic_ns()):
+            self._kill_hung(worker, "its batch takes far longer than at warm-up")
+        elif worker.leaves_unread(self._channels, now):
+            self._kill_hung(worker, "it does not take up its next batch")
 
-    def _kill_hung(self, seat: Seat, why: str) -> None:
-        if seat.process and not seat.killed_as:
-            log.error("worker hangs", worker=seat.index, pid=seat.process.pid, why=why)
-            seat.killed_as = "hang"
-            seat.process.kill()
+    def _kill_hung(self, worker: WorkerChild, why: str) -> None:
+        if worker.process and not worker.killed_as:
+            log.error("worker hangs", worker=worker.index, pid=worker.process.pid, why=why)
+            worker.killed_as = "hang"
+            worker.process.kill()
 
     # API processes
 
-    def _start_api(self, api: ApiPlace) -> None:
+    def _start_api(self, api: ApiChild) -> None:
         api.restart_at_s = math.inf
         api.born_s = time.monotonic()
         api.control = Pipe()
         api.process = self._launcher.launch_api(api.index, api.control)
         self._watch(api.process.sentinel, partial(self._on_api_end, api))
-        for seat in self._seats:
-            if seat.up:
-                send(api.control, self._seat_up(seat))
+        for worker in self._workers:
+            if worker.up:
+                send(api.control, _worker_up(worker))
         send(api.control, Begin())
 
-    def _on_api_end(self, api: ApiPlace) -> None:
+    def _on_api_end(self, api: ApiChild) -> None:
         code = self._bury(api)
         if api.control:
             api.control.close()
@@ -237,7 +229,7 @@ class Supervisor:
             log.error("API process died", index=api.index, exit_code=code)
             api.plan_restart(time.monotonic())
 
-    def _tell_all(self, message: Message) -> None:
+    def _tell_all(self, message: ControlMessage) -> None:
         for api in self._apis:
             if api.control:
                 send(api.control, message)
@@ -270,10 +262,14 @@ class Supervisor:
     def _end_what_is_left(self, now: float) -> None:
         if not any(api.process for api in self._apis) and not self._workers_told:
             self._workers_told = True
-            for seat in self._seats:
-                if seat.process:
-                    seat.process.terminate()
+            for worker in self._workers:
+                if worker.process:
+                    worker.process.terminate()
         if now > self._ends_at_s - KILL_MARGIN_S:
-            for child in (*self._seats, *self._apis):
+            for child in (*self._workers, *self._apis):
                 if child.process:
                     child.process.kill()
+
+
+def _worker_up(worker: WorkerChild) -> WorkerUp:
+    return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()))

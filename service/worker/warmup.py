@@ -1,4 +1,4 @@
-"""Making a released model ready to run: engine, proof, warm-up, and the batch size that pays."""
+"""A released model made ready to run: engine, proof, warm-up, and the batch size that pays."""
 
 import math
 import time
@@ -14,18 +14,18 @@ from models.artifact.artifact import Artifact
 from models.engines.engine import Engine
 from models.engines.golden import verify
 from models.engines.loader import load_engine
-
-HANG_FLOOR_NS = 2_000_000_000
-HANG_FACTOR = 10  # times the latency of that batch size at warm-up
-
-DISPATCH_NS = 150_000  # what a batch costs beside its images: two wake-ups and the bookkeeping (CPU time, 2 cores)
-PAYING_NS = 12_000  # what an image may cost more in a batch that is not to grow: smaller ones answer earlier
-GAIN = 0.05  # what counts as a difference
-QUICK_NS = 250_000_000  # that long images may wait for each other, if it makes none of them dearer by GAIN
-SLOW_GAIN = 0.25  # by that much a larger batch has to make an image cheaper if it takes longer: more than noise does
-LARGEST = 64  # that the automatic mode tries
-RUNNING_NS = 20_000_000  # of undisturbed runs of each size: quick ones are often interrupted on a busy machine
-RUNS = 3  # before a size counts as slower than smaller ones: it may have been interrupted
+from service.policy import (
+    DISPATCH_NS,
+    GAIN,
+    HANG_FACTOR,
+    HANG_FLOOR_NS,
+    LARGEST_BATCH,
+    PAYING_NS,
+    QUICK_BATCH_NS,
+    REPEATS,
+    SLOW_GAIN,
+    UNDISTURBED_NS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Load:
     compiled: bool
     threads: int
     max_batch_sizes: Mapping[str, int]
-    """Images, by the model's name; 0 or missing: whatever pays."""
+    """Images, by the model's name; 0 or missing: as many as pay."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,9 @@ class LoadedModel:
         least = min(costs.values())
         return min(size for size in costs if costs[size] <= least + PAYING_NS)
 
-    def limit_ns(self, n: int) -> int:
-        """How long a batch of n images may take before it counts as hung."""
-        return self._limits_ns[min(n, len(self._limits_ns) - 1)]
-
     @cached_property
-    def _limits_ns(self) -> list[int]:
-        """By number of images, from 0 to the largest size that was measured."""
+    def limits_ns(self) -> list[int]:
+        """How long batches of 0, 1, 2, ... images may take before they count as hung, up to the largest measured."""
         sizes = sorted(self.latency_ns)
         measured = [sizes[bisect_left(sizes, n)] for n in range(sizes[-1] + 1)]
         return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
@@ -78,7 +74,7 @@ def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
         threads=load.threads,
         precision=load.precision,
         compiled=load.compiled,
-        max_batch=largest or LARGEST,
+        max_batch=largest or LARGEST_BATCH,
     )
     verify(artifact, engine)
     if largest:
@@ -93,7 +89,7 @@ def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
 def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int, int]:
     """Latency (ns) of batches of 1, 2, 4, ... until a larger one does not pay any more."""
     latency: dict[int, int] = {}
-    for size in [*_doublings(LARGEST), LARGEST]:
+    for size in [*_doublings(LARGEST_BATCH), LARGEST_BATCH]:
         latency[size] = measure(engine, shape, size, latency)
         if best_batch_size(latency) < size or _is_saturated(latency):
             break
@@ -103,7 +99,7 @@ def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int,
 def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
     """Whether the next doubling would be slow, and the last made nothing cheaper."""
     *_, before, last = [math.inf, *image_costs(latency_ns).values()]
-    return 2 * max(latency_ns.values()) > QUICK_NS and last >= before * (1 - GAIN)
+    return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - GAIN)
 
 
 def best_batch_size(latency_ns: Mapping[int, int]) -> int:
@@ -115,7 +111,7 @@ def best_batch_size(latency_ns: Mapping[int, int]) -> int:
     """
     best, least = 0, math.inf
     for size, cost in image_costs(latency_ns).items():
-        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_NS else 1 - SLOW_GAIN):
+        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_BATCH_NS else 1 - SLOW_GAIN):
             break
         best, least = size, min(least, cost)
     return best
@@ -134,11 +130,11 @@ def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Map
     images = np.zeros((size, *shape), np.uint8)
     first_ns = _time(engine, images)
     expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
-    if RUNNING_NS < first_ns <= expected_ns * (1 + GAIN):
+    if UNDISTURBED_NS < first_ns <= expected_ns * (1 + GAIN):
         return first_ns
     doubtful_ns = expected_ns * (1 + GAIN) or math.inf
     times = [_time(engine, images)]
-    while len(times) * min(times) < RUNNING_NS or (len(times) < RUNS and min(times) > doubtful_ns):
+    while len(times) * min(times) < UNDISTURBED_NS or (len(times) < REPEATS and min(times) > doubtful_ns):
         times.append(_time(engine, images))
     return min(times)
 

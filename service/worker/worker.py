@@ -1,18 +1,16 @@
 """What a worker process does: load every model, prove each, then answer batches until it is ended.
 
-A worker blocks in `read` on its seat's request pipe: it burns nothing when idle, and it begins a batch the moment that
-there is one. What else lies in the pipe by then, of any API process, runs with it. Everything here is free of LitServe,
-which `service.supervisor.litserve` puts around it.
+A worker blocks in `read` on its request pipe: it uses no CPU when idle, and begins a batch the moment that there is
+one. What else lies in the pipe by then, of any API process, runs with it. Nothing here is of LitServe, which
+`supervisor.litserve` puts around it.
 """
 
 import itertools
-import json
 import os
 import select
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import numpy as np
 import structlog
@@ -20,8 +18,10 @@ from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact, ArtifactError
 from models.engines.engine import EngineError
-from service.ipc.reports import ModelReport
-from service.ipc.transport import EXPIRED, FAILED, MAX_REPLIES, OK, PIPE_BUF, BatchMessage, Channels, Region, Reply
+from service.ipc.channels import Channels
+from service.ipc.messages import MAX_REPLIES, PIPE_BUF, BatchMessage, Reply
+from service.ipc.reports import ModelReport, WorkerReport
+from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import Load, LoadedModel, load_model
 
 log = structlog.get_logger()
@@ -44,30 +44,31 @@ def most_probable(logits: NDArray[np.float32], k: int) -> NDArray[np.intp]:
     return top[rows, np.argsort(-logits[rows, top], axis=1, kind="stable")]
 
 
-def write_results(region: Region, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
-    """Write logits, and the k most probable classes in falling order, of every row into its slot."""
-    where, (n, classes) = np.asarray(slots), logits.shape
+def write_results(pool: SlotPool, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
+    """Write the k most probable classes of every row of logits, in falling order, into its slot."""
+    where = np.asarray(slots)
     indices = most_probable(logits, k)
-    region.logits[where, :classes] = logits
-    region.indices[where, :k] = indices
-    region.probabilities[where, :k] = softmax(logits)[np.arange(n)[:, np.newaxis], indices]
-    region.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
+    pool.indices[where, :k] = indices
+    pool.probabilities[where, :k] = softmax(logits)[np.arange(len(logits))[:, np.newaxis], indices]
+    pool.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
 
 
 class Worker:
-    """One seat's process."""
+    """One worker process."""
 
-    def __init__(self, seat: int, device: str, artifacts: Sequence[Artifact], load: Load, channels: Channels) -> None:
-        self._seat, self._channels, self._board = seat, channels, channels.board
-        self._requests = channels.requests[seat].reader
+    def __init__(self, index: int, device: str, artifacts: Sequence[Artifact], load: Load, channels: Channels) -> None:
+        self._index, self._channels = index, channels
+        self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
+        self._requests = channels.requests[index].reader
         self._more = select.poll()
         self._more.register(self._requests, select.POLLIN)
         self._next: BatchMessage | None = None  # read, but not to be run with those before it
-        self._epoch = int(channels.board.epochs[seat])
-        self._board.began_ns[seat] = 0
+        self._epoch = int(self._shared_state.epochs[index])
+        self._shared_state.began_ns[index] = 0
         self._models: dict[int, LoadedModel] = {}
-        for index, artifact in enumerate(artifacts):
-            self._report(self._load(index, artifact, device, load))
+        for model, artifact in enumerate(artifacts):
+            report = self._load(model, artifact, device, load)
+            os.write(channels.reports[index].writer, WorkerReport(self._epoch, report).to_line())
 
     def _load(self, index: int, artifact: Artifact, device: str, load: Load) -> ModelReport:
         began = time.monotonic()
@@ -89,18 +90,19 @@ class Worker:
             batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
         )
 
-    def _report(self, report: ModelReport) -> None:
-        line = json.dumps({"epoch": self._epoch, **asdict(report)}) + "\n"
-        os.write(self._channels.reports[self._seat].writer, line.encode())
+    def serve(self) -> None:
+        """Answer batches until the process is ended."""
+        while True:
+            self.serve_one()
 
     def serve_one(self) -> None:
         """Wait for a batch, run it, and reply."""
         messages = self._take()
-        taken = time.monotonic_ns()
+        taken_ns = time.monotonic_ns()
         for message in messages:
-            self._board.taken[self._seat, message.api] = message.batch
-        ran = self._run(messages, taken)
-        self._reply(messages, taken, ran)
+            self._shared_state.taken[self._index, message.api] = message.batch
+        ran = self._run(messages, taken_ns)
+        self._reply(messages, taken_ns, ran)
 
     def _take(self) -> list[BatchMessage]:
         """The next message, waited for, and those behind it that are there already and may run with it."""
@@ -119,49 +121,50 @@ class Worker:
         return taken
 
     def _read(self) -> BatchMessage | None:
-        """The pipe's next message, None if it was meant for a worker that has died since: its API process knows."""
+        """The pipe's next message, None if it is for a former life of this worker: its API process knows of its end."""
         message = BatchMessage.unpack(os.read(self._requests, PIPE_BUF))
         return message if message.epoch == self._epoch else None
 
-    def _run(self, messages: list[BatchMessage], taken: int) -> list[int]:
+    def _run(self, messages: list[BatchMessage], taken_ns: int) -> list[int]:
         """Run what has not expired; return how many images of each message that were."""
-        region = self._channels.region
-        alive = [[slot for slot in message.slots if region.deadlines[slot] > taken] for message in messages]
+        pool, shared_state = self._slot_pool, self._shared_state
+        alive = [[slot for slot in message.slots if pool.deadlines[slot] > taken_ns] for message in messages]
         for message, slots in zip(messages, alive, strict=True):
             for slot in set(message.slots).difference(slots):
-                region.statuses[slot] = EXPIRED
+                pool.statuses[slot] = EXPIRED
         if together := list(itertools.chain.from_iterable(alive)):
             model = self._models[messages[0].model]
-            self._board.limit_ns[self._seat] = model.limit_ns(len(together))
-            self._board.began_ns[self._seat] = taken
+            limits_ns = model.limits_ns
+            shared_state.limit_ns[self._index] = limits_ns[min(len(together), len(limits_ns) - 1)]
+            shared_state.began_ns[self._index] = taken_ns
             try:
                 self._infer(model, together, max(message.top_k for message in messages))
             finally:
-                self._board.began_ns[self._seat] = 0
+                shared_state.began_ns[self._index] = 0
         return list(map(len, alive))
 
     def _infer(self, model: LoadedModel, slots: list[int], k: int) -> None:
         """Run a batch; if it fails, run each image alone, so that one bad image fails alone."""
-        region = self._channels.region
+        pool = self._slot_pool
         try:
-            logits = model.engine.run(region.images(slots, model.shape))
+            logits = model.engine.run(pool.images(slots, model.shape))
         except EngineError:
-            log.exception("inference failed", images=len(slots), seat=self._seat)
+            log.exception("inference failed", images=len(slots), worker=self._index)
             if len(slots) == 1:
-                region.statuses[slots[0]] = FAILED
+                pool.statuses[slots[0]] = FAILED
                 return
             for slot in slots:
                 self._infer(model, [slot], k)
             return
-        write_results(region, slots, logits, k)
+        write_results(pool, slots, logits, k)
 
-    def _reply(self, messages: list[BatchMessage], taken: int, ran: list[int]) -> None:
+    def _reply(self, messages: list[BatchMessage], taken_ns: int, ran: list[int]) -> None:
         """Tell each API process of its images; the first one that had any in the batch counts it."""
-        done, size = time.monotonic_ns(), sum(ran)
+        done_ns, size = time.monotonic_ns(), sum(ran)
         counts = next((place for place, n in enumerate(ran) if n), None)
         replies: defaultdict[int, list[bytes]] = defaultdict(list)
         for place, message in enumerate(messages):
-            reply = Reply(self._seat, self._epoch, message.batch, taken, done, size, place == counts)
+            reply = Reply(self._index, self._epoch, message.batch, taken_ns, done_ns, size, place == counts)
             replies[message.api].append(reply.pack())
         for api, packed in replies.items():
             os.write(self._channels.replies[api].writer, b"".join(packed))

@@ -10,8 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from service.prediction.head import Head
-from service.prediction.target import Target
 from service.settings import Settings
 from tests.artifacts import make_artifact
 from tests.service.pictures import check, encode, huge_png, pixels, png
@@ -196,17 +194,6 @@ def test_a_failing_engine_is_500_without_a_word_of_why(server: Served, client: h
 def test_a_deadline_that_passes_is_504(client: httpx.Client) -> None:
     answer = client.post("/models/faulty/predict", content=png(first=SLOW), headers={"x-request-timeout-ms": "20"})
     problem(answer, 504, "deadline_exceeded")
-
-
-@pytest.mark.parametrize(
-    ("given", "default_s", "latest_s", "seconds"),
-    [(None, 2, 3, 2), (None, 9, 3, 3), (b"1", 2, 3, 0.001), (b"2500", 2, 3, 2.5), (b"999999999", 2, 3, 3)],
-)
-def test_a_deadline_is_the_clients_own_or_the_usual_one_up_to_the_latest(
-    given: bytes | None, default_s: float, latest_s: float, seconds: float
-) -> None:
-    headers = {} if given is None else {b"x-request-timeout-ms": given}
-    assert Head("POST", Target("/predict"), b"", headers).timeout_s(default_s, latest_s) == seconds
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from contextlib import ExitStack
 import pytest
 import uvloop
 
-from service.http.acceptor import LEAST_ACCEPTS, Acceptor, listen
+from service.http.acceptor import Acceptor, listen
+from service.policy import ACCEPTS_PER_TURN
 from tests.service.served import DEADLINE_S
 
 CROWD = 200
@@ -33,7 +34,7 @@ async def take_up(already: int) -> tuple[int, int]:
         return first, len(taken)
 
 
-@pytest.mark.parametrize(("already", "first"), [(0, LEAST_ACCEPTS), (200, 50), (1000, CROWD)])
+@pytest.mark.parametrize(("already", "first"), [(0, ACCEPTS_PER_TURN), (200, 50), (1000, CROWD)])
 def test_a_turn_takes_up_a_quarter_more_and_the_end_loses_nobody(already: int, first: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(asyncio.wait_for(take_up(already), DEADLINE_S)) == (first, CROWD)

@@ -4,9 +4,9 @@ from itertools import pairwise
 
 import pytest
 
-from service.http.head_cache import MAX_BYTES, MAX_HEADS, Heads
-from service.prediction.head import Head
-from service.prediction.target import Target
+from service.http.head_cache import HeadCache
+from service.policy import CACHED_HEAD_BYTES, CACHED_HEADS
+from service.prediction.head import Head, Target
 from tests.service.http.test_connections import checked, code
 from tests.service.pictures import png
 from tests.service.served import Served
@@ -15,37 +15,45 @@ from tests.service.wire import Wire, get, post
 HEAD = Head("POST", Target("/predict"), b"", {b"content-length": b"3"})
 
 
-def test_only_a_whole_message_with_the_same_head_is_known() -> None:
-    heads = Heads()
-    first = b"POST /predict HTTP/1.1\r\nHost: server\r\nContent-Length: 3\r\n\r\n"
-    assert heads.split(first + b"abc") is None
-    heads.remember(first + b"abc", HEAD)
-    assert heads.split(first + b"xyz") == (HEAD, b"xyz")
-    for data in (first, first + b"ab", first + b"abcd", b"\r\n" + first + b"abc", first.replace(b"3", b"4") + b"abcd"):
-        assert heads.split(data) is None
+def test_a_known_head_before_a_body_of_another_length_is_parsed(server: Served) -> None:
+    """The same head with less, more and other bytes in front: what is not exactly one message is left to the parser."""
+    message = post(png())
+    with Wire(server.address) as wire:
+        for pieces in ((message,), (message[:-1], message[-1:]), (b"\r\n" + message,), (message,)):
+            for piece in pieces:
+                wire.send(piece)
+            checked(wire.answer())
+        wire.send(message + message)
+        checked(wire.answer())
+        assert wire.ended()  # what is pipelined behind a prediction is not read
 
 
 @pytest.mark.parametrize(
-    "message", [b"no end", b"short\r\n\r\nab", b"long\r\n\r\nabcd", b"x" * MAX_BYTES + b"\r\n\r\nabc"]
+    "message", [b"no end", b"short\r\n\r\nab", b"long\r\n\r\nabcd", b"x" * CACHED_HEAD_BYTES + b"\r\n\r\nabc"]
 )
 def test_what_is_not_exactly_one_message_of_a_short_head_is_not_remembered(message: bytes) -> None:
-    heads = Heads()
+    heads = HeadCache()
     heads.remember(message, HEAD)
-    assert heads.split(message) is None
+    assert not heads
+
+
+def test_a_head_is_remembered_with_its_end_and_without_its_body() -> None:
+    heads = HeadCache()
+    heads.remember(b"head\r\n\r\nabc", HEAD)
+    assert heads == {b"head\r\n\r\n": HEAD}
 
 
 def test_a_head_that_declares_no_length_is_not_remembered() -> None:
-    heads = Heads()
+    heads = HeadCache()
     heads.remember(b"chunked\r\n\r\nabc", Head("POST", Target("/predict"), b"", {}))
-    assert heads.split(b"chunked\r\n\r\nabc") is None
+    assert not heads
 
 
 def test_the_oldest_of_too_many_is_forgotten() -> None:
-    heads = Heads()
-    messages = [b"%d\r\n\r\nabc" % i for i in range(MAX_HEADS + 1)]
-    for message in messages:
-        heads.remember(message, HEAD)
-    assert [message for message in messages if heads.split(message) is None] == messages[:1]
+    heads = HeadCache()
+    for i in range(CACHED_HEADS + 1):
+        heads.remember(b"%d\r\n\r\nabc" % i, HEAD)
+    assert list(heads) == [b"%d\r\n\r\n" % i for i in range(1, CACHED_HEADS + 1)]
 
 
 def test_a_known_head_brings_each_body_its_own_answer(server: Served) -> None:

@@ -7,7 +7,8 @@ import time
 import pytest
 import uvloop
 
-from service.http.read_budget import MOST_NS, Turn
+from service.http.read_budget import ReadBudget
+from service.policy import TURN_NS
 from tests.service.served import DEADLINE_S, until
 
 LONG, FAILING, SHORT, LAST = b"0", b"1", b"2", b"3"
@@ -16,8 +17,8 @@ LONG, FAILING, SHORT, LAST = b"0", b"1", b"2", b"3"
 class Client(asyncio.Protocol):
     """A connection that sends one byte; to take it may last as long as a turn may, or fail."""
 
-    def __init__(self, turn: Turn, events: list[tuple[str, bytes]]) -> None:
-        self._turn, self._events = turn, events
+    def __init__(self, budget: ReadBudget, events: list[tuple[str, bytes]]) -> None:
+        self._budget, self._events = budget, events
         self._byte = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -25,12 +26,11 @@ class Client(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._byte = data
-        self._turn.note_arrival()
-        if self._turn.has_time:
+        if self._budget.note_arrival():
             self._take(data)
         else:
-            self._events.append(("put off", data))
-            self._turn.put_off(self._transport, self._take, data)
+            self._events.append(("deferred", data))
+            self._budget.defer(self._transport, self._take, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         del exc
@@ -39,7 +39,7 @@ class Client(asyncio.Protocol):
     def _take(self, data: bytes) -> None:
         self._events.append(("taken", data))
         if data == LONG:
-            end_ns = self._turn.arrived_ns + MOST_NS
+            end_ns = self._budget.arrived_ns + TURN_NS
             until(lambda: time.monotonic_ns() > end_ns, "the turn's time to pass")
         if data == FAILING:
             raise ValueError
@@ -47,12 +47,12 @@ class Client(asyncio.Protocol):
 
 async def send(*sent: bytes) -> list[tuple[str, bytes]]:
     """What happens when these bytes are there at once, each on its own connection, until the last is taken."""
-    turn, clients = Turn(), []
+    budget, clients = ReadBudget(), []
     events: list[tuple[str, bytes]] = []
     for _ in sent:
         ours, client = socket.socketpair()
         clients.append(client)
-        await asyncio.get_running_loop().connect_accepted_socket(lambda: Client(turn, events), ours)
+        await asyncio.get_running_loop().connect_accepted_socket(lambda: Client(budget, events), ours)
     for client, byte in zip(clients, sent, strict=True):
         client.send(byte)
     while [what for what, _ in events].count("taken") < len(sent) or (
@@ -73,8 +73,8 @@ def happens(*sent: bytes) -> list[tuple[str, bytes]]:
 def test_what_comes_after_the_time_of_a_turn_waits_for_the_next_in_its_order() -> None:
     assert happens(LONG, SHORT, LAST) == [
         ("taken", LONG),
-        ("put off", SHORT),
-        ("put off", LAST),
+        ("deferred", SHORT),
+        ("deferred", LAST),
         ("taken", SHORT),
         ("taken", LAST),
     ]
@@ -82,11 +82,11 @@ def test_what_comes_after_the_time_of_a_turn_waits_for_the_next_in_its_order() -
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever came first makes room, in the turn that has no time for it."""
-    monkeypatch.setattr("service.http.read_budget.MOST_BYTES", 1)
+    monkeypatch.setattr("service.http.read_budget.WAITING_BYTES", 1)
     assert happens(LONG, SHORT, LAST, LAST)[2:] == [
-        ("put off", LAST),
+        ("deferred", LAST),
         ("taken", SHORT),
-        ("put off", LAST),
+        ("deferred", LAST),
         ("taken", LAST),
         ("taken", LAST),
     ]
@@ -94,5 +94,5 @@ def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_fails_then_costs_its_own_connection_only() -> None:
     events = happens(LONG, FAILING, LAST)
-    assert events[:4] == [("taken", LONG), ("put off", FAILING), ("put off", LAST), ("taken", FAILING)]
+    assert events[:4] == [("taken", LONG), ("deferred", FAILING), ("deferred", LAST), ("taken", FAILING)]
     assert sorted(events[4:]) == [("lost", FAILING), ("taken", LAST)]

@@ -17,14 +17,13 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.artifact.artifact import read_artifact
+from service.metrics.families import Family, Histogram
 from service.metrics.metrics import (
     BYTES_BUCKETS,
     REQUEST_BUCKETS,
     STAGE_BUCKETS,
-    Family,
-    Histogram,
+    MeteredModel,
     Metrics,
-    ServedModel,
 )
 from tests.service.pictures import png
 from tests.service.served import Served, Servers, until
@@ -207,7 +206,7 @@ def test_sums_are_right_whichever_process_is_asked_and_survive_its_death(pair: S
 
 
 def make_metrics(api_processes: int = 2) -> Metrics:
-    return Metrics([ServedModel("m", "1", ("a", "b"))], ["/predict"], 1, api_processes)
+    return Metrics([MeteredModel("m", "1", ("a", "b"))], ["/predict"], 1, api_processes)
 
 
 def exposed(metrics: Metrics) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -1,22 +1,20 @@
 """Who is let in: slots all or none, bytes counted to the last, and nobody whom the workers cannot serve in time."""
 
 import pytest
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.errors import ServiceError, TooLarge, Unavailable
+from service.errors import TooLarge, Unavailable
 from service.ipc.reports import ModelReport
-from service.ipc.transport import Board
-from service.prediction.admission import PATIENCE, Admission, Arrival
-from service.prediction.wait_estimate import Backlog
+from service.ipc.shared_state import SharedState
+from service.policy import PATIENCE
+from service.prediction.admission import Admission
+from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, BYTES = 5, 100
 LEFT_S = 10.0
 
 
 def shut_admission() -> Admission:
-    return Admission(range(SLOTS), BYTES, Backlog(0, Board(1, 1), models=1))
+    return Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1))
 
 
 def open_admission() -> Admission:
@@ -76,17 +74,17 @@ def refused(admission: Admission, left_s: float) -> Unavailable:
 
 
 def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -> None:
-    backlog = Backlog(0, Board(1, 1), models=1)
-    admission = Admission(range(SLOTS), BYTES, backlog)
+    estimate = WaitEstimate(0, SharedState(1, 1), models=1)
+    admission = Admission(range(SLOTS), BYTES, estimate)
     admission.open = True
-    backlog.seat_up(0, [measured((1, 1000.0))])
+    estimate.worker_up(0, [measured((1, 1000.0))])
     slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
     admission.check(4 / PATIENCE)
     error = refused(admission, 1.0)
     assert (error.reason, error.retry_after_s) == ("full", 4)
-    backlog.seat_up(1, [measured((1, 1000.0))])  # two workers: two seconds
+    estimate.worker_up(1, [measured((1, 1000.0))])  # two workers: two seconds
     admission.check(2 / PATIENCE)
-    backlog.seat_down(1)
+    estimate.worker_down(1)
     refused(admission, 2 / PATIENCE)
     for slot in slots[:3]:
         admission.release((slot,))
@@ -94,112 +92,14 @@ def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -
 
 
 def test_an_empty_server_tries_however_short_the_time() -> None:
-    board = Board(1, 2)
-    backlogs = [Backlog(api, board, models=1) for api in range(2)]
-    busy, idle = (Admission(range(SLOTS), BYTES, backlog) for backlog in backlogs)
-    for backlog, admission in zip(backlogs, (busy, idle), strict=True):
-        backlog.seat_up(0, [measured((1, 1000.0))])
+    shared_state = SharedState(1, 2)
+    estimates = [WaitEstimate(api, shared_state, models=1) for api in range(2)]
+    busy, idle = (Admission(range(SLOTS), BYTES, estimate) for estimate in estimates)
+    for estimate, admission in zip(estimates, (busy, idle), strict=True):
+        estimate.worker_up(0, [measured((1, 1000.0))])
         admission.open = True
     idle.check(0.001)
     busy.acquire(3, 0, LEFT_S)
     idle.check(0.001)
     idle.acquire(1, 0, LEFT_S)
     refused(idle, 3.9)  # it shares the worker with the other: both count
-
-
-def test_what_batches_take_under_load_corrects_the_estimate() -> None:
-    backlog = Backlog(0, Board(1, 1), models=2)
-    backlog.seat_up(0, [measured((1, 40.0), (2, 60.0), (4, 80.0)), measured((1, 500.0), model=1)])
-    backlog.add(0, 50)
-    assert backlog.wait_s == pytest.approx(50 * 0.020)
-    for _ in range(100):
-        backlog.observe(0, 3, 140_000_000)  # 70 ms at warm-up, between two sizes: twice as slow now
-        backlog.observe(1, 1, 500_000_000)
-    backlog.add(1, 2)
-    assert backlog.wait_s == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
-
-
-def test_one_batch_that_was_held_up_does_not_close_the_door() -> None:
-    backlog = Backlog(0, Board(1, 1), models=1)
-    backlog.seat_up(0, [measured((1, 1.0))])
-    backlog.add(0, 100)
-    backlog.observe(0, 1, 10_000_000_000)
-    assert backlog.wait_s < 0.2
-    for _ in range(40):
-        backlog.observe(0, 1, 10_000_000_000)
-    backlog.add(0, 1)
-    assert backlog.wait_s > 100  # but a machine that has become slow is
-
-
-def test_a_declared_body_is_refused_at_its_headers() -> None:
-    admission = open_admission()
-    with pytest.raises(TooLarge):
-        Arrival(admission, max_bytes=10, content_length=11)
-    arrival = Arrival(admission, max_bytes=BYTES, content_length=BYTES)
-    with pytest.raises(Unavailable, match="bytes"):
-        Arrival(admission, max_bytes=10, content_length=1)
-    arrival.close()
-    Arrival(admission, max_bytes=10, content_length=1)
-
-
-def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
-    admission = open_admission()
-    arrival = Arrival(admission, max_bytes=10, content_length=None)
-    arrival.feed(b"12345")
-    arrival.feed(b"67890")
-    assert arrival.body == b"1234567890"
-    with pytest.raises(TooLarge):
-        arrival.feed(b"!")
-    arrival.close()
-    Arrival(admission, max_bytes=BYTES, content_length=BYTES)
-
-
-class Bodies(RuleBasedStateMachine):
-    """Bodies that arrive in pieces, and a count of the bytes they may hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.admission = open_admission()
-        self.arrivals: list[tuple[Arrival, int]] = []  # with the bytes that each has been promised
-
-    @rule(length=st.none() | st.integers(0, BYTES + 10))
-    def begin(self, length: int | None) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
-        try:
-            self.arrivals.append((Arrival(self.admission, BYTES, length), length or 0))
-        except ServiceError:
-            assert length is not None
-            assert length > left
-        else:
-            assert (length or 0) <= left
-
-    @rule(which=st.integers(0, 9), size=st.integers(0, 40))
-    def feed(self, which: int, size: int) -> None:
-        if which < len(self.arrivals):
-            arrival, promised = self.arrivals[which]
-            needed = max(promised, len(arrival.body) + size)
-            left = BYTES - sum(other for _, other in self.arrivals) + promised
-            try:
-                arrival.feed(bytes(size))
-            except ServiceError:
-                assert needed > left
-                self.close(which)
-            else:
-                self.arrivals[which] = arrival, needed
-
-    @rule(which=st.integers(0, 9))
-    def close(self, which: int) -> None:
-        if which < len(self.arrivals):
-            self.arrivals.pop(which)[0].close()
-
-    @invariant()
-    def what_is_left_can_be_had_and_no_more(self) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
-        self.admission.reserve_bytes(left)
-        with pytest.raises(Unavailable):
-            self.admission.reserve_bytes(1)
-        self.admission.return_bytes(left)
-
-
-TestBodies = Bodies.TestCase
-TestBodies.settings = settings(derandomize=True, deadline=None, max_examples=50)

@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.ipc.channels import Channels
+from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
 from service.ipc.reports import ModelReport
-from service.ipc.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Reply
-from service.prediction.batcher import QUICK_IMAGE_NS, WAKE_NS, Batcher
-from service.prediction.image_task import Item, Result
-from service.prediction.worker_queue import BATCHES, LATE_NS, LEAD_NS
+from service.ipc.slots import EXPIRED, FAILED, OK
+from service.policy import LATE_NS
+from service.prediction.batcher import Batcher
+from service.prediction.image_task import ImageTask, Result
+from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, CLASSES, PIXELS = 32, 4, 6
-IMAGE_MS = 3.0  # what an image costs at warm-up: more than a seat is given ahead
-TOLD_NS = 5, 9  # when the played worker says that it took a batch up and was done
+IMAGE_MS = 3.0  # what an image costs at warm-up: more than a worker is given ahead
+TOLD_NS = 5, 3_000_005  # when the played worker says that it took a batch up and was done
 
 
 def in_another_process(channels: Channels) -> Channels:
@@ -39,7 +42,7 @@ class Played:
 
     def __init__(
         self,
-        seats: int = 1,
+        workers: int = 1,
         models: int = 1,
         max_batch_size: int = 4,
         paying_batch_size: int = 0,
@@ -47,12 +50,12 @@ class Played:
         beside: "Played | None" = None,
     ) -> None:
         """`beside`: the first of two API processes, whose workers and board this one shares."""
-        self.channels = in_another_process(beside.channels) if beside else Channels(seats, 2, SLOTS, PIXELS, CLASSES)
+        self.channels = in_another_process(beside.channels) if beside else Channels(workers, 2, SLOTS, PIXELS, CLASSES)
         self.api = 1 if beside else 0
         self.free = set(self.channels.slots_of(self.api))
         self.outcomes: dict[int, list[Result | ServiceError]] = {}
         self.batches: list[tuple[int, int]] = []
-        latency_ms = tuple((size, size * IMAGE_MS) for size in (1, max_batch_size))
+        latency_ms = tuple((size, size * IMAGE_MS) for size in dict.fromkeys((1, max_batch_size)))
         self.reports = [
             ModelReport(
                 model,
@@ -63,9 +66,15 @@ class Played:
             )
             for model in range(models)
         ]
-        self.epochs = [0] * self.channels.board.seats
+        self.epochs = [0] * self.channels.shared_state.workers
+        self.estimate = WaitEstimate(self.api, self.channels.shared_state, models)
         self.batcher = Batcher(
-            self.api, self.channels, [delay] * models, self.release, lambda *batch: self.batches.append(batch[:2])
+            self.api,
+            self.channels,
+            [delay] * models,
+            self.estimate,
+            self.release,
+            lambda *batch: self.batches.append(batch),
         )
 
     def close(self) -> None:
@@ -78,45 +87,46 @@ class Played:
         assert self.free.isdisjoint(slots), f"one of {slots} was released twice"
         self.free.update(slots)
 
-    def submit(self, name: int, model: int = 0, timeout_s: float = 60.0, top_k: int = 2) -> Item:
+    def submit(self, name: int, model: int = 0, timeout_s: float = 60.0, top_k: int = 2) -> ImageTask:
         """Queue an image whose pixels all are `name`."""
         self.outcomes[name] = []
         deadline_ns = time.monotonic_ns() + int(timeout_s * 1e9)
-        item = Item(self.free.pop(), model, top_k, deadline_ns, lambda: self.outcomes[name].append(item.outcome))
-        self.batcher.submit(item, np.full(PIXELS, name, np.uint8))
-        return item
+        task = ImageTask(self.free.pop(), model, top_k, deadline_ns, lambda: self.outcomes[name].append(task.outcome))
+        self.batcher.submit(task, np.full(PIXELS, name, np.uint8))
+        return task
 
-    def up(self, seat: int = 0) -> None:
-        self.epochs[seat] += 1
-        self.batcher.seat_up(seat, self.epochs[seat], self.reports)
+    def up(self, worker: int = 0) -> None:
+        self.epochs[worker] += 1
+        self.estimate.worker_up(worker, self.reports)
+        self.batcher.worker_up(worker, self.epochs[worker], self.reports)
 
-    def take(self, seat: int = 0) -> BatchMessage | None:
-        """What the seat's worker would read next, if anything waits for it."""
-        os.set_blocking(self.channels.requests[seat].reader, False)
+    def take(self, worker: int = 0) -> BatchMessage | None:
+        """What the worker's worker would read next, if anything waits for it."""
+        os.set_blocking(self.channels.requests[worker].reader, False)
         try:
-            while (message := self._read(seat)).epoch != self.epochs[seat]:
+            while (message := self._read(worker)).epoch != self.epochs[worker]:
                 pass  # it was meant for the worker's predecessor
         except BlockingIOError:
             return None
-        self.channels.board.taken[seat, 0] = message.batch
+        self.channels.shared_state.taken[worker, 0] = message.batch
         return message
 
-    def _read(self, seat: int) -> BatchMessage:
-        return BatchMessage.unpack(os.read(self.channels.requests[seat].reader, PIPE_BUF))
+    def _read(self, worker: int) -> BatchMessage:
+        return BatchMessage.unpack(os.read(self.channels.requests[worker].reader, PIPE_BUF))
 
     def names(self, message: BatchMessage | None) -> list[int]:
         """Whose images a batch holds."""
         assert message is not None
-        return self.channels.region.pixels[list(message.slots), 0].tolist()
+        return self.channels.slot_pool.pixels[list(message.slots), 0].tolist()
 
-    def reply(self, message: BatchMessage, seat: int = 0, status: int = OK, epoch: int | None = None) -> None:
-        region = self.channels.region
+    def reply(self, message: BatchMessage, worker: int = 0, status: int = OK, epoch: int | None = None) -> None:
+        pool = self.channels.slot_pool
         for slot in message.slots:
-            region.statuses[slot] = status
-            region.indices[slot] = [region.pixels[slot, 0], 1, 2, 3]
-            region.probabilities[slot] = [0.7, 0.1, 0.1, 0.1]
+            pool.statuses[slot] = status
+            pool.indices[slot] = [pool.pixels[slot, 0], 1, 2, 3]
+            pool.probabilities[slot] = [0.7, 0.1, 0.1, 0.1]
         told = Reply(
-            seat,
+            worker,
             message.epoch if epoch is None else epoch,
             message.batch,
             *TOLD_NS,
@@ -213,7 +223,6 @@ def test_a_seat_is_given_short_batches_ahead_for_as_long_as_a_turn_of_the_loop()
         assert played.names(played.take()) == [3, 4, 5, 6]
         assert played.take() is None
 
-    assert LEAD_NS == 2_000_000
     play(scene)
 
 
@@ -255,7 +264,6 @@ def test_a_seat_holds_one_batch_that_runs_and_one_that_waits() -> None:
         assert played.names(played.take()) == [2]
         assert played.batcher.depth == 1
 
-    assert BATCHES == 2
     play(scene, max_batch_size=1)
 
 
@@ -291,9 +299,9 @@ def test_work_goes_to_the_seat_that_has_least() -> None:
         for name in range(2):
             played.submit(name)
         await turn()
-        assert [len(played.names(played.take(seat))) for seat in (0, 1)] == [1, 1]
+        assert [len(played.names(played.take(worker))) for worker in (0, 1)] == [1, 1]
 
-    play(scene, seats=2)
+    play(scene, workers=2)
 
 
 def second(played: Played, image_ms: float) -> Played:
@@ -301,8 +309,8 @@ def second(played: Played, image_ms: float) -> Played:
     other = Played(beside=played)
     for process in (played, other):
         process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
-        for seat in range(played.channels.board.seats):
-            process.up(seat)
+        for worker in range(played.channels.shared_state.workers):
+            process.up(worker)
     return other
 
 
@@ -312,10 +320,10 @@ def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
         for name, process in enumerate((played, other)):
             process.submit(name)
             await turn()
-        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
+        assert [played.names(played.take(worker)) for worker in (0, 1)] == [[0], [1]]
         other.close()
 
-    play(scene, seats=2)
+    play(scene, workers=2)
 
 
 def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None:
@@ -328,13 +336,12 @@ def test_short_work_goes_to_the_worker_that_runs_until_that_has_enough() -> None
         assert played.names(played.take(1)) == [3]
         other.close()
 
-    assert WAKE_NS == 1_000_000
-    play(scene, seats=2)
+    play(scene, workers=2)
 
 
-@pytest.mark.parametrize(("image_ms", "seats"), [(0.06, [0, 0, 0, 0]), (0.07, [0, 0, 1, 1])])
+@pytest.mark.parametrize(("image_ms", "workers"), [(0.06, [0, 0, 0, 0]), (0.07, [0, 0, 1, 1])])
 def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded(
-    image_ms: float, seats: list[int]
+    image_ms: float, workers: list[int]
 ) -> None:
     async def scene(played: Played) -> None:
         latency_ms = tuple((size, size * image_ms) for size in (1, 8))
@@ -344,11 +351,10 @@ def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded
         for name in range(32):  # batches of 0.48 or 0.56 ms
             played.submit(name)
         await turn()
-        batches = sorted([*played.names(played.take(seat)), seat] for seat in seats)
-        assert [(batch[0], batch[-1]) for batch in batches] == list(zip((0, 8, 16, 24), seats, strict=True))
+        batches = sorted([*played.names(played.take(worker)), worker] for worker in workers)
+        assert [(batch[0], batch[-1]) for batch in batches] == list(zip((0, 8, 16, 24), workers, strict=True))
 
-    assert QUICK_IMAGE_NS == 60_000
-    play(scene, seats=2)
+    play(scene, workers=2)
 
 
 def test_a_worker_that_does_nothing_gets_no_more_while_another_is_idle() -> None:
@@ -360,9 +366,9 @@ def test_a_worker_that_does_nothing_gets_no_more_while_another_is_idle() -> None
         await turn()
         played.submit(1)
         await turn()
-        assert [played.names(played.take(seat)) for seat in (0, 1)] == [[0], [1]]
+        assert [played.names(played.take(worker)) for worker in (0, 1)] == [[0], [1]]
 
-    play(scene, seats=2)
+    play(scene, workers=2)
 
 
 def test_whom_other_processes_leave_no_room_is_sent_once_there_is_some() -> None:
@@ -401,7 +407,7 @@ def test_a_successor_is_not_forgotten_while_its_predecessors_batches_fill_the_pi
             await turn()
         assert [fence.api for fence in fences] == [successor.api]
         assert not settling.done()
-        successor.batcher.seat_down(0)
+        successor.batcher.worker_down(0)
         await asyncio.wait_for(settling, 10)
         successor.close()
 
@@ -474,7 +480,7 @@ def test_a_reply_of_a_worker_that_has_died_is_ignored() -> None:
         played.submit(0)
         await turn()
         old = played.take()
-        played.batcher.seat_down(0)
+        played.batcher.worker_down(0)
         played.up()
         await turn()
         new = played.take()
@@ -497,11 +503,11 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
             played.submit(name)
         await turn()
         assert played.names(played.take()) == [0, 1, 2]
-        played.batcher.seat_down(0)
+        played.batcher.worker_down(0)
         played.up()
         await turn()
         assert played.names(played.take()) == [0]
-        played.batcher.seat_down(0)  # it was the first one's fault: it has taken two workers down
+        played.batcher.worker_down(0)  # it was the first one's fault: it has taken two workers down
         assert kinds(played.outcomes[0]) == [Unavailable]
         played.up()
         await turn()
@@ -524,13 +530,13 @@ def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
             played.submit(name)
         await turn()
         assert played.names(played.take()) == [0, 1]  # and the second batch still lies in the pipe
-        played.batcher.seat_down(0)
+        played.batcher.worker_down(0)
         played.up()
         await turn()
         assert played.names(played.take()) == [0]
         assert played.names(played.take()) == [1]
         for _ in range(2):
-            played.batcher.seat_down(0)
+            played.batcher.worker_down(0)
             played.up()
         assert kinds(played.outcomes[0]) == [Unavailable]
         await turn()
@@ -589,7 +595,7 @@ def test_at_the_end_everyone_is_told() -> None:
         played.batcher.fail_all(Unavailable("draining", "the end"))
         assert [kinds(played.outcomes[name]) for name in range(3)] == [[Unavailable]] * 3
         assert held is not None
-        assert len(played.free) == SLOTS - BATCHES  # a worker may still write there
+        assert len(played.free) == SLOTS - 2  # one batch runs and one waits: a worker may still write there
         played.reply(held)
         await turn()
         assert len(played.free) == SLOTS - 1
@@ -601,18 +607,18 @@ class Chaos(Played):
     """Whatever clients and workers may do, in any order."""
 
     def __init__(self) -> None:
-        super().__init__(seats=2, models=2, max_batch_size=3)
-        self.items: list[Item] = []
+        super().__init__(workers=2, models=2, max_batch_size=3)
+        self.tasks: list[ImageTask] = []
         self.left: set[int] = set()
         self.held: list[tuple[int, BatchMessage]] = []
 
     def come(self, which: int) -> None:
         if self.free:
-            self.items.append(self.submit(len(self.items), model=which % 2))
+            self.tasks.append(self.submit(len(self.tasks), model=which % 2))
 
     def leave(self, which: int) -> None:
-        if which < len(self.items):
-            self.batcher.withdraw(self.items[which])
+        if which < len(self.tasks):
+            self.batcher.withdraw(self.tasks[which])
             self.left.add(which)
 
     def work(self, which: int) -> None:
@@ -621,12 +627,12 @@ class Chaos(Played):
 
     def answer(self, which: int) -> None:
         if self.held:
-            seat, message = self.held.pop(which % len(self.held))
-            self.reply(message, seat)
+            worker, message = self.held.pop(which % len(self.held))
+            self.reply(message, worker)
 
     def die(self, which: int) -> None:
-        self.held = [(seat, message) for seat, message in self.held if seat != which % 2]
-        self.batcher.seat_down(which % 2)
+        self.held = [(worker, message) for worker, message in self.held if worker != which % 2]
+        self.batcher.worker_down(which % 2)
 
     def rise(self, which: int) -> None:
         self.die(which)
@@ -649,15 +655,15 @@ def test_whatever_happens_every_image_gets_one_outcome_and_every_slot_returns_on
                 act(chaos, which)
             else:
                 await turn()
-        for seat in range(2):
-            chaos.rise(seat)
+        for worker in range(2):
+            chaos.rise(worker)
         while len(chaos.free) < SLOTS:
             await turn()
-            for seat in range(2):
-                chaos.work(seat)
+            for worker in range(2):
+                chaos.work(worker)
             chaos.answer(0)
         chaos.close()
-        for name in range(len(chaos.items)):
+        for name in range(len(chaos.tasks)):
             outcomes = len(chaos.outcomes[name])
             assert outcomes == 1 or (outcomes == 0 and name in chaos.left)
 

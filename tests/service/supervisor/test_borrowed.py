@@ -1,4 +1,4 @@
-"""The names of LitServe's and uvicorn's own that `service.supervisor.litserve` and `service.http.protocol` rely on.
+"""The names of LitServe's and uvicorn's own that `supervisor/litserve`, `http/server` and `http/protocol` rely on.
 
 Both are pinned; when a new release moves one, the test of that name tells which.
 """
@@ -22,8 +22,9 @@ from litserve.loops import LitLoop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from service.http.protocol import ApiServer, Door
-from service.supervisor.litserve import InferenceAPI, InferenceLoop, Server
+from service.http.protocol import PredictionProtocol
+from service.http.server import ApiServer
+from service.supervisor.litserve import InferenceAPI, InferenceLoop, LaunchServer
 from tests.service.served import DEADLINE_S
 
 RUNS = 3
@@ -84,7 +85,7 @@ def stock(tmp_path: Path) -> Stock:
 @pytest.mark.parametrize("name", ["register_endpoints", "_register_middleware"])
 def test_litserve_calls_what_we_override_when_it_is_made(stock: Stock, name: str) -> None:
     assert stock.called.count(name) == 1
-    assert name in vars(Server)
+    assert name in vars(LaunchServer)
     assert callable(getattr(LitServer, name))
 
 
@@ -95,7 +96,7 @@ def test_litserve_calls_our_lifespan(stock: Stock) -> None:
 
     asyncio.run(live())
     assert stock.called[-2:] == ["lifespan", "alive"]
-    assert "lifespan" in vars(Server)
+    assert "lifespan" in vars(LaunchServer)
 
 
 @pytest.mark.parametrize("name", ["_monitor_workers", "app", "lit_api"])
@@ -122,7 +123,7 @@ def test_litserve_launches_one_worker_that_is_set_up_and_runs_our_loop_again_and
 
 
 def prepare(stock: Stock) -> None:
-    """As `service.supervisor.litserve.Server` does."""
+    """As `service.supervisor.litserve.LaunchServer` does."""
     stock.litapi_request_queues = {stock.lit_api.api_path: None}
     stock._transport = None
     stock.workers_setup_status = {}
@@ -215,13 +216,13 @@ OVERRIDDEN = (
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN.split())
-def test_the_door_overrides_a_method_that_uvicorn_has(name: str) -> None:
+def test_our_protocol_overrides_a_method_that_uvicorn_has(name: str) -> None:
     assert name in vars(HttpToolsProtocol)
-    assert name in vars(Door)
+    assert name in vars(PredictionProtocol)
 
 
-def test_the_door_overrides_nothing_else_by_accident() -> None:
-    ours = {name for name in vars(Door) if not name.startswith("__")}
+def test_our_protocol_overrides_nothing_else_by_accident() -> None:
+    ours = {name for name in vars(PredictionProtocol) if not name.startswith("__")}
     assert ours & set(dir(HttpToolsProtocol)) == set(OVERRIDDEN.split())
 
 

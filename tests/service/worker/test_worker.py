@@ -1,6 +1,5 @@
 """What a worker makes of a batch, by its own slots and pipes, in this process."""
 
-import json
 import os
 import time
 from pathlib import Path
@@ -12,7 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from models.artifact.artifact import read_artifact
-from service.ipc.transport import EXPIRED, FAILED, OK, PIPE_BUF, BatchMessage, Channels, Region, Reply, unpack_replies
+from service.ipc.channels import Channels
+from service.ipc.messages import PIPE_BUF, BatchMessage, Reply, unpack_replies
+from service.ipc.reports import WorkerReport
+from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import Load
 from service.worker.worker import FEW_CLASSES, Worker, softmax, write_results
 from tests.artifacts import LABELS, SHAPE, expected_probabilities
@@ -32,27 +34,26 @@ LOGITS = npst.arrays(
 @given(LOGITS, st.integers(1, MANY))
 def test_the_k_most_probable_classes_stand_in_falling_order(logits: np.ndarray, k: int) -> None:
     k = min(k, logits.shape[1])
-    region = Region(8, 1, logits.shape[1])
+    pool = SlotPool(8, 1, logits.shape[1])
     slots = list(range(7, 7 - len(logits), -1))
-    write_results(region, slots, logits, k)
+    write_results(pool, slots, logits, k)
     for slot, row in zip(slots, logits.astype(np.float64), strict=True):
         exp = np.exp(row - row.max())
-        indices = region.indices[slot, :k]
+        indices = pool.indices[slot, :k]
         assert len(set(indices.tolist())) == k
         np.testing.assert_array_equal(row[indices], np.sort(row)[::-1][:k])
-        np.testing.assert_allclose(region.probabilities[slot, :k], (exp / exp.sum())[indices], rtol=1e-5, atol=1e-7)
-        np.testing.assert_array_equal(region.logits[slot], row)
-        assert region.statuses[slot] == OK
+        np.testing.assert_allclose(pool.probabilities[slot, :k], (exp / exp.sum())[indices], rtol=1e-5, atol=1e-7)
+        assert pool.statuses[slot] == OK
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_a_row_that_is_not_all_numbers_fails_alone(bad: float) -> None:
-    region = Region(2, 1, CLASSES)
+    pool = SlotPool(2, 1, CLASSES)
     logits = np.zeros((2, CLASSES), np.float32)
     logits[1, 3] = bad
     with np.errstate(invalid="ignore"):
-        write_results(region, [0, 1], logits, 1)
-    assert region.statuses.tolist() == [OK, FAILED]
+        write_results(pool, [0, 1], logits, 1)
+    assert pool.statuses.tolist() == [OK, FAILED]
 
 
 def test_softmax_bears_large_logits() -> None:
@@ -61,9 +62,9 @@ def test_softmax_bears_large_logits() -> None:
 
 @pytest.fixture(scope="module")
 def worker(repository: Path) -> tuple[Worker, Channels]:
-    """A worker of the second life of its seat that has loaded `faulty`, in vain `wrong`, and `faulty` once more."""
+    """A worker of the second life that has loaded `faulty`, in vain `wrong`, and `faulty` once more."""
     channels = Channels(1, 2, 16, int(np.prod(SHAPE)), CLASSES)
-    channels.board.epochs[0] = 2
+    channels.shared_state.epochs[0] = 2
     artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong", "faulty")]
     return Worker(0, "cpu", artifacts, Load("auto", "auto", False, 1, {"faulty": 4}), channels), channels
 
@@ -72,14 +73,14 @@ def run(
     worker: tuple[Worker, Channels], firsts: list[int], *, timeout_s: float = 60.0, epoch: int = 2
 ) -> tuple[list[int], bytes]:
     """Statuses of a batch of images with these first pixels, and what was replied."""
-    seat, channels = worker
-    region, slots = channels.region, tuple(range(len(firsts)))
+    process, channels = worker
+    pool, slots = channels.slot_pool, tuple(range(len(firsts)))
     for slot, first in enumerate(firsts):
-        region.statuses[slot] = -1
-        region.put(slot, pixels(slot, first), time.monotonic_ns() + int(timeout_s * 1e9))
+        pool.statuses[slot] = -1
+        pool.put(slot, pixels(slot, first), time.monotonic_ns() + int(timeout_s * 1e9))
     os.write(channels.requests[0].writer, BatchMessage(0, 0, epoch, 77, 3, slots).pack())
-    seat.serve_one()
-    return region.statuses[: len(firsts)].tolist(), replies(channels, 0)
+    process.serve_one()
+    return pool.statuses[: len(firsts)].tolist(), replies(channels, 0)
 
 
 def replies(channels: Channels, api: int) -> bytes:
@@ -93,15 +94,15 @@ def replies(channels: Channels, api: int) -> bytes:
 
 def run_waiting(worker: tuple[Worker, Channels], *messages: BatchMessage) -> list[list[int]]:
     """The batches, as the numbers of their messages, that a worker makes of what waits in its pipe."""
-    seat, channels = worker
+    process, channels = worker
     for message in messages:
         for slot in message.slots:
-            channels.region.put(slot, pixels(slot, 200), time.monotonic_ns() + 10**11)
+            channels.slot_pool.put(slot, pixels(slot, 200), time.monotonic_ns() + 10**11)
         os.write(channels.requests[0].writer, message.pack())
     together: dict[int, list[Reply]] = {}
     answered = 0
     while answered < len(messages):
-        seat.serve_one()
+        process.serve_one()
         for api in range(2):
             for reply in unpack_replies(replies(channels, api)):
                 together.setdefault(reply.taken_ns, []).append(reply)
@@ -115,11 +116,13 @@ def run_waiting(worker: tuple[Worker, Channels], *messages: BatchMessage) -> lis
 
 def test_a_worker_tells_of_every_model(worker: tuple[Worker, Channels]) -> None:
     lines = os.read(worker[1].reports[0].reader, 1 << 16).splitlines()
-    good, bad, _ = map(json.loads, lines)
-    assert (good["model"], good["state"], good["epoch"], good["max_batch_size"]) == (0, "ready", 2, 4)
-    assert [size for size, ms in good["batch_latency_ms"] if ms > 0] == [1, 2, 4]
-    assert (bad["model"], bad["state"], bad["epoch"]) == (1, "failed", 2)
-    assert "golden example" in bad["reason"]
+    told = list(map(WorkerReport.from_line, lines))
+    assert [one.epoch for one in told] == [2, 2, 2]
+    good, bad, _ = (one.report for one in told)
+    assert (good.model, good.state, good.max_batch_size) == (0, "ready", 4)
+    assert [size for size, ms in good.batch_latency_ms if ms > 0] == [1, 2, 4]
+    assert (bad.model, bad.state) == (1, "failed")
+    assert "golden example" in bad.reason
 
 
 def test_a_batch_is_run_and_replied_to_once(worker: tuple[Worker, Channels]) -> None:
@@ -130,14 +133,14 @@ def test_a_batch_is_run_and_replied_to_once(worker: tuple[Worker, Channels]) -> 
     assert reply[:3] == (0, 2, 77)
     assert reply[5:] == (3, True)
     assert before <= reply.taken_ns <= reply.done_ns <= time.monotonic_ns()
-    region = worker[1].region
+    pool = worker[1].slot_pool
     for slot in range(3):
         expected = expected_probabilities(pixels(slot, 200 + slot))
         order = np.argsort(-expected)[:3]
-        assert region.indices[slot, :3].tolist() == order.tolist()
-        np.testing.assert_allclose(region.probabilities[slot, :3], expected[order], atol=TOLERANCE)
-    assert worker[1].board.taken[0, 0] == 77
-    assert worker[1].board.began_ns[0] == 0
+        assert pool.indices[slot, :3].tolist() == order.tolist()
+        np.testing.assert_allclose(pool.probabilities[slot, :3], expected[order], atol=TOLERANCE)
+    assert worker[1].shared_state.taken[0, 0] == 77
+    assert worker[1].shared_state.began_ns[0] == 0
 
 
 def message(batch: int, slots: tuple[int, ...], *, model: int = 0, alone: bool = False) -> BatchMessage:
@@ -147,7 +150,7 @@ def message(batch: int, slots: tuple[int, ...], *, model: int = 0, alone: bool =
 
 def test_what_waits_runs_together_whichever_api_process_sent_it(worker: tuple[Worker, Channels]) -> None:
     assert run_waiting(worker, message(0, (0,)), message(1, (16, 17)), message(2, (1,))) == [[0, 1, 2]]
-    assert worker[1].board.taken[0].tolist() == [2, 1]
+    assert worker[1].shared_state.taken[0].tolist() == [2, 1]
 
 
 @pytest.mark.parametrize(

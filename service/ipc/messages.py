@@ -1,0 +1,64 @@
+"""What an API process and a worker send each other: a batch's slots there, one reply for each batch back.
+
+Each message is smaller than PIPE_BUF, so it arrives whole, also where several processes write to one pipe.
+"""
+
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+PIPE_BUF = 4096  # bytes, Linux; a write of up to this size is atomic (pipe(7))
+
+
+class BatchMessage(NamedTuple):
+    """Images of one model, from an API process to a worker."""
+
+    api: int
+    model: int
+    epoch: int  # which of the worker's lives the batch is for
+    batch: int
+    top_k: int
+    slots: tuple[int, ...]
+    alone: bool = False  # no other message's images may run with these
+
+    def pack(self) -> bytes:
+        """The message's bytes, at most PIPE_BUF."""
+        n = len(self.slots)
+        head = _HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.alone)
+        return head + struct.pack(f"<{n}I", *self.slots)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> "BatchMessage":
+        """The message that these bytes hold."""
+        api, model, epoch, batch, top_k, n, alone = _HEAD.unpack_from(data)
+        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, _HEAD.size), alone)
+
+
+_HEAD = struct.Struct("<HHIQHH?")
+MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images; what one message has room for
+PROBE = BatchMessage(api=0, model=0, epoch=0, batch=0, top_k=1, slots=()).pack()  # of no life: read and thrown away
+
+
+class Reply(NamedTuple):
+    """The images of one message are done; the slots tell how."""
+
+    worker: int
+    epoch: int
+    batch: int
+    taken_ns: int  # when the worker took the batch up, monotonic clock
+    done_ns: int  # when the engine had returned and the results stood in the slots
+    batch_size: int  # images that ran together, of all messages
+    counts: bool  # whether this message's API process counts the batch in the metrics
+
+    def pack(self) -> bytes:
+        """The reply's bytes, of one fixed size."""
+        return _REPLY.pack(*self)
+
+
+_REPLY = struct.Struct("<IIQqqH?")
+MAX_REPLIES = PIPE_BUF // _REPLY.size  # in one write
+
+
+def unpack_replies(data: bytes) -> Iterator[Reply]:
+    """The replies in what was read from a reply pipe: writes are atomic, so none is cut."""
+    return map(Reply._make, _REPLY.iter_unpack(data))

@@ -1,0 +1,38 @@
+"""What every process may know of the workers at any time, without asking."""
+
+from service.ipc.shared_memory import SharedMemory
+
+
+class SharedState:
+    """One row for each worker, in shared memory.
+
+    Written by the supervisor: `epochs`, which life each worker is in. Written by a worker: when its batch began (ns of
+    the monotonic clock, 0 when idle), how long that may take, and for each API process the last batch it took up.
+    Written by each API process: its element of each worker's `loads_ns`, how long what it has sent there will take, and
+    of `held_ns`, the worker time that all images it has admitted will take.
+    """
+
+    def __init__(self, workers: int, api_processes: int) -> None:
+        self.workers, self.api_processes = workers, api_processes
+        self._memory = SharedMemory((workers * (3 + 2 * api_processes) + api_processes) * 8)
+        self._make_views()
+
+    def _make_views(self) -> None:
+        rows = self._memory.array("i8", (self.workers, 3 + self.api_processes))
+        self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
+        self.taken = rows[:, 3:]
+        times = memoryview(self._memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
+        self.held_ns, loads = times[: self.api_processes], times[self.api_processes :]
+        self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.workers)]
+
+    def __getstate__(self) -> tuple[int, int, SharedMemory]:
+        return self.workers, self.api_processes, self._memory
+
+    def __setstate__(self, state: tuple[int, int, SharedMemory]) -> None:
+        self.workers, self.api_processes, self._memory = state
+        self._make_views()
+
+    def is_hung(self, worker: int, now_ns: int) -> bool:
+        """Whether the worker's running batch takes longer than it ever should."""
+        began = int(self.began_ns[worker])
+        return began > 0 and now_ns - began > int(self.limit_ns[worker])

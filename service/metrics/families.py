@@ -1,0 +1,136 @@
+"""Families of series: named counts in a row of shared memory, which prometheus_client exposes."""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+
+class HistogramCells(NamedTuple):
+    """Where one series of a histogram lies in the row, for code that counts often: see `Histogram.observe`."""
+
+    first: int
+    sum: int
+    buckets: Sequence[float]
+
+
+class Family:
+    """A metric's series: a place in the row for each combination of label values known from the start.
+
+    `sparse` families have far more combinations than ever happen; they are exported once they are not zero.
+    """
+
+    width = 1
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        keys: Iterable[tuple[str, ...]] = ((),),
+        *,
+        sparse: bool = False,
+    ) -> None:
+        self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
+        self._keys = tuple(keys)
+        self._places: dict[tuple[str, ...], int] = {}
+        self._row: Any = None
+
+    def lay_out(self, start: int) -> int:
+        """Take places in the row from `start` on, and tell where the next family begins."""
+        self._places = {key: start + i * self.width for i, key in enumerate(self._keys)}
+        return start + len(self._keys) * self.width
+
+    def use(self, row: memoryview) -> None:
+        """Count into this row (float64) from now on."""
+        self._row = row
+
+    def cell(self, *labels: str) -> int:
+        """Where the series with these label values begins in the row."""
+        return self._places[labels]
+
+    def series(self, sums: NDArray[np.float64]) -> Iterator[tuple[tuple[str, ...], NDArray[np.float64]]]:
+        """Label values and cells of everything to be exported."""
+        for key, place in self._places.items():
+            cells = sums[place : place + self.width]
+            if not self.sparse or cells.any():
+                yield key, cells
+
+    def collect(self, sums: NDArray[np.float64]) -> Metric:
+        """This family as prometheus_client exposes it."""
+        raise NotImplementedError
+
+
+class Counter(Family):
+    """A count that only grows."""
+
+    def inc(self, *labels: str) -> None:
+        """Count one."""
+        self._row[self._places[labels]] += 1.0
+
+    def collect(self, sums: NDArray[np.float64]) -> Metric:
+        """This family as prometheus_client exposes it."""
+        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
+        for key, cells in self.series(sums):
+            family.add_metric(key, cells[0])
+        return family
+
+
+class Gauge(Family):
+    """A value that each process sets; the sum over all processes is exported."""
+
+    def set(self, value: float, *labels: str) -> None:
+        """Set this process's part."""
+        self._row[self._places[labels]] = value
+
+    def add(self, change: float, *labels: str) -> None:
+        """Change this process's part."""
+        self._row[self._places[labels]] += change
+
+    def collect(self, sums: NDArray[np.float64]) -> Metric:
+        """This family as prometheus_client exposes it."""
+        family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
+        for key, cells in self.series(sums):
+            family.add_metric(key, cells[0])
+        return family
+
+
+class Histogram(Family):
+    """A distribution over fixed buckets; its cells are the buckets' counts, the count above them, and the sum."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        buckets: Sequence[float],
+        labels: tuple[str, ...] = (),
+        keys: Iterable[tuple[str, ...]] = ((),),
+    ) -> None:
+        super().__init__(name, text, labels, keys)
+        self._buckets = buckets
+        self.width = len(buckets) + 2
+
+    def observe(self, value: float, *labels: str) -> None:
+        """Count one value."""
+        place, row = self._places[labels], self._row
+        row[place + bisect_left(self._buckets, value)] += 1.0
+        row[place + self.width - 1] += value
+
+    def cells(self, *labels: str) -> HistogramCells:
+        """Where a series lies in the row."""
+        place = self._places[labels]
+        return HistogramCells(place, place + self.width - 1, self._buckets)
+
+    def collect(self, sums: NDArray[np.float64]) -> Metric:
+        """This family as prometheus_client exposes it."""
+        family = HistogramMetricFamily(self.name, self.text, labels=self.labels)
+        bounds = [*map(floatToGoString, self._buckets), "+Inf"]
+        for key, cells in self.series(sums):
+            counts = accumulate(cells[:-1])
+            family.add_metric(key, list(zip(bounds, counts, strict=True)), cells[-1])
+        return family

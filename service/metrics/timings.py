@@ -1,0 +1,4 @@
+"""The stages of a request."""
+
+STAGES = ("read", "decode", "queue", "inference", "respond")
+"""In their order, as answers, the Server-Timing header and the metrics name them."""

@@ -1,0 +1,149 @@
+"""The tuned constants: what each bounds, its unit, how it was found, and what breaks when it is wrong.
+
+Limits that users may set are in `settings`; numbers that a protocol or the kernel prescribes stand where they are used.
+Unless another way is named, a value was chosen by interleaved pairs of `python -m benchmarks.serving --job mnist` on
+two cores of an AMD EPYC virtual machine.
+"""
+
+# Batches: which worker gets the next one, and when (`prediction/batch_policy.py`).
+
+BATCHES_PER_WORKER = 2
+"""Batches an API process keeps at a worker: one runs, one waits. With one, a worker is idle while its reply is read;
+with more, an image waits behind a batch that it could have joined."""
+
+LEAD_NS = 2_000_000
+"""Work beyond BATCHES_PER_WORKER that a worker is sent ahead: one turn of a busy event loop, as measured. Less, and
+workers of a small network run dry between turns; more, and batches stay small."""
+
+WAKE_NS = 1_000_000
+"""Work at the busy workers from which an idle one is woken too: some ten times what waking costs. Less, and small
+networks run in small batches on every core; more, and cores stay idle under a moderate load."""
+
+QUICK_IMAGE_NS = 60_000
+"""Images that run in less are left to one worker until it has LEAD_NS of work: an API process needs as long itself for
+an image, so one worker keeps up with it (+3 % at 128 connections, p99 -10 %). Too large, and workers are missing where
+the network is the bottleneck."""
+
+LATE_NS = 100_000_000
+"""Age of a worker's oldest batch from which it gets no more small work: fifty times LEAD_NS, so the worker has probably
+been stopped. Less, and a pause of the scheduler counts; more, and requests wait behind a stopped worker for longer."""
+
+# The cost of an image (`prediction/wait_estimate.py`) and who is admitted (`prediction/admission.py`).
+
+NEWEST = 0.1
+"""Weight of the newest batch in the learned cost: it follows a change within some twenty batches. More, and single
+batches sway the estimate; less, and an overload is noticed late."""
+
+OUTLIER = 4.0
+"""Times the learned cost that one batch counts for at the most: one that was stopped for seconds must not have
+everything refused. Less, and a machine that has become slow is noticed late."""
+
+PATIENCE = 0.75
+"""Share of a request's remaining time that its estimated wait may take. More, and admitted requests miss their
+deadlines under overload; less, and requests are refused that would have been answered."""
+
+# The batch size (`worker/warmup.py`).
+
+DISPATCH_NS = 150_000
+"""What a batch costs besides its images: two wake-ups and the bookkeeping, CPU time on two cores. Less, and small
+networks run in batches too small to pay; more, and slow networks wait for larger ones without gain."""
+
+PAYING_NS = 12_000
+"""What an image may cost more in the batch at which a worker stops collecting: a smaller batch answers earlier. Less,
+and every image waits for the largest batch; more, and throughput falls (batches of 1 instead of 4 for ResNet-18)."""
+
+GAIN = 0.05
+"""Relative difference between two measured costs that counts as one: repeated runs of one size differ by as much."""
+
+QUICK_BATCH_NS = 250_000_000
+"""Duration up to which a batch may grow if it makes no image dearer by GAIN: how long images may wait for each other.
+Less, and networks of 20 ms an image lose throughput under load; more, and latency grows for nothing."""
+
+SLOW_GAIN = 0.25
+"""Relative saving an image that a batch slower than QUICK_BATCH_NS has to bring: beside another program a warm-up chose
+16 images of ResNet-18 for gains that were noise. Less, and such starts make slow batches; more, and GPUs lose."""
+
+LARGEST_BATCH = 64
+"""Images; the largest size that the automatic mode tries. On CPUs nothing above pays."""
+
+UNDISTURBED_NS = 20_000_000
+"""Running time that each size is measured for: quick batches are often interrupted on a busy machine, and the quickest
+run counts. Less, and one interruption decides the batch size; more, and the start takes longer."""
+
+REPEATS = 3
+"""Runs of a size before it counts as slower than smaller ones: a single one may have been interrupted."""
+
+# Hangs and restarts (`worker/warmup.py`, `supervisor/`).
+
+HANG_FLOOR_NS = 2_000_000_000
+"""Least time a batch may take before its worker counts as hung (a judgement): below it a stall of the machine kills
+sound workers; above, requests wait longer for their retry."""
+
+HANG_FACTOR = 10
+"""Times the warm-up latency of its size that a batch may take, if that is more than HANG_FLOOR_NS (a judgement). Too
+small, and an overloaded machine kills its own workers."""
+
+UNREAD_LIMIT_S = 2.0
+"""Time that an idle worker may leave a message unread before it counts as hung: HANG_FLOOR_NS, in seconds."""
+
+PROBE_INTERVAL_S = 1.0
+"""Between two probes of an idle worker, which find one that was stopped while it had nothing to do."""
+
+WATCH_INTERVAL_S = 0.25
+"""Between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
+
+BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
+"""Before the first, second, ... restart in a row (a judgement): one crash costs no time, a crash at every start little
+CPU."""
+
+LONG_LIFE_S = 30.0
+"""Life after which a death counts as the first in a row: twice the longest back-off."""
+
+FIRST_STARTS = 3
+"""Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""
+
+# Fairness between connections (`http/`).
+
+TURN_NS = 50_000_000
+"""Time in one turn of the event loop for reading data; later data waits for the next turn. Usual loads stay below; with
+20 ms they did not, without a bound two thousand busy clients starved every probe and newcomer."""
+
+WAITING_BYTES = 16 << 20
+"""Data that waits for another turn, in all; beyond, turns grow longer. It bounds memory, not speed."""
+
+GRACE_LOOK_S = 0.01
+"""From the end of a client's time to the word that it is over: the event loop looks at its timers before it reads, and
+in one turn reads what had come in time."""
+
+ACCEPTS_PER_TURN = 16
+"""Connections that a turn accepts at the least. Fewer, and a crowd of new clients waits for many turns (p99 660 ms with
+one a turn); many more, and the other API processes get none."""
+
+ACCEPTED_SHARE = 0.25
+"""Of the open connections, that a turn may accept if that is more: turns are long when there are many."""
+
+DESCRIPTOR_PAUSE_S = 0.5
+"""Before the next try to accept when there are no descriptors or no memory for a connection."""
+
+LINGER_S = 0.5
+"""Time for a client to take its last answer and close: closing on unread bytes would reset the connection and lose the
+answer. More, and clients that never close hold descriptors."""
+
+CACHED_HEAD_BYTES = 1024
+"""Longest request head that is remembered; the head of a usual client has 100 to 400 bytes."""
+
+CACHED_HEADS = 256
+"""Request heads that are remembered: more distinct clients than a process has at a time would only thrash it."""
+
+# Decoding (`prediction/decoding.py`) and processes (`commands/serve.py`).
+
+TINY_BYTES = 4096
+"""Size up to which a PNG of TINY_PIXELS is decoded on the event loop, as that costs less than to hand it to a thread.
+More, and one image keeps all connections waiting."""
+
+TINY_PIXELS = 64 * 64
+"""Pixels up to which a PNG is decoded on the event loop: with TINY_BYTES, against small files of huge pictures."""
+
+SECOND_API_PROCESS_CORES = 4
+"""Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
+on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""

@@ -1,0 +1,113 @@
+"""Which images run together and in which worker: pure functions of what waits and of what each worker has."""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from service.ipc.messages import MAX_BATCH_SIZE
+from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
+from service.prediction.image_task import ImageTask
+from service.prediction.wait_estimate import LatencyModel
+
+
+@dataclass(eq=False, slots=True)
+class ModelQueue:
+    """The images of one model that no worker has yet, in order of arrival, and how they may be put together.
+
+    Attributes:
+        delay_ns: time that an image may wait for others.
+        max_batch_size: images; told by the workers.
+        paying_batch_size: images; a larger batch makes an image hardly cheaper.
+
+    """
+
+    latency: LatencyModel
+    delay_ns: int = 0
+    max_batch_size: int = 1
+    paying_batch_size: int = MAX_BATCH_SIZE
+    tasks: OrderedDict[ImageTask, None] = field(default_factory=OrderedDict)
+
+    @property
+    def fills_until_ns(self) -> int:
+        """Until when a batch waits for more images; 0 if it does not."""
+        if not self.delay_ns or len(self.tasks) >= self.max_batch_size:
+            return 0
+        return next(iter(self.tasks)).queued_ns + self.delay_ns
+
+
+@dataclass(eq=False, slots=True)
+class WorkerQueue:
+    """What a worker has been sent by this API process and has not answered.
+
+    Attributes:
+        loads_ns: how long what each API process has sent there will take, from the shared state.
+        epoch: which of its lives the worker is in.
+        full: its pipe has no room, for other processes' batches or those of its former life.
+        batches: by batch id, oldest first.
+
+    """
+
+    worker: int
+    loads_ns: memoryview | list[int]
+    epoch: int = 0
+    up: bool = False
+    full: bool = False
+    batches: dict[int, list[ImageTask]] = field(default_factory=dict)
+
+    @property
+    def load_ns(self) -> int:
+        """How long what all API processes have sent will take."""
+        return sum(self.loads_ns)
+
+    def takes_more(self) -> bool:
+        """Whether the worker may be sent another batch."""
+        return self.up and not self.full and (len(self.batches) < BATCHES_PER_WORKER or self.load_ns < LEAD_NS)
+
+    def is_late(self, now_ns: int) -> bool:
+        """Whether its oldest batch should have been done long ago: the worker may have been stopped."""
+        oldest = next(iter(self.batches.values()), [])
+        return bool(oldest) and now_ns - oldest[0].queued_ns > LATE_NS
+
+
+class Batch(NamedTuple):
+    """Images of one model for one worker, and those among them whose deadline has passed and that end instead."""
+
+    worker: WorkerQueue
+    model: int
+    tasks: list[ImageTask]
+    expired: list[ImageTask]
+
+
+def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
+    """The batch to be sent now, None if there is none; nothing is changed."""
+    for model, queue in enumerate(queues):
+        if queue.tasks and queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, queue.latency, now_ns)):
+            return Batch(worker, model, *_first_images(queue, now_ns))
+    return None
+
+
+def choose_worker(workers: Sequence[WorkerQueue], latency: LatencyModel, now_ns: int) -> WorkerQueue | None:
+    """The worker with the least work, None if all have enough; an idle one is woken only if the others have enough.
+
+    On few cores a small network is served faster by one worker with larger batches than by several: if its images are
+    quick, by one that has as much as it takes.
+    """
+    free = [worker for worker in workers if worker.takes_more()]
+    enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
+    running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
+    return min(running or free, key=lambda worker: worker.load_ns, default=None)
+
+
+def _first_images(queue: ModelQueue, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
+    """The images at the head of the queue that run together, a retried one alone; and the expired ones among them."""
+    tasks: list[ImageTask] = []
+    expired: list[ImageTask] = []
+    for task in queue.tasks:
+        if task.deadline_ns <= now_ns:
+            expired.append(task)
+            continue
+        if tasks and (task.retried or tasks[0].retried or len(tasks) == queue.max_batch_size):
+            break
+        tasks.append(task)
+    return tasks, expired

@@ -1,0 +1,49 @@
+"""The models of the catalog as one API process serves them, by the names that requests give."""
+
+from dataclasses import dataclass
+
+from models.images.preprocessor import Preprocessor
+from service.repository import Catalog
+
+
+@dataclass(eq=False, slots=True)
+class ServedModel:
+    """One model of the catalog.
+
+    Attributes:
+        index: in the catalog.
+        failure: why no worker can run it, if that is so.
+
+    """
+
+    index: int
+    name: str
+    version: str
+    labels: tuple[str, ...]
+    preprocessor: Preprocessor
+    failure: str | None = None
+
+
+class ServedModels(dict[tuple[str | None, str | None], ServedModel]):
+    """Every model by name and version: None for the highest version, and for the default model.
+
+    A name or a version that is not served is NotFound.
+    """
+
+    def __init__(self, catalog: Catalog, max_pixels: int) -> None:
+        super().__init__()
+        self._catalog = catalog
+        self.by_index = [
+            ServedModel(
+                index,
+                artifact.name,
+                str(artifact.version),
+                artifact.labels,
+                Preprocessor(artifact.metadata.preprocessing, max_pixels),
+            )
+            for index, artifact in enumerate(catalog.artifacts)
+        ]
+
+    def __missing__(self, key: tuple[str | None, str | None]) -> ServedModel:
+        model = self[key] = self.by_index[self._catalog.find(*key)]
+        return model

@@ -1,0 +1,22 @@
+"""What requests are answered with: one of each in an API process."""
+
+from dataclasses import dataclass
+
+from service.prediction.admission import Admission
+from service.prediction.batcher import Batcher
+from service.prediction.decoding import Decoder
+from service.prediction.request_metrics import RequestMetrics
+from service.prediction.served_model import ServedModels
+from service.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What a prediction request needs on its way."""
+
+    settings: Settings
+    models: ServedModels
+    admission: Admission
+    decoder: Decoder
+    batcher: Batcher
+    request_metrics: RequestMetrics
