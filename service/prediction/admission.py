@@ -79,3 +79,43 @@ class Admission:
 
     def _full(self) -> Unavailable:
         return Unavailable("full", f"all {self.capacity} places are taken")
+
+
+class IncomingBody:
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+
+    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
+        """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
+        self._admission, self._max_bytes = admission, max_bytes
+        self._parts: list[bytes] = []
+        self._size = self._reserved = 0
+        if content_length is not None:
+            self._reserve(content_length)
+
+    def feed(self, part: bytes) -> None:
+        """Take the next part of the body; TooLarge or Unavailable if there is no room for it."""
+        self._size += len(part)
+        if self._size > self._reserved:
+            self._reserve(self._size)
+        self._parts.append(part)
+
+    def _reserve(self, total: int) -> None:
+        if total > self._max_bytes:
+            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
+        self._admission.reserve_bytes(total - self._reserved)
+        self._reserved = total
+
+    @property
+    def missing_bytes(self) -> int:
+        """How much is still to come; 0 for a chunked body."""
+        return self._reserved - self._size
+
+    @property
+    def content(self) -> bytes:
+        """What has arrived."""
+        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+
+    def close(self) -> None:
+        """Give the bytes back."""
+        self._admission.return_bytes(self._reserved)
+        self._parts, self._reserved = [], 0

@@ -41,7 +41,8 @@ class WorkerQueue:
     """What a worker has been sent by this API process and has not answered.
 
     Attributes:
-        loads_ns: how long what each API process has sent there will take, from the shared state.
+        api: which API process this is.
+        loads_ns: how long what each API process has sent there will take, in the shared state.
         epoch: which of its lives the worker is in.
         full: its pipe has no room, for other processes' batches or those of its former life.
         batches: by batch id, oldest first.
@@ -49,11 +50,34 @@ class WorkerQueue:
     """
 
     worker: int
+    api: int
     loads_ns: memoryview | list[int]
     epoch: int = 0
     up: bool = False
     full: bool = False
     batches: dict[int, list[ImageTask]] = field(default_factory=dict)
+    _batch_loads_ns: dict[int, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.loads_ns[self.api] = 0  # not any more what a predecessor sent that died
+
+    def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
+        """It has been sent a batch that will take so long."""
+        self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
+        self.loads_ns[self.api] += load_ns
+
+    def take_back(self, batch: int) -> list[ImageTask] | None:
+        """The images of a batch that was answered; None if it is not known."""
+        tasks = self.batches.pop(batch, None)
+        if tasks is not None:
+            self.loads_ns[self.api] -= self._batch_loads_ns.pop(batch)
+        return tasks
+
+    def take_all_back(self) -> dict[int, list[ImageTask]]:
+        """All that has been sent and not answered, by batch id: the worker is dead."""
+        lost, self.batches, self._batch_loads_ns = self.batches, {}, {}
+        self.loads_ns[self.api] = 0
+        return lost
 
     @property
     def load_ns(self) -> int:

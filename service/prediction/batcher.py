@@ -1,4 +1,4 @@
-"""The batches of one API process: images in, results out, and which process holds what in between.
+"""The batches of one API process: which images wait, which worker has them, and what becomes of a dead worker's.
 
 What arrives in one turn of the event loop is sent at its end, or as soon as it makes a batch that pays. A worker holds
 the batch that runs and one that waits, and a few more if they are short: a free worker does not wait while this process
@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
+from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage
 from service.ipc.reports import ModelReport
-from service.ipc.slots import EXPIRED, OK
 from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, next_batch
-from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.image_task import ImageTask, Outcome
+from service.prediction.results import ResultReader, hand_over
 from service.prediction.wait_estimate import WaitEstimate
 
 
@@ -43,26 +43,34 @@ class Batcher:
     ) -> None:
         self._api, self._shared_state, self._slot_pool = api, channels.shared_state, channels.slot_pool
         self._writers = [pipe.writer for pipe in channels.requests]
-        self._replies = channels.replies[api].reader
-        self._wait_estimate, self._release, self._count_batch = wait_estimate, release, count_batch
+        self._release = release
         self._queues = [
             ModelQueue(latency, int(delay_s * 1e9))
             for latency, delay_s in zip(wait_estimate.latencies, delays_s, strict=True)
         ]
-        self._workers = [WorkerQueue(worker, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)]
-        for worker in self._workers:
-            self._publish_load(worker)  # not any more what a predecessor sent that died
+        self._workers = [
+            WorkerQueue(worker, api, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)
+        ]
         self._filling: set[int] = set()  # models with a timer for their batch delay
         self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
         self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
+        self._results = ResultReader(
+            api,
+            channels,
+            self._workers,
+            wait_estimate,
+            release=release,
+            count_batch=count_batch,
+            on_free=self._dispatch,
+            on_fence=self._pass_fence,
+        )
         self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._results.fd, self._results.advance)
         self._dispatch_is_due = False
-        os.set_blocking(self._replies, False)
-        self._loop.add_reader(self._replies, self._advance)
 
     def close(self) -> None:
         """Stop listening to the workers."""
-        self._loop.remove_reader(self._replies)
+        self._loop.remove_reader(self._results.fd)
         for writer in self._writers:
             self._loop.remove_writer(writer)
 
@@ -78,7 +86,7 @@ class Batcher:
         queue = self._queues[task.model]
         queue.tasks[task] = None
         if len(queue.tasks) % queue.paying_batch_size == 0:
-            self._advance()  # within a long turn, too: the workers would have nothing to do
+            self._results.advance()  # within a long turn, too: the workers would have nothing to do
         elif not self._dispatch_is_due:
             self._dispatch_is_due = True
             self._loop.call_soon(self._end_turn)
@@ -134,8 +142,7 @@ class Batcher:
             worker.full = True
             self._loop.add_writer(self._writers[worker.worker], self._on_room, worker)
             return False
-        worker.batches[message.batch] = tasks
-        self._publish_load(worker)
+        worker.add(message.batch, tasks, int(len(tasks) * self._queues[batch.model].latency.image_ns))
         return True
 
     def _on_room(self, worker: WorkerQueue) -> None:
@@ -145,67 +152,10 @@ class Batcher:
             self._send_fence(worker)
         self._dispatch()
 
-    def _publish_load(self, worker: WorkerQueue) -> None:
-        """Tell all processes how long what this one has sent to a worker will take."""
-        queues = self._queues
-        load_ns = sum(
-            [len(tasks) * queues[tasks[0].model].latency.image_ns for tasks in worker.batches.values() if tasks]
-        )
-        worker.loads_ns[self._api] = int(load_ns)
-
-    # From the workers
-
-    def _advance(self) -> None:
-        """Take up what the workers have finished, send what is queued, then end what is finished."""
-        try:
-            data = os.read(self._replies, 1 << 16)
-        except BlockingIOError:
-            data = b""
-        done = []
-        for reply in unpack_replies(data):
-            worker = self._workers[reply.worker]
-            if reply.epoch == worker.epoch and (tasks := worker.batches.pop(reply.batch, None)) is not None:
-                self._publish_load(worker)
-                done.append((worker, tasks, reply))
-        self._dispatch()  # first: the workers go on while the responses are written
-        for worker, tasks, reply in done:
-            if tasks:
-                self._finish(tasks, reply)
-            else:
-                self._pass_fence(worker)
-
-    def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
-        """Read the results of one message's images, give back their slots, and hand each its outcome."""
-        pool, slots = self._slot_pool, [task.slot for task in tasks]
-        k = max([task.top_k for task in tasks])
-        statuses = pool.statuses[slots].tolist()
-        indices = pool.indices[slots, :k].tolist()
-        probabilities = pool.probabilities[slots, :k].tolist()
-        self._release(slots)
-        for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True):
-            if status == OK:
-                if task.top_k < k:
-                    classes, shares = classes[: task.top_k], shares[: task.top_k]
-                self._hand_over(task, Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
-            elif status == EXPIRED:
-                self._hand_over(task, DeadlineExceeded("the deadline passed while the request waited for its worker"))
-            else:
-                self._hand_over(task, InternalError("the engine failed for this image"))
-        if reply.counts:
-            self._wait_estimate.observe(tasks[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
-            self._count_batch(tasks[0].model, reply.batch_size)
-
     def _end(self, task: ImageTask, outcome: Outcome) -> None:
         """End an image that no worker holds."""
         self._release((task.slot,))
-        self._hand_over(task, outcome)
-
-    @staticmethod
-    def _hand_over(task: ImageTask, outcome: Outcome) -> None:
-        if task.wanted:
-            task.wanted = False
-            task.outcome = outcome
-            task.on_done()
+        hand_over(task, outcome)
 
     # Workers that come and go
 
@@ -225,9 +175,7 @@ class Batcher:
         worker = self._workers[index]
         worker.up = False
         self._pass_fence(worker)
-        lost, worker.batches = worker.batches, {}
-        self._publish_load(worker)
-        for batch, tasks in sorted(lost.items(), reverse=True):
+        for batch, tasks in sorted(worker.take_all_back().items(), reverse=True):
             for task in reversed(tasks):
                 self._recover(task, was_running=batch <= begun)
         self._dispatch()
@@ -274,4 +222,4 @@ class Batcher:
                 self._end(queue.tasks.popitem(last=False)[0], error)
         for worker in self._workers:
             for task in itertools.chain.from_iterable(worker.batches.values()):
-                self._hand_over(task, error)
+                hand_over(task, error)

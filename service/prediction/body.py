@@ -1,8 +1,7 @@
-"""A request's body: received within bounds, then taken apart into the encoded images that it holds."""
+"""The encoded images that a request's body holds: a multipart form, JSON, or the image itself."""
 
 import binascii
 from base64 import b64decode
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 import orjson
@@ -10,50 +9,14 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from service.errors import BadRequest, TooLarge
-from service.prediction.admission import Admission
+from service.prediction.head import Head
 
 if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 
-class IncomingBody:
-    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
-
-    def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
-        """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
-        self._admission, self._max_bytes = admission, max_bytes
-        self._parts: list[bytes] = []
-        self._size = self._reserved = 0
-        if content_length is not None:
-            self._reserve(content_length)
-
-    def feed(self, part: bytes) -> None:
-        """Take the next part of the body; TooLarge or Unavailable if there is no room for it."""
-        self._size += len(part)
-        if self._size > self._reserved:
-            self._reserve(self._size)
-        self._parts.append(part)
-
-    def _reserve(self, total: int) -> None:
-        if total > self._max_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
-        self._admission.reserve_bytes(total - self._reserved)
-        self._reserved = total
-
-    @property
-    def missing_bytes(self) -> int:
-        """How much is still to come; 0 for a chunked body."""
-        return self._reserved - self._size
-
-    @property
-    def content(self) -> bytes:
-        """What has arrived."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
-
-    def close(self) -> None:
-        """Give the bytes back."""
-        self._admission.return_bytes(self._reserved)
-        self._parts, self._reserved = [], 0
+FORM, JSON = b"multipart/form-data", b"application/json"
+STRUCTURED_TYPES = frozenset({FORM, JSON})
 
 
 class Payload(NamedTuple):
@@ -63,15 +26,14 @@ class Payload(NamedTuple):
     several: bool
 
 
-def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
+def parse(head: Head, body: bytes, max_images: int) -> Payload:
     """The images in a body; BadRequest if it is malformed, TooLarge if there are more than `max_images`.
 
-    A body of any other type than a form or JSON is the image itself: curl's --data-binary and -T send any type.
+    A body of a type that is not in STRUCTURED_TYPES is the image itself: curl's --data-binary and -T send any type.
     """
-    media_type = _media_type(content_type)
-    if media_type == b"multipart/form-data":
-        payload = _from_form(content_type, body)
-    elif media_type == b"application/json":
+    if head.media_type == FORM:
+        payload = _from_form(head.content_type, body)
+    elif head.media_type == JSON:
         payload = _from_json(body)
     else:
         payload = Payload([body], several=False)
@@ -82,11 +44,6 @@ def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
     if len(payload.images) > max_images:
         raise TooLarge(f"{len(payload.images)} images in one request; at most {max_images} are taken")
     return payload
-
-
-@lru_cache(maxsize=64)  # most clients send the same Content-Type
-def _media_type(content_type: bytes) -> bytes:
-    return content_type.partition(b";")[0].strip().lower()
 
 
 def _from_json(body: bytes) -> Payload:

@@ -1,4 +1,4 @@
-"""Encoded images to pixels, beside the event loop: tiny ones at once, others on threads (Pillow releases the GIL)."""
+"""Encoded images to pixels: tiny ones on the event loop, others on threads (Pillow releases the GIL)."""
 
 import asyncio
 import struct
@@ -31,6 +31,17 @@ def is_tiny(data: bytes) -> bool:
     return bool(chunk == b"IHDR" and width * height <= TINY_PIXELS)
 
 
+def decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
+    """The image's pixels, or the error to answer with."""
+    try:
+        return preprocessor(image)
+    except ImageError as error:
+        return from_image_error(error)
+    except Exception as error:
+        log.exception("decoding failed", bytes=len(image))
+        return InternalError(str(error))
+
+
 class Decoder:
     """Decodes for one API process, on as many threads as it may use."""
 
@@ -42,17 +53,11 @@ class Decoder:
         """Forget what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding | None:
-        """Call `on_done` with the pixels of each image, or the error to answer with, in order.
-
-        What is not decoded by then is returned; once that is cancelled, `on_done` is not called.
-        """
-        if all(map(is_tiny, images)):
-            on_done([_decode(preprocessor, image) for image in images])
-            return None
+    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
+        """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
         waiting = dict(enumerate(images))
-        decode = partial(_decode_one, preprocessor, waiting)
-        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, decode, i) for i in range(len(images))])
+        call = partial(_decode_one, preprocessor, waiting)
+        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, call, i) for i in range(len(images))])
         decoding.add_done_callback(partial(_on_end, waiting, on_done))
         return decoding
 
@@ -64,14 +69,4 @@ def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -
 
 
 def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
-    return _decode(preprocessor, waiting.pop(i, b""))  # without it, it has just been cancelled
-
-
-def _decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
-    try:
-        return preprocessor(image)
-    except ImageError as error:
-        return from_image_error(error)
-    except Exception as error:
-        log.exception("decoding failed", bytes=len(image))
-        return InternalError(str(error))
+    return decode(preprocessor, waiting.pop(i, b""))  # without it, it has just been cancelled

@@ -85,6 +85,11 @@ class Head:
         return self.headers.get(b"content-type", b"")
 
     @cached_property
+    def media_type(self) -> bytes:
+        """The Content-Type without its parameters, in lower case."""
+        return self.content_type.partition(b";")[0].strip().lower()
+
+    @cached_property
     def request_id(self) -> str | None:
         """The id that the client gave the request; None if there is none, or one that could spoil a log."""
         given = self.headers.get(b"x-request-id", b"")

@@ -11,8 +11,9 @@ from enum import Enum
 from operator import attrgetter
 
 from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
-from service.prediction.body import IncomingBody, parse
-from service.prediction.decoding import Decoding, Pixels
+from service.prediction.admission import IncomingBody
+from service.prediction.body import STRUCTURED_TYPES, parse
+from service.prediction.decoding import Decoding, Pixels, decode, is_tiny
 from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.response import Response, begin_response
@@ -133,15 +134,26 @@ class PredictionRequest:
         model = self._model = services.models[head.target.model, head.target.version]
         response.model, response.version = model.name, model.version
         self._top_k = min(head.top_k, len(model.labels))
-        images, self._several = parse(head.content_type, self._body.content, services.settings.max_images_per_request)
-        self._image_bytes = list(map(len, images))
+        images = self._images(self._body.content)
         if model.failure is not None:
             raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
         left_s = self._left_s("while the request was being received")
         self._slots = services.admission.acquire(len(images), model.index, left_s)
         self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
         self.state = RequestState.DECODING
-        self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
+        if all(map(is_tiny, images)):
+            self._on_pixels([decode(model.preprocessor, image) for image in images])
+        else:
+            self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
+
+    def _images(self, body: bytes) -> list[bytes]:
+        """The encoded images in the body, which most often is one itself."""
+        if body and self._head.media_type not in STRUCTURED_TYPES:
+            images, self._several = [body], False
+        else:
+            images, self._several = parse(self._head, body, self._services.settings.max_images_per_request)
+        self._image_bytes = list(map(len, images))
+        return images
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Every image is decoded or has its own error: queue those with pixels."""

@@ -1,12 +1,15 @@
 """Who is let in: slots all or none, bytes counted to the last, and nobody whom the workers cannot serve in time."""
 
 import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.errors import TooLarge, Unavailable
+from service.errors import ServiceError, TooLarge, Unavailable
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import PATIENCE
-from service.prediction.admission import Admission
+from service.prediction.admission import Admission, IncomingBody
 from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, BYTES = 5, 100
@@ -103,3 +106,77 @@ def test_an_empty_server_tries_however_short_the_time() -> None:
     idle.check(0.001)
     idle.acquire(1, 0, LEFT_S)
     refused(idle, 3.9)  # it shares the worker with the other: both count
+
+
+def test_a_declared_body_is_refused_at_its_headers() -> None:
+    admission = open_admission()
+    with pytest.raises(TooLarge):
+        IncomingBody(admission, max_bytes=10, content_length=11)
+    arrival = IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+    with pytest.raises(Unavailable, match="bytes"):
+        IncomingBody(admission, max_bytes=10, content_length=1)
+    arrival.close()
+    IncomingBody(admission, max_bytes=10, content_length=1)
+
+
+def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
+    admission = open_admission()
+    arrival = IncomingBody(admission, max_bytes=10, content_length=None)
+    arrival.feed(b"12345")
+    arrival.feed(b"67890")
+    assert arrival.content == b"1234567890"
+    with pytest.raises(TooLarge):
+        arrival.feed(b"!")
+    arrival.close()
+    IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+
+
+class Bodies(RuleBasedStateMachine):
+    """Bodies that arrive in pieces, and a count of the bytes they may hold."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.admission = open_admission()
+        self.arrivals: list[tuple[IncomingBody, int]] = []  # with the bytes that each has been promised
+
+    @rule(length=st.none() | st.integers(0, BYTES + 10))
+    def begin(self, length: int | None) -> None:
+        left = BYTES - sum(promised for _, promised in self.arrivals)
+        try:
+            self.arrivals.append((IncomingBody(self.admission, BYTES, length), length or 0))
+        except ServiceError:
+            assert length is not None
+            assert length > left
+        else:
+            assert (length or 0) <= left
+
+    @rule(which=st.integers(0, 9), size=st.integers(0, 40))
+    def feed(self, which: int, size: int) -> None:
+        if which < len(self.arrivals):
+            arrival, promised = self.arrivals[which]
+            needed = max(promised, len(arrival.content) + size)
+            left = BYTES - sum(other for _, other in self.arrivals) + promised
+            try:
+                arrival.feed(bytes(size))
+            except ServiceError:
+                assert needed > left
+                self.close(which)
+            else:
+                self.arrivals[which] = arrival, needed
+
+    @rule(which=st.integers(0, 9))
+    def close(self, which: int) -> None:
+        if which < len(self.arrivals):
+            self.arrivals.pop(which)[0].close()
+
+    @invariant()
+    def what_is_left_can_be_had_and_no_more(self) -> None:
+        left = BYTES - sum(promised for _, promised in self.arrivals)
+        self.admission.reserve_bytes(left)
+        with pytest.raises(Unavailable):
+            self.admission.reserve_bytes(1)
+        self.admission.return_bytes(left)
+
+
+TestBodies = Bodies.TestCase
+TestBodies.settings = settings(derandomize=True, deadline=None, max_examples=50)

@@ -1,4 +1,4 @@
-"""Bodies: received within bounds; httpx writes the forms, the standard library the JSON and base64."""
+"""Bodies: httpx writes the forms, the standard library the JSON and base64."""
 
 import base64
 import json
@@ -7,17 +7,21 @@ import httpx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from service.errors import BadRequest, ServiceError, TooLarge, Unavailable
-from service.ipc.shared_state import SharedState
-from service.prediction.admission import Admission
-from service.prediction.body import IncomingBody, Payload, parse
-from service.prediction.wait_estimate import WaitEstimate
+from service.errors import BadRequest, TooLarge
+from service.prediction import body as bodies
+from service.prediction.body import Payload
+from service.prediction.head import Head, Target
 
 IMAGES = st.lists(st.binary(min_size=1, max_size=100), min_size=1, max_size=8)
 NAMES = st.text(min_size=1, max_size=20)
 seeded = settings(derandomize=True, deadline=None)
+
+
+def parse(content_type: bytes, body: bytes, max_images: int) -> Payload:
+    """The images in a body of this Content-Type."""
+    head = Head("POST", Target("/predict"), b"", {b"content-type": content_type})
+    return bodies.parse(head, body, max_images)
 
 
 def form(*files: tuple[str, tuple[str, bytes]], **data: str) -> tuple[bytes, bytes]:
@@ -94,86 +98,3 @@ def test_whatever_comes_is_images_or_the_clients_error(content_type: bytes, body
     else:
         assert 1 <= len(payload.images) <= 4
         assert all(payload.images)
-
-
-SLOTS, BYTES = 5, 100
-
-
-def open_admission() -> Admission:
-    admission = Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1))
-    admission.open = True
-    return admission
-
-
-def test_a_declared_body_is_refused_at_its_headers() -> None:
-    admission = open_admission()
-    with pytest.raises(TooLarge):
-        IncomingBody(admission, max_bytes=10, content_length=11)
-    arrival = IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
-    with pytest.raises(Unavailable, match="bytes"):
-        IncomingBody(admission, max_bytes=10, content_length=1)
-    arrival.close()
-    IncomingBody(admission, max_bytes=10, content_length=1)
-
-
-def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
-    admission = open_admission()
-    arrival = IncomingBody(admission, max_bytes=10, content_length=None)
-    arrival.feed(b"12345")
-    arrival.feed(b"67890")
-    assert arrival.content == b"1234567890"
-    with pytest.raises(TooLarge):
-        arrival.feed(b"!")
-    arrival.close()
-    IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
-
-
-class Bodies(RuleBasedStateMachine):
-    """Bodies that arrive in pieces, and a count of the bytes they may hold."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.admission = open_admission()
-        self.arrivals: list[tuple[IncomingBody, int]] = []  # with the bytes that each has been promised
-
-    @rule(length=st.none() | st.integers(0, BYTES + 10))
-    def begin(self, length: int | None) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
-        try:
-            self.arrivals.append((IncomingBody(self.admission, BYTES, length), length or 0))
-        except ServiceError:
-            assert length is not None
-            assert length > left
-        else:
-            assert (length or 0) <= left
-
-    @rule(which=st.integers(0, 9), size=st.integers(0, 40))
-    def feed(self, which: int, size: int) -> None:
-        if which < len(self.arrivals):
-            arrival, promised = self.arrivals[which]
-            needed = max(promised, len(arrival.content) + size)
-            left = BYTES - sum(other for _, other in self.arrivals) + promised
-            try:
-                arrival.feed(bytes(size))
-            except ServiceError:
-                assert needed > left
-                self.close(which)
-            else:
-                self.arrivals[which] = arrival, needed
-
-    @rule(which=st.integers(0, 9))
-    def close(self, which: int) -> None:
-        if which < len(self.arrivals):
-            self.arrivals.pop(which)[0].close()
-
-    @invariant()
-    def what_is_left_can_be_had_and_no_more(self) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
-        self.admission.reserve_bytes(left)
-        with pytest.raises(Unavailable):
-            self.admission.reserve_bytes(1)
-        self.admission.return_bytes(left)
-
-
-TestBodies = Bodies.TestCase
-TestBodies.settings = settings(derandomize=True, deadline=None, max_examples=50)

@@ -1,0 +1,85 @@
+"""What the workers have finished: replies become outcomes of images."""
+
+import os
+from collections.abc import Callable, Sequence
+
+from service.errors import DeadlineExceeded, InternalError
+from service.ipc.channels import Channels
+from service.ipc.messages import Reply, unpack_replies
+from service.ipc.slots import EXPIRED, OK
+from service.prediction.batch_policy import WorkerQueue
+from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.wait_estimate import WaitEstimate
+
+
+def hand_over(task: ImageTask, outcome: Outcome) -> None:
+    """Give an image its outcome, if it is still wanted."""
+    if task.wanted:
+        task.wanted = False
+        task.outcome = outcome
+        task.on_done()
+
+
+class ResultReader:
+    """Reads the replies to one API process.
+
+    `release` gets back slots, `count_batch` hears of each batch that ran (model, images), `on_free` is called when
+    workers have become free, before the outcomes are handed over, and `on_fence` when an empty batch is answered.
+    """
+
+    def __init__(
+        self,
+        api: int,
+        channels: Channels,
+        workers: Sequence[WorkerQueue],
+        wait_estimate: WaitEstimate,
+        *,
+        release: Callable[[Sequence[int]], None],
+        count_batch: Callable[[int, int], None],
+        on_free: Callable[[], None],
+        on_fence: Callable[[WorkerQueue], None],
+    ) -> None:
+        self.fd = channels.replies[api].reader
+        os.set_blocking(self.fd, False)
+        self._slot_pool, self._workers, self._wait_estimate = channels.slot_pool, workers, wait_estimate
+        self._release, self._count_batch = release, count_batch
+        self._on_free, self._on_fence = on_free, on_fence
+
+    def advance(self) -> None:
+        """Take up what the workers have finished, let them have more, then hand the outcomes over."""
+        try:
+            data = os.read(self.fd, 1 << 16)
+        except BlockingIOError:
+            data = b""
+        done = []
+        for reply in unpack_replies(data):
+            worker = self._workers[reply.worker]
+            if reply.epoch == worker.epoch and (tasks := worker.take_back(reply.batch)) is not None:
+                done.append((worker, tasks, reply))
+        self._on_free()  # first: the workers go on while the responses are written
+        for worker, tasks, reply in done:
+            if tasks:
+                self._finish(tasks, reply)
+            else:
+                self._on_fence(worker)
+
+    def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
+        """Read the results of one message's images, give back their slots, and hand each its outcome."""
+        pool, slots = self._slot_pool, [task.slot for task in tasks]
+        k = max([task.top_k for task in tasks])
+        statuses = pool.statuses[slots].tolist()
+        indices = pool.indices[slots, :k].tolist()
+        probabilities = pool.probabilities[slots, :k].tolist()
+        self._release(slots)
+        for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True):
+            if status == OK:
+                if task.top_k < k:
+                    classes, shares = classes[: task.top_k], shares[: task.top_k]
+                hand_over(task, Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
+            elif status == EXPIRED:
+                hand_over(task, DeadlineExceeded("the deadline passed while the request waited for its worker"))
+            else:
+                hand_over(task, InternalError("the engine failed for this image"))
+        if reply.counts:
+            self._wait_estimate.observe(tasks[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
+            self._count_batch(tasks[0].model, reply.batch_size)
