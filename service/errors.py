@@ -1,4 +1,4 @@
-"""Everything that a client can be told went wrong.
+"""Every error that a client can receive.
 
 ServiceError                     status  code
 ├── BadRequest                   400     bad_request
@@ -27,7 +27,7 @@ SHED_REASONS: tuple[ShedReason, ...] = ("full", "draining", "loading", "worker_l
 
 
 class ServiceError(Exception):
-    """An error that a client is told about; its message is public."""
+    """An error that a client receives; its message is public."""
 
     status: ClassVar[int]
     code: ClassVar[str]
@@ -135,11 +135,11 @@ def from_image_error(error: ImageError) -> ServiceError:
 
 
 def problem(error: Exception, request_id: str) -> dict[str, object]:
-    """The RFC 9457 problem document of any exception; the unknown tells nothing but the request's id."""
+    """The RFC 9457 problem document of any exception; an unknown one shows nothing but the request's id."""
     if isinstance(error, ServiceError) and error.status != InternalError.status:
         detail, code, title, status = str(error), error.code, error.title, error.status
     else:
-        detail = "The server failed to answer this request; its log tells more under this request id."
+        detail = "The server failed to answer this request; the reason is in its log under this request id."
         code, title, status = InternalError.code, InternalError.title, InternalError.status
     document: dict[str, object] = {
         "type": "about:blank",

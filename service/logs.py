@@ -37,6 +37,6 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # Their own tales of starting and stopping repeat ours.
+    # What they log of starting and stopping repeats our events.
     for name in ("uvicorn.error", "litserve"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""Which models are served: what lies in the repository, what of it loads, and which one answers `/predict`."""
+"""The model repository: which models are served, and which one answers `/predict`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,25 +22,25 @@ class Catalog:
     artifacts: tuple[Artifact, ...]
     failed: dict[tuple[str, int], str]
     default: int
-    """Place of the default model in `artifacts`."""
+    """Index of the default model in `artifacts`."""
 
     def without_weights(self) -> "Catalog":
-        """The same for an engine that runs the graph: the copies of the weights beside it are let go."""
+        """The same without the copies of the weights, which an engine that runs the graph does not need."""
         return replace(self, artifacts=tuple(replace(artifact, weights=None) for artifact in self.artifacts))
 
     def find(self, name: str | None, version: str | None) -> int:
-        """Place of the named model, its highest version if none is named, the default if nothing is; or NotFound."""
+        """Index of a model: its highest version if none is named, the default model if no name is given; or NotFound."""
         if name is None:
             return self.default
-        places = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
-        if not places:
+        versions = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
+        if not versions:
             served = ", ".join(sorted({artifact.name for artifact in self.artifacts}))
             raise NotFound(f"no model {name!r} here; served are: {served}")
         if version is None:
-            return places[max(places, key=int)]
-        if version not in places:
-            raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(places, key=int))}")
-        return places[version]
+            return versions[max(versions, key=int)]
+        if version not in versions:
+            raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(versions, key=int))}")
+        return versions[version]
 
 
 def read_repository(repository: Path, default_model: str | None) -> Catalog:
@@ -59,8 +59,8 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
             if directory.parent.name == default:
                 raise RepositoryError(f"the default model cannot be served: {error}") from error
             failed[directory.parent.name, int(directory.name)] = str(error)
-    place = [artifact.name for artifact in artifacts].index(default)
-    return Catalog(tuple(artifacts), failed, place)
+    index = [artifact.name for artifact in artifacts].index(default)
+    return Catalog(tuple(artifacts), failed, index)
 
 
 def highest_versions(repository: Path) -> list[Path]:

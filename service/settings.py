@@ -62,7 +62,9 @@ class Settings(BaseSettings):
     decode_threads: int = Field(
         0, ge=0, description="threads that decode images, an API process; 0: one a core, shared among the processes"
     )
-    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays at warm-up")
+    max_batch_size: int = Field(
+        0, ge=0, le=512, description="most images in one batch; 0: as many as pay, measured at warm-up"
+    )
     batch_delay: float = Field(0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds")
     batching: dict[str, Batching] = Field(
         {}, description='other values for single models: {"NAME": {"max_batch_size": 8, "batch_delay": 0.002}}'
@@ -74,7 +76,7 @@ class Settings(BaseSettings):
     max_bytes_in_flight: Positive = Field(256 << 20, description="most bytes of request bodies an API process holds")
     max_images_per_request: Positive = Field(64, description="most images in one request")
     max_pixels: int = Field(
-        50_000_000, gt=0, le=MAX_PIXELS, description="largest width x height of an image, told by its header"
+        50_000_000, gt=0, le=MAX_PIXELS, description="largest width x height of an image, as its header declares it"
     )
     request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
     max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
@@ -88,7 +90,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
 
     def max_batch_size_of(self, model: str) -> int:
-        """Most images in a batch of this model; 0: whatever pays."""
+        """Most images in a batch of this model; 0: as many as pay."""
         own = self.batching[model].max_batch_size if model in self.batching else None
         return self.max_batch_size if own is None else own
 
@@ -101,7 +103,7 @@ class Settings(BaseSettings):
 def check_environment(environment: dict[str, str] | None = None) -> list[str]:
     """Names of RESNET_SERVE_* variables that Kubernetes injected for a service of this name; they are removed.
 
-    Any other name that is no setting raises SettingError: a misspelt setting must not be ignored in silence.
+    Any other name that is no setting raises SettingError: a misspelt setting must not be ignored.
     """
     variables = os.environ if environment is None else environment
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}

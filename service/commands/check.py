@@ -29,7 +29,7 @@ class Check(BaseSettings):
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
     compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")
-    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: whatever pays")
+    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: as many as pay")
 
 
 def check(options: Check) -> int:

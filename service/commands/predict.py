@@ -24,7 +24,7 @@ from service.worker.worker import softmax
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
-TIMEOUT_S = 60
+TIMEOUT_S = 60  # for the answer of a running server, with --url
 
 
 class Predict(BaseSettings):

@@ -19,10 +19,14 @@ from service.prediction.head import Head, Target, parse_target
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
 
-MAX_HEAD_BYTES = 64 << 10  # of one request
+MAX_HEAD_BYTES = 64 << 10  # bound on the request line and header fields of one request; nginx allows 32 KiB
 
 _PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /metrics")
-_UPGRADE_FIELDS = (b"connection", b"upgrade", b"http2-settings")  # header fields that offer another protocol
+_UPGRADE_FIELDS = (
+    b"connection",
+    b"upgrade",
+    b"http2-settings",
+)  # header fields of an offer to change the protocol (RFC 9110, 7.8)
 
 
 class ConnectionState(IntEnum):
@@ -277,7 +281,7 @@ class PredictionProtocol(HttpToolsProtocol):
     # The connection's beginning and end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected; if it sends nothing it is let go like an idle one."""
+        """A client has connected; if it sends nothing it is closed like an idle one."""
         super().connection_made(transport)
         self._watch_idleness(self.timeout_keep_alive)
 

@@ -10,7 +10,7 @@ import uvicorn
 from service.http.acceptor import Acceptor
 from service.http.protocol import PredictionProtocol
 
-DATE_S = 1.0  # between changes of the date in responses
+DATE_S = 1.0  # time between two updates of the Date header
 
 
 class ApiServer(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""What the supervisor tells an API process: one line of JSON a message, in the order in which things happened."""
+"""What the supervisor sends to an API process: one line of JSON a message, in the order in which things happened."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from service.ipc.reports import ModelReport
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """A worker takes batches, in this epoch of it; what it told of its models."""
+    """A worker takes batches, in this epoch of it; with its reports on the models."""
 
     worker: int
     epoch: int
@@ -31,7 +31,7 @@ class WorkerDown:
 
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Everything that was so when this API process started has been told."""
+    """Everything that was so when this API process started has been sent."""
 
     kind: Literal["begin"] = "begin"
 
@@ -50,7 +50,7 @@ _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Fi
 
 
 def send(pipe: Pipe, message: ControlMessage) -> None:
-    """Tell it. A process that no longer reads is about to be found dead: what it misses does not matter."""
+    """Send a message. A process that no longer reads is about to be found dead: what it misses does not matter."""
     try:
         os.write(pipe.writer, _ADAPTER.dump_json(message) + b"\n")
     except BlockingIOError:

@@ -35,12 +35,14 @@ class BatchMessage(NamedTuple):
 
 
 _HEAD = struct.Struct("<HHIQHH?")
-MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images; what one message has room for
-PROBE = BatchMessage(api=0, model=0, epoch=0, batch=0, top_k=1, slots=()).pack()  # of no life: read and thrown away
+MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images for which one message has room
+PROBE = BatchMessage(
+    api=0, model=0, epoch=0, batch=0, top_k=1, slots=()
+).pack()  # its epoch is no worker's: it is read and thrown away
 
 
 class Reply(NamedTuple):
-    """The images of one message are done; the slots tell how."""
+    """The images of one message are done; the results are in their slots."""
 
     worker: int
     epoch: int
@@ -56,7 +58,7 @@ class Reply(NamedTuple):
 
 
 _REPLY = struct.Struct("<IIQqqH?")
-MAX_REPLIES = PIPE_BUF // _REPLY.size  # in one write
+MAX_REPLIES = PIPE_BUF // _REPLY.size  # that fit into one atomic write
 
 
 def unpack_replies(data: bytes) -> Iterator[Reply]:

@@ -1,4 +1,4 @@
-"""What a worker tells of its models once it has tried to load them."""
+"""What a worker reports of its models once it has tried to load them."""
 
 from typing import Literal
 

@@ -20,7 +20,7 @@ class HistogramCells(NamedTuple):
 
 
 class Family:
-    """A metric's series: a place in the row for each combination of label values known from the start.
+    """A metric's series: cells in the row for each combination of label values, which are known from the start.
 
     `sparse` families have far more combinations than ever happen; they are exported once they are not zero.
     """
@@ -42,7 +42,7 @@ class Family:
         self._row: Any = None
 
     def lay_out(self, start: int) -> int:
-        """Take places in the row from `start` on, and tell where the next family begins."""
+        """Occupy the row from `start` on; return where the next family begins."""
         self._places = {key: start + i * self.width for i, key in enumerate(self._keys)}
         return start + len(self._keys) * self.width
 

@@ -128,7 +128,7 @@ class Metrics(Collector):
 
     def attach(self, row: int) -> None:
         """Count into this row from now on; gauges that a dead predecessor left there go back to zero."""
-        self.row: Any = memoryview(self._rows[row])  # of float64, which the type does not tell
+        self.row: Any = memoryview(self._rows[row])  # of float64, which memoryview's type cannot say
         for family in self._families:
             family.use(self.row)
         for family in self._families:
@@ -137,7 +137,7 @@ class Metrics(Collector):
                     self._rows[row, place] = 0.0
 
     def count_http(self, route: str, method: str, status: int) -> None:
-        """Count an HTTP request; what is outside the known methods and codes is counted as `other`."""
+        """Count an HTTP request; methods and codes that are not known from the start are counted as `other`."""
         self.row[self.http_cell(route, method, status)] += 1.0
 
     def http_cell(self, route: str, method: str, status: int) -> int:

@@ -25,11 +25,11 @@ from service.settings import Settings
 log = structlog.get_logger()
 
 DEPTH_INTERVAL_S = 0.5  # between two publications of the queue's depth
-REFUSAL_MARGIN_S = 0.5  # of the grace period, to write the refusals of what was not answered in time
+REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
 class ApiProcess:
-    """Makes the services that requests pass, and does what the supervisor says.
+    """Makes the services that requests need, and follows the supervisor's messages.
 
     `stop` is called once draining is so far that no new connection is to be taken.
     """
@@ -67,7 +67,7 @@ class ApiProcess:
         self._publish_depth()
 
     def close(self) -> None:
-        """Let go of everything."""
+        """Release what the process holds."""
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
@@ -88,7 +88,7 @@ class ApiProcess:
         return expose(self.metrics, self._supervisor_pid)
 
     def _publish_depth(self) -> None:
-        """Tell the depth of this process's queue to the process that is scraped, which may be another."""
+        """Publish the depth of this process's queue: another process may be the one that is scraped."""
         self.metrics.queue_depth.set(self.services.batcher.depth)
         self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 

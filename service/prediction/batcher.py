@@ -92,7 +92,7 @@ class Batcher:
             self._loop.call_soon(self._end_turn)
 
     def withdraw(self, task: ImageTask) -> None:
-        """The result is not wanted any more: the slot is free at once, unless a worker was told to write there."""
+        """The result is no longer wanted: its slot is free at once, unless it has been sent to a worker."""
         task.wanted = False
         tasks = self._queues[task.model].tasks
         if task in tasks:

@@ -1,4 +1,4 @@
-"""What an API process knows of the models in the workers: asked by readiness and the model routes."""
+"""What an API process knows of the models in the workers: for readiness and the model routes."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -9,7 +9,7 @@ from service.repository import Catalog
 
 
 class ModelStatus:
-    """Which workers are up, and what each told of its models."""
+    """Which workers are up, and what each reported of its models."""
 
     def __init__(self, catalog: Catalog, models: list[ServedModel]) -> None:
         self.draining = False

@@ -19,8 +19,8 @@ from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
-TIMER_ROUNDING_S = 0.0005  # uvloop rounds to whole milliseconds: no request expires before its deadline
-FAILED_RETRY_S = 60  # what a client of a model that failed to load is told to wait
+TIMER_ROUNDING_S = 0.0005  # added to timers, which uvloop rounds to whole milliseconds: none ends early
+FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
@@ -74,7 +74,7 @@ class PredictionRequest:
 
     @property
     def missing_bytes(self) -> int:
-        """How much of the body is still to come; 0 if the headers do not tell."""
+        """How much of the body is still to come; 0 if its length is not declared."""
         return self._body.missing_bytes if self._body else 0
 
     def begin(self) -> None:
@@ -193,7 +193,7 @@ class PredictionRequest:
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
         timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
-        timestamps.written_ns = time.monotonic_ns()  # as far as the response itself can tell
+        timestamps.written_ns = time.monotonic_ns()  # for the timings in the response; set again once it is written
         response.succeed(outcomes, self._model.labels, several=self._several)
         self._finish()
 
@@ -215,7 +215,7 @@ class PredictionRequest:
         self._services.request_metrics.count(self._response, self._head.target.route)
 
     def _end(self) -> None:
-        """Let go of everything: what has not begun is dropped, and no part refers to another any more."""
+        """Release everything: what has not begun is dropped, and no part refers to another any more."""
         self.state = RequestState.ENDED
         if self._timer:
             self._timer.cancel()

@@ -75,7 +75,7 @@ class Response:
     rejected: list[str] = field(default_factory=list)
 
     def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], *, several: bool) -> None:
-        """Tell what was found in each image, and how long each stage took as far as can be told inside the response."""
+        """Fill in what was found in each image, and the stage times as far as they are known before the writing."""
         found = [self._render(outcome, labels) for outcome in outcomes]
         timestamps = self.timestamps
         timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
@@ -95,7 +95,7 @@ class Response:
         return {"predictions": predictions, "batch_size": outcome.batch_size}
 
     def fail(self, error: Exception) -> None:
-        """Tell of an error; what is our fault goes to the log with its traceback."""
+        """Fill in an error; an internal one goes to the log with its traceback."""
         document = problem(error, self.request_id)
         if isinstance(error, ServiceError):
             self.headers |= error.headers

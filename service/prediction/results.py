@@ -46,7 +46,7 @@ class ResultReader:
         self._on_free, self._on_fence = on_free, on_fence
 
     def advance(self) -> None:
-        """Take up what the workers have finished, let them have more, then hand the outcomes over."""
+        """Read what the workers have finished, let them have more, then hand the outcomes over."""
         try:
             data = os.read(self.fd, 1 << 16)
         except BlockingIOError:

@@ -20,7 +20,7 @@ class LatencyModel:
         """What it costs now."""
 
     def learn(self, report: ModelReport) -> None:
-        """Take up what a worker measured at warm-up."""
+        """Adopt what a worker measured at warm-up."""
         self._expected_ns = interpolate(report.batch_latency_ms)
         size, latency_ms = max(report.batch_latency_ms, default=(1, 0.0))
         self.warm_ns = latency_ms * 1e6 / size

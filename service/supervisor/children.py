@@ -52,7 +52,7 @@ class WorkerChild(Child):
         self.reports, self.unparsed, self.killed_as, self.unread_since_s = {}, b"", None, None
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
-        """Whether a message waits in its pipe though the worker has run and taken up nothing for a while.
+        """Whether a message waits in its pipe though the worker has run and read nothing for a while.
 
         The empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
         """
@@ -71,7 +71,7 @@ class WorkerChild(Child):
 
 @dataclass(eq=False, slots=True)
 class ApiChild(Child):
-    """An API process, and the pipe that tells it what happens."""
+    """An API process, and the pipe through which it hears from the supervisor."""
 
     control: Pipe | None = None
 

@@ -30,7 +30,7 @@ from service.supervisor.children import ApiChild, Child, WorkerChild
 
 log = structlog.get_logger()
 
-KILL_MARGIN_S = 0.5  # of the grace period, to kill what does not end by itself
+KILL_MARGIN_S = 0.5  # part of the grace period that is kept for killing processes that do not end by themselves
 
 
 class Launcher(Protocol):
@@ -67,7 +67,7 @@ class Supervisor:
         self._oom_kills = count_oom_kills()
 
     def run(self) -> int:
-        """Serve until told to stop or beyond help; the process's exit code."""
+        """Serve until a signal comes or the server gives up; the process's exit code."""
         self._watch_signals()
         for worker in self._workers:
             self._watch(self._channels.reports[worker.index].reader, partial(self._read_reports, worker))
@@ -112,7 +112,7 @@ class Supervisor:
     # Signals
 
     def _watch_signals(self) -> None:
-        """Signals are taken up in the loop, in their order: a handler would run in the middle of anything."""
+        """Handle signals in the loop, in their order: a handler of Python's would run between any two instructions."""
         reader, writer = socket.socketpair()
         writer.setblocking(False)
         signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
@@ -149,9 +149,9 @@ class Supervisor:
         data = worker.unparsed + os.read(self._channels.reports[worker.index].reader, 1 << 16)
         *lines, worker.unparsed = data.split(b"\n")
         for line in lines:
-            told = WorkerReport.from_line(line)
-            if told.epoch == worker.epoch:
-                self._on_report(worker, told.report)
+            sent = WorkerReport.from_line(line)
+            if sent.epoch == worker.epoch:
+                self._on_report(worker, sent.report)
 
     def _on_report(self, worker: WorkerChild, report: ModelReport) -> None:
         worker.reports[report.model] = report
@@ -186,7 +186,7 @@ class Supervisor:
         self._metrics.worker_restarts.inc(reason)
         worker.plan_restart(time.monotonic())
         if worker.deaths >= FIRST_STARTS and not any(other.ever_up for other in self._workers):
-            self._give_up("the workers die before they are ready; the log above tells why")
+            self._give_up("the workers die before they are ready; see the errors above")
 
     def _was_killed_for_memory(self, code: int | None) -> bool:
         before, self._oom_kills = self._oom_kills, count_oom_kills()
@@ -199,7 +199,7 @@ class Supervisor:
         elif self._channels.shared_state.is_hung(worker.index, time.monotonic_ns()):
             self._kill_hung(worker, "its batch takes far longer than at warm-up")
         elif worker.leaves_unread(self._channels, now):
-            self._kill_hung(worker, "it does not take up its next batch")
+            self._kill_hung(worker, "it does not read its next batch")
 
     def _kill_hung(self, worker: WorkerChild, why: str) -> None:
         if worker.process and not worker.killed_as:

@@ -26,7 +26,7 @@ from service.worker.warmup import Load, LoadedModel, load_model
 
 log = structlog.get_logger()
 
-FEW_CLASSES = 64  # that are sorted whole faster than in part
+FEW_CLASSES = 64  # up to which sorting all classes is faster than selecting some
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -159,7 +159,7 @@ class Worker:
         write_results(pool, slots, logits, k)
 
     def _reply(self, messages: list[BatchMessage], taken_ns: int, ran: list[int]) -> None:
-        """Tell each API process of its images; the first one that had any in the batch counts it."""
+        """Reply to each API process that had images in the batch; the first of them counts it."""
         done_ns, size = time.monotonic_ns(), sum(ran)
         counts = next((place for place, n in enumerate(ran) if n), None)
         replies: defaultdict[int, list[bytes]] = defaultdict(list)

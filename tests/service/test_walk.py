@@ -1,0 +1,144 @@
+"""The way of a warm digit: which files of the service it passes, from its bytes to its counted response."""
+
+import asyncio
+import os
+import select
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+import pytest
+import uvicorn
+from fastapi import FastAPI
+from uvicorn.server import ServerState
+
+import service
+from service.http.head_cache import HeadCache
+from service.http.protocol import PredictionProtocol
+from service.http.read_budget import ReadBudget
+from service.http.routes import ROUTES
+from service.ipc.channels import Channels
+from service.ipc.control import Begin, WorkerUp, send
+from service.ipc.pipe import Pipe
+from service.ipc.reports import WorkerReport
+from service.metrics.metrics import MeteredModel, Metrics
+from service.prediction.api_process import ApiProcess
+from service.repository import read_repository
+from service.settings import Settings
+from service.worker.warmup import Load
+from service.worker.worker import Worker
+from tests.artifacts import LABELS, SHAPE
+from tests.service.pictures import png
+from tests.service.wire import post
+
+HOME = Path(service.__file__).parent
+WAY = (
+    "http/protocol.py",
+    "http/read_budget.py",
+    "prediction/request.py",
+    "prediction/response.py",
+    "prediction/request_metrics.py",
+    "prediction/admission.py",
+    "prediction/wait_estimate.py",
+    "prediction/decoding.py",
+    "prediction/batcher.py",
+    "ipc/slots.py",
+    "prediction/batch_policy.py",
+    "ipc/messages.py",
+    "worker/worker.py",
+    "prediction/results.py",
+)
+
+
+class Client(asyncio.Transport):
+    """The other end of a connection, which keeps what is written."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("client", 1), "sockname": ("server", 2)})
+        self.received: list[bytes] = []
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        self.received.append(data)
+
+    def is_closing(self) -> bool:
+        return False
+
+
+class House:
+    """An API process and a worker in this process, on real pipes and slots."""
+
+    def __init__(self, repository: Path) -> None:
+        catalog = read_repository(repository, "plain")
+        (artifact,) = artifacts = [catalog.artifacts[catalog.default]]
+        catalog = type(catalog)(tuple(artifacts), {}, 0)
+        channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
+        channels.shared_state.epochs[0] = 1
+        self.worker = Worker(0, "cpu", artifacts, Load("auto", "auto", False, 1, {artifact.name: 4}), channels)
+        self._requests = select.poll()
+        self._requests.register(channels.requests[0].reader, select.POLLIN)
+        (line,) = os.read(channels.reports[0].reader, 1 << 16).splitlines()
+        settings = Settings(_cli_parse_args=False, decode_threads=1)  # type: ignore[call-arg]
+        metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
+        control, app = Pipe(), FastAPI()
+        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, stop=lambda: None)
+        app.state.heads, app.state.budget = HeadCache(), ReadBudget()
+        send(control, Begin())
+        report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
+        send(control, WorkerUp(0, 1, (report,)))
+        config = uvicorn.Config(app, log_config=None)
+        config.load()
+        self.api, self.client = app.state.api, Client()
+        self.protocol = PredictionProtocol(config=config, server_state=ServerState(), app_state={})
+        self.protocol.connection_made(self.client)
+
+    async def ask(self, message: bytes) -> bytes:
+        """The response to one request."""
+        self.protocol.data_received(message)
+        await self.work_until(lambda: self.client.received)
+        return self.client.received.pop()
+
+    async def work_until(self, condition: Callable[[], object]) -> None:
+        """Run what is sent to the worker until the condition holds."""
+        while not condition():
+            await asyncio.sleep(0)
+            if self._requests.poll(0):
+                self.worker.serve_one()
+
+
+@contextmanager
+def profiled(on_call: Callable[[str], None]) -> Iterator[None]:
+    """Hear of each file of the service in which a function is called."""
+
+    def profile(frame: FrameType, event: str, _: object) -> None:
+        path = Path(frame.f_code.co_filename)
+        if event == "call" and path.is_relative_to(HOME):
+            on_call(path.relative_to(HOME).as_posix())
+
+    sys.setprofile(profile)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
+
+
+@pytest.mark.parametrize("how_often", [1, 3])
+def test_a_warm_digit_passes_fourteen_files(repository: Path, how_often: int) -> None:
+    async def scene() -> None:
+        house = House(repository)
+        await house.work_until(lambda: house.api.ready)
+        message = post(png())
+        for _ in range(2):  # the first fills caches
+            assert (await house.ask(message)).startswith(b"HTTP/1.1 200 ")
+        files: dict[str, None] = {}
+        with profiled(lambda file: files.setdefault(file, None)):
+            for _ in range(how_often):
+                assert (await house.ask(message)).startswith(b"HTTP/1.1 200 ")
+        assert tuple(files) == WAY
+        house.protocol.connection_lost(None)
+        house.api.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
