@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from models.artifact.artifact import Artifact
 from models.engines.engine import EngineError
 from models.engines.padding import pad
-from models.networks import registry
 from models.networks.pixel_net import PixelNet
+from models.networks.registry import ArchitectureError, MisfitError, build_with_weights
 
 _COMPILED_SIZES = 16  # batches of 1, 2, 4, ... 512 are ten
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -116,14 +116,12 @@ def _load_network(artifact: Artifact) -> nn.Module:
     if "classes" in metadata.arguments:
         raise EngineError(f"{where}: metadata gives the class count as an argument, beside its labels{otherwise}")
     try:
-        with torch.device("meta"):  # without memory and random values: the weights come from the file
-            network = registry.build(metadata.architecture, classes=artifact.classes, **metadata.arguments)
-        network.load_state_dict(load(artifact.weights), assign=True)
-    except registry.ArchitectureError as error:
+        weights = load(artifact.weights)
+        return build_with_weights(metadata.architecture, weights, classes=artifact.classes, **metadata.arguments)
+    except ArchitectureError as error:
         raise EngineError(f"{where}: {error}{otherwise}") from error
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, MisfitError) as error:
         raise EngineError(f"{where}: model.safetensors is damaged or of another network: {error}{otherwise}") from error
-    return network.float()
 
 
 def _allow_tf32(allowed: bool) -> None:
