@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.artifact.artifact import Artifact, ArtifactError, read_artifact
+from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.metadata import ArtifactError
 from service.errors import NotFound
 
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"

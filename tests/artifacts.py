@@ -14,9 +14,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from models.artifact.artifact import FORMAT_VERSION, METADATA_KEY, Artifact, Metadata, Preprocessing, write_artifact
+from models.artifact.artifact import Artifact, write_artifact
+from models.artifact.metadata import FORMAT_VERSION, METADATA_KEY, Metadata
 from models.engines import golden
 from models.engines.loader import load_engine
+from models.images.preprocessing import Preprocessing
 
 SHAPE = (8, 8, 1)
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")

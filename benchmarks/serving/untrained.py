@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from models.artifact.artifact import Preprocessing
+from models.images.preprocessing import Preprocessing
 
 PHOTOGRAPHS = Preprocessing(
     mode="RGB",

@@ -9,27 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact.metadata import (
-    FORMAT_VERSION,
-    METADATA_KEY,
-    ArtifactError,
-    GoldenExample,
-    Metadata,
-    Preprocessing,
-)
+from models.artifact.metadata import METADATA_KEY, ArtifactError, Metadata
 from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
-
-__all__ = [
-    "FORMAT_VERSION",
-    "METADATA_KEY",
-    "Artifact",
-    "ArtifactError",
-    "GoldenExample",
-    "Metadata",
-    "Preprocessing",
-    "read_artifact",
-    "write_artifact",
-]
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"

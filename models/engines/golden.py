@@ -8,8 +8,8 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.artifact.artifact import Artifact, ArtifactError, GoldenExample
-from models.artifact.metadata import Precision
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError, GoldenExample, Precision
 from models.engines.engine import Engine
 from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
 

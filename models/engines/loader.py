@@ -20,8 +20,8 @@ _PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def check_engine(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> str:
-    """The precision that is meant; EngineError when the choices do not fit together or a library is missing.
+def resolve_precision(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> str:
+    """The precision to compute in; EngineError when the choices do not fit together or a library is missing.
 
     Imports no engine: a server asks this before it starts its workers.
     """
@@ -78,8 +78,8 @@ def _precision_of(artifact: Artifact, engine: str, device: str, wanted: str, com
     """A graph in fp32 may be computed in less; any other is computed as it is."""
     own = artifact.metadata.precision
     if own == "fp32":
-        return check_engine(engine, device, wanted, compiled)
-    check_engine(engine, device, compiled=compiled)
+        return resolve_precision(engine, device, wanted, compiled)
+    resolve_precision(engine, device, compiled=compiled)
     if engine == "torch" or wanted not in ("auto", own):
         raise EngineError(f"{artifact.name} is a graph in {own}; run it with --engine onnxruntime --precision auto")
     return own

@@ -4,7 +4,7 @@ import math
 
 from PIL import Image
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 
 UPRIGHT = 1
 """The EXIF orientation of an image that is stored as it is to be seen."""

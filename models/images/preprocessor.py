@@ -14,7 +14,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.artifact.metadata import Preprocessing
 from models.images.crop import UPRIGHT, CentralCrop
 from models.images.headers import (
     ImageType,
@@ -27,6 +26,7 @@ from models.images.headers import (
     webp_size,
 )
 from models.images.plain_png import PlainPng, is_supported
+from models.images.preprocessing import Preprocessing
 
 # Each type's own class: `Image.open` would try others, and takes longer.
 _DECODERS: dict[ImageType, type[ImageFile]] = {

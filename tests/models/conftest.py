@@ -8,8 +8,9 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import FORMAT_VERSION, METADATA_KEY, Metadata, Preprocessing
+from models.artifact.metadata import FORMAT_VERSION, METADATA_KEY, Metadata
 from models.engines.golden import TOLERANCE
+from models.images.preprocessing import Preprocessing
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import ArtifactError, Metadata, read_artifact, write_artifact
+from models.artifact.artifact import read_artifact, write_artifact
+from models.artifact.metadata import ArtifactError, Metadata
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
 

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from models.artifact.metadata import ArtifactError, GoldenExample, Metadata, Preprocessing
+from models.artifact.metadata import ArtifactError, GoldenExample, Metadata
+from models.images.preprocessing import Preprocessing
 
 
 def test_json_gives_back_an_equal_value(metadata: Metadata):

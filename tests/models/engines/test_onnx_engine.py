@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from models.artifact.artifact import Artifact, Metadata
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import Metadata
 from models.engines.engine import EngineError
 from models.engines.loader import load_engine
 from models.engines.onnx_binding import BoundSession

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import center_crop, resize
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from models.images.preprocessor import CorruptImage, ImageError, ImageTooLarge, Preprocessor, UnsupportedImage
 
 MAX_PIXELS = 2_000_000
