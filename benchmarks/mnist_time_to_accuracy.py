@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from benchmarks.conditions import ROOT, conditions
+from benchmarks.surroundings import RESULTS, training_surroundings
 from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet, Normalization, hold_out, measure
@@ -38,7 +38,7 @@ EPOCHS = 3  # of the tutorial
 RECIPE = "mnist-residual-fast"
 TUTORIAL = Normalization(mean=(0.1307,), std=(0.3081,))
 COMMAND = "python -m benchmarks.mnist_time_to_accuracy --data-root DIR"
-RESULTS = ROOT / "benchmarks" / "results" / "mnist_time_to_accuracy.json"
+RESULTS_FILE = RESULTS / "mnist_time_to_accuracy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,14 @@ def play_round(number: int, data_root: Path, everything: ImageSet, test: ImageSe
 def document(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """What the rounds so far say."""
     times = {clock: statistics.median(each["times_as_fast"][clock] for each in rounds) for clock in ("wall_s", "cpu_s")}
-    return {**conditions(COMMAND), "target": TARGET, "median_times_as_fast": times, "rounds": rounds}
+    return {**training_surroundings(COMMAND), "target": TARGET, "median_times_as_fast": times, "rounds": rounds}
+
+
+def mnist(data_root: Path, split: sources.Split) -> ImageSet:
+    """All images of a split."""
+    images = sources.load("mnist", data_root, split)
+    assert isinstance(images, ImageSet)
+    return images
 
 
 def main() -> None:
@@ -126,12 +133,12 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
-    everything, test = (sources.load("mnist", arguments.data_root, split) for split in ("train", "test"))
+    everything, test = mnist(arguments.data_root, "train"), mnist(arguments.data_root, "test")
     rounds: list[dict[str, Any]] = []
     for number in range(arguments.rounds):
         rounds.append(play_round(number, arguments.data_root, everything, test))
         found = document(rounds)
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        RESULTS_FILE.write_text(json.dumps(found, indent=2) + "\n")
     times = found["median_times_as_fast"]
     print(f"ours is {times['wall_s']:.1f} times as fast to {TARGET:.1%} ({times['cpu_s']:.1f} by CPU time)")
 

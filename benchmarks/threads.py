@@ -22,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving import wrk
-from benchmarks.serving.jobs import Job, photo_job
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter
 from benchmarks.serving.ratios import Spread
-from benchmarks.serving.servers import ROOT, Running, Server, started
-from benchmarks.serving.surroundings import surroundings
+from benchmarks.serving.servers import Running, ServerSpec, started
+from benchmarks.serving.workloads import Workload, photo_workload
+from benchmarks.surroundings import RESULTS, serving_surroundings
 from models.machine.cores import usable_cores
 
 WORKERS = (1, 2, 4)
@@ -49,7 +49,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ThreadSample:
     """One number of workers in one round."""
 
     workers: int
@@ -77,29 +77,32 @@ def main() -> None:
     rounds, seconds = (1, 5) if options.quick else (options.rounds, options.seconds)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="resnet-serve-threads-") as name:
-        job = photo_job(photo_jpeg(), Path(name))
-        samples = [measure(job, workers, seconds, Path(name)) for _ in range(rounds) for workers in WORKERS]
+        workload = photo_workload(photo_jpeg(), Path(name))
+        samples = [measure(workload, workers, seconds, Path(name)) for _ in range(rounds) for workers in WORKERS]
     show(console, samples)
     if not options.quick:
-        document = surroundings("benchmarks.threads") | {"connections": CONNECTIONS, "seconds": seconds}
-        path = ROOT / "benchmarks" / "results" / "threads.json"
-        path.write_text(json.dumps(document | {"samples": list(map(asdict, samples))}, indent=1) + "\n")
+        document = serving_surroundings("benchmarks.threads") | {"connections": CONNECTIONS, "seconds": seconds}
+        (RESULTS / "threads.json").write_text(
+            json.dumps(document | {"samples": list(map(asdict, samples))}, indent=1) + "\n"
+        )
 
 
-def measure(job: Job, workers: int, seconds: int, folder: Path) -> Sample:
+def measure(workload: Workload, workers: int, seconds: int, folder: Path) -> ThreadSample:
     """Start a server with so many workers, load it, and end it."""
-    server = Server(f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", Job.raw)
-    with started(server, job, folder) as (running, _):
-        wrk.drive(running.url, job.raw(), CONNECTIONS, WARM_UP_S, folder)
+    server = ServerSpec(
+        f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", Workload.raw
+    )
+    with started(server, workload, folder) as (running, _):
+        wrk.drive(running.url, workload.raw(), CONNECTIONS, WARM_UP_S, folder)
         tasks = tasks_of(workers_of(running, folder))
         before, meter, began = ran(tasks), Meter(running.session), time.perf_counter()
         with looking(tasks) as runnable:
-            load = wrk.drive(running.url, job.raw(), CONNECTIONS, seconds, folder)
+            load = wrk.drive(running.url, workload.raw(), CONNECTIONS, seconds, folder)
         usage, took_s = meter.read(), time.perf_counter() - began
         after = ran(tasks)
     cpu_s = [after[task].cpu_s - before[task].cpu_s for task in tasks]
     waited_s = sum(after[task].waited_s - before[task].waited_s for task in tasks)
-    return Sample(
+    return ThreadSample(
         workers,
         sum(one >= COMPUTES * took_s for one in cpu_s),
         sum(runnable) / len(runnable),
@@ -152,7 +155,7 @@ def looking(tasks: Sequence[Task]) -> Iterator[list[int]]:
         thread.join()
 
 
-def show(console: Console, samples: Sequence[Sample]) -> None:
+def show(console: Console, samples: Sequence[ThreadSample]) -> None:
     """Print the medians of each number of workers, with the least and greatest throughput."""
     counted = ("computing", "a worker", "runnable", "waited")
     rated = ("requests/s", "min", "max", "failed", "CPU s/1,000", "cores", "others")

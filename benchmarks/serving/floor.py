@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.jobs import Job
-from benchmarks.serving.servers import ROOT
+from benchmarks.serving.workloads import Workload
+from benchmarks.surroundings import ROOT
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
 from models.images.preprocessor import Preprocessor
@@ -34,11 +34,11 @@ class FloorSample:
     cpu_us_per_image: float
 
 
-def measure_floor(job: Job, batch: int, seconds: int, folder: Path) -> FloorSample:
+def measure_floor(workload: Workload, batch: int, seconds: int, folder: Path) -> FloorSample:
     """Run a loop on each core at the same time; `folder` takes the image."""
     image = folder / "image"
-    image.write_bytes(job.image)
-    command = [sys.executable, "-m", __name__, str(job.model_file.parent), str(image), str(batch), str(seconds)]
+    image.write_bytes(workload.image)
+    command = [sys.executable, "-m", __name__, str(workload.model_file.parent), str(image), str(batch), str(seconds)]
     loops = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(usable_cores())

@@ -28,7 +28,7 @@ def goals_of(results: Results) -> list[Goal]:
     if OURS not in results.servers:
         return []
     found = [*_against_stock(results), *_against_mosec(results), *_alone(results)]
-    if results.floor() and results.job.name == "photo":
+    if results.floor() and results.workload.name == "photo":
         found += [_ratio_goal(f"of the floor at {n}", results.of_floor(n), 0.90) for n in results.plan.connections]
     return found
 
@@ -52,7 +52,7 @@ def goals_of_overloads(overloads: Sequence[Overload]) -> list[Goal]:
 
 
 def _against_stock(results: Results) -> Iterator[Goal]:
-    if results.job.name != "mnist" or STOCK not in results.servers:
+    if results.workload.name != "mnist" or STOCK not in results.servers:
         return
     wanted = [("requests_per_s", 32, 10.0), ("requests_per_s", 128, 15.0), ("p50_ms", 1, 4.0)]
     wanted += [(figure, n, 8.0) for figure in ("p99_ms", "cpu_s_per_1000") for n in (32, 128)]
@@ -74,7 +74,7 @@ def _alone(results: Results) -> Iterator[Goal]:
     unloaded = results.unloaded(OURS)
     yield _limit_goal("cold start to first 200, s", unloaded["cold_start_s"].median, COLD_START_S)
     yield _limit_goal("idle, % of a core", unloaded["idle_percent_of_a_core"].median, IDLE_PERCENT)
-    if results.job.name == "mnist" and 1 in results.plan.connections:
+    if results.workload.name == "mnist" and 1 in results.plan.connections:
         yield _limit_goal("a lone request's p50, ms", results.spread(OURS, 1, "p50_ms").median, LONE_P50_MS)
     failed = sum(sample.load.failed for n in results.plan.connections for sample in results.samples(OURS, n))
     yield Goal("nobody fails", f"{failed} failed", not failed)
