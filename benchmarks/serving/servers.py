@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving.processes import Session, running_session
-from benchmarks.serving.workloads import Payload, Workload
+from benchmarks.serving.workloads import Upload, Workload
 from benchmarks.surroundings import ROOT
 
 START_S = 60.0
@@ -37,7 +37,7 @@ class ServerSpec:
     module: str
     arguments: tuple[str, ...]
     path: str
-    request: Callable[[Workload], Payload]
+    request: Callable[[Workload], Upload]
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -133,7 +133,7 @@ class Running:
             raise ServerError(f"{self.server.name}: GET {path}: {status} {body[:300]!r}")
         return body.decode()
 
-    def _exchange(self, method: str, path: str, request: Payload | None = None) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, request: Upload | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_S)
         with contextlib.closing(connection):
             headers = {"Content-Type": request.content_type} if request else {}

@@ -15,7 +15,7 @@ _BOUNDARY = "benchmark-7d9f3c"
 
 
 @dataclass(frozen=True, slots=True)
-class Payload:
+class Upload:
     """A body and its type."""
 
     body: bytes
@@ -41,11 +41,11 @@ class Workload:
         """The `model.onnx` that every server runs."""
         return self.repository / self.artifact.name / str(self.artifact.version) / "model.onnx"
 
-    def raw(self) -> Payload:
+    def raw(self) -> Upload:
         """The image itself as the body."""
-        return Payload(self.image, self.media_type)
+        return Upload(self.image, self.media_type)
 
-    def multipart(self) -> Payload:
+    def multipart(self) -> Upload:
         """The image as the form field `image`."""
         head = (
             f"--{_BOUNDARY}\r\n"
@@ -53,7 +53,7 @@ class Workload:
             f"Content-Type: {self.media_type}\r\n\r\n"
         )
         body = head.encode() + self.image + f"\r\n--{_BOUNDARY}--\r\n".encode()
-        return Payload(body, f"multipart/form-data; boundary={_BOUNDARY}")
+        return Upload(body, f"multipart/form-data; boundary={_BOUNDARY}")
 
 
 def mnist_workload(repository: Path, folder: Path) -> Workload:

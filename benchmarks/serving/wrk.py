@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.workloads import Payload
+from benchmarks.serving.workloads import Upload
 
 TIMEOUT_S = 20
 
@@ -47,7 +47,7 @@ class WrkResult:
         return max(0, self.requests - self.failed) / self.seconds
 
 
-def drive(url: str, request: Payload, connections: int, seconds: int, folder: Path) -> WrkResult:
+def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
     """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
     script, body = folder / "post.lua", folder / "body"
     script.write_text(_SCRIPT)

@@ -29,7 +29,7 @@ from rich.table import Table
 from benchmarks.serving import wrk
 from benchmarks.serving.processes import Session
 from benchmarks.serving.servers import SERVERS, Running, started
-from benchmarks.serving.workloads import Payload, mnist_workload
+from benchmarks.serving.workloads import Upload, mnist_workload
 from benchmarks.soak.clients import Ask, Clients
 from benchmarks.soak.trend import Trend, trend
 from benchmarks.surroundings import RESULTS, serving_surroundings
@@ -114,7 +114,7 @@ def fill(clients: Clients, seconds: int, folder: Path) -> int:
 
     def drive(ask: Ask, own: Path) -> int:
         own.mkdir()
-        request = Payload(ask.body, ask.content_type)
+        request = Upload(ask.body, ask.content_type)
         return wrk.drive(clients.url + ask.path, request, FILLING_CONNECTIONS, seconds, own).requests
 
     asks = [*clients.good, *clients.bad]

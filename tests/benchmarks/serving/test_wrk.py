@@ -2,7 +2,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.serving import wrk
-from benchmarks.serving.workloads import Payload
+from benchmarks.serving.workloads import Upload
 from tests.benchmarks.conftest import Handler, Respond
 
 
@@ -17,7 +17,7 @@ def test_answers_are_counted_and_failures_with_them(
         handler.answer(500 if len(seen) % 3 == 0 else 200)
 
     port = http_server(every_third_fails)
-    load = wrk.drive(f"http://127.0.0.1:{port}/", Payload(b"\0\xffbody", "image/png"), 1, 1, tmp_path)
+    load = wrk.drive(f"http://127.0.0.1:{port}/", Upload(b"\0\xffbody", "image/png"), 1, 1, tmp_path)
     assert set(seen) == {(b"\0\xffbody", "image/png")}
     # The last answer may come too late to be counted.
     assert load.requests in (len(seen) - 1, len(seen))
