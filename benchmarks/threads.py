@@ -33,7 +33,7 @@ from models.machine.cores import usable_cores
 WORKERS = (1, 2, 4)
 CONNECTIONS, WARM_UP_S = 32, 2
 LOOK_EVERY_S = 0.02
-COMPUTES = 0.05  # share of the time
+COMPUTES = 0.05  # share of the time that a thread must run to count as computing
 PATIENT = ("--request-timeout", "60")  # on a busy machine, too, nothing is refused for want of time
 WIDTH = 120  # columns, where the output is no terminal
 
@@ -138,7 +138,7 @@ def ran(tasks: Sequence[Task]) -> dict[Task, Ran]:
 
 @contextlib.contextmanager
 def looking(tasks: Sequence[Task]) -> Iterator[list[int]]:
-    """How many of these threads could run, every so often while the block lasts."""
+    """How many of these threads could run, each LOOK_EVERY_S seconds while the block lasts."""
     seen: list[int] = []
     ending = threading.Event()
 

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 WHOLE_SORT = 64
-"""Classes; up to so many are sorted whole in less time than the largest are picked out first."""
+"""Classes up to which a sort of the whole row is faster than picking out the largest first; measured, 1 to 32 rows."""
 
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:

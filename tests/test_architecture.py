@@ -175,7 +175,7 @@ def other_house(tmp_path: Path) -> House:
         "models/__init__.py": "",
         "models/images/__init__.py": "",
         "models/images/crop.py": "def f():\n    from models import turn\nclass Box: ...",
-        "models/turn.py": "import models.images.crop\nimport service.ipc.pipe, tests.wire\nclass Outer:\n    class Box: ...",
+        "models/turn.py": "import models.images.crop, service.ipc.pipe, tests.wire\nclass Outer:\n  class Box: ...",
         "service/__init__.py": "",
         "service/__main__.py": "from service.ipc import pipe",
         "service/ipc/__init__.py": "from training.data import Data",

@@ -20,7 +20,7 @@ from models.images.preprocessor import Preprocessor
 from models.machine.cores import usable_cores
 
 BATCHES = (1, 8, 32)
-MAX_PIXELS = 50_000_000  # as the server's own setting
+MAX_PIXELS = 50_000_000  # the default of the server's --max-pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ def _go(loops: list[subprocess.Popen[str]]) -> list[str]:
 
 
 def main() -> None:
-    """Be one loop: say that it is warm, wait for a line, run, tell."""
+    """Be one loop: report that it is warm, wait for a line, run, report."""
     directory, image, batch, seconds = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), *map(int, sys.argv[3:])
     artifact = read_artifact(directory)
     preprocess = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)

@@ -13,8 +13,8 @@ from benchmarks.serving.processes import Meter
 from benchmarks.serving.servers import START_S, Running, ServerSpec, started
 from benchmarks.serving.workloads import Workload
 
-DEADLINE_S = 2.0  # what a client waits for; ours is told so, the others know no deadlines
-RAMP_S = 2.0  # at the start, which does not count
+DEADLINE_S = 2.0  # time a client waits; ours is told, the other servers know no deadlines
+RAMP_S = 2.0  # time at the start that does not count
 PEAK_CONNECTIONS = 32
 PROBES = ("/livez", "/readyz", "/metrics")
 _GRACE_S = 5.0

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 HOST = "127.0.0.1"
 MAX_REQUESTS = 2_000_000
 MAX_CONNECTIONS = 8_192
-BROKEN, UNANSWERED, NOT_SENT = 1, 2, 3  # in the place of a status
+BROKEN, UNANSWERED, NOT_SENT = 1, 2, 3  # values of `status` without an HTTP status
 OK, REFUSED = 200, (503, 429)  # mosec refuses with 429
 PROBE_EVERY_S = 0.2
-MAX_LATE_S = 1.0  # a request that this program cannot send by then is not sent at all
+MAX_LATE_S = 1.0  # a request that cannot be sent within this time is not sent at all
 
 
 @dataclass(frozen=True, slots=True)

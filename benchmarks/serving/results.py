@@ -1,4 +1,4 @@
-"""The visits of one job, by server and number of connections: spreads, ratios, and the document that is kept."""
+"""The visits of one workload, by server and number of connections: spreads, ratios, and the document that is kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -15,7 +15,7 @@ MORE_IS_BETTER = ("requests_per_s",)
 
 
 class Results:
-    """What was measured of one job."""
+    """What was measured of one workload."""
 
     def __init__(self, workload: Workload, plan: Plan, measured: Measured) -> None:
         self.workload, self.plan = workload, plan
@@ -47,7 +47,7 @@ class Results:
         )
 
     def of_floor(self, connections: int) -> Ratio:
-        """Our requests/s, as a part of the images/s of bare loops at whichever batch size was fastest in that round."""
+        """Our requests/s, as a part of the images/s of bare loops at the batch size that was fastest in that round."""
         ours = self.values(OURS, connections, "requests_per_s")
         best = [max(sample.images_per_s for sample in floors) for floors in self._floors]
         return Ratio.of(list(zip(ours, best, strict=True)))

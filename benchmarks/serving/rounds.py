@@ -17,7 +17,7 @@ from benchmarks.serving.servers import START_S, Running, ServerError, ServerSpec
 from benchmarks.serving.workloads import Workload
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
-SETTLE_S = 1.0  # between load and the look at an idle server
+SETTLE_S = 1.0  # time between load and the look at an idle server
 
 _BATCHES = re.compile(r'^resnet_batch_size_bucket{le="([^"]+)",model="([^"]+)"} (\S+)$', re.MULTILINE)
 
@@ -109,7 +109,7 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
     wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
     samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
     memory = running.session.memory()
-    running.await_answer(START_S)  # some go on with what nobody waits for any more
+    running.await_answer(START_S)  # some go on with requests whose clients have left
     time.sleep(SETTLE_S)
     began, before = time.perf_counter(), running.session.cpu_s()
     time.sleep(plan.idle_s)
@@ -118,7 +118,7 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
 
 
 def _sample(running: Running, connections: int, seconds: int, folder: Path) -> LoadSample:
-    running.await_answer(START_S)  # which comes behind whatever the load before has left in the queues
+    running.await_answer(START_S)  # which comes behind what the load before has left in the queues
     batches = _batches(running)
     meter = Meter(running.session)
     load = wrk.drive(running.url, running.server.request(running.workload), connections, seconds, folder)

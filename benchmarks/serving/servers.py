@@ -16,7 +16,7 @@ from benchmarks.surroundings import ROOT
 
 START_S = 60.0
 NOT_NOW = (408, 503)  # mosec answers 408 when a request has waited too long
-LOG_TAIL = 3000  # characters
+LOG_TAIL = 3000  # characters of a log that an error shows
 ASK_AGAIN_S = 0.005
 _PEERS = "benchmarks.serving.peers"
 
@@ -31,7 +31,7 @@ class NotReadyError(ServerError):
 
 @dataclass(frozen=True, slots=True)
 class ServerSpec:
-    """One way of doing the job: the module and arguments that start it, and the form of its requests."""
+    """One way to serve a workload: the module and arguments that start it, and the form of its requests."""
 
     name: str
     module: str
@@ -42,7 +42,7 @@ class ServerSpec:
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the server of this project, in whatever setting."""
+        """Whether it is the server of this project, with any settings."""
         return self.module == "service"
 
     def describe(self) -> str:
@@ -82,7 +82,7 @@ SERVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that does a job."""
+    """A server that is up, with its workload."""
 
     server: ServerSpec
     workload: Workload
@@ -91,7 +91,7 @@ class Running:
 
     @property
     def path(self) -> str:
-        """Where the job is done, query included."""
+        """Where images are classified, query included."""
         return f"{self.server.path}?top_k={self.workload.top_k}" if self.server.is_ours else self.server.path
 
     @property
@@ -100,7 +100,7 @@ class Running:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def ask(self) -> str:
-        """Have the job done once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
+        """Classify the image once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
         status, body = self._exchange("POST", self.path, self.server.request(self.workload))
         if status in NOT_NOW:
             raise NotReadyError(body.decode())
@@ -113,7 +113,7 @@ class Running:
         return label
 
     def await_answer(self, seconds: float) -> None:
-        """Ask until the job is done, because the server starts, or has a queue from before; else ServerError."""
+        """Ask until an answer comes, because the server starts, or has a queue from before; else ServerError."""
         why: Exception | None = None
         until = time.perf_counter() + seconds
         while time.perf_counter() < until and self.session.pids():
@@ -146,7 +146,7 @@ class Running:
 def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tuple[Running, float]]:
     """Start a server and wait for its first 200; with it goes how many seconds that took. `folder` takes its log.
 
-    Whatever OSError or ServerError happens until it is ended becomes a ServerError with the end of its log.
+    An OSError or ServerError before it is ended becomes a ServerError with the end of its log.
     """
     port, log = free_port(), folder / f"{server.name}.log"
     # Unbuffered, so that the log is complete whenever the server ends.
@@ -165,7 +165,7 @@ def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tu
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

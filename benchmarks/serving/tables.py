@@ -14,7 +14,7 @@ DISTURBED = 0.1  # cores in use by others, from which on throughput and latency 
 
 
 def show_results(console: Console, results: Results) -> None:
-    """Print everything about one job."""
+    """Print everything about one workload."""
     console.print(_load_table(results))
     console.print(_unloaded_table(results))
     if results.floor():

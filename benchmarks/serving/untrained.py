@@ -5,22 +5,7 @@ from pathlib import Path
 
 from models.images.preprocessing import Preprocessing
 
-PHOTOGRAPHS = Preprocessing(
-    mode="RGB",
-    height=224,
-    width=224,
-    resize=256,
-    mean=(0.485, 0.456, 0.406),
-    std=(0.229, 0.224, 0.225),
-    crop="center",
-    interpolation="bilinear",
-    antialias=True,
-    exif_transpose=True,
-    background=(255, 255, 255),
-    sixteen_bit="high_byte",
-    polarity="as_is",
-    draft=True,
-)
+PHOTOGRAPHS = Preprocessing.usual((224, 224, 3), 256, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 def release_untrained(architecture: str, repository: Path, seed: int = 0) -> None:

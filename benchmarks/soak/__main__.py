@@ -1,4 +1,4 @@
-"""Good, bad and leaving clients for half an hour: does the server keep what it should let go, or tire?
+"""Good, bad and leaving clients for half an hour: does the server leak, or slow down?
 
     python -m benchmarks.soak [--minutes 30] [--output FOLDER]
 
@@ -38,10 +38,10 @@ from service.repository import ZOO
 PARTS, WARM_PARTS = 16, 12
 """Trends are drawn through the last twelve: few and long, so that neighbours do not resemble each other."""
 SAMPLE_EVERY_S = 1.0
-LEAST_LEAK_BYTES = 32  # of a small object in Python
-FILLING = 1 / 15  # of the time that is asked for, before it
-FILLING_CONNECTIONS = 16  # for each kind of request
-CALM_S = 10.0  # for the server to notice that the last client has left
+LEAST_LEAK_BYTES = 32  # size of a small Python object
+FILLING = 1 / 15  # share of --minutes that comes before them
+FILLING_CONNECTIONS = 16  # connections for each kind of request
+CALM_S = 10.0  # time for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"
 FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
 
@@ -65,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What was found."""
+    """The results of a run."""
 
     parts: list[Part]
     trends: dict[str, Trend]

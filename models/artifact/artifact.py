@@ -1,4 +1,4 @@
-"""A released model on disk, `<repository>/<model>/<version>/`: read with proof, written whole or never."""
+"""A released model on disk, `<repository>/<model>/<version>/`: verified when read, written completely or not at all."""
 
 import contextlib
 import hashlib
@@ -31,7 +31,7 @@ class Artifact:
     model: bytes
     """The bytes of `model.onnx`."""
     sha256: str
-    """Of `model.onnx`, in hexadecimal."""
+    """SHA-256 of `model.onnx`, in hexadecimal."""
     weights: bytes | None
     """The bytes of `model.safetensors`, for the PyTorch engine."""
 
@@ -78,7 +78,7 @@ def read_metadata(model: bytes) -> Metadata:
 
 
 def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
-    """Write `<repository>/<name>/<version>/` whole or not at all; never overwrites a version."""
+    """Write `<repository>/<name>/<version>/` completely or not at all; never overwrites a version."""
     _check_place(name, str(version))
     read_metadata(model)
     directory = repository / name / str(version)
@@ -179,7 +179,7 @@ def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
 
 
 def fsync_directory(directory: Path) -> None:
-    """Bring to the disk which files a directory holds, and under which names."""
+    """Flush a directory's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -38,11 +38,11 @@ class Metadata:
     """All that is known of a released model beyond its graph.
 
     Attributes:
-        format_version: of this document.
+        format_version: version of this document's format.
         architecture: name in `models.networks.registry`.
         arguments: what the registry's builder was given beyond the class count.
         labels: name of each class, in the order of the logits.
-        precision: of the graph.
+        precision: precision of the graph.
         tolerance: for each precision an engine may run at, the largest |difference| from the golden logits,
             as a fraction of the largest |logit|.
         metrics: figures, with the data set and split that they were measured on.

@@ -10,8 +10,9 @@ AUTO = "onnxruntime"
 AUTO_REASON = "it runs these networks faster than PyTorch on a CPU, starts sooner, and needs no torch"
 
 MAX_BATCH = 64
+"""Images; the largest batch that an engine on a GPU prepares for unless it is told otherwise."""
 
-# Of a model in fp32, on each kind of device; the first is what `auto` means.
+# What each engine can compute a graph in fp32 in, by kind of device; `auto` means the first.
 _PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "onnxruntime": {"cpu": ("fp32",), "cuda": ("tf32", "fp32")},
     "tensorrt": {"cuda": ("tf32", "fp16", "bf16")},

@@ -18,7 +18,7 @@ from models.engines.padding import pad
 from models.networks.pixel_net import PixelNet
 from models.networks.registry import ArchitectureError, MisfitError, build_with_weights
 
-_COMPILED_SIZES = 16  # batches of 1, 2, 4, ... 512 are ten
+_COMPILED_SIZES = 16  # CUDA graphs that a network may have; batches of 1, 2, 4, ... 512 need ten
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -42,12 +42,12 @@ class TorchEngine:
         self._half = _HALVES.get(precision)
         network = _make_network(artifact, self._device, self._half)
         self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if compiled else network
-        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        self._lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
             _allow_tf32(precision == "tf32")
-            self._turn = threading.Lock()
+            self._lock = threading.Lock()
             self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +64,7 @@ class TorchEngine:
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         half = torch.autocast(self._device.type, self._half, enabled=self._half is not None, cache_enabled=False)
-        with self._turn, torch.inference_mode(), half:
+        with self._lock, torch.inference_mode(), half:
             logits: NDArray[np.float32] = self._network(self._upload(images)).float().cpu().numpy()
         return logits[: len(images)]
 
@@ -125,7 +125,7 @@ def _load_network(artifact: Artifact) -> nn.Module:
 
 
 def _allow_tf32(allowed: bool) -> None:
-    """For the whole process."""
+    """Allow TF32 in the whole process, or forbid it."""
     precision = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]

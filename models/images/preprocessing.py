@@ -7,6 +7,8 @@ from pydantic.dataclasses import dataclass
 
 from models.validation import STRICT
 
+Polarity = Literal["as_is", "light_on_dark"]
+
 _Side = Annotated[int, Field(gt=0, le=65_535)]
 _Level = Annotated[int, Field(ge=0, le=255)]
 _Positive = Annotated[float, Field(gt=0)]
@@ -21,8 +23,8 @@ class Preprocessing:
 
     Attributes:
         mode: grey or colour; palettes, CMYK and all else are converted as Pillow does it (ITU-R 601-2 luma).
-        height: of the network's input, in pixels.
-        width: of the network's input, in pixels.
+        height: height of the network's input, in pixels.
+        width: width of the network's input, in pixels.
         exif_transpose: turn the image as its EXIF orientation asks.
         background: RGB colour, 0 to 255, that transparent pixels show.
         sixteen_bit: samples of 16 bits keep their high byte, as libpng's `strip` does.
@@ -33,8 +35,8 @@ class Preprocessing:
         interpolation: Pillow's filter.
         antialias: the filter widens when it shrinks.
         draft: a JPEG may be decoded at 1/2, 1/4 or 1/8 when that is still no smaller than the resized image.
-        mean: of each channel, as a fraction of 255; subtracted inside the graph.
-        std: of each channel, as a fraction of 255; divided by inside the graph.
+        mean: mean of each channel, as a fraction of 255; subtracted inside the graph.
+        std: standard deviation of each channel, as a fraction of 255; divided by inside the graph.
 
     """
 
@@ -50,8 +52,38 @@ class Preprocessing:
     exif_transpose: bool
     background: tuple[_Level, _Level, _Level]
     sixteen_bit: Literal["high_byte"]
-    polarity: Literal["as_is", "light_on_dark"]
+    polarity: Polarity
     draft: bool
+
+    @classmethod
+    def usual(
+        cls,
+        shape: tuple[int, int, int],
+        resize: int,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        *,
+        polarity: Polarity = "as_is",
+        draft: bool = True,
+    ) -> Self:
+        """Upright, over white, resized bilinearly, as training makes it; `shape` is height, width, channels."""
+        height, width, channels = shape
+        return cls(
+            mode="L" if channels == 1 else "RGB",
+            height=height,
+            width=width,
+            resize=resize,
+            mean=mean,
+            std=std,
+            crop="center",
+            interpolation="bilinear",
+            antialias=True,
+            exif_transpose=True,
+            background=(255, 255, 255),
+            sixteen_bit="high_byte",
+            polarity=polarity,
+            draft=draft,
+        )
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
