@@ -134,7 +134,16 @@ def test_parse_arguments():
     assert registry.parse_arguments(["shortcut=B", "note=a=b"]) == {"shortcut": "B", "note": "a=b"}
 
 
-@pytest.mark.parametrize("words", [["shortcut"], ["=B"], ["shortcut="], ["a=1", "a=2"], ["classes=5"]])
-def test_parse_arguments_refuses(words: list[str]):
-    with pytest.raises(ArchitectureError):
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["shortcut"], "'shortcut' is not of the form key=value"),
+        (["=B"], "'=B' is not of the form key=value"),
+        (["shortcut="], "'shortcut=' is not of the form key=value"),
+        (["a=1", "a=2"], "argument 'a' is given twice"),
+        (["classes=5"], "the class count has an option of its own"),
+    ],
+)
+def test_a_word_that_is_no_argument_is_told(words: list[str], complaint: str):
+    with pytest.raises(ArchitectureError, match=complaint):
         registry.parse_arguments(words)
