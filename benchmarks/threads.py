@@ -34,7 +34,7 @@ WORKERS = (1, 2, 4)
 CONNECTIONS, WARM_UP_S = 32, 2
 LOOK_EVERY_S = 0.02
 COMPUTES = 0.05  # share of the time that a thread must run to count as computing
-PATIENT = ("--request-timeout", "60")  # on a busy machine, too, nothing is refused for want of time
+PATIENT = ("--request-timeout", "60")  # no request expires, on a busy machine neither
 WIDTH = 120  # columns, where the output is no terminal
 
 Task = Path  # /proc/PID/task/TID
@@ -58,12 +58,12 @@ class ThreadSample:
     runnable: float
     """How many of the workers' threads could run, on average."""
     waited: float
-    """The share of this that the workers' threads had to wait for a core."""
+    """Share of their runnable time that the workers' threads waited for a core."""
     per_s: float
     failed: int
     cpu_s_per_1000: float
     cores: float
-    """Used by the whole server."""
+    """Cores used by the whole server."""
     others_cores: float
 
 

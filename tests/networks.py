@@ -40,7 +40,22 @@ def release_network(repository: Path, architecture: str, classes: int, **argumen
 def preprocessing_for(architecture: str) -> Preprocessing:
     """Pictures of the size that the network was designed for."""
     channels, height, width = registry.describe(architecture).input_shape
-    return Preprocessing.usual((height, width, channels), max(height, width), MEAN[:channels], STD[:channels])
+    return Preprocessing(
+        mode="L" if channels == 1 else "RGB",
+        height=height,
+        width=width,
+        exif_transpose=True,
+        background=(255, 255, 255),
+        sixteen_bit="high_byte",
+        polarity="as_is",
+        resize=max(height, width),
+        crop="center",
+        interpolation="bilinear",
+        antialias=True,
+        draft=True,
+        mean=MEAN[:channels],
+        std=STD[:channels],
+    )
 
 
 def _settle(network: nn.Module) -> None:

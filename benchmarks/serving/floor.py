@@ -30,7 +30,7 @@ class FloorSample:
     batch: int
     loops: int
     images_per_s: float
-    """Of all loops together."""
+    """Images a second of all loops together."""
     cpu_us_per_image: float
 
 

@@ -37,15 +37,15 @@ class Overload:
     round: int
     factor: float
     peak_per_s: float
-    """What the server does for 32 connections of a closed loop, just before."""
+    """Requests a second for 32 connections of a closed loop, just before."""
     offered_per_s: float
     good_per_s: float
-    """Answered 200 within the deadline."""
+    """Requests a second that were answered 200 within the deadline."""
     admitted: int
-    """Not refused at once: answered otherwise, or not at all."""
+    """Requests that were not refused: answered otherwise, or not at all."""
     admitted_p50_ms: float
     admitted_p99_ms: float
-    """Of those admitted that were answered."""
+    """Percentiles of the admitted requests that were answered."""
     refused: int
     refused_without_retry_after: int
     refused_p50_ms: float

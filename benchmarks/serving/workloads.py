@@ -34,7 +34,7 @@ class Workload:
     top_k: int
     connections: tuple[int, ...]
     load_s: int
-    """Long enough for the first and last answers of a closed loop, which come in lumps, not to matter."""
+    """Seconds of load; the first and last answers of a closed loop come in lumps, and must not matter."""
 
     @property
     def model_file(self) -> Path:

@@ -39,7 +39,7 @@ PARTS, WARM_PARTS = 16, 12
 """Trends are drawn through the last twelve: few and long, so that neighbours do not resemble each other."""
 SAMPLE_EVERY_S = 1.0
 LEAST_LEAK_BYTES = 32  # size of a small Python object
-FILLING = 1 / 15  # share of --minutes that comes before them
+FILLING = 1 / 15  # share of --minutes, spent before they begin
 FILLING_CONNECTIONS = 16  # connections for each kind of request
 CALM_S = 10.0  # time for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"

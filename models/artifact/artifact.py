@@ -96,9 +96,9 @@ def write_artifact(repository: Path, name: str, version: int, model: bytes, weig
 
 def _check_place(name: str, version: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ArtifactError(f"{name!r} is no model name: letters, digits, '.', '_', '-', at most 64")
+        raise ArtifactError(f"{name!r} is not a model name: letters, digits, '.', '_', '-', at most 64")
     if not _VERSION.fullmatch(version):
-        raise ArtifactError(f"{version!r} is no version: a positive integer without leading zeros")
+        raise ArtifactError(f"{version!r} is not a version: a positive integer without leading zeros")
 
 
 def _sha256(data: bytes) -> str:
