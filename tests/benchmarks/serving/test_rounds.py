@@ -16,7 +16,7 @@ from models.artifact.artifact import Artifact
 NAMES = ("ours", "litserve", "mosec-8")
 
 
-def white_png() -> bytes:
+def grey_png() -> bytes:
     file = BytesIO()
     Image.new("L", (28, 28), 40).save(file, "PNG")
     return file.getvalue()
@@ -29,7 +29,7 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
     name, version = digit_network.name, str(digit_network.version)
     alone = tmp_path / "repository"
     shutil.copytree(networks / name / version, alone / name / version)
-    workload = Workload("test", white_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
+    workload = Workload("test", grey_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
     plan = Plan(rounds=1, load_s=1, idle_s=0.0, connections=(2,), floor=True)
     lines: list[str] = []
 
