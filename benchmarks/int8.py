@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.conditions import ROOT, conditions
 from benchmarks.serving.untrained import release_untrained
+from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
 from models.artifact.artifact import read_artifact
 from training.commands.quantize import Job, quantize
 from training.release.int8_report import BATCHES, compare_speeds
@@ -26,7 +26,7 @@ from training.release.release import assemble
 
 UNTRAINED = ("resnet18", "resnet50")
 ZOO = ROOT / "models" / "zoo"
-RESULTS = ROOT / "benchmarks" / "results" / "int8.json"
+RESULTS_FILE = RESULTS / "int8.json"
 ROUNDS = 15
 
 
@@ -84,9 +84,8 @@ def main() -> None:
         for directory in arguments.artifacts:
             name = "/".join(directory.absolute().parts[-2:])
             found[name] = measure_released(directory, places, arguments.data_root, Path(folder))
-    document = {**conditions("benchmarks.int8", ("onnxruntime", "onnx", "torch", "numpy")), "rounds": ROUNDS}
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(document | {"models": found}, indent=2) + "\n")
+    document = {**training_surroundings("benchmarks.int8", ("onnxruntime", "onnx", "torch", "numpy")), "rounds": ROUNDS}
+    RESULTS_FILE.write_text(json.dumps(document | {"models": found}, indent=2) + "\n")
     for name, figures in found.items():
         print(f"{name}: {json.dumps(figures)}")
 

@@ -8,14 +8,14 @@ trained, through the preprocessing that serves. Writes benchmarks/results/mnist_
 
 import argparse
 import json
-import math
 import statistics
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from scipy import stats
 
-from benchmarks.conditions import ROOT, conditions
+from benchmarks.surroundings import RESULTS, training_surroundings
 from training.commands.evaluate import evaluate
 from training.commands.fit import Job, fit
 from training.loop.checkpoint import read_checkpoint
@@ -25,7 +25,7 @@ from training.loop.run import LAST
 RECIPES = ("mnist-residual", "mnist-inception")
 SEEDS = (0, 1, 2)
 COMMAND = "python -m benchmarks.mnist_accuracy --data-root DIR --runs DIR"
-RESULTS = ROOT / "benchmarks" / "results" / "mnist_accuracy.json"
+RESULTS_FILE = RESULTS / "mnist_accuracy.json"
 
 
 def train(recipe: str, seed: int, data_root: Path, runs: Path) -> Path:
@@ -64,10 +64,10 @@ def measure(path: Path, data_root: Path) -> dict[str, Any]:
 def summary(seeds: list[dict[str, Any]]) -> dict[str, Any]:
     """Mean over the seeds; the error is that of counting on so many test images, which all seeds share."""
     accuracies = [seed["test_accuracy"] for seed in seeds]
-    mean = statistics.fmean(accuracies)
+    mean, images = statistics.fmean(accuracies), seeds[0]["test_images"]
     return {
         "mean_test_accuracy": mean,
-        "binomial_error": math.sqrt(mean * (1 - mean) / seeds[0]["test_images"]),
+        "binomial_error": float(stats.binom.std(images, mean)) / images,
         "deviation_of_seeds": statistics.stdev(accuracies),
         "seeds": seeds,
     }
@@ -87,8 +87,8 @@ def main() -> None:
     results = {
         recipe: summary([measure(path, arguments.data_root) for path in paths]) for recipe, paths in checkpoints.items()
     }
-    document = {**conditions(COMMAND), "recipes": results}
-    RESULTS.write_text(json.dumps(document, indent=2) + "\n")
+    document = {**training_surroundings(COMMAND), "recipes": results}
+    RESULTS_FILE.write_text(json.dumps(document, indent=2) + "\n")
     for recipe, found in results.items():
         print(f"{recipe}: {found['mean_test_accuracy']:.2%} ± {found['binomial_error']:.2%} ({len(SEEDS)} seeds)")
 

@@ -4,8 +4,8 @@
 
 Both train the same network on the same cores. The tutorial's way: torchvision's transforms in a DataLoader, SGD with
 learning rate 0.01 and momentum 0.5, batches of 64, up to three epochs. Ours: the recipe mnist-residual-fast. Their
-turns alternate, one epoch of theirs and one whole run of ours, so that what else the machine does slows both. Counted
-is the time of training with what each does to its images, not start-up nor evaluation; CPU seconds, which a busy
+turns alternate, one epoch of theirs and one whole run of ours, so that other load slows both. The time counts that
+training takes with what each does to its images, without start-up and evaluation; CPU seconds, which a busy
 machine changes less, stand beside it. Writes benchmarks/results/mnist_time_to_accuracy.json.
 """
 
@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from benchmarks.conditions import ROOT, conditions
+from benchmarks.surroundings import RESULTS, training_surroundings
 from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet, Normalization, hold_out, measure
@@ -34,16 +34,16 @@ from training.loop.trainer import Trainer
 
 TARGET = 0.985
 ROUNDS = 3
-EPOCHS = 3  # of the tutorial
+TUTORIAL_EPOCHS = 3
 RECIPE = "mnist-residual-fast"
 TUTORIAL = Normalization(mean=(0.1307,), std=(0.3081,))
 COMMAND = "python -m benchmarks.mnist_time_to_accuracy --data-root DIR"
-RESULTS = ROOT / "benchmarks" / "results" / "mnist_time_to_accuracy.json"
+RESULTS_FILE = RESULTS / "mnist_time_to_accuracy.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """So much training, and the test accuracy it led to."""
+    """The time that some training took, and the test accuracy that it led to."""
 
     wall_s: float
     cpu_s: float
@@ -57,7 +57,7 @@ def tutorial(seed: int, data_root: Path, test: ImageSet) -> Iterator[Leg]:
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize(TUTORIAL.mean, TUTORIAL.std)])
     loader = DataLoader(MNIST(data_root, train=True, transform=transform), batch_size=64, shuffle=True)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.01, momentum=0.5)
-    for _ in range(EPOCHS):
+    for _ in range(TUTORIAL_EPOCHS):
         wall, cpu = time.perf_counter(), time.process_time()
         network.train()
         for images, labels in loader:
@@ -96,13 +96,13 @@ def to_target(legs: list[Leg]) -> dict[str, Any]:
     }
 
 
-def play_round(number: int, data_root: Path, everything: ImageSet, test: ImageSet) -> dict[str, Any]:
+def run_round(number: int, data_root: Path, everything: ImageSet, test: ImageSet) -> dict[str, Any]:
     """One run of theirs, with one of ours after each of its epochs."""
     theirs: list[Leg] = []
     runs: list[Leg] = []
     for leg in tutorial(number, data_root, test):
         theirs.append(leg)
-        runs.append(ours(EPOCHS * number + len(runs), everything, test))
+        runs.append(ours(TUTORIAL_EPOCHS * number + len(runs), everything, test))
         print(f"round {number + 1}: theirs {theirs[-1]}, ours {runs[-1]}", flush=True)
     to = to_target(theirs)
     return {
@@ -117,21 +117,28 @@ def play_round(number: int, data_root: Path, everything: ImageSet, test: ImageSe
 def document(rounds: list[dict[str, Any]]) -> dict[str, Any]:
     """What the rounds so far say."""
     times = {clock: statistics.median(each["times_as_fast"][clock] for each in rounds) for clock in ("wall_s", "cpu_s")}
-    return {**conditions(COMMAND), "target": TARGET, "median_times_as_fast": times, "rounds": rounds}
+    return {**training_surroundings(COMMAND), "target": TARGET, "median_times_as_fast": times, "rounds": rounds}
+
+
+def mnist(data_root: Path, split: sources.Split) -> ImageSet:
+    """All images of a split."""
+    images = sources.load("mnist", data_root, split)
+    assert isinstance(images, ImageSet)
+    return images
 
 
 def main() -> None:
-    """Play the rounds, and write after each what came of them."""
+    """Run the rounds, and write the results after each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mnist_time_to_accuracy", description=__doc__)
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     arguments = parser.parse_args()
-    everything, test = (sources.load("mnist", arguments.data_root, split) for split in ("train", "test"))
+    everything, test = mnist(arguments.data_root, "train"), mnist(arguments.data_root, "test")
     rounds: list[dict[str, Any]] = []
     for number in range(arguments.rounds):
-        rounds.append(play_round(number, arguments.data_root, everything, test))
+        rounds.append(run_round(number, arguments.data_root, everything, test))
         found = document(rounds)
-        RESULTS.write_text(json.dumps(found, indent=2) + "\n")
+        RESULTS_FILE.write_text(json.dumps(found, indent=2) + "\n")
     times = found["median_times_as_fast"]
     print(f"ours is {times['wall_s']:.1f} times as fast to {TARGET:.1%} ({times['cpu_s']:.1f} by CPU time)")
 

@@ -22,19 +22,19 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving import wrk
-from benchmarks.serving.jobs import Job, photo_job
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter
 from benchmarks.serving.ratios import Spread
-from benchmarks.serving.servers import ROOT, Running, Server, started
-from benchmarks.serving.surroundings import surroundings
+from benchmarks.serving.servers import Running, ServerSpec, started
+from benchmarks.serving.workloads import Workload, photo_workload
+from benchmarks.surroundings import RESULTS, serving_surroundings
 from models.machine.cores import usable_cores
 
 WORKERS = (1, 2, 4)
 CONNECTIONS, WARM_UP_S = 32, 2
 LOOK_EVERY_S = 0.02
-COMPUTES = 0.05  # share of the time
-PATIENT = ("--request-timeout", "60")  # on a busy machine, too, nothing is refused for want of time
+COMPUTES = 0.05  # share of the time that a thread must run to count as computing
+PATIENT = ("--request-timeout", "60")  # no request expires, on a busy machine neither
 WIDTH = 120  # columns, where the output is no terminal
 
 Task = Path  # /proc/PID/task/TID
@@ -49,7 +49,7 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ThreadSample:
     """One number of workers in one round."""
 
     workers: int
@@ -58,12 +58,12 @@ class Sample:
     runnable: float
     """How many of the workers' threads could run, on average."""
     waited: float
-    """The share of this that the workers' threads had to wait for a core."""
+    """Share of their runnable time that the workers' threads waited for a core."""
     per_s: float
     failed: int
     cpu_s_per_1000: float
     cores: float
-    """Used by the whole server."""
+    """Cores used by the whole server."""
     others_cores: float
 
 
@@ -77,29 +77,32 @@ def main() -> None:
     rounds, seconds = (1, 5) if options.quick else (options.rounds, options.seconds)
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="resnet-serve-threads-") as name:
-        job = photo_job(photo_jpeg(), Path(name))
-        samples = [measure(job, workers, seconds, Path(name)) for _ in range(rounds) for workers in WORKERS]
+        workload = photo_workload(photo_jpeg(), Path(name))
+        samples = [measure(workload, workers, seconds, Path(name)) for _ in range(rounds) for workers in WORKERS]
     show(console, samples)
     if not options.quick:
-        document = surroundings("benchmarks.threads") | {"connections": CONNECTIONS, "seconds": seconds}
-        path = ROOT / "benchmarks" / "results" / "threads.json"
-        path.write_text(json.dumps(document | {"samples": list(map(asdict, samples))}, indent=1) + "\n")
+        document = serving_surroundings("benchmarks.threads") | {"connections": CONNECTIONS, "seconds": seconds}
+        (RESULTS / "threads.json").write_text(
+            json.dumps(document | {"samples": list(map(asdict, samples))}, indent=1) + "\n"
+        )
 
 
-def measure(job: Job, workers: int, seconds: int, folder: Path) -> Sample:
+def measure(workload: Workload, workers: int, seconds: int, folder: Path) -> ThreadSample:
     """Start a server with so many workers, load it, and end it."""
-    server = Server(f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", Job.raw)
-    with started(server, job, folder) as (running, _):
-        wrk.drive(running.url, job.raw(), CONNECTIONS, WARM_UP_S, folder)
+    server = ServerSpec(
+        f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", Workload.raw
+    )
+    with started(server, workload, folder) as (running, _):
+        wrk.drive(running.url, workload.raw(), CONNECTIONS, WARM_UP_S, folder)
         tasks = tasks_of(workers_of(running, folder))
         before, meter, began = ran(tasks), Meter(running.session), time.perf_counter()
         with looking(tasks) as runnable:
-            load = wrk.drive(running.url, job.raw(), CONNECTIONS, seconds, folder)
+            load = wrk.drive(running.url, workload.raw(), CONNECTIONS, seconds, folder)
         usage, took_s = meter.read(), time.perf_counter() - began
         after = ran(tasks)
     cpu_s = [after[task].cpu_s - before[task].cpu_s for task in tasks]
     waited_s = sum(after[task].waited_s - before[task].waited_s for task in tasks)
-    return Sample(
+    return ThreadSample(
         workers,
         sum(one >= COMPUTES * took_s for one in cpu_s),
         sum(runnable) / len(runnable),
@@ -135,7 +138,7 @@ def ran(tasks: Sequence[Task]) -> dict[Task, Ran]:
 
 @contextlib.contextmanager
 def looking(tasks: Sequence[Task]) -> Iterator[list[int]]:
-    """How many of these threads could run, every so often while the block lasts."""
+    """How many of these threads could run, each LOOK_EVERY_S seconds while the block lasts."""
     seen: list[int] = []
     ending = threading.Event()
 
@@ -152,7 +155,7 @@ def looking(tasks: Sequence[Task]) -> Iterator[list[int]]:
         thread.join()
 
 
-def show(console: Console, samples: Sequence[Sample]) -> None:
+def show(console: Console, samples: Sequence[ThreadSample]) -> None:
     """Print the medians of each number of workers, with the least and greatest throughput."""
     counted = ("computing", "a worker", "runnable", "waited")
     rated = ("requests/s", "min", "max", "failed", "CPU s/1,000", "cores", "others")

@@ -1,6 +1,9 @@
-"""How a value that does not validate is told: pydantic's errors in one line."""
+"""How strictly documents are read, and how a value that does not validate is told: in one line."""
 
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+"""Nothing unknown, nothing converted, only finite numbers."""
 
 
 def explain(error: ValidationError, document: str = "document") -> str:

@@ -10,7 +10,7 @@ from types import FrameType
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from models.artifact.artifact import ArtifactError
+from models.artifact.metadata import ArtifactError
 from models.command_line import explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError

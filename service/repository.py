@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.artifact.artifact import Artifact, ArtifactError, read_artifact
+from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.metadata import ArtifactError
 from service.errors import NotFound
 
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
@@ -29,7 +30,7 @@ class Catalog:
         return replace(self, artifacts=tuple(replace(artifact, weights=None) for artifact in self.artifacts))
 
     def find(self, name: str | None, version: str | None) -> int:
-        """Index of a model: its highest version if none is named, the default model if no name is given; or NotFound."""
+        """Index of a model, of its highest version if none is named, of the default model without a name; or NotFound."""
         if name is None:
             return self.default
         versions = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}

@@ -14,9 +14,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from models.artifact.artifact import FORMAT_VERSION, METADATA_KEY, Artifact, Metadata, Preprocessing, write_artifact
+from models.artifact.artifact import Artifact, write_artifact
+from models.artifact.metadata import FORMAT_VERSION, METADATA_KEY, Metadata
 from models.engines import golden
 from models.engines.loader import load_engine
+from models.images.preprocessing import Preprocessing
 
 SHAPE = (8, 8, 1)
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
@@ -76,27 +78,13 @@ def _with_metadata(model: onnx.ModelProto, metadata: Metadata) -> bytes:
 
 def _metadata(shape: tuple[int, int, int], labels: tuple[str, ...]) -> Metadata:
     height, width, channels = shape
+    usual = Preprocessing.usual(shape, max(height, width), (0.0,) * channels, (1.0,) * channels, draft=False)
     return Metadata(
         format_version=FORMAT_VERSION,
         architecture="linear",
         arguments={},
         labels=labels,
-        preprocessing=Preprocessing(
-            mode="L" if channels == 1 else "RGB",
-            height=height,
-            width=width,
-            exif_transpose=True,
-            background=(0, 0, 0),
-            sixteen_bit="high_byte",
-            polarity="as_is",
-            resize=max(height, width),
-            crop="center",
-            interpolation="bilinear",
-            antialias=True,
-            draft=False,
-            mean=(0.0,) * channels,
-            std=(1.0,) * channels,
-        ),
+        preprocessing=replace(usual, background=(0, 0, 0)),
         precision="fp32",
         tolerance=dict(golden.TOLERANCE),
         metrics={"dataset": "noise", "split": "test", "images": 1, "accuracy": 1.0},

@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from models.artifact.artifact import Artifact, Preprocessing
+from models.artifact.artifact import Artifact
+from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from models.networks.pixel_net import PixelNet
 from training.release.onnx_export import to_onnx

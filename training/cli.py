@@ -267,7 +267,7 @@ def compare(
 @contextmanager
 def _errors_told() -> Iterator[None]:
     """Print what is wrong and exit 1, without a traceback."""
-    from models.artifact.artifact import ArtifactError
+    from models.artifact.metadata import ArtifactError
     from models.engines.engine import EngineError
     from training.errors import TrainingError
 

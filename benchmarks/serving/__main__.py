@@ -18,17 +18,16 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.serving.goals import goals_of, goals_of_overloads
-from benchmarks.serving.jobs import Job, mnist_job, photo_job
 from benchmarks.serving.overload import OverloadPlan, run_overloads
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
-from benchmarks.serving.servers import ROOT, SERVERS, Server
-from benchmarks.serving.surroundings import surroundings
+from benchmarks.serving.servers import SERVERS, ServerSpec
 from benchmarks.serving.tables import show_goals, show_overloads, show_results
+from benchmarks.serving.workloads import Workload, mnist_workload, photo_workload
+from benchmarks.surroundings import RESULTS, serving_surroundings
 from service.repository import ZOO
 
-RESULTS = ROOT / "benchmarks" / "results"
 WIDTH = 150  # columns, where the output is no terminal
 FLOOR = "floor"
 SERVERS_OF = {
@@ -46,34 +45,38 @@ def main() -> None:
     arguments = _parser().parse_args()
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="resnet-serve-benchmark-") as folder:
-        made: dict[bool, Job] = {}
+        made: dict[bool, Workload] = {}
         for name in arguments.job:
             is_photo = name in ("photo", "overload")
             if is_photo not in made:
-                made[is_photo] = _job(is_photo, arguments, Path(folder))
+                made[is_photo] = _workload(is_photo, arguments, Path(folder))
             measure = _overload if name in FACTORS_OF else _rounds
             contents = measure(console, name, made[is_photo], arguments, Path(folder))
             _save(console, name, arguments, contents)
 
 
-def _rounds(console: Console, name: str, job: Job, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _rounds(
+    console: Console, name: str, workload: Workload, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     names = arguments.servers or SERVERS_OF[name]
     plan = Plan(
         rounds=arguments.rounds or (2 if arguments.quick else 7),
-        load_s=arguments.seconds or (job.load_s // 2 if arguments.quick else job.load_s),
+        load_s=arguments.seconds or (workload.load_s // 2 if arguments.quick else workload.load_s),
         idle_s=1.0 if arguments.quick else 5.0,
-        connections=arguments.connections or job.connections,
+        connections=arguments.connections or workload.connections,
         floor=FLOOR in names,
     )
     servers = _servers(names)
-    results = Results(job, plan, run_rounds(job, servers, plan, folder, _teller(console)))
+    results = Results(workload, plan, run_rounds(workload, servers, plan, folder, _teller(console)))
     goals = goals_of(results)
     show_results(console, results)
     show_goals(console, goals)
     return {**results.document(servers), "goals": [asdict(goal) for goal in goals]}
 
 
-def _overload(console: Console, name: str, job: Job, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+def _overload(
+    console: Console, name: str, workload: Workload, arguments: argparse.Namespace, folder: Path
+) -> dict[str, Any]:
     plan = OverloadPlan(
         rounds=arguments.rounds or (1 if arguments.quick else 3),
         peak_s=3 if arguments.quick else 5,
@@ -81,7 +84,7 @@ def _overload(console: Console, name: str, job: Job, arguments: argparse.Namespa
         factors=FACTORS_OF[name],
     )
     servers = _servers(arguments.servers or SERVERS_OF[name])
-    overloads = run_overloads(job, servers, plan, folder, _teller(console))
+    overloads = run_overloads(workload, servers, plan, folder, _teller(console))
     goals = goals_of_overloads(overloads) if name == "overload" else []
     show_overloads(console, name, overloads)
     show_goals(console, goals)
@@ -94,13 +97,13 @@ def _overload(console: Console, name: str, job: Job, arguments: argparse.Namespa
     }
 
 
-def _job(is_photo: bool, arguments: argparse.Namespace, folder: Path) -> Job:
+def _workload(is_photo: bool, arguments: argparse.Namespace, folder: Path) -> Workload:
     if not is_photo:
-        return mnist_job(arguments.model_repository, folder)
-    return photo_job(arguments.photo.read_bytes() if arguments.photo else photo_jpeg(), folder)
+        return mnist_workload(arguments.model_repository, folder)
+    return photo_workload(arguments.photo.read_bytes() if arguments.photo else photo_jpeg(), folder)
 
 
-def _servers(names: Sequence[str]) -> list[Server]:
+def _servers(names: Sequence[str]) -> list[ServerSpec]:
     return [SERVERS[name] for name in names if name != FLOOR]
 
 
@@ -114,7 +117,7 @@ def _save(console: Console, name: str, arguments: argparse.Namespace, contents: 
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"serving-{name}.json"
-        path.write_text(json.dumps({**surroundings("benchmarks.serving"), **contents}, indent=1) + "\n")
+        path.write_text(json.dumps({**serving_surroundings("benchmarks.serving"), **contents}, indent=1) + "\n")
         console.print(f"written: {path}")
 
 

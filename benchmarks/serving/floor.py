@@ -12,15 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.serving.jobs import Job
-from benchmarks.serving.servers import ROOT
+from benchmarks.serving.workloads import Workload
+from benchmarks.surroundings import ROOT
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
 from models.images.preprocessor import Preprocessor
 from models.machine.cores import usable_cores
 
 BATCHES = (1, 8, 32)
-MAX_PIXELS = 50_000_000  # as the server's own setting
+MAX_PIXELS = 50_000_000  # the default of the server's --max-pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,15 +30,15 @@ class FloorSample:
     batch: int
     loops: int
     images_per_s: float
-    """Of all loops together."""
+    """Images a second of all loops together."""
     cpu_us_per_image: float
 
 
-def measure_floor(job: Job, batch: int, seconds: int, folder: Path) -> FloorSample:
+def measure_floor(workload: Workload, batch: int, seconds: int, folder: Path) -> FloorSample:
     """Run a loop on each core at the same time; `folder` takes the image."""
     image = folder / "image"
-    image.write_bytes(job.image)
-    command = [sys.executable, "-m", __name__, str(job.model_file.parent), str(image), str(batch), str(seconds)]
+    image.write_bytes(workload.image)
+    command = [sys.executable, "-m", __name__, str(workload.model_file.parent), str(image), str(batch), str(seconds)]
     loops = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         for _ in range(usable_cores())
@@ -62,7 +62,7 @@ def _go(loops: list[subprocess.Popen[str]]) -> list[str]:
 
 
 def main() -> None:
-    """Be one loop: say that it is warm, wait for a line, run, tell."""
+    """Be one loop: report that it is warm, wait for a line, run, report."""
     directory, image, batch, seconds = Path(sys.argv[1]), Path(sys.argv[2]).read_bytes(), *map(int, sys.argv[3:])
     artifact = read_artifact(directory)
     preprocess = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)

@@ -8,13 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving import poisson, wrk
-from benchmarks.serving.jobs import Job
 from benchmarks.serving.poisson import BROKEN, NOT_SENT, OK, REFUSED, UNANSWERED, Ledger, Outcome
 from benchmarks.serving.processes import Meter
-from benchmarks.serving.servers import START_S, Running, Server, started
+from benchmarks.serving.servers import START_S, Running, ServerSpec, started
+from benchmarks.serving.workloads import Workload
 
-DEADLINE_S = 2.0  # what a client waits for; ours is told so, the others know no deadlines
-RAMP_S = 2.0  # at the start, which does not count
+DEADLINE_S = 2.0  # time a client waits; ours is told, the other servers know no deadlines
+RAMP_S = 2.0  # time at the start that does not count
 PEAK_CONNECTIONS = 32
 PROBES = ("/livez", "/readyz", "/metrics")
 _GRACE_S = 5.0
@@ -37,15 +37,15 @@ class Overload:
     round: int
     factor: float
     peak_per_s: float
-    """What the server does for 32 connections of a closed loop, just before."""
+    """Requests a second for 32 connections of a closed loop, just before."""
     offered_per_s: float
     good_per_s: float
-    """Answered 200 within the deadline."""
+    """Requests a second that were answered 200 within the deadline."""
     admitted: int
-    """Not refused at once: answered otherwise, or not at all."""
+    """Requests that were not refused: answered otherwise, or not at all."""
     admitted_p50_ms: float
     admitted_p99_ms: float
-    """Of those admitted that were answered."""
+    """Percentiles of the admitted requests that were answered."""
     refused: int
     refused_without_retry_after: int
     refused_p50_ms: float
@@ -84,14 +84,14 @@ class OverloadPlan:
 
 
 def run_overloads(
-    job: Job, servers: Sequence[Server], plan: OverloadPlan, folder: Path, tell: Callable[[str], None]
+    workload: Workload, servers: Sequence[ServerSpec], plan: OverloadPlan, folder: Path, tell: Callable[[str], None]
 ) -> list[Overload]:
     """Overload each server in turn, each time a fresh one, by each factor; `folder` takes files."""
     found = []
     for number in range(plan.rounds):
         for factor in plan.factors:
             for server in servers:
-                with started(server, job, folder) as (running, _):
+                with started(server, workload, folder) as (running, _):
                     found.append(_overload(running, number, factor, plan, folder))
                     running.await_answer(START_S)  # it must come back, or this raises
                 tell(f"round {number + 1}  {server.name:<16}{factor:g} x: goodput {found[-1].of_peak:.2f} of the peak")
@@ -99,15 +99,15 @@ def run_overloads(
 
 
 def _overload(running: Running, number: int, factor: float, plan: OverloadPlan, folder: Path) -> Overload:
-    server, job = running.server, running.job
-    request = server.request(job)
+    server, workload = running.server, running.workload
+    request = server.request(workload)
     peak = wrk.drive(running.url, request, PEAK_CONNECTIONS, plan.peak_s, folder).per_second
-    headers = {"Content-Type": request.content_type, "X-Request-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
+    headers = {"Content-Type": request.content_type, "X-Upload-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
     message = poisson.http_message("POST", running.path, headers, request.body)
     due = poisson.poisson_times(factor * peak, RAMP_S + plan.load_s, seed=number)
     probes = PROBES if server.is_ours else ()
     meter = Meter(running.session)
-    outcome = poisson.run(running.port, poisson.Schedule(message, due), probes, DEADLINE_S + _GRACE_S)
+    outcome = poisson.run(running.port, poisson.Arrivals(message, due), probes, DEADLINE_S + _GRACE_S)
     return summarise(server.name, number, factor, peak, outcome, meter.read().others_cores)
 
 

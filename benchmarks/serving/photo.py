@@ -1,4 +1,4 @@
-"""A photograph that nobody took: the size, the file size and the spectrum of a real one, from a seed.
+"""A synthetic photograph: the size, the file size and the spectrum of a real one, from a seed.
 
 Natural images have amplitudes that fall as one over the spatial frequency; that is what makes JPEG's work.
 """

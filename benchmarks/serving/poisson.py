@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 HOST = "127.0.0.1"
 MAX_REQUESTS = 2_000_000
 MAX_CONNECTIONS = 8_192
-BROKEN, UNANSWERED, NOT_SENT = 1, 2, 3  # in the place of a status
+BROKEN, UNANSWERED, NOT_SENT = 1, 2, 3  # values of `status` without an HTTP status
 OK, REFUSED = 200, (503, 429)  # mosec refuses with 429
 PROBE_EVERY_S = 0.2
-MAX_LATE_S = 1.0  # a request that this program cannot send by then is not sent at all
+MAX_LATE_S = 1.0  # a request that cannot be sent within this time is not sent at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class Arrivals:
     """What is sent, and when, in seconds."""
 
     message: bytes
@@ -76,11 +76,11 @@ def http_message(method: str, path: str, headers: dict[str, str], body: bytes = 
     return head.encode() + b"\r\n" + body
 
 
-def run(port: int, load: Schedule, probe_paths: Sequence[str], grace_s: float) -> Outcome:
+def run(port: int, load: Arrivals, probe_paths: Sequence[str], grace_s: float) -> Outcome:
     """Send a load, and meanwhile GET each probe path now and then; wait at most `grace_s` for the last answers."""
     end = float(load.due[-1])
     ticks = np.arange(0.0, end, PROBE_EVERY_S)
-    schedules = [load, *(Schedule(http_message("GET", path, {}), ticks) for path in probe_paths)]
+    schedules = [load, *(Arrivals(http_message("GET", path, {}), ticks) for path in probe_paths)]
 
     async def all_of_them() -> list[Ledger]:
         began = time.perf_counter()
@@ -95,7 +95,7 @@ def run(port: int, load: Schedule, probe_paths: Sequence[str], grace_s: float) -
 class Sender:
     """Keeps one schedule; takes an idle connection for each request, or opens one."""
 
-    def __init__(self, port: int, schedule: Schedule, began: float) -> None:
+    def __init__(self, port: int, schedule: Arrivals, began: float) -> None:
         self._port, self._schedule, self._began = port, schedule, began
         self._loop = asyncio.get_running_loop()
         n = len(schedule.due)

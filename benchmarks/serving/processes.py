@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-STOP_S = 15.0  # a server that has not ended by then is killed
-_GONE_S = 0.01  # how often to look whether what was killed is gone
+STOP_S = 15.0  # time from SIGTERM until a server is killed
+_GONE_S = 0.01  # time between two looks at whether killed processes are gone
 _PROC = Path("/proc")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
@@ -62,7 +62,7 @@ class Session:
         return Memory(len(pids), sums["Rss:"] / 1024, sums["Pss:"] / 1024)
 
     def kill(self) -> None:
-        """Kill whatever is left, and wait until it is gone: the next server is to have the machine for itself."""
+        """Kill what is left, and wait until it is gone: the next server is to have the machine for itself."""
         while pids := self.pids():
             for pid in pids:
                 with contextlib.suppress(ProcessLookupError):

@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import comb, inf
+from math import inf
 from statistics import median
+
+import numpy as np
+from scipy import stats
 
 CONFIDENCE = 0.90
 METHOD = (
@@ -48,10 +51,5 @@ def lower_place(n: int, confidence: float = CONFIDENCE) -> int | None:
 
     The k-th smallest of n lies above the median only if fewer than k of n values are below it: Binomial(n, 1/2) < k.
     """
-    place, tail = None, 0.0
-    for k in range(n):
-        tail += comb(n, k) / 2**n
-        if tail > 1 - confidence:
-            break
-        place = k
-    return place
+    below = stats.binom.cdf(np.arange(n), n, 0.5) <= 1 - confidence
+    return int(below.sum()) - 1 if below.any() else None

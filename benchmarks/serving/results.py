@@ -1,13 +1,13 @@
-"""The visits of one job, by server and number of connections: spreads, ratios, and the document that is kept."""
+"""The visits of one workload, by server and number of connections: spreads, ratios, and the document that is kept."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.serving.jobs import Job
 from benchmarks.serving.ratios import METHOD, Ratio, Spread
-from benchmarks.serving.rounds import Measured, Plan, Sample, Visit
-from benchmarks.serving.servers import Server
+from benchmarks.serving.rounds import LoadSample, Measured, Plan, Visit
+from benchmarks.serving.servers import ServerSpec
+from benchmarks.serving.workloads import Workload
 
 OURS = "ours"
 COMPARED = ("requests_per_s", "p50_ms", "p99_ms", "cpu_s_per_1000")
@@ -15,14 +15,14 @@ MORE_IS_BETTER = ("requests_per_s",)
 
 
 class Results:
-    """What was measured of one job."""
+    """What was measured of one workload."""
 
-    def __init__(self, job: Job, plan: Plan, measured: Measured) -> None:
-        self.job, self.plan = job, plan
+    def __init__(self, workload: Workload, plan: Plan, measured: Measured) -> None:
+        self.workload, self.plan = workload, plan
         self._visits, self._floors = measured.visits, measured.floors
         self.servers = list(dict.fromkeys(visit.server for visit in self._visits))
 
-    def samples(self, server: str, connections: int) -> list[Sample]:
+    def samples(self, server: str, connections: int) -> list[LoadSample]:
         """One for each round; none if that was not measured."""
         return [
             sample
@@ -47,7 +47,7 @@ class Results:
         )
 
     def of_floor(self, connections: int) -> Ratio:
-        """Our requests/s, as a part of the images/s of bare loops at whichever batch size was fastest in that round."""
+        """Our requests/s, as a part of the images/s of bare loops at the batch size that was fastest in that round."""
         ours = self.values(OURS, connections, "requests_per_s")
         best = [max(sample.images_per_s for sample in floors) for floors in self._floors]
         return Ratio.of(list(zip(ours, best, strict=True)))
@@ -83,14 +83,14 @@ class Results:
                 total[bound] = total.get(bound, 0) + count
         return {bound: count for bound, count in total.items() if count}
 
-    def document(self, servers: Sequence[Server]) -> dict[str, Any]:
+    def document(self, servers: Sequence[ServerSpec]) -> dict[str, Any]:
         """All of it, for the results file."""
         return {
             "job": {
-                "name": self.job.name,
-                "image_bytes": len(self.job.image),
-                "model": self.job.artifact.name,
-                "model_sha256": self.job.artifact.sha256,
+                "name": self.workload.name,
+                "image_bytes": len(self.workload.image),
+                "model": self.workload.artifact.name,
+                "model_sha256": self.workload.artifact.sha256,
             },
             "servers": {server.name: server.describe() for server in servers},
             "plan": asdict(self.plan),

@@ -12,23 +12,23 @@ from pathlib import Path
 
 from benchmarks.serving import wrk
 from benchmarks.serving.floor import BATCHES, FloorSample, measure_floor
-from benchmarks.serving.jobs import Job
 from benchmarks.serving.processes import Memory, Meter, Usage
-from benchmarks.serving.servers import START_S, Running, Server, ServerError, started
+from benchmarks.serving.servers import START_S, Running, ServerError, ServerSpec, started
+from benchmarks.serving.workloads import Workload
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
-SETTLE_S = 1.0  # between load and the look at an idle server
+SETTLE_S = 1.0  # time between load and the look at an idle server
 
 _BATCHES = re.compile(r'^resnet_batch_size_bucket{le="([^"]+)",model="([^"]+)"} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LoadSample:
     """One server under one number of connections in one round."""
 
     server: str
     connections: int
-    load: wrk.Load
+    load: wrk.WrkResult
     usage: Usage
     batches: dict[str, int] | None
     """How many batches fell into each bucket of the server's own histogram, by upper bound; None for peers."""
@@ -55,7 +55,7 @@ class Visit:
     cold_start_s: float
     idle_cores: float
     memory: Memory
-    samples: tuple[Sample, ...]
+    samples: tuple[LoadSample, ...]
 
     def __str__(self) -> str:
         rates = (f"{sample.connections}: {sample.load.per_second:,.0f}/s" for sample in self.samples)
@@ -82,13 +82,15 @@ class Measured:
     floors: list[list[FloorSample]]
 
 
-def run_rounds(job: Job, servers: Sequence[Server], plan: Plan, folder: Path, tell: Callable[[str], None]) -> Measured:
+def run_rounds(
+    workload: Workload, servers: Sequence[ServerSpec], plan: Plan, folder: Path, tell: Callable[[str], None]
+) -> Measured:
     """Visit the servers in turn, as often as the plan says, telling what each visit showed; `folder` takes files."""
     measured = Measured([], [])
     answers: dict[str, str] = {}
     for number in range(plan.rounds):
         for server in servers:
-            with started(server, job, folder) as (running, cold_start_s):
+            with started(server, workload, folder) as (running, cold_start_s):
                 answers[server.name] = running.ask()
                 visit = _visit(running, number, cold_start_s, plan, folder)
             measured.visits.append(visit)
@@ -96,18 +98,18 @@ def run_rounds(job: Job, servers: Sequence[Server], plan: Plan, folder: Path, te
         if len(set(answers.values())) > 1:
             raise ServerError(f"the servers do not do the same job: they answer {answers}")
         if plan.floor:
-            measured.floors.append([measure_floor(job, batch, plan.load_s, folder) for batch in BATCHES])
+            measured.floors.append([measure_floor(workload, batch, plan.load_s, folder) for batch in BATCHES])
             rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in measured.floors[-1])
             tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
     return measured
 
 
 def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folder: Path) -> Visit:
-    request = running.server.request(running.job)
+    request = running.server.request(running.workload)
     wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
     samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
     memory = running.session.memory()
-    running.await_answer(START_S)  # some go on with what nobody waits for any more
+    running.await_answer(START_S)  # some go on with requests whose clients have left
     time.sleep(SETTLE_S)
     began, before = time.perf_counter(), running.session.cpu_s()
     time.sleep(plan.idle_s)
@@ -115,15 +117,15 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
     return Visit(running.server.name, number, cold_start_s, idle, memory, samples)
 
 
-def _sample(running: Running, connections: int, seconds: int, folder: Path) -> Sample:
-    running.await_answer(START_S)  # which comes behind whatever the load before has left in the queues
+def _sample(running: Running, connections: int, seconds: int, folder: Path) -> LoadSample:
+    running.await_answer(START_S)  # which comes behind what the load before has left in the queues
     batches = _batches(running)
     meter = Meter(running.session)
-    load = wrk.drive(running.url, running.server.request(running.job), connections, seconds, folder)
+    load = wrk.drive(running.url, running.server.request(running.workload), connections, seconds, folder)
     usage = meter.read()
     if batches is not None:
         batches = {bound: count - batches[bound] for bound, count in (_batches(running) or {}).items()}
-    return Sample(running.server.name, connections, load, usage, batches)
+    return LoadSample(running.server.name, connections, load, usage, batches)
 
 
 def _batches(running: Running) -> dict[str, int] | None:
@@ -132,7 +134,7 @@ def _batches(running: Running) -> dict[str, int] | None:
         return None
     counts, below = {}, 0
     for bound, model, cumulative in _BATCHES.findall(running.get("/metrics")):
-        if model == running.job.artifact.name:
+        if model == running.workload.artifact.name:
             counts[bound] = int(float(cumulative)) - below
             below = int(float(cumulative))
     return counts

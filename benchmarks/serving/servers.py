@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.jobs import Job, Request
 from benchmarks.serving.processes import Session, running_session
+from benchmarks.serving.workloads import Upload, Workload
+from benchmarks.surroundings import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 START_S = 60.0
 NOT_NOW = (408, 503)  # mosec answers 408 when a request has waited too long
-LOG_TAIL = 3000  # characters
+LOG_TAIL = 3000  # characters of a log that an error shows
 ASK_AGAIN_S = 0.005
 _PEERS = "benchmarks.serving.peers"
 
@@ -30,19 +30,19 @@ class NotReadyError(ServerError):
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
-    """One way of doing the job: the module and arguments that start it, and the form of its requests."""
+class ServerSpec:
+    """One way to serve a workload: the module and arguments that start it, and the form of its requests."""
 
     name: str
     module: str
     arguments: tuple[str, ...]
     path: str
-    request: Callable[[Job], Request]
+    request: Callable[[Workload], Upload]
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
     def is_ours(self) -> bool:
-        """Whether it is the server of this project, in whatever setting."""
+        """Whether it is the server of this project, with any settings."""
         return self.module == "service"
 
     def describe(self) -> str:
@@ -50,18 +50,18 @@ class Server:
         return " ".join([*map("=".join, self.environment), "python -m", self.module, *self.arguments])
 
 
-def _ours(name: str, *arguments: str) -> Server:
-    return Server(name, "service", arguments, "/predict", Job.raw)
+def _ours(name: str, *arguments: str) -> ServerSpec:
+    return ServerSpec(name, "service", arguments, "/predict", Workload.raw)
 
 
-def _litserve(name: str, *arguments: str) -> Server:
-    return Server(name, f"{_PEERS}.stock_litserve", arguments, "/predict", Job.multipart)
+def _litserve(name: str, *arguments: str) -> ServerSpec:
+    return ServerSpec(name, f"{_PEERS}.stock_litserve", arguments, "/predict", Workload.multipart)
 
 
-def _mosec(batch: int) -> Server:
+def _mosec(batch: int) -> ServerSpec:
     arguments = ("--address", "127.0.0.1", "--log-level", "error")
     environment = (("PEER_BATCH", str(batch)),)
-    return Server(f"mosec-{batch}", f"{_PEERS}.mosec_app", arguments, "/inference", Job.raw, environment)
+    return ServerSpec(f"mosec-{batch}", f"{_PEERS}.mosec_app", arguments, "/inference", Workload.raw, environment)
 
 
 SERVERS = {
@@ -82,17 +82,17 @@ SERVERS = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that does a job."""
+    """A server that is up, with its workload."""
 
-    server: Server
-    job: Job
+    server: ServerSpec
+    workload: Workload
     port: int
     session: Session
 
     @property
     def path(self) -> str:
-        """Where the job is done, query included."""
-        return f"{self.server.path}?top_k={self.job.top_k}" if self.server.is_ours else self.server.path
+        """Where images are classified, query included."""
+        return f"{self.server.path}?top_k={self.workload.top_k}" if self.server.is_ours else self.server.path
 
     @property
     def url(self) -> str:
@@ -100,20 +100,20 @@ class Running:
         return f"http://127.0.0.1:{self.port}{self.path}"
 
     def ask(self) -> str:
-        """Have the job done once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
-        status, body = self._exchange("POST", self.path, self.server.request(self.job))
+        """Classify the image once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
+        status, body = self._exchange("POST", self.path, self.server.request(self.workload))
         if status in NOT_NOW:
             raise NotReadyError(body.decode())
         if status != 200:
             raise ServerError(f"{self.server.name} answers {status}: {body[:500]!r}")
         predictions = json.loads(body)["predictions"]
-        if len(predictions) != self.job.top_k:
-            raise ServerError(f"{self.server.name} answers {len(predictions)} classes instead of {self.job.top_k}")
+        if len(predictions) != self.workload.top_k:
+            raise ServerError(f"{self.server.name} answers {len(predictions)} classes instead of {self.workload.top_k}")
         label: str = predictions[0]["label"]
         return label
 
     def await_answer(self, seconds: float) -> None:
-        """Ask until the job is done, because the server starts, or has a queue from before; else ServerError."""
+        """Ask until an answer comes, because the server starts, or has a queue from before; else ServerError."""
         why: Exception | None = None
         until = time.perf_counter() + seconds
         while time.perf_counter() < until and self.session.pids():
@@ -133,7 +133,7 @@ class Running:
             raise ServerError(f"{self.server.name}: GET {path}: {status} {body[:300]!r}")
         return body.decode()
 
-    def _exchange(self, method: str, path: str, request: Request | None = None) -> tuple[int, bytes]:
+    def _exchange(self, method: str, path: str, request: Upload | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_S)
         with contextlib.closing(connection):
             headers = {"Content-Type": request.content_type} if request else {}
@@ -143,19 +143,19 @@ class Running:
 
 
 @contextlib.contextmanager
-def started(server: Server, job: Job, folder: Path) -> Iterator[tuple[Running, float]]:
+def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tuple[Running, float]]:
     """Start a server and wait for its first 200; with it goes how many seconds that took. `folder` takes its log.
 
-    Whatever OSError or ServerError happens until it is ended becomes a ServerError with the end of its log.
+    An OSError or ServerError before it is ended becomes a ServerError with the end of its log.
     """
     port, log = free_port(), folder / f"{server.name}.log"
     # Unbuffered, so that the log is complete whenever the server ends.
     command = [sys.executable, "-u", "-m", server.module, "--port", str(port), *server.arguments]
     if server.is_ours:
-        command += ["--model-repository", str(job.repository)]
+        command += ["--model-repository", str(workload.repository)]
     began = time.perf_counter()
-    with running_session(command, _environment(server, job), ROOT, log) as session:
-        running = Running(server, job, port, session)
+    with running_session(command, _environment(server, workload), ROOT, log) as session:
+        running = Running(server, workload, port, session)
         try:
             running.await_answer(START_S)
             yield running, time.perf_counter() - began
@@ -165,19 +165,19 @@ def started(server: Server, job: Job, folder: Path) -> Iterator[tuple[Running, f
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
+    """A port of 127.0.0.1 that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def _environment(server: Server, job: Job) -> dict[str, str]:
+def _environment(server: ServerSpec, workload: Workload) -> dict[str, str]:
     if server.is_ours:
         return {}
     return {
-        "PEER_MODEL": str(job.model_file),
-        "PEER_LABELS": json.dumps(job.artifact.labels),
-        "PEER_TOP_K": str(job.top_k),
+        "PEER_MODEL": str(workload.model_file),
+        "PEER_LABELS": json.dumps(workload.artifact.labels),
+        "PEER_TOP_K": str(workload.top_k),
         **dict(server.environment),
     }

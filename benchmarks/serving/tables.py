@@ -14,7 +14,7 @@ DISTURBED = 0.1  # cores in use by others, from which on throughput and latency 
 
 
 def show_results(console: Console, results: Results) -> None:
-    """Print everything about one job."""
+    """Print everything about one workload."""
     console.print(_load_table(results))
     console.print(_unloaded_table(results))
     if results.floor():
@@ -72,7 +72,7 @@ def _warn(console: Console, others_cores: float) -> None:
 
 
 def _load_table(results: Results) -> Table:
-    title = f"{results.job.name}: median (min–max) of {results.plan.rounds} rounds"
+    title = f"{results.workload.name}: median (min–max) of {results.plan.rounds} rounds"
     figures = ("requests/s", "p50 ms", "p99 ms", "CPU s/1,000", "failed", "others' cores")
     table = _table(title, "conn.", "server", *figures, right=("conn.", *figures))
     for connections in results.plan.connections:
@@ -90,7 +90,7 @@ def _load_table(results: Results) -> Table:
 
 def _unloaded_table(results: Results) -> Table:
     figures = ("cold start s", "idle, % of a core", "RSS MiB", "PSS MiB")
-    table = _table(f"{results.job.name}: without load", "server", *figures, right=figures)
+    table = _table(f"{results.workload.name}: without load", "server", *figures, right=figures)
     for server in results.servers:
         table.add_row(server, *(_cell(spread, 2) for spread in results.unloaded(server).values()))
     return table
@@ -98,7 +98,9 @@ def _unloaded_table(results: Results) -> Table:
 
 def _floor_table(results: Results) -> Table:
     figures = ("batch", "images/s, all cores", "CPU us an image")
-    table = _table(f"{results.job.name}: the floor, bare loops of preprocessing and engine", *figures, right=figures)
+    table = _table(
+        f"{results.workload.name}: the floor, bare loops of preprocessing and engine", *figures, right=figures
+    )
     for size, spreads in results.floor().items():
         table.add_row(str(size), _cell(spreads["images_per_s"], 1), _cell(spreads["cpu_us_per_image"], 1))
     return table
@@ -106,7 +108,7 @@ def _floor_table(results: Results) -> Table:
 
 def _ratio_table(results: Results) -> Table:
     figures = ("requests/s", "p50", "p99", "CPU a request")
-    title = f"{results.job.name}: {OURS} is so many times better than (lower 90 % bound)"
+    title = f"{results.workload.name}: {OURS} is so many times better than (lower 90 % bound)"
     table = _table(title, "conn.", "than", *figures, right=("conn.", *figures))
     for connections in results.plan.connections:
         for peer in results.servers:

@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.serving.jobs import Request
+from benchmarks.serving.workloads import Upload
 
 TIMEOUT_S = 20
 
@@ -30,7 +30,7 @@ end
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class WrkResult:
     """What wrk saw; `failed` are answers of 400 and above, broken connections and timeouts."""
 
     requests: int
@@ -47,7 +47,7 @@ class Load:
         return max(0, self.requests - self.failed) / self.seconds
 
 
-def drive(url: str, request: Request, connections: int, seconds: int, folder: Path) -> Load:
+def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
     """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
     script, body = folder / "post.lua", folder / "body"
     script.write_text(_SCRIPT)
@@ -56,7 +56,7 @@ def drive(url: str, request: Request, connections: int, seconds: int, folder: Pa
     environment = os.environ | {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
     output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     told = json.loads(output.strip().splitlines()[-1])
-    return Load(
+    return WrkResult(
         requests=told["requests"],
         seconds=told["us"] / 1e6,
         p50_ms=told["p50_us"] / 1e3,

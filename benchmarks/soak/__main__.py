@@ -1,4 +1,4 @@
-"""Good, bad and leaving clients for half an hour: does the server keep what it should let go, or tire?
+"""Good, bad and leaving clients for half an hour: does the server leak, or slow down?
 
     python -m benchmarks.soak [--minutes 30] [--output FOLDER]
 
@@ -27,20 +27,21 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving import wrk
-from benchmarks.serving.jobs import Request, mnist_job
 from benchmarks.serving.processes import Session
-from benchmarks.serving.servers import ROOT, SERVERS, Running, started
-from benchmarks.serving.surroundings import surroundings
+from benchmarks.serving.servers import SERVERS, Running, started
+from benchmarks.serving.workloads import Upload, mnist_workload
 from benchmarks.soak.clients import Ask, Clients
-from benchmarks.soak.trend import VALUES, Trend, trend
+from benchmarks.soak.trend import Trend, trend
+from benchmarks.surroundings import RESULTS, serving_surroundings
 from service.repository import ZOO
 
-PARTS = VALUES * 4 // 3
+PARTS, WARM_PARTS = 16, 12
+"""Trends are drawn through the last twelve: few and long, so that neighbours do not resemble each other."""
 SAMPLE_EVERY_S = 1.0
-LEAST_LEAK_BYTES = 32  # of a small object in Python
-FILLING = 1 / 15  # of the time that is asked for, before it
-FILLING_CONNECTIONS = 16  # for each kind of request
-CALM_S = 10.0  # for the server to notice that the last client has left
+LEAST_LEAK_BYTES = 32  # size of a small Python object
+FILLING = 1 / 15  # share of --minutes, spent before they begin
+FILLING_CONNECTIONS = 16  # connections for each kind of request
+CALM_S = 10.0  # time for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"
 FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
 
@@ -64,7 +65,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Soak:
-    """What was found."""
+    """The results of a run."""
 
     parts: list[Part]
     trends: dict[str, Trend]
@@ -80,16 +81,16 @@ def main() -> int:
     parser.add_argument(
         "--minutes", type=float, default=30, help="less only shows that it runs: pools fill for minutes"
     )
-    parser.add_argument("--output", type=Path, default=ROOT / "benchmarks" / "results", help="folder for the results")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder for the results")
     options = parser.parse_args()
     console = Console()
     soaking_s = options.minutes * 60
     filling_s = max(1, int(soaking_s * FILLING))
     with tempfile.TemporaryDirectory(prefix="resnet-serve-soak-") as name:
         folder = Path(name)
-        with started(SERVERS["ours"], mnist_job(ZOO, folder), folder) as (running, _):
+        with started(SERVERS["ours"], mnist_workload(ZOO, folder), folder) as (running, _):
             before = failures(running)  # while it was loading
-            clients = Clients(f"http://127.0.0.1:{running.port}", running.job.image)
+            clients = Clients(f"http://127.0.0.1:{running.port}", running.workload.image)
             clients.start()
             try:
                 filling = fill(clients, filling_s, folder)
@@ -113,7 +114,7 @@ def fill(clients: Clients, seconds: int, folder: Path) -> int:
 
     def drive(ask: Ask, own: Path) -> int:
         own.mkdir()
-        request = Request(ask.body, ask.content_type)
+        request = Upload(ask.body, ask.content_type)
         return wrk.drive(clients.url + ask.path, request, FILLING_CONNECTIONS, seconds, own).requests
 
     asks = [*clients.good, *clients.bad]
@@ -160,7 +161,7 @@ def p99_ms(seconds: Sequence[float]) -> float:
 
 def trends_of(parts: Sequence[Part], least_leak_mib: float) -> dict[str, Trend]:
     """Of what must not grow, once the server is warm; `least_leak_mib` an hour is the least leak that there can be."""
-    warm = parts[-VALUES:]
+    warm = parts[-WARM_PARTS:]
     at_s = [part.at_s for part in warm]
     rss_mib = [part.rss_mib for part in warm]
     return {
@@ -208,7 +209,7 @@ def show(console: Console, soak: Soak) -> None:
 def save(soak: Soak, minutes: float, folder: Path) -> None:
     """Write everything to `soak.json` in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    document = surroundings("benchmarks.soak") | {"minutes": minutes} | asdict(soak)
+    document = serving_surroundings("benchmarks.soak") | {"minutes": minutes} | asdict(soak)
     (folder / "soak.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -60,7 +60,7 @@ def _enlarged(digit: bytes) -> bytes:
 
 
 def _break_off(address: tuple[str, int], ask: Ask, rng: random.Random) -> None:
-    """Leave after some part of a request, or the whole; every other time without a goodbye (tcp(7), SO_LINGER)."""
+    """Leave after some part of a request, or the whole; every other time with a reset (tcp(7), SO_LINGER)."""
     head = f"POST {ask.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {ask.content_type}\r\n"
     request = f"{head}Content-Length: {len(ask.body)}\r\n\r\n".encode() + ask.body
     with socket.create_connection(address, timeout=TIMEOUT_S) as wire:

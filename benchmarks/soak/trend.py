@@ -1,13 +1,14 @@
 """Does a quantity grow? Its slope over time, and the interval in which the slope lies."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import stats
 
-VALUES = 12  # that a trend is drawn from; few and long, so that neighbours do not resemble each other
-T = 2.228  # two-sided 95 % of Student's distribution with 12 - 2 degrees of freedom
+CONFIDENCE = 0.95
+LEAST_VALUES = 3
+"""Through two points any line is exact: they tell nothing of its error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +27,12 @@ class Trend:
 
 
 def trend(at_s: Sequence[float], values: Sequence[float], negligible: float = 0.0) -> Trend:
-    """Least squares through VALUES points whose mean is not zero; `negligible` is a share of the mean, too."""
-    if len(values) != VALUES:
-        raise ValueError(f"a trend is drawn from {VALUES} values, not {len(values)}")
-    x, y = np.asarray(at_s) / 3600, np.asarray(values) / np.mean(values)
-    x, y = x - x.mean(), y - y.mean()
-    spread = float(x @ x)
-    slope = float(x @ y) / spread
-    residuals = y - slope * x
-    reach = T * math.sqrt(float(residuals @ residuals) / (VALUES - 2) / spread)
-    return Trend(slope, slope - reach, slope + reach, negligible)
+    """Least squares through values whose mean is not zero; `negligible` is a share of the mean, too.
+
+    The interval is Student's, which holds for values whose errors are independent of each other.
+    """
+    if len(values) < LEAST_VALUES:
+        raise ValueError(f"a trend needs {LEAST_VALUES} values, not {len(values)}")
+    line = stats.linregress(np.asarray(at_s) / 3600, np.asarray(values) / np.mean(values))
+    reach = stats.t.ppf((1 + CONFIDENCE) / 2, len(values) - 2) * line.stderr
+    return Trend(float(line.slope), float(line.slope - reach), float(line.slope + reach), negligible)

@@ -1,4 +1,4 @@
-"""A released model on disk, `<repository>/<model>/<version>/`: read with proof, written whole or never."""
+"""A released model on disk, `<repository>/<model>/<version>/`: verified when read, written completely or not at all."""
 
 import contextlib
 import hashlib
@@ -9,27 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.artifact.metadata import (
-    FORMAT_VERSION,
-    METADATA_KEY,
-    ArtifactError,
-    GoldenExample,
-    Metadata,
-    Preprocessing,
-)
+from models.artifact.metadata import METADATA_KEY, ArtifactError, Metadata
 from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
-
-__all__ = [
-    "FORMAT_VERSION",
-    "METADATA_KEY",
-    "Artifact",
-    "ArtifactError",
-    "GoldenExample",
-    "Metadata",
-    "Preprocessing",
-    "read_artifact",
-    "write_artifact",
-]
 
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
@@ -50,7 +31,7 @@ class Artifact:
     model: bytes
     """The bytes of `model.onnx`."""
     sha256: str
-    """Of `model.onnx`, in hexadecimal."""
+    """SHA-256 of `model.onnx`, in hexadecimal."""
     weights: bytes | None
     """The bytes of `model.safetensors`, for the PyTorch engine."""
 
@@ -97,7 +78,7 @@ def read_metadata(model: bytes) -> Metadata:
 
 
 def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
-    """Write `<repository>/<name>/<version>/` whole or not at all; never overwrites a version."""
+    """Write `<repository>/<name>/<version>/` completely or not at all; never overwrites a version."""
     _check_place(name, str(version))
     read_metadata(model)
     directory = repository / name / str(version)
@@ -115,9 +96,9 @@ def write_artifact(repository: Path, name: str, version: int, model: bytes, weig
 
 def _check_place(name: str, version: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ArtifactError(f"{name!r} is no model name: letters, digits, '.', '_', '-', at most 64")
+        raise ArtifactError(f"{name!r} is not a model name: letters, digits, '.', '_', '-', at most 64")
     if not _VERSION.fullmatch(version):
-        raise ArtifactError(f"{version!r} is no version: a positive integer without leading zeros")
+        raise ArtifactError(f"{version!r} is not a version: a positive integer without leading zeros")
 
 
 def _sha256(data: bytes) -> str:
@@ -198,7 +179,7 @@ def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
 
 
 def fsync_directory(directory: Path) -> None:
-    """Bring to the disk which files a directory holds, and under which names."""
+    """Flush a directory's entries to the disk."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

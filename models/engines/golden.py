@@ -8,15 +8,15 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.artifact.artifact import Artifact, ArtifactError, GoldenExample
-from models.artifact.metadata import Precision
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError, GoldenExample, Precision
 from models.engines.engine import Engine
 from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 2e-2, "int8": 5e-2}
 """Largest |difference| from the golden logits for each precision, as a fraction of the largest |logit|."""
 
-_CANDIDATES = 8
+_CANDIDATES = 8  # random pictures of each kind, of which one is kept
 # Mode, and size as a multiple of the network's input: larger, smaller, and with transparent parts.
 _KINDS = {
     "grey-larger": ("L", 1.75, 1.5),
@@ -90,7 +90,7 @@ def _tolerance(artifact: Artifact, engine: Engine) -> float:
 
 
 def _picture(generator: np.random.Generator, mode: str, height: int, width: int) -> Image.Image:
-    """A smooth random texture: small as a PNG at any size, and every pixel of it tells a wrong resize."""
+    """A smooth random texture: small as a PNG at any size, and a wrong resize changes every pixel of it."""
     channels = len(mode)
     coarse = generator.integers(0, 256, (5, 5, channels), dtype=np.uint8)
     bands = [Image.fromarray(coarse[:, :, channel]).resize((width, height)) for channel in range(channels)]

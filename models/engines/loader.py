@@ -10,8 +10,9 @@ AUTO = "onnxruntime"
 AUTO_REASON = "it runs these networks faster than PyTorch on a CPU, starts sooner, and needs no torch"
 
 MAX_BATCH = 64
+"""Images; the largest batch that an engine on a GPU prepares for unless it is told otherwise."""
 
-# Of a model in fp32, on each kind of device; the first is what `auto` means.
+# What each engine can compute a graph in fp32 in, by kind of device; `auto` means the first.
 _PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
     "onnxruntime": {"cpu": ("fp32",), "cuda": ("tf32", "fp32")},
     "tensorrt": {"cuda": ("tf32", "fp16", "bf16")},
@@ -20,8 +21,8 @@ _PRECISIONS: dict[str, dict[str, tuple[str, ...]]] = {
 }
 
 
-def check_engine(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> str:
-    """The precision that is meant; EngineError when the choices do not fit together or a library is missing.
+def resolve_precision(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> str:
+    """The precision to compute in; EngineError when the choices do not fit together or a library is missing.
 
     Imports no engine: a server asks this before it starts its workers.
     """
@@ -78,8 +79,8 @@ def _precision_of(artifact: Artifact, engine: str, device: str, wanted: str, com
     """A graph in fp32 may be computed in less; any other is computed as it is."""
     own = artifact.metadata.precision
     if own == "fp32":
-        return check_engine(engine, device, wanted, compiled)
-    check_engine(engine, device, compiled=compiled)
+        return resolve_precision(engine, device, wanted, compiled)
+    resolve_precision(engine, device, compiled=compiled)
     if engine == "torch" or wanted not in ("auto", own):
         raise EngineError(f"{artifact.name} is a graph in {own}; run it with --engine onnxruntime --precision auto")
     return own

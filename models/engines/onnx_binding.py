@@ -19,11 +19,11 @@ class BoundSession:
         self._session, self._device, self._number = session, device, number
         self._host = np.zeros(shape, np.uint8)
         self._bindings: dict[int, tuple[ort.OrtValue, ort.IOBinding]] = {}
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Logits [n, classes] of images [n, h, w, c]; one caller at a time, the others wait."""
-        with self._turn:
+        with self._lock:
             batch = pad(images, self._host)
             pixels, binding = self._binding(len(batch))
             pixels.update_inplace(batch)

@@ -52,7 +52,7 @@ class OnnxEngine:
 
 def _make_session(artifact: Artifact, options: ort.SessionOptions, providers: _Providers) -> ort.InferenceSession:
     try:
-        # Without enable_fallback=0 a provider that does not start is replaced by the CPU's, in silence.
+        # Without enable_fallback=0 a provider that does not start is replaced by the CPU's without an error.
         return ort.InferenceSession(artifact.model, options, providers, enable_fallback=0)
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load {artifact.name} with {providers[0][0]}: {error}") from error

@@ -13,7 +13,7 @@ def pad(images: NDArray[np.uint8], memory: NDArray[np.uint8]) -> NDArray[np.uint
     """
     n, largest = len(images), len(memory)
     if n > largest:
-        raise EngineError(f"{n} images in a batch, and at most {largest} were prepared for")
+        raise EngineError(f"{n} images in a batch; the engine is prepared for {largest} at most")
     size = min(1 << (n - 1).bit_length(), largest)
     memory[:n] = images
     memory[n:size] = 0

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from models.artifact.artifact import Artifact
 from models.engines.engine import EngineError
 from models.engines.padding import pad
-from models.networks import registry
 from models.networks.pixel_net import PixelNet
+from models.networks.registry import ArchitectureError, MisfitError, build_with_weights
 
-_COMPILED_SIZES = 16  # batches of 1, 2, 4, ... 512 are ten
+_COMPILED_SIZES = 16  # CUDA graphs that a network may have; batches of 1, 2, 4, ... 512 need ten
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -42,12 +42,12 @@ class TorchEngine:
         self._half = _HALVES.get(precision)
         network = _make_network(artifact, self._device, self._half)
         self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if compiled else network
-        self._turn: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+        self._lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
             _allow_tf32(precision == "tf32")
-            self._turn = threading.Lock()
+            self._lock = threading.Lock()
             self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,7 +64,7 @@ class TorchEngine:
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         half = torch.autocast(self._device.type, self._half, enabled=self._half is not None, cache_enabled=False)
-        with self._turn, torch.inference_mode(), half:
+        with self._lock, torch.inference_mode(), half:
             logits: NDArray[np.float32] = self._network(self._upload(images)).float().cpu().numpy()
         return logits[: len(images)]
 
@@ -116,18 +116,16 @@ def _load_network(artifact: Artifact) -> nn.Module:
     if "classes" in metadata.arguments:
         raise EngineError(f"{where}: metadata gives the class count as an argument, beside its labels{otherwise}")
     try:
-        with torch.device("meta"):  # without memory and random values: the weights come from the file
-            network = registry.build(metadata.architecture, classes=artifact.classes, **metadata.arguments)
-        network.load_state_dict(load(artifact.weights), assign=True)
-    except registry.ArchitectureError as error:
+        weights = load(artifact.weights)
+        return build_with_weights(metadata.architecture, weights, classes=artifact.classes, **metadata.arguments)
+    except ArchitectureError as error:
         raise EngineError(f"{where}: {error}{otherwise}") from error
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, MisfitError) as error:
         raise EngineError(f"{where}: model.safetensors is damaged or of another network: {error}{otherwise}") from error
-    return network.float()
 
 
 def _allow_tf32(allowed: bool) -> None:
-    """For the whole process."""
+    """Allow TF32 in the whole process, or forbid it."""
     precision = "tf32" if allowed else "ieee"
     torch.backends.cuda.matmul.fp32_precision = precision
     torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]

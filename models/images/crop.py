@@ -4,7 +4,7 @@ import math
 
 from PIL import Image
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 
 UPRIGHT = 1
 """The EXIF orientation of an image that is stored as it is to be seen."""
@@ -19,8 +19,8 @@ _TURNS = {
     7: (Image.Transpose.TRANSVERSE, True, True),
     8: (Image.Transpose.ROTATE_90, True, False),
 }
-_FIRST_SIDEWAYS = 5
-# With the radius, in pixels of the coarser scale, that each reaches.
+_FIRST_SIDEWAYS = 5  # from this EXIF orientation on, width and height are swapped
+# Pillow's filter, and its radius in pixels of the coarser scale.
 _FILTERS = {"bilinear": (Image.Resampling.BILINEAR, 1), "bicubic": (Image.Resampling.BICUBIC, 2)}
 
 _Size = tuple[int, int]  # width, height

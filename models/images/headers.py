@@ -19,7 +19,7 @@ _JPEG_UNUSED = frozenset(bytes((0xFF, code)) for code in (*range(0xE1, 0xEE), 0x
 _JPEG_SCAN = b"\xff\xda"
 _JPEG_SEQUENTIAL_FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc9")
 
-# Each allows some ten times what cameras and editors write.
+# Limits, about ten times what cameras and editors write.
 _MAX_PNG_CHUNKS = 16_384
 _MAX_JPEG_SEGMENTS = 4_096
 _MAX_JPEG_SCANS = 100
@@ -28,7 +28,7 @@ _MAX_BMP_RUNS = 256 * 1024  # bytes
 
 
 def image_type(data: bytes) -> ImageType | None:
-    """The type that the magic bytes tell, or None for any other."""
+    """The type that the magic bytes tell, None if they are of none of these types."""
     if data.startswith(_PNG_SIGNATURE):
         return "png"
     if data.startswith(b"\xff\xd8\xff"):
@@ -125,7 +125,7 @@ def gif_size(data: bytes) -> tuple[int, int]:
 
 
 def exif_orientation(exif: bytes) -> int:
-    """1 to 8, as EXIF 2.3 numbers them; 1, upright, where a block says nothing or nothing sensible.
+    """1 to 8, as EXIF 2.3 numbers them; 1, upright, where a block holds no valid orientation.
 
     Pillow's reader parses every tag, and prints warnings about damaged ones.
     """

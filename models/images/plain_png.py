@@ -1,8 +1,7 @@
 """Plain PNGs of the network's own size, straight through Pillow's decoder without the Python around it.
 
 The pixels are Pillow's by construction: its C decoder makes them. What falls away is parsing chunks and building image
-objects, most of the time that so small a picture takes. Whatever is not exactly a plain, sound PNG is left to Pillow
-as a whole.
+objects, most of the time that so small a picture takes. Every other PNG is left to Pillow as a whole.
 """
 
 import struct
@@ -28,7 +27,7 @@ class PlainPng:
         self._bytes = width * height * len(mode)
 
     def decode(self, data: bytes) -> bytes | None:
-        """Samples row by row, or None for whatever is not such a PNG."""
+        """Samples row by row, or None for any other data."""
         if not data.startswith(self._head):
             return None
         start = len(self._head)

@@ -14,7 +14,6 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.artifact.metadata import Preprocessing
 from models.images.crop import UPRIGHT, CentralCrop
 from models.images.headers import (
     ImageType,
@@ -27,6 +26,7 @@ from models.images.headers import (
     webp_size,
 )
 from models.images.plain_png import PlainPng, is_supported
+from models.images.preprocessing import Preprocessing
 
 # Each type's own class: `Image.open` would try others, and takes longer.
 _DECODERS: dict[ImageType, type[ImageFile]] = {
@@ -38,7 +38,7 @@ _DECODERS: dict[ImageType, type[ImageFile]] = {
 }
 
 MAX_PIXELS = 89_478_485
-"""The most that an image may be allowed to have: of more, Pillow warns by itself."""
+"""Pixels; the highest limit that can be set, beyond which Pillow itself warns."""
 
 
 class ImageError(Exception):
@@ -46,7 +46,7 @@ class ImageError(Exception):
 
 
 class UnsupportedImage(ImageError):
-    """The bytes are none of the image types taken."""
+    """The bytes are of no supported image type."""
 
 
 class ImageTooLarge(ImageError):
@@ -81,14 +81,14 @@ class Preprocessor:
         self._plain_png = self._make_plain_png()
 
     def _make_plain_png(self) -> PlainPng | None:
-        """The short way for images that need no more than decoding."""
+        """The fast path for images that need no more than decoding, if there are such."""
         width, height = size = self._spec.width, self._spec.height
         if self._crop.keeps(size) and width * height <= self._max_pixels and is_supported():
             return PlainPng(self._spec.mode, width, height)
         return None
 
     def __call__(self, data: bytes | memoryview) -> NDArray[np.uint8]:
-        """Pixels [height, width, channels]; an ImageError for whatever is not an image."""
+        """Pixels [height, width, channels]; ImageError for anything that is not an image."""
         data = bytes(data)
         if self._plain_png and (samples := self._plain_png.decode(data)):
             return self._polarised(samples)
@@ -99,7 +99,7 @@ class Preprocessor:
             return self._pixels(kind, data)
         except ImageError:
             raise
-        except Exception as error:  # Pillow's decoders raise whatever their parsers stumble over
+        except Exception as error:  # Pillow's decoders raise errors of many kinds
             raise CorruptImage(f"the {kind.upper()} image does not decode: {error}") from error
 
     def _pixels(self, kind: ImageType, data: bytes) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _ROOT = Path("/")
-_CPU_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # each: quota and period, in microseconds
+_CPU_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # files of quota and period, in microseconds
 _UNLIMITED = ("max", "-1")
 _MEMORY_FILES = ("memory.events", "memory.oom_control")
 
@@ -17,7 +17,7 @@ def quota_cores(root: Path = _ROOT) -> float:
 
 
 def count_oom_kills(root: Path = _ROOT) -> int:
-    """How often the kernel killed for memory in the group; 0 where that cannot be told."""
+    """How often the kernel killed for memory in the group; 0 where it is unknown."""
     for folder in _folders("memory", root):
         for name in _MEMORY_FILES:
             with suppress(OSError):

@@ -15,7 +15,7 @@ def gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
         return found
-    # As the driver reads it: the first name that is none, such as -1, hides itself and all behind it.
+    # As the driver reads it: the first invalid name, such as -1, hides itself and all that follow.
     names = takewhile(lambda name: name and name != "-1", map(str.strip, visible.split(",")))
     return min(found, len(list(names)))
 
@@ -25,7 +25,10 @@ class DeviceError(Exception):
 
 
 def choose_device(wanted: str) -> tuple[str, int]:
-    """LitServe's accelerator and how many of it; LitServe's own `auto` would import torch to find out."""
+    """The kind of device, `cpu` or `cuda`, and how many of it there are; DeviceError if it is not there.
+
+    `auto` takes the GPUs if nvidia-smi lists any: torch is not imported to find out.
+    """
     if wanted == "cpu":
         return "cpu", 1
     if found := gpus():

@@ -53,8 +53,8 @@ class ResidualNet(nn.Module):
 class InceptionA(nn.Module):
     """Four branches side by side, [n, channels, h, w] to [n, 88, h, w]; a ReLU after every convolution.
 
-    Without the ReLUs a branch were one linear convolution written as several. The modules of Szegedy et al. (CVPR 2015,
-    section 5) have them; a widely copied tutorial of this network leaves them out.
+    Without the ReLUs a branch would be one linear convolution written as several. The modules of Szegedy et al. (CVPR
+    2015, section 5) have them; a widely copied tutorial of this network leaves them out.
     """
 
     def __init__(self, channels: int) -> None:

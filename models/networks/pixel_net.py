@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from models.artifact.artifact import Preprocessing
+from models.images.preprocessing import Preprocessing
 
 
 class PixelNet(nn.Module):

@@ -5,7 +5,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from models.networks import resnet, resnet_cifar
 from models.networks.mnist import InceptionNet, ResidualNet
@@ -13,6 +14,10 @@ from models.networks.mnist import InceptionNet, ResidualNet
 
 class ArchitectureError(ValueError):
     """No such network, or an argument that it does not take; the message lists what there is."""
+
+
+class MisfitError(ValueError):
+    """Weights that are not this network's: the message names what is missing, not its own, or of another shape."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,19 @@ def build(name: str, /, *, classes: int | None = None, **arguments: str) -> nn.M
     for key, value in arguments.items():
         _check(architecture, key, value)
     return architecture.builder(classes=classes, **arguments)
+
+
+def build_with_weights(
+    name: str, weights: Mapping[str, Tensor], /, *, classes: int | None = None, **arguments: str
+) -> nn.Module:
+    """Build a network with copies of these weights, in fp32 on their device; raise ArchitectureError or MisfitError."""
+    with torch.device("meta"):  # takes neither memory nor random numbers
+        network = build(name, classes=classes, **arguments)
+    try:
+        network.load_state_dict({key: value.clone() for key, value in weights.items()}, assign=True)
+    except RuntimeError as error:
+        raise MisfitError(str(error)) from error
+    return network.float()
 
 
 def parse_arguments(pairs: Iterable[str]) -> dict[str, str]:

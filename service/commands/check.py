@@ -8,10 +8,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from models.artifact.artifact import ArtifactError, read_artifact
+from models.artifact.artifact import read_artifact
+from models.artifact.metadata import ArtifactError
 from models.command_line import command_line
 from models.engines.engine import EngineError
-from models.engines.loader import check_engine
+from models.engines.loader import resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.repository import highest_versions
@@ -36,7 +37,7 @@ def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
-    check_engine(options.engine, device, options.precision, options.compile)
+    resolve_precision(options.engine, device, options.precision, options.compile)
     directories = highest_versions(options.repository)
     sizes = {directory.parent.name: options.max_batch_size for directory in directories}
     load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)

@@ -18,9 +18,9 @@ from models.command_line import command_line
 from models.engines.loader import load_engine
 from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
 from models.machine.cores import usable_cores
+from models.postprocess import softmax
 from service.repository import ZOO, read_repository
 from service.settings import ENV_PREFIX, Positive, SettingError
-from service.worker.worker import softmax
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 

@@ -3,7 +3,7 @@
 import structlog
 
 from models.artifact.artifact import Artifact
-from models.engines.loader import AUTO, AUTO_REASON, check_engine
+from models.engines.loader import AUTO, AUTO_REASON, resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.http.acceptor import allow_descriptors
@@ -35,7 +35,7 @@ def serve(settings: Settings) -> int:
     if settings.engine != "torch":
         catalog = catalog.without_weights()
     accelerator, devices = choose_device(settings.device)
-    check_engine(settings.engine, accelerator, settings.precision, settings.compile)
+    resolve_precision(settings.engine, accelerator, settings.precision, settings.compile)
     if settings.engine == "auto":
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()

@@ -16,8 +16,10 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from models.artifact.artifact import Artifact, ArtifactError
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
+from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
 from service.ipc.messages import MAX_REPLIES, PIPE_BUF, BatchMessage, Reply
 from service.ipc.reports import ModelReport, WorkerReport
@@ -25,23 +27,6 @@ from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import Load, LoadedModel, load_model
 
 log = structlog.get_logger()
-
-FEW_CLASSES = 64  # up to which sorting all classes is faster than selecting some
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Probabilities of each row, float32 [n, classes]."""
-    exp = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(exp / exp.sum(axis=1, keepdims=True), np.float32)
-
-
-def most_probable(logits: NDArray[np.float32], k: int) -> NDArray[np.intp]:
-    """The classes with the k largest logits of each row, in falling order, [n, k]."""
-    if k == logits.shape[1] or logits.shape[1] <= FEW_CLASSES:
-        return np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    top = np.argpartition(-logits, k - 1, axis=1)[:, :k]
-    rows = np.arange(len(logits))[:, np.newaxis]
-    return top[rows, np.argsort(-logits[rows, top], axis=1, kind="stable")]
 
 
 def write_results(pool: SlotPool, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:

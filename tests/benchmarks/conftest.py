@@ -16,18 +16,19 @@ class Handler(BaseHTTPRequestHandler):
     respond: Respond
 
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         type(self).respond(self, body)
 
     do_GET = do_POST  # noqa: N815 - http.server's name
 
-    def answer(self, status: int, **headers: str) -> None:
-        """Send an answer without a body."""
+    def answer(self, status: int, body: bytes = b"", **headers: str) -> None:
+        """Send an answer."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), value)
-        self.send_header("Content-Length", "0")
+        self.send_header("Content-Length", str(len(body)))
         self.end_headers()
+        self.wfile.write(body)
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         del format, args

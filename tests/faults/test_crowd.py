@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from benchmarks.serving import wrk
-from benchmarks.serving.jobs import Request
+from benchmarks.serving.workloads import Upload
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers, until
 
@@ -35,7 +35,7 @@ def test_newcomers_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
     served = serve("--workers", "1", "--api-processes", "1").ready()
     count = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
     with ThreadPoolExecutor(1) as pool:
-        request = Request(png(), "image/png")
+        request = Upload(png(), "image/png")
         load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SECONDS, tmp_path)
         until(lambda: served.metrics().get(count, 0) > CROWD, "the whole crowd to be served")
         assert [served.status(path) for path in ("/livez", "/readyz", "/metrics")] == [200] * 3

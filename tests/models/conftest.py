@@ -8,28 +8,14 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import FORMAT_VERSION, METADATA_KEY, Metadata, Preprocessing
+from models.artifact.metadata import FORMAT_VERSION, METADATA_KEY, Metadata
 from models.engines.golden import TOLERANCE
+from models.images.preprocessing import Preprocessing
 
 
 @pytest.fixture
 def preprocessing() -> Preprocessing:
-    return Preprocessing(
-        mode="L",
-        height=6,
-        width=6,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity="as_is",
-        resize=6,
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=False,
-        mean=(0.25,),
-        std=(0.5,),
-    )
+    return Preprocessing.usual((6, 6, 1), 6, (0.25,), (0.5,), draft=False)
 
 
 @pytest.fixture

@@ -43,9 +43,9 @@ def test_it_is_sound_for_others_too(directory: Path):
 def test_its_weights_are_those_of_the_architecture(directory: Path):
     artifact = read_artifact(directory)
     metadata = artifact.metadata
-    network = registry.build(metadata.architecture, classes=artifact.classes, **metadata.arguments)
     assert artifact.weights is not None
-    network.load_state_dict(safetensors.torch.load(artifact.weights))
+    weights = safetensors.torch.load(artifact.weights)
+    registry.build_with_weights(metadata.architecture, weights, classes=artifact.classes, **metadata.arguments)
 
 
 @each_version

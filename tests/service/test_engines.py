@@ -13,7 +13,7 @@ import pytest
 from models.artifact.artifact import Artifact
 from models.engines.loader import load_engine
 from models.machine.devices import gpus
-from service.worker.worker import softmax
+from models.postprocess import softmax
 from tests.networks import random_pictures
 from tests.service.pictures import encode
 from tests.service.served import DEADLINE_S, Served, Servers, environment, until

@@ -67,6 +67,9 @@ class Client(asyncio.Transport):
     def is_closing(self) -> bool:
         return False
 
+    def close(self) -> None:
+        """As after `connection_lost`."""
+
 
 class House:
     """An API process and a worker in this process, on real pipes and slots."""

@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.table import Table
 from torch.nn import functional as F
 
-from models.artifact.artifact import Preprocessing, read_artifact
+from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
+from models.images.preprocessing import Preprocessing
 from models.images.preprocessor import MAX_PIXELS, Preprocessor
 from models.networks import registry
 from training.data import sources

@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from models.artifact.artifact import Metadata
+from models.artifact.metadata import Metadata
 from models.engines.loader import load_engine
 from models.networks import registry
 from training.commands.export import PARITY_BOUND, compare

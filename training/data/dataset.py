@@ -7,7 +7,7 @@ from typing import Literal, Protocol, Self, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from training.errors import DataError
 
 Polarity = Literal["as_is", "light_on_dark"]

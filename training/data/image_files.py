@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from models.images.preprocessor import MAX_PIXELS, ImageError, Preprocessor
 from models.machine.cores import usable_cores
 from training.data.archives import READ_ERRORS, Entry, Store

@@ -29,7 +29,7 @@ import torch
 from torch import Tensor
 
 from models.artifact.artifact import fsync_directory
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from training.errors import CheckpointError
 
 FORMAT_VERSION = 1

@@ -7,8 +7,9 @@ import safetensors.torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from models.artifact.artifact import ArtifactError, read_artifact
-from models.artifact.metadata import Preprocessing
+from models.artifact.artifact import read_artifact
+from models.artifact.metadata import ArtifactError
+from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from training.data.dataset import Normalization
 from training.errors import WeightsError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet, decoding

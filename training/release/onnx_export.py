@@ -4,7 +4,7 @@ import onnx
 import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
-from models.artifact.artifact import METADATA_KEY, Metadata
+from models.artifact.metadata import METADATA_KEY, Metadata
 from models.networks.pixel_net import PixelNet
 
 __all__ = ["PixelNet", "to_onnx", "with_metadata"]

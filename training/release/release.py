@@ -11,9 +11,11 @@ from pathlib import Path
 
 from pydantic import JsonValue
 
-from models.artifact.artifact import FORMAT_VERSION, Artifact, Metadata, Preprocessing, write_artifact
+from models.artifact.artifact import Artifact, write_artifact
+from models.artifact.metadata import FORMAT_VERSION, Metadata
 from models.engines import golden
 from models.engines.loader import load_engine
+from models.images.preprocessing import Preprocessing
 from training.release.onnx_export import with_metadata
 
 _TOOLS = ("resnet-serve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pillow", "numpy")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from models.artifact.artifact import Preprocessing
+from models.images.preprocessing import Preprocessing
 from training.errors import WeightsError
 
 _LEAST_CROPPED = 224  # pixels; smaller pictures are resized to the network's size, with nothing to crop

@@ -23,7 +23,7 @@ def blank_png() -> bytes:
     return file.getvalue()
 
 
-class ImageClassifier(Worker):
+class MosecClassifier(Worker):
     """An image as the body; its best classes as JSON."""
 
     def __init__(self) -> None:
@@ -45,7 +45,7 @@ def main() -> None:
     """Serve."""
     server = Server()  # type: ignore[no-untyped-call]
     server.append_worker(
-        ImageClassifier, num=WORKERS, max_batch_size=int(os.environ["PEER_BATCH"]), max_wait_time=WAIT_MS, timeout=60
+        MosecClassifier, num=WORKERS, max_batch_size=int(os.environ["PEER_BATCH"]), max_wait_time=WAIT_MS, timeout=60
     )
     server.run()  # type: ignore[no-untyped-call]
 

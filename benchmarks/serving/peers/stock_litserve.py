@@ -14,7 +14,7 @@ from benchmarks.serving.peers.classify import Class, Classifier
 Pixels = NDArray[np.uint8]
 
 
-class ImageClassifier(ls.LitAPI):  # type: ignore[misc]
+class LitServeClassifier(ls.LitAPI):  # type: ignore[misc]
     """One image in the form field `image`; its best classes as JSON."""
 
     def setup(self, device: str) -> None:
@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--api-servers", type=int, default=1)
     arguments = parser.parse_args()
-    api = ImageClassifier(max_batch_size=32, batch_timeout=0.002)
+    api = LitServeClassifier(max_batch_size=32, batch_timeout=0.002)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=arguments.workers)
     server.run(
         host="127.0.0.1",

@@ -11,7 +11,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import ArtifactError, Metadata, read_artifact, write_artifact
+from models.artifact.artifact import read_artifact, write_artifact
+from models.artifact.metadata import ArtifactError, Metadata
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
 
@@ -122,13 +123,13 @@ def test_a_bad_line_is_told(directory: Path, line: str):
 
 @pytest.mark.parametrize("version", ["0", "01", "-1", "1.0", "latest"])
 def test_a_version_is_a_positive_integer(directory: Path, version: str):
-    with pytest.raises(ArtifactError, match="is no version"):
+    with pytest.raises(ArtifactError, match="is not a version"):
         read_artifact(directory.rename(directory.parent / version))
 
 
 @pytest.mark.parametrize("name", ["", ".hidden", "a/b", "a b", "x" * 65, "ü"])
 def test_a_name_fits_a_path_and_an_address(tmp_path: Path, model: bytes, name: str):
-    with pytest.raises(ArtifactError, match="is no model name"):
+    with pytest.raises(ArtifactError, match="is not a model name"):
         write_artifact(tmp_path, name, 1, model, None)
 
 

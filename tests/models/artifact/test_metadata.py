@@ -3,9 +3,8 @@ import json
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
 
-from models.artifact.metadata import ArtifactError, GoldenExample, Metadata, Preprocessing
+from models.artifact.metadata import ArtifactError, GoldenExample, Metadata
 
 
 def test_json_gives_back_an_equal_value(metadata: Metadata):
@@ -63,9 +62,3 @@ def test_every_missing_field_is_named(metadata: Metadata):
 def test_what_is_no_document_is_an_artifact_error(text: str):
     with pytest.raises(ArtifactError, match="resnet_serve"):
         Metadata.from_json(text)
-
-
-def test_light_on_dark_is_for_grey(preprocessing: Preprocessing):
-    colour = dataclasses.replace(preprocessing, mode="RGB", mean=(0.5,) * 3, std=(0.5,) * 3)
-    with pytest.raises(ValidationError, match="light_on_dark is for mode L"):
-        dataclasses.replace(colour, polarity="light_on_dark")

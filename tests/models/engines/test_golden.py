@@ -7,7 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from models.artifact.artifact import Artifact, ArtifactError, GoldenExample, Metadata
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError, GoldenExample, Metadata
 from models.engines import golden
 from models.engines.engine import Engine
 from models.engines.loader import load_engine

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models.engines.engine import EngineError
-from models.engines.loader import check_engine
+from models.engines.loader import resolve_precision
 from tests.conftest import ROOT
 
 
@@ -24,7 +24,7 @@ from tests.conftest import ROOT
     ],
 )
 def test_the_precision_follows_engine_and_device(engine: str, device: str, wanted: str, meant: str):
-    assert check_engine(engine, device, wanted) == meant
+    assert resolve_precision(engine, device, wanted) == meant
 
 
 @pytest.mark.parametrize(
@@ -42,7 +42,7 @@ def test_the_precision_follows_engine_and_device(engine: str, device: str, wante
 )
 def test_a_choice_without_meaning_is_refused(engine: str, device: str, precision: str, compiled: bool, complaint: str):
     with pytest.raises(EngineError, match=complaint):
-        check_engine(engine, device, precision, compiled)
+        resolve_precision(engine, device, precision, compiled)
 
 
 def test_no_engine_is_imported_before_it_is_chosen():
@@ -50,7 +50,7 @@ def test_no_engine_is_imported_before_it_is_chosen():
 import sys
 import models.engines.loader, models.engines.golden, models.artifact.artifact
 import service.cli, service.commands.serve, service.commands.check, service.settings
-models.engines.loader.check_engine("torch", "cuda", "bf16", True)
+models.engines.loader.resolve_precision("torch", "cuda", "bf16", True)
 print(sorted({"torch", "safetensors", "onnxruntime"} & sys.modules.keys()))
 import models.engines.onnx_engine
 print("torch" in sys.modules)
@@ -63,7 +63,7 @@ def test_without_torch_its_engine_is_refused_with_the_remedy(tmp_path: Path):
     for package in Path(np.__file__).parent.parent.iterdir():
         if package.name != "torch":
             (tmp_path / package.name).symlink_to(package)
-    code = "from models.engines.loader import check_engine\ncheck_engine('auto', 'cpu')\ncheck_engine('torch', 'cpu')"
+    code = "from models.engines.loader import resolve_precision as f\nf('auto', 'cpu')\nf('torch', 'cpu')"
     path = os.pathsep.join(map(str, (ROOT, tmp_path)))
     command = [sys.executable, "-S", "-c", code]
     result = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)

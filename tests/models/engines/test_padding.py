@@ -18,5 +18,5 @@ def test_a_batch_is_filled_up_to_a_power_of_two_or_the_largest(n: int, largest: 
 
 
 def test_more_than_the_largest_is_an_engine_error():
-    with pytest.raises(EngineError, match="9 images in a batch, and at most 8"):
+    with pytest.raises(EngineError, match="9 images in a batch; the engine is prepared for 8"):
         pad(np.zeros((9, 1), np.uint8), np.zeros((8, 1), np.uint8))

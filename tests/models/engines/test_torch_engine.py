@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.artifact.artifact import Artifact, ArtifactError
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
 from models.engines.golden import verify
 from models.engines.loader import load_engine

@@ -5,7 +5,7 @@ import torch
 
 from models.networks import registry, resnet, resnet_cifar
 from models.networks.mnist import InceptionNet, ResidualNet
-from models.networks.registry import ArchitectureError
+from models.networks.registry import ArchitectureError, MisfitError
 
 MNIST = ["mnist-residual", "mnist-residual-bn", "mnist-inception"]
 IMAGENET = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "plain18", "plain34"]
@@ -81,12 +81,69 @@ def test_a_network_has_at_least_one_class():
         registry.build("resnet20", classes=0)
 
 
+def test_a_network_with_weights_answers_as_the_one_they_come_from_and_leaves_them_as_they_are():
+    source = registry.build("resnet20", classes=7, shortcut="B").eval()
+    weights, images = source.state_dict(), torch.randn(2, 3, 32, 32)
+    kept = {key: value.clone() for key, value in weights.items()}
+    random = torch.get_rng_state()
+    network = registry.build_with_weights("resnet20", weights, classes=7, shortcut="B").eval()
+    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(network(images), source(images))
+    for parameter in network.parameters():
+        assert parameter.requires_grad
+        parameter.data.zero_()
+    assert all(torch.equal(value, kept[key]) for key, value in weights.items())
+
+
+def test_weights_in_half_precision_make_a_network_in_fp32():
+    halves = registry.build("mnist-residual").half().state_dict()
+    network = registry.build_with_weights("mnist-residual", halves)
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
+    assert all(torch.equal(value.float(), network.state_dict()[name]) for name, value in halves.items())
+
+
+def test_weights_without_the_counters_of_batch_norm_are_taken():
+    kept = registry.build("mnist-residual-bn").state_dict()
+    bare = {name: value for name, value in kept.items() if not name.endswith("num_batches_tracked")}
+    state = registry.build_with_weights("mnist-residual-bn", bare).state_dict()
+    assert len(bare) < len(kept) == len(state)
+    assert all(not state[name] for name in kept.keys() - bare.keys())
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"fc.bias": None}, 'Missing key.*"fc.bias"'),
+        ({"fc2.bias": torch.zeros(10)}, 'Unexpected key.*"fc2.bias"'),
+        ({"fc.bias": torch.zeros(11)}, "size mismatch for fc.bias"),
+    ],
+)
+def test_weights_of_another_network_are_named(changes: dict[str, torch.Tensor | None], complaint: str):
+    weights = registry.build("mnist-residual").state_dict() | changes
+    with pytest.raises(MisfitError, match=f"(?s){complaint}"):
+        registry.build_with_weights("mnist-residual", {k: v for k, v in weights.items() if v is not None})
+
+
+def test_weights_for_an_unknown_network_are_an_unknown_network():
+    with pytest.raises(ArchitectureError, match="did you mean 'resnet50'"):
+        registry.build_with_weights("ResNet-50", {})
+
+
 def test_parse_arguments():
     assert registry.parse_arguments([]) == {}
     assert registry.parse_arguments(["shortcut=B", "note=a=b"]) == {"shortcut": "B", "note": "a=b"}
 
 
-@pytest.mark.parametrize("words", [["shortcut"], ["=B"], ["shortcut="], ["a=1", "a=2"], ["classes=5"]])
-def test_parse_arguments_refuses(words: list[str]):
-    with pytest.raises(ArchitectureError):
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["shortcut"], "'shortcut' is not of the form key=value"),
+        (["=B"], "'=B' is not of the form key=value"),
+        (["shortcut="], "'shortcut=' is not of the form key=value"),
+        (["a=1", "a=2"], "argument 'a' is given twice"),
+        (["classes=5"], "the class count has an option of its own"),
+    ],
+)
+def test_a_word_that_is_no_argument_is_told(words: list[str], complaint: str):
+    with pytest.raises(ArchitectureError, match=complaint):
         registry.parse_arguments(words)

@@ -6,13 +6,7 @@ import torchvision
 from torch import Tensor, nn
 
 from models.networks import resnet
-
-
-class NoShortcut(nn.Module):
-    """In place of torchvision's `downsample`: adds nothing, which makes the network plain."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(())
+from tests.models.networks.references import NoShortcut, randomize_norms
 
 
 def torchvision_resnet(depth: int, classes: int) -> nn.Module:
@@ -25,13 +19,6 @@ def torchvision_plain(depth: int, classes: int) -> nn.Module:
         if isinstance(block, torchvision.models.resnet.BasicBlock):
             block.downsample = NoShortcut()
     return network
-
-
-def randomize_norms(network: nn.Module) -> None:
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
 
 
 def assert_same_function(network: nn.Module, reference: nn.Module, images: Tensor) -> None:

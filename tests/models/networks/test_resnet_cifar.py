@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchvision.models.resnet import BasicBlock
 
 from models.networks import resnet_cifar
+from tests.models.networks.references import NoShortcut, randomize_norms
 
 DEPTHS = [20, 32, 44, 56, 110]
 PARAMETERS = {
@@ -31,11 +32,6 @@ class SubsampleAndPad(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = F.avg_pool2d(x, 1, stride=2)
         return torch.cat([x, torch.zeros_like(x)], dim=1)
-
-
-class NoShortcut(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        return x.new_zeros(())
 
 
 def reference_block(kind: str, channels: int, out_channels: int) -> nn.Module:
@@ -70,14 +66,6 @@ def reference(kind: str, depth: int, classes: int) -> nn.Sequential:
     network.add_module("flatten", nn.Flatten())
     network.add_module("fc", nn.Linear(64, classes))
     return network
-
-
-def randomize_norms(network: nn.Module) -> None:
-    """Give each batch norm weights of its own, so that no swapped pair goes unseen."""
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.1)
 
 
 def parameters(network: nn.Module) -> int:

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from models.artifact.artifact import ArtifactError, read_artifact
+from models.artifact.artifact import read_artifact
+from models.artifact.metadata import ArtifactError
 from models.engines.loader import load_engine
 from service.policy import LARGEST_BATCH
 from service.worker.warmup import (

@@ -11,18 +11,19 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from models.artifact.artifact import read_artifact
+from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
 from service.ipc.messages import PIPE_BUF, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import Load
-from service.worker.worker import FEW_CLASSES, Worker, softmax, write_results
+from service.worker.worker import Worker, write_results
 from tests.artifacts import LABELS, SHAPE, expected_probabilities
 from tests.service.pictures import TOLERANCE, pixels
 from tests.service.stock import FAILING, NOT_A_NUMBER
 
 CLASSES = len(LABELS)
-MANY = FEW_CLASSES + 5
+MANY = WHOLE_SORT + 5
 LOGITS = npst.arrays(
     np.float32,
     st.tuples(st.integers(1, 6), st.sampled_from([CLASSES, MANY])),
@@ -54,10 +55,6 @@ def test_a_row_that_is_not_all_numbers_fails_alone(bad: float) -> None:
     with np.errstate(invalid="ignore"):
         write_results(pool, [0, 1], logits, 1)
     assert pool.statuses.tolist() == [OK, FAILED]
-
-
-def test_softmax_bears_large_logits() -> None:
-    assert softmax(np.array([[1e4, 0.0], [-1e4, -1e4]], np.float32)).tolist() == [[1.0, 0.0], [0.5, 0.5]]
 
 
 @pytest.fixture(scope="module")

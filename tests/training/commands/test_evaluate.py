@@ -9,7 +9,7 @@ import torch
 from rich.console import Console
 from typer.testing import CliRunner
 
-from models.artifact.artifact import Preprocessing
+from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from tests.service.pictures import encode
 from tests.training.folders import KINDS, pack

@@ -8,7 +8,8 @@ import safetensors.torch
 import torch
 from typer.testing import CliRunner
 
-from models.artifact.artifact import ArtifactError, read_artifact
+from models.artifact.artifact import read_artifact
+from models.artifact.metadata import ArtifactError
 from models.engines import golden
 from models.engines.loader import load_engine
 from models.networks import registry

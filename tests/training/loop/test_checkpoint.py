@@ -7,7 +7,7 @@ import sys
 import pytest
 import torch
 
-from models.artifact.metadata import Preprocessing
+from models.images.preprocessing import Preprocessing
 from training.errors import CheckpointError
 from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
-from models.artifact.artifact import Preprocessing
+from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from tests.networks import MEAN, STD, preprocessing_for
 from training.release.onnx_export import PixelNet, to_onnx

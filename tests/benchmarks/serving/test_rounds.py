@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from benchmarks.serving.jobs import Job
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import SERVERS
+from benchmarks.serving.workloads import Workload
 from models.artifact.artifact import Artifact
 
 NAMES = ("ours", "litserve", "mosec-8")
 
 
-def white_png() -> bytes:
+def grey_png() -> bytes:
     file = BytesIO()
     Image.new("L", (28, 28), 40).save(file, "PNG")
     return file.getvalue()
@@ -29,11 +29,11 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
     name, version = digit_network.name, str(digit_network.version)
     alone = tmp_path / "repository"
     shutil.copytree(networks / name / version, alone / name / version)
-    job = Job("test", white_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
+    workload = Workload("test", grey_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
     plan = Plan(rounds=1, load_s=1, idle_s=0.0, connections=(2,), floor=True)
     lines: list[str] = []
 
-    results = Results(job, plan, run_rounds(job, [SERVERS[it] for it in NAMES], plan, tmp_path, lines.append))
+    results = Results(workload, plan, run_rounds(workload, [SERVERS[it] for it in NAMES], plan, tmp_path, lines.append))
 
     assert [line.split()[2] for line in lines] == [*NAMES, "floor"]
     for server in NAMES:

@@ -15,7 +15,7 @@ _BOUNDARY = "benchmark-7d9f3c"
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Upload:
     """A body and its type."""
 
     body: bytes
@@ -23,7 +23,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Workload:
     """One image to be classified by one model of a repository."""
 
     name: str
@@ -34,18 +34,18 @@ class Job:
     top_k: int
     connections: tuple[int, ...]
     load_s: int
-    """Long enough for the first and last answers of a closed loop, which come in lumps, not to matter."""
+    """Seconds of load; the first and last answers of a closed loop come in lumps, and must not matter."""
 
     @property
     def model_file(self) -> Path:
         """The `model.onnx` that every server runs."""
         return self.repository / self.artifact.name / str(self.artifact.version) / "model.onnx"
 
-    def raw(self) -> Request:
+    def raw(self) -> Upload:
         """The image itself as the body."""
-        return Request(self.image, self.media_type)
+        return Upload(self.image, self.media_type)
 
-    def multipart(self) -> Request:
+    def multipart(self) -> Upload:
         """The image as the form field `image`."""
         head = (
             f"--{_BOUNDARY}\r\n"
@@ -53,10 +53,10 @@ class Job:
             f"Content-Type: {self.media_type}\r\n\r\n"
         )
         body = head.encode() + self.image + f"\r\n--{_BOUNDARY}--\r\n".encode()
-        return Request(body, f"multipart/form-data; boundary={_BOUNDARY}")
+        return Upload(body, f"multipart/form-data; boundary={_BOUNDARY}")
 
 
-def mnist_job(repository: Path, folder: Path) -> Job:
+def mnist_workload(repository: Path, folder: Path) -> Workload:
     """A handwritten seven, as a 28 x 28 PNG, for a repository's `mnist-residual`, which is copied to `folder`."""
     name = "mnist-residual"
     newest = max((int(version.name) for version in (repository / name).glob("[0-9]*")), default=None)
@@ -65,15 +65,17 @@ def mnist_job(repository: Path, folder: Path) -> Job:
     alone = folder / "mnist"
     shutil.copytree(repository / name / str(newest), alone / name / str(newest))
     artifact = read_artifact(alone / name / str(newest))
-    return Job("mnist", digit_png(), "image/png", alone, artifact, top_k=3, connections=(1, 8, 32, 128, 512), load_s=5)
+    return Workload(
+        "mnist", digit_png(), "image/png", alone, artifact, top_k=3, connections=(1, 8, 32, 128, 512), load_s=5
+    )
 
 
-def photo_job(image: bytes, folder: Path) -> Job:
+def photo_workload(image: bytes, folder: Path) -> Workload:
     """A photograph, as a JPEG, for a ResNet-18 with random weights, which is made in `folder`."""
     alone = folder / "photo"
     release_untrained("resnet18", alone)
     artifact = read_artifact(alone / "resnet18" / "1")
-    return Job("photo", image, "image/jpeg", alone, artifact, top_k=5, connections=(32,), load_s=20)
+    return Workload("photo", image, "image/jpeg", alone, artifact, top_k=5, connections=(32,), load_s=20)
 
 
 def digit_png() -> bytes:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from benchmarks.serving.poisson import BROKEN, NOT_SENT, UNANSWERED, Schedule, http_message, poisson_times, run
+from benchmarks.serving.poisson import BROKEN, NOT_SENT, UNANSWERED, Arrivals, http_message, poisson_times, run
 from tests.benchmarks.conftest import Handler, Respond
 
 Start = Callable[[Respond], int]
@@ -27,7 +27,7 @@ def test_requests_leave_on_schedule_though_none_is_answered(http_server: Start):
         handler.answer(200)
 
     due = times(n)
-    ledger = run(http_server(answer_when_all_are_there), Schedule(MESSAGE, due), (), GRACE_S).load
+    ledger = run(http_server(answer_when_all_are_there), Arrivals(MESSAGE, due), (), GRACE_S).load
     assert ledger.status.tolist() == [200] * n
     assert arrived == [b"hello"] * n
     assert (ledger.sent >= due).all()
@@ -49,7 +49,7 @@ def test_statuses_and_broken_connections_are_told_apart(http_server: Start):
 
     port = http_server(by_turns)
     ledgers = [
-        run(port, Schedule(http_message("POST", "/", {}, str(turn).encode()), times(3)), (), GRACE_S).load
+        run(port, Arrivals(http_message("POST", "/", {}, str(turn).encode()), times(3)), (), GRACE_S).load
         for turn in range(4)
     ]
     assert [ledger.status.tolist() for ledger in ledgers] == [[200] * 3, [503] * 3, [503] * 3, [BROKEN] * 3]
@@ -59,7 +59,7 @@ def test_statuses_and_broken_connections_are_told_apart(http_server: Start):
 def test_what_is_not_answered_in_time_stays_unanswered(http_server: Start):
     over = threading.Event()
     port = http_server(lambda handler, _: over.wait() and handler.answer(200))
-    ledger = run(port, Schedule(MESSAGE, times(3)), (), grace_s=0.2).load
+    ledger = run(port, Arrivals(MESSAGE, times(3)), (), grace_s=0.2).load
     over.set()
     assert ledger.status.tolist() == [UNANSWERED] * 3
     assert np.isnan(ledger.done).all()
@@ -67,7 +67,7 @@ def test_what_is_not_answered_in_time_stays_unanswered(http_server: Start):
 
 def test_a_schedule_that_cannot_be_kept_is_given_up(http_server: Start):
     port = http_server(lambda handler, _: handler.answer(200))
-    ledger = run(port, Schedule(MESSAGE, np.array([-10.0, -9.0, 0.001])), (), GRACE_S).load
+    ledger = run(port, Arrivals(MESSAGE, np.array([-10.0, -9.0, 0.001])), (), GRACE_S).load
     assert ledger.status.tolist() == [NOT_SENT, NOT_SENT, 200]
 
 
@@ -79,7 +79,7 @@ def test_probes_are_asked_beside_the_load(http_server: Start):
         paths.append(handler.path)
         handler.answer(404 if handler.path == "/gone" else 200)
 
-    outcome = run(http_server(note), Schedule(MESSAGE, times(150)), ("/livez", "/gone"), GRACE_S)
+    outcome = run(http_server(note), Arrivals(MESSAGE, times(150)), ("/livez", "/gone"), GRACE_S)
     assert set(paths) == {"/", "/livez", "/gone"}
     assert set(outcome.probes["/livez"].status) == {200}
     assert set(outcome.probes["/gone"].status) == {404}

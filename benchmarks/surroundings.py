@@ -1,0 +1,82 @@
+"""What a measurement was made on, with and by: without it no figure means anything."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from models.machine.cores import usable_cores
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+
+_SERVING = (
+    "resnet-serve",
+    "litserve",
+    "mosec",
+    "onnxruntime",
+    "pillow",
+    "numpy",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "orjson",
+)
+_TRAINING = ("torch", "torchvision", "numpy")
+
+
+def serving_surroundings(module: str) -> dict[str, Any]:
+    """Of a benchmark of servers: the command that ran this module, the revision, the machine and the versions."""
+    hardware = {
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "note": "the load generator runs on the same cores",
+    }
+    wrk = _output("wrk", "-v").split("[")[0].strip() if shutil.which("wrk") else "not installed"
+    command = " ".join(["python -m", module, *sys.argv[1:]])
+    return _surroundings(command, hardware, {package: _version(package) for package in _SERVING} | {"wrk": wrk})
+
+
+def training_surroundings(command: str, packages: Sequence[str] = _TRAINING) -> dict[str, Any]:
+    """Of a benchmark that computes with torch: the command, the revision, the machine, the threads and the versions."""
+    import torch  # the benchmarks of servers do without
+
+    hardware = {"capability": torch.backends.cpu.get_cpu_capability()}
+    return _surroundings(command, hardware, {package: _version(package) for package in packages}) | {
+        "threads": torch.get_num_threads(),
+        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY", "default"),
+    }
+
+
+def _surroundings(command: str, hardware: dict[str, Any], versions: dict[str, str]) -> dict[str, Any]:
+    return {
+        "command": command,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "revision": _output("git", "describe", "--always", "--dirty"),
+        "hardware": {"cpu": _cpu(), "cores": usable_cores(), "kernel": platform.release(), **hardware},
+        "versions": {"python": platform.python_version(), **versions},
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()
+
+
+def _cpu() -> str:
+    """What the processor calls itself, with family and model: a virtual machine often hides the name."""
+    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    known = {name.strip(): value.strip() for name, value in fields.items()}
+    family, model = known.get("cpu family", "?"), known.get("model", "?")
+    return f"{known.get('model name', platform.processor())} (family {family}, model {model})"

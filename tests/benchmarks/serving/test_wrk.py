@@ -1,0 +1,29 @@
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from benchmarks.serving import wrk
+from benchmarks.serving.workloads import Upload
+from tests.benchmarks.conftest import Handler, Respond
+
+
+def test_answers_are_counted_and_failures_with_them(
+    http_server: Callable[[Respond], int], require: Callable[[str], str], tmp_path: Path
+):
+    require("wrk")
+    seen: list[tuple[bytes, str | None]] = []
+    over = threading.Event()
+
+    def every_third_of_thirty_fails_and_then_there_is_silence(handler: Handler, body: bytes) -> None:
+        seen.append((body, handler.headers["Content-Type"]))
+        if len(seen) > 30:
+            over.wait()
+        handler.answer(500 if len(seen) % 3 == 0 else 200)
+
+    port = http_server(every_third_of_thirty_fails_and_then_there_is_silence)
+    load = wrk.drive(f"http://127.0.0.1:{port}/", Upload(b"\0\xffbody", "image/png"), 1, 1, tmp_path)
+    over.set()
+    assert seen == [(b"\0\xffbody", "image/png")] * 31
+    assert (load.requests, load.failed) == (30, 10)
+    assert 0 < load.p50_ms <= load.p99_ms <= load.max_ms
+    assert load.per_second == 20 / load.seconds

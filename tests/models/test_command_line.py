@@ -1,0 +1,48 @@
+import pytest
+from pydantic import Field, ValidationError
+from pydantic_settings import BaseSettings, CliApp
+
+from models.command_line import command_line, explain_options
+
+
+class Options(BaseSettings):
+    """Turn a wheel."""
+
+    model_config = command_line("turn-wheel", env_prefix="WHEEL_")
+
+    max_speed: int = Field(3, description="turns a minute")
+    turns: int = 1
+    back_wards: bool = False
+
+
+def test_a_flag_goes_before_a_variable_and_a_variable_before_the_default(monkeypatch: pytest.MonkeyPatch):
+    assert CliApp.run(Options, []).max_speed == 3
+    monkeypatch.setenv("WHEEL_MAX_SPEED", "4")
+    assert CliApp.run(Options, []).max_speed == 4
+    assert CliApp.run(Options, ["--max-speed", "5"]).max_speed == 5
+
+
+def test_a_switch_needs_no_value():
+    assert CliApp.run(Options, ["--back-wards"]).back_wards
+    assert not CliApp.run(Options, ["--no-back-wards"]).back_wards
+
+
+def test_an_unknown_flag_ends_the_program(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        CliApp.run(Options, ["--colour", "red"])
+    assert "turn-wheel: error: unrecognized arguments: --colour red" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("env_prefix", "told"),
+    [
+        ("WHEEL_", "--max-speed (WHEEL_MAX_SPEED) = 'fast': Input should be a valid integer"),
+        ("", "--max-speed = 'fast': Input should be a valid integer"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_told_with_its_flag(env_prefix: str, told: str):
+    with pytest.raises(ValidationError) as caught:
+        CliApp.run(Options, ["--max-speed", "fast", "--turns", "many"])
+    first, second = explain_options(caught.value, env_prefix=env_prefix).splitlines()
+    assert first.startswith(told)
+    assert second.startswith("--turns")

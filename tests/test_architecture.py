@@ -1,0 +1,198 @@
+"""The map of the house, held against the imports in the files: each folder uses what its row names and no more."""
+
+import ast
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MAP = {
+    "service": {
+        "cli": "commands root models",
+        "commands": "supervisor http worker metrics ipc root models",
+        "supervisor": "http prediction worker metrics ipc root models",
+        "http": "prediction root",
+        "prediction": "metrics ipc root models",
+        "worker": "ipc root models",
+        "metrics": "ipc root models",
+        "ipc": "",
+        "root": "models",
+    },
+    "training": {
+        "cli": "experiments commands weights loop root models",
+        "experiments": "commands release loop data root models",
+        "commands": "weights release loop data root models",
+        "weights": "root models",
+        "release": "root models",
+        "loop": "data root models",
+        "data": "root models",
+        "root": "",
+    },
+    "models": {
+        "engines": "networks artifact images",
+        "networks": "images",
+        "artifact": "images root",
+        "images": "root",
+        "machine": "",
+        "root": "",
+    },
+}
+"""Package, folder, what it imports: folders further down in its package, or the package `models` as a whole.
+
+`cli` are the modules `cli` and `__main__`, which stand above the folders, `root` all others beside them.
+"""
+
+HOMONYMS = {"Job", "PlainBlock"}
+"""Names of more than one class."""
+
+OURS = {*MAP, "benchmarks", "tests"}
+ABOVE = ("cli", "__main__")
+
+
+@dataclass(frozen=True)
+class House:
+    """The syntax trees of all modules by their dotted names."""
+
+    trees: dict[str, ast.Module]
+    packages: frozenset[str]
+
+    @classmethod
+    def of(cls, root: Path, *names: str) -> "House":
+        trees, packages = {}, set()
+        for path in (path for name in names for path in (root / name).rglob("*.py")):
+            module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            trees[module] = ast.parse(path.read_text())
+            if path.stem == "__init__":
+                packages.add(module)
+        return cls(trees, frozenset(packages))
+
+    def imports(self) -> Iterator[tuple[str, str]]:
+        """Each pair of a module and one that it imports, wherever in it."""
+        for module, tree in self.trees.items():
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Import):
+                    yield from ((module, alias.name) for alias in node.names)
+                elif isinstance(node, ast.ImportFrom):
+                    assert not node.level, f"{module} imports relatively"
+                    whole = str(node.module)
+                    named = (f"{whole}.{alias.name}" for alias in node.names)
+                    yield from ((module, name if name in self.trees else whole) for name in named)
+
+    def folder(self, module: str) -> str:
+        """`package/folder`, `package/root` or `package/cli`."""
+        package, *inner = module.split(".")
+        if len(inner) > 1 or module in self.packages - {package}:
+            return f"{package}/{inner[0]}"
+        return f"{package}/cli" if inner and inner[0] in ABOVE else f"{package}/root"
+
+    def edges(self) -> dict[tuple[str, str], list[str]]:
+        """Each pair of a folder and a folder, or another package, that it imports, with the modules that do."""
+        found: dict[tuple[str, str], list[str]] = {}
+        for module, target in sorted(self.imports()):
+            package, other = module.partition(".")[0], target.partition(".")[0]
+            source, used = self.folder(module), self.folder(target) if other == package else other
+            if package in MAP and other in OURS and source != used:
+                found.setdefault((source, used), []).append(f"{module} imports {target}")
+        return found
+
+    def circle(self) -> list[str]:
+        """Modules each of which imports the next, the last the first; empty if there are none."""
+        graph: dict[str, set[str]] = {}
+        for module, target in self.imports():
+            graph.setdefault(module, set()).add(target)
+        try:
+            TopologicalSorter(graph).prepare()
+        except CycleError as error:
+            return list(error.args[1])
+        return []
+
+    def homonyms(self) -> set[str]:
+        """Names that more than one class has."""
+        nodes = (node for tree in self.trees.values() for node in ast.walk(tree))
+        names = Counter(node.name for node in nodes if isinstance(node, ast.ClassDef))
+        return {name for name, n in names.items() if n > 1}
+
+
+@cache
+def house() -> House:
+    return House.of(ROOT, *MAP, "benchmarks")
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    """Each pair of a folder and what it may import."""
+    for package, folders in MAP.items():
+        for folder, allowed in folders.items():
+            yield from (
+                (f"{package}/{folder}", f"{package}/{one}" if one in folders else one) for one in allowed.split()
+            )
+
+
+def test_no_folder_imports_what_its_row_does_not_name() -> None:
+    allowed = set(rows())
+    assert [imports for edge, imports in house().edges().items() if edge not in allowed] == []
+
+
+def test_no_row_names_what_its_folder_does_not_import() -> None:
+    assert set(rows()) - house().edges().keys() == set()
+
+
+def test_every_folder_is_one_level_deep_and_has_a_row_and_every_row_a_folder() -> None:
+    modules = [module for module in house().trees if module.partition(".")[0] in MAP]
+    folders = {house().folder(module) for module in modules}
+    assert max(module.count(".") for module in modules) == 2
+    assert folders == {f"{package}/{folder}" for package, names in MAP.items() for folder in names}
+
+
+def test_rows_name_folders_below_them() -> None:
+    """So no folder imports upward, and folders form no circle."""
+    places = [f"{package}/{folder}" for package, folders in MAP.items() for folder in folders]
+    inside = [(folder, used) for folder, used in rows() if used in places]
+    assert [(folder, used) for folder, used in inside if places.index(used) < places.index(folder)] == []
+    assert {used for _, used in rows() if used not in places} == {"models"}
+
+
+def test_modules_form_no_circle() -> None:
+    assert house().circle() == []
+
+
+def test_no_two_classes_have_the_same_name() -> None:
+    assert house().homonyms() == HOMONYMS
+
+
+@pytest.fixture
+def other_house(tmp_path: Path) -> House:
+    """With a fault of each kind."""
+    files = {
+        "models/__init__.py": "",
+        "models/images/__init__.py": "",
+        "models/images/crop.py": "def f():\n    from models import turn\nclass Box: ...",
+        "models/turn.py": "import models.images.crop, service.ipc.pipe, tests.wire\nclass Outer:\n  class Box: ...",
+        "service/__init__.py": "",
+        "service/__main__.py": "from service.ipc import pipe",
+        "service/ipc/__init__.py": "from training.data import Data",
+        "service/ipc/pipe.py": "import os",
+        "training/data/__init__.py": "class Data: ...",
+    }
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return House.of(tmp_path, "models", "service", "training")
+
+
+def test_faults_are_found(other_house: House) -> None:
+    assert other_house.edges() == {
+        ("models/images", "models/root"): ["models.images.crop imports models.turn"],
+        ("models/root", "models/images"): ["models.turn imports models.images.crop"],
+        ("models/root", "service"): ["models.turn imports service.ipc.pipe"],
+        ("models/root", "tests"): ["models.turn imports tests.wire"],
+        ("service/cli", "service/ipc"): ["service.__main__ imports service.ipc.pipe"],
+        ("service/ipc", "training"): ["service.ipc imports training.data"],
+    }
+    assert set(other_house.circle()) == {"models.turn", "models.images.crop"}
+    assert other_house.homonyms() == {"Box"}
