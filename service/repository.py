@@ -30,7 +30,7 @@ class Catalog:
         return replace(self, artifacts=tuple(replace(artifact, weights=None) for artifact in self.artifacts))
 
     def find(self, name: str | None, version: str | None) -> int:
-        """Index of a model, of its highest version if none is named, of the default model without a name; or NotFound."""
+        """Index of a model, its highest version if none is named, the default without a name; or NotFound."""
         if name is None:
             return self.default
         versions = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
