@@ -28,6 +28,11 @@ LATE_NS = 100_000_000
 """Age of a worker's oldest batch from which it gets no more small work: fifty times LEAD_NS, so the worker has probably
 been stopped. Less, and a pause of the scheduler counts; more, and requests wait behind a stopped worker for longer."""
 
+DEMAND_NS = 1_000_000_000
+"""Age of a model's newest image up to which the model counts as in demand (a judgement). With several in demand batches
+are kept short. Less, and a model that is asked twice a second waits behind full batches of the others; more, and the
+others run in short batches for longer than there is a reason."""
+
 # The cost of an image (`prediction/wait_estimate.py`) and who is admitted (`prediction/admission.py`).
 
 NEWEST = 0.1

@@ -1,4 +1,8 @@
-"""Which images run together and in which worker: pure functions of what waits and of what each worker has."""
+"""Which images run together, in which worker and when: pure functions of what waits and of what each worker has.
+
+Models share the workers' time: the one that has had least of it goes first. While several are in demand, batches are
+no larger than pays, and no slow one is sent ahead: an image then waits for one batch of another model, not for several.
+"""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -6,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.ipc.messages import MAX_BATCH_SIZE
-from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
+from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
 from service.prediction.image_task import ImageTask
 from service.prediction.wait_estimate import LatencyModel
 
@@ -19,6 +23,9 @@ class ModelQueue:
         delay_ns: time that an image may wait for others.
         max_batch_size: images; told by the workers.
         paying_batch_size: images; a larger batch makes an image hardly cheaper.
+        newest_ns: when its newest image was queued.
+        begun_ns, served_ns: where its newest batch begins and ends in the worker time that all models share (start-time
+            fair queueing, Goyal, Vin and Cheng, 1996).
 
     """
 
@@ -26,7 +33,15 @@ class ModelQueue:
     delay_ns: int = 0
     max_batch_size: int = 1
     paying_batch_size: int = MAX_BATCH_SIZE
+    newest_ns: int = 0
+    begun_ns: float = 0.0
+    served_ns: float = 0.0
     tasks: OrderedDict[ImageTask, None] = field(default_factory=OrderedDict)
+
+    def add(self, task: ImageTask) -> None:
+        """Queue an image that has just arrived."""
+        self.newest_ns = task.queued_ns
+        self.tasks[task] = None
 
     @property
     def fills_until_ns(self) -> int:
@@ -44,6 +59,7 @@ class WorkerQueue:
         api: which API process this is.
         loads_ns: how long what each API process has sent there will take, in the shared state.
         epoch: which of its lives the worker is in.
+        models: indices of those that it has loaded.
         full: its pipe has no room, for other processes' batches or those of its former life.
         batches: by batch id, oldest first.
 
@@ -53,6 +69,7 @@ class WorkerQueue:
     api: int
     loads_ns: memoryview | list[int]
     epoch: int = 0
+    models: frozenset[int] = frozenset()
     up: bool = False
     full: bool = False
     batches: dict[int, list[ImageTask]] = field(default_factory=dict)
@@ -84,9 +101,9 @@ class WorkerQueue:
         """How long what all API processes have sent will take."""
         return sum(self.loads_ns)
 
-    def takes_more(self) -> bool:
-        """Whether the worker may be sent another batch."""
-        return self.up and not self.full and (len(self.batches) < BATCHES_PER_WORKER or self.load_ns < LEAD_NS)
+    def takes_more(self, most: int) -> bool:
+        """Whether the worker may be sent another batch: up to so many, and more while all are short."""
+        return self.up and not self.full and (len(self.batches) < most or self.load_ns < LEAD_NS)
 
     def is_late(self, now_ns: int) -> bool:
         """Whether its oldest batch should have been done long ago: the worker may have been stopped."""
@@ -95,35 +112,47 @@ class WorkerQueue:
 
 
 class Batch(NamedTuple):
-    """Images of one model for one worker, and those among them whose deadline has passed and that end instead."""
+    """Images of one model for one worker, and those among them whose deadline has passed and that end instead.
+
+    `begins_ns`: where it begins in the worker time that all models share.
+    """
 
     worker: WorkerQueue
     model: int
     tasks: list[ImageTask]
     expired: list[ImageTask]
+    begins_ns: float = 0.0
 
 
 def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
     """The batch to be sent now, None if there is none; nothing is changed."""
-    for model, queue in enumerate(queues):
-        if queue.tasks and queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, queue.latency, now_ns)):
-            return Batch(worker, model, *_first_images(queue, now_ns))
+    waiting = [model for model, queue in enumerate(queues) if queue.tasks]
+    contended = sum([queue.newest_ns > now_ns - DEMAND_NS for queue in queues]) > 1
+    shared_ns = max([queue.begun_ns for queue in queues])  # one that was idle has no claim on what the others had
+    for model in sorted(waiting, key=lambda model: (max(queues[model].served_ns, shared_ns), queues[model].served_ns)):
+        queue = queues[model]
+        if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):
+            most = min(queue.paying_batch_size, queue.max_batch_size) if contended else queue.max_batch_size
+            return Batch(worker, model, *_first_images(queue, most, now_ns), max(queue.served_ns, shared_ns))
     return None
 
 
-def choose_worker(workers: Sequence[WorkerQueue], latency: LatencyModel, now_ns: int) -> WorkerQueue | None:
+def choose_worker(
+    workers: Sequence[WorkerQueue], model: int, queue: ModelQueue, now_ns: int, contended: bool = False
+) -> WorkerQueue | None:
     """The worker with the least work, None if all have enough; an idle one is woken only if the others have enough.
 
     On few cores a small network is served faster by one worker with larger batches than by several: if its images are
     quick, by one that has as much as it takes.
     """
-    free = [worker for worker in workers if worker.takes_more()]
+    most, latency = 1 if contended else BATCHES_PER_WORKER, queue.latency
+    free = [worker for worker in workers if model in worker.models and worker.takes_more(most)]
     enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
     running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
     return min(running or free, key=lambda worker: worker.load_ns, default=None)
 
 
-def _first_images(queue: ModelQueue, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
+def _first_images(queue: ModelQueue, most: int, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
     """The images at the head of the queue that run together, a retried one alone; and the expired ones among them."""
     tasks: list[ImageTask] = []
     expired: list[ImageTask] = []
@@ -131,7 +160,7 @@ def _first_images(queue: ModelQueue, now_ns: int) -> tuple[list[ImageTask], list
         if task.deadline_ns <= now_ns:
             expired.append(task)
             continue
-        if tasks and (task.retried or tasks[0].retried or len(tasks) == queue.max_batch_size):
+        if tasks and (task.retried or tasks[0].retried or len(tasks) == most):
             break
         tasks.append(task)
     return tasks, expired

@@ -84,7 +84,7 @@ class Batcher:
         self._slot_pool.put(task.slot, pixels, task.deadline_ns)
         task.queued_ns = time.monotonic_ns()
         queue = self._queues[task.model]
-        queue.tasks[task] = None
+        queue.add(task)
         if len(queue.tasks) % queue.paying_batch_size == 0:
             self._results.advance()  # within a long turn, too: the workers would have nothing to do
         elif not self._dispatch_is_due:
@@ -142,7 +142,10 @@ class Batcher:
             worker.full = True
             self._loop.add_writer(self._writers[worker.worker], self._on_room, worker)
             return False
-        worker.add(message.batch, tasks, int(len(tasks) * self._queues[batch.model].latency.image_ns))
+        queue = self._queues[batch.model]
+        load_ns = int(len(tasks) * queue.latency.image_ns)
+        worker.add(message.batch, tasks, load_ns)
+        queue.begun_ns, queue.served_ns = batch.begins_ns, batch.begins_ns + load_ns
         return True
 
     def _on_room(self, worker: WorkerQueue) -> None:
@@ -160,13 +163,14 @@ class Batcher:
     # Workers that come and go
 
     def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
-        """The worker is ready in this epoch; its reports tell which batches pay."""
-        for report in reports:
+        """The worker is up in this epoch; its reports tell which models it has and which batches pay."""
+        ready = [report for report in reports if report.state == "ready"]
+        for report in ready:
             queue = self._queues[report.model]
             queue.max_batch_size = min(report.max_batch_size, MAX_BATCH_SIZE)
             queue.paying_batch_size = report.paying_batch_size
         worker = self._workers[index]
-        worker.epoch, worker.up = epoch, True
+        worker.epoch, worker.up, worker.models = epoch, True, frozenset(report.model for report in ready)
         self._dispatch()
 
     def worker_down(self, index: int) -> None:

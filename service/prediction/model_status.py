@@ -1,6 +1,6 @@
 """What an API process knows of the models in the workers: for readiness and the model routes."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from service.ipc.reports import ModelReport
@@ -14,14 +14,16 @@ class ModelStatus:
     def __init__(self, catalog: Catalog, models: list[ServedModel]) -> None:
         self.draining = False
         self.known: dict[int, ModelReport] = {}
-        """The newest report of each model, also of workers that are down."""
+        """The newest report of each model, also of workers that are down; a failure only if no worker has the model."""
         self._catalog, self._models = catalog, models
         self._reports: dict[int, dict[int, ModelReport]] = {}  # by worker, then by model; of workers that are up
 
-    def worker_up(self, worker: int, reports: Iterable[ModelReport]) -> None:
+    def worker_up(self, worker: int, reports: Sequence[ModelReport]) -> None:
         """A worker is ready, with these models loaded or failed."""
         self._reports[worker] = {report.model: report for report in reports}
-        self.known.update(self._reports[worker])
+        for report in reports:
+            if report.state == "ready" or self.state(report.model) != "ready":
+                self.known[report.model] = report
         self._update_failures()
 
     def worker_down(self, worker: int) -> None:

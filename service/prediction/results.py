@@ -3,6 +3,8 @@
 import os
 from collections.abc import Callable, Sequence
 
+import structlog
+
 from service.errors import DeadlineExceeded, InternalError
 from service.ipc.channels import Channels
 from service.ipc.messages import Reply, unpack_replies
@@ -11,13 +13,18 @@ from service.prediction.batch_policy import WorkerQueue
 from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.wait_estimate import WaitEstimate
 
+log = structlog.get_logger()
+
 
 def hand_over(task: ImageTask, outcome: Outcome) -> None:
-    """Give an image its outcome, if it is still wanted."""
+    """Give an image its outcome, if it is still wanted; a request that fails at it takes no other with it."""
     if task.wanted:
         task.wanted = False
         task.outcome = outcome
-        task.on_done()
+        try:
+            task.on_done()
+        except Exception:
+            log.exception("request failed", model=task.model)
 
 
 class ResultReader:
@@ -56,30 +63,48 @@ class ResultReader:
             worker = self._workers[reply.worker]
             if reply.epoch == worker.epoch and (tasks := worker.take_back(reply.batch)) is not None:
                 done.append((worker, tasks, reply))
-        self._on_free()  # first: the workers go on while the responses are written
-        for worker, tasks, reply in done:
-            if tasks:
-                self._finish(tasks, reply)
-            else:
-                self._on_fence(worker)
+        try:
+            self._on_free()  # first: the workers go on while the responses are written
+        finally:
+            for worker, tasks, reply in done:
+                if tasks:
+                    self._finish(tasks, reply)
+                else:
+                    self._on_fence(worker)
 
     def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
-        """Read the results of one message's images, give back their slots, and hand each its outcome."""
+        """Give back the slots of one message's images, and hand each its outcome."""
+        outcomes = self._read(tasks, reply)
+        self._release([task.slot for task in tasks])
+        for task, outcome in zip(tasks, outcomes, strict=True):
+            hand_over(task, outcome)
+        self._learn(tasks[0].model, reply)
+
+    def _read(self, tasks: list[ImageTask], reply: Reply) -> list[Outcome]:
+        """The outcomes of one message's images, from their slots; an error of ours is the outcome of them all."""
         pool, slots = self._slot_pool, [task.slot for task in tasks]
         k = max([task.top_k for task in tasks])
-        statuses = pool.statuses[slots].tolist()
-        indices = pool.indices[slots, :k].tolist()
-        probabilities = pool.probabilities[slots, :k].tolist()
-        self._release(slots)
-        for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True):
-            if status == OK:
-                if task.top_k < k:
-                    classes, shares = classes[: task.top_k], shares[: task.top_k]
-                hand_over(task, Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns))
-            elif status == EXPIRED:
-                hand_over(task, DeadlineExceeded("the deadline passed while the request waited for its worker"))
-            else:
-                hand_over(task, InternalError("the engine failed for this image"))
+        try:
+            statuses = pool.statuses[slots].tolist()
+            indices = pool.indices[slots, :k].tolist()
+            probabilities = pool.probabilities[slots, :k].tolist()
+            return [
+                self._outcome(status, classes[: task.top_k], shares[: task.top_k], reply)
+                for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True)
+            ]
+        except Exception:
+            log.exception("results cannot be read", worker=reply.worker, images=len(tasks))
+            return [InternalError("the results cannot be read")] * len(tasks)
+
+    def _outcome(self, status: int, classes: list[int], shares: list[float], reply: Reply) -> Outcome:
+        if status == OK:
+            return Result(classes, shares, reply.batch_size, reply.taken_ns, reply.done_ns)
+        if status == EXPIRED:
+            return DeadlineExceeded("the deadline passed while the request waited for its worker")
+        return InternalError("the engine failed for this image")
+
+    def _learn(self, model: int, reply: Reply) -> None:
+        """The batch ran: what it took corrects the estimate, and it is counted, by one API process."""
         if reply.counts:
-            self._wait_estimate.observe(tasks[0].model, reply.batch_size, reply.done_ns - reply.taken_ns)
-            self._count_batch(tasks[0].model, reply.batch_size)
+            self._wait_estimate.observe(model, reply.batch_size, reply.done_ns - reply.taken_ns)
+            self._count_batch(model, reply.batch_size)

@@ -28,6 +28,8 @@ class LatencyModel:
 
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""
+        if not self._expected_ns:  # no worker that is up has the model any more
+            return
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
         self._slowdown += NEWEST * (min(ns / expected, OUTLIER * self._slowdown) - self._slowdown)
         self.image_ns = self._slowdown * self.warm_ns
@@ -55,7 +57,8 @@ class WaitEstimate:
         self._workers.add(worker)
         self._share()
         for report in reports:
-            self.latencies[report.model].learn(report)
+            if report.state == "ready":
+                self.latencies[report.model].learn(report)
         self._add_up()
 
     def worker_down(self, worker: int) -> None:

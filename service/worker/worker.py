@@ -95,7 +95,8 @@ class Worker:
         self._next = None
         if first is None:
             return []
-        taken, room = [first], self._models[first.model].paying_batch_size - len(first.slots) if first.slots else 0
+        model = self._models.get(first.model)
+        taken, room = [first], model.paying_batch_size - len(first.slots) if model and first.slots else 0
         while not first.alone and len(taken) < MAX_REPLIES and self._more.poll(0):
             if message := self._read():
                 room -= len(message.slots)
@@ -117,8 +118,11 @@ class Worker:
         for message, slots in zip(messages, alive, strict=True):
             for slot in set(message.slots).difference(slots):
                 pool.statuses[slot] = EXPIRED
-        if together := list(itertools.chain.from_iterable(alive)):
-            model = self._models[messages[0].model]
+        together = list(itertools.chain.from_iterable(alive))
+        model = self._models.get(messages[0].model) if messages else None
+        if together and model is None:
+            pool.statuses[together] = FAILED
+        elif model and together:
             limits_ns = model.limits_ns
             shared_state.limit_ns[self._index] = limits_ns[min(len(together), len(limits_ns) - 1)]
             shared_state.began_ns[self._index] = taken_ns

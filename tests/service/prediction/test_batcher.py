@@ -5,6 +5,7 @@ import copy
 import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -285,8 +286,13 @@ def test_models_do_not_share_batches() -> None:
         for name in range(4):
             played.submit(name, model=name % 2)
         await turn()
-        batches = [message for message in (played.take(), played.take()) if message]
-        assert [(message.model, played.names(message)) for message in batches] == [(0, [0, 2]), (1, [1, 3])]
+        first = played.take()
+        assert (first.model, played.names(first)) == (0, [0, 2])
+        assert played.take() is None  # a slow batch is not sent ahead while both are in demand
+        played.reply(first)
+        await turn()
+        second = played.take()
+        assert (second.model, played.names(second)) == (1, [1, 3])
 
     play(scene, models=2)
 
@@ -668,3 +674,38 @@ def test_whatever_happens_every_image_gets_one_outcome_and_every_slot_returns_on
             assert outcomes == 1 or (outcomes == 0 and name in chaos.left)
 
     asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_model_that_one_worker_lacks_is_sent_to_the_other_alone_and_its_failure_spoils_no_size() -> None:
+    async def scene(played: Played) -> None:
+        played.reports = [replace(played.reports[0]), replace(played.reports[1])]
+        played.up(1)
+        played.reports[1] = ModelReport(1, "failed", reason="no memory")
+        played.up(0)
+        for name in range(8):
+            played.submit(name, model=1)
+        await turn()
+        assert played.take(0) is None
+        assert played.names(played.take(1)) == [0, 1, 2, 3]
+        assert played.estimate.latencies[1].image_ns == IMAGE_MS * 1e6
+
+    play(scene, workers=2, models=2)
+
+
+def test_a_batch_of_a_model_that_failed_to_report_and_an_image_whose_request_fails_cost_no_other_its_slot() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        broken = played.submit(0)
+
+        def fail() -> None:
+            raise RuntimeError("a fault of ours")
+
+        broken.on_done = fail
+        played.submit(1)
+        await turn()
+        message = played.take()
+        played.reply(message)
+        await turn()
+        assert kinds(played.outcomes[1]) == [Result]
+
+    assert len(play(scene).free) == SLOTS
