@@ -47,6 +47,14 @@ PATIENCE = 0.75
 """Share of a request's remaining time that its estimated wait may take. More, and admitted requests miss their
 deadlines under overload; less, and requests are refused that would have been answered."""
 
+UNKNOWN_NS_PER_BYTE = 50.0
+"""Assumed cost of decoding until an image of the type has been decoded: a JPEG of 100 kB takes some 5 ms. Less, and the
+first burst after a start is admitted whole; more, and parts of it are refused for nothing."""
+
+TRIMMED_BYTES = 16 << 20
+"""Memory of a decoded image from which the allocator is asked to give it back: below, glibc returns or reuses it. Less,
+and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures took."""
+
 # The batch size (`worker/warmup.py`).
 
 DISPATCH_NS = 150_000

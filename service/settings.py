@@ -78,6 +78,14 @@ class Settings(BaseSettings):
     max_pixels: int = Field(
         50_000_000, gt=0, le=MAX_PIXELS, description="largest width x height of an image, as its header declares it"
     )
+    decode_memory: int = Field(
+        0,
+        ge=0,
+        description="most memory that decoding takes in an API process, in bytes; 0: its part of a quarter of all",
+    )
+    target_latency: float = Field(
+        0.0, ge=0, description="requests that would wait for longer are refused with 503, in seconds; 0: by deadline"
+    )
     request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
     max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
     header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")

@@ -94,6 +94,24 @@ def bare_jpeg(data: bytes) -> tuple[bytes, bytes]:
     return b"".join(kept) + data[position:], exif
 
 
+def jpeg_frame(data: bytes) -> tuple[int, int, bool]:
+    """Width, height, and whether the picture comes in several passes (progressive)."""
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker = data[position : position + 2]
+        if len(marker) < 2 or marker[:1] != b"\xff" or marker == _JPEG_SCAN:
+            break
+        if marker == b"\xff\xff":  # padding
+            position += 1
+            continue
+        if 0xC0 <= marker[1] <= 0xCF and marker[1] not in (0xC4, 0xC8, 0xCC):  # a frame; the three are tables
+            height, width = _big(data[position + 5 : position + 7]), _big(data[position + 7 : position + 9])
+            return width, height, marker not in _JPEG_SEQUENTIAL_FRAMES
+        alone = b"\xff\xd0" <= marker <= b"\xff\xd9" or marker in (b"\xff\x00", b"\xff\x01")
+        position += 2 + (0 if alone else _big(data[position + 2 : position + 4]))
+    raise ValueError("no frame where one must begin")
+
+
 def check_bmp(data: bytes) -> None:
     """Refuse a large BMP of the run-length encoded kinds, which Pillow decodes in Python."""
     if len(data) > _MAX_BMP_RUNS and _little(data[30:34]) in (1, 2):

@@ -9,6 +9,7 @@ _ROOT = Path("/")
 _CPU_FILES = (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us"))  # files of quota and period, in microseconds
 _UNLIMITED = ("max", "-1")
 _MEMORY_FILES = ("memory.events", "memory.oom_control")
+_LIMIT_FILES = ("memory.max", "memory.limit_in_bytes")
 
 
 def quota_cores(root: Path = _ROOT) -> float:
@@ -24,6 +25,16 @@ def count_oom_kills(root: Path = _ROOT) -> int:
                 words = (folder / name).read_text().split()
                 return int(words[words.index("oom_kill") + 1])
     return 0
+
+
+def memory_limit(root: Path = _ROOT) -> int | None:
+    """Bytes of memory that the group and those above it leave; None where nothing limits it."""
+    limits = []
+    for folder in _folders("memory", root):
+        for name in _LIMIT_FILES:
+            with suppress(OSError, ValueError):  # ValueError: "max"
+                limits.append(int((folder / name).read_text()))
+    return min(limits, default=None)
 
 
 def _cores(folder: Path) -> float:

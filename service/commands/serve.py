@@ -6,6 +6,7 @@ from models.artifact.artifact import Artifact
 from models.engines.loader import AUTO, AUTO_REASON, resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
+from models.machine.memory import usable_memory
 from service.http.acceptor import allow_descriptors
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
@@ -40,7 +41,7 @@ def serve(settings: Settings) -> int:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()
     per_device = settings.workers or (cores if accelerator == "cpu" else 1)
-    settings = share_cores(settings, cores)
+    settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
         [MeteredModel.of(artifact) for artifact in catalog.artifacts],
@@ -61,11 +62,13 @@ def serve(settings: Settings) -> int:
     return Supervisor(server, channels, catalog, metrics, settings).run()
 
 
-def share_cores(settings: Settings, cores: int) -> Settings:
-    """The settings with as many API processes, and decoding threads in each, as so many cores are good for."""
+def share_machine(settings: Settings, cores: int) -> Settings:
+    """The settings with as many API processes, decoding threads and memory for them as the machine is good for."""
     processes = settings.api_processes or (1 if cores < SECOND_API_PROCESS_CORES else 2)
     threads = settings.decode_threads or max(1, cores // processes)
-    return settings.model_copy(update={"api_processes": processes, "decode_threads": threads})
+    memory = settings.decode_memory or usable_memory() // 4 // processes
+    shares = {"api_processes": processes, "decode_threads": threads, "decode_memory": memory}
+    return settings.model_copy(update=shares)
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:

@@ -8,41 +8,50 @@ from collections.abc import Sequence
 
 from service.errors import TooLarge, Unavailable
 from service.policy import PATIENCE
+from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.wait_estimate import WaitEstimate
 
 
 class Admission:
     """The slots of one API process, free or held by images of a model, and the bytes of bodies it still takes.
 
-    Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory.
+    Slots are handed out last in, first out: few requests in flight touch few slots, and so little memory. While several
+    models are in demand each of them has a part of the slots that the others cannot take.
     """
 
-    def __init__(self, slots: range, max_bytes_in_flight: int, wait_estimate: WaitEstimate) -> None:
+    def __init__(
+        self,
+        slots: range,
+        max_bytes_in_flight: int,
+        wait_estimate: WaitEstimate,
+        decode_estimate: DecodeEstimate,
+        target_latency_s: float = math.inf,
+    ) -> None:
         self.capacity = len(slots)
-        self._wait_estimate = wait_estimate
+        self._wait_estimate, self._decode_estimate = wait_estimate, decode_estimate
+        self._target_latency_s = target_latency_s
         self._models: dict[int, int] = {}  # by slot, of those that are not free
         self._free = list(reversed(slots))
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
 
-    def check(self, left_s: float) -> None:
-        """Raise Unavailable if a request that begins now, with so many seconds left to it, would be refused."""
+    def check(self, model: int, left_s: float) -> None:
+        """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused."""
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
             raise Unavailable("loading", "the models are still loading")
-        if not self._free:
-            raise self._full()
-        self._check_wait(left_s)
+        self._wait_estimate.note_demand(model)
+        self._check_slots(1, model)
+        self._check_wait(model, left_s)
 
     def acquire(self, n: int, model: int, left_s: float) -> list[int]:
         """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable."""
         if n > self.capacity:
             raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
-        if n > len(self._free):
-            raise self._full()
-        self._check_wait(left_s)
+        self._check_slots(n, model)
+        self._check_wait(model, left_s)
         slots = self._free[-n:]
         del self._free[-n:]
         for slot in slots:
@@ -67,18 +76,23 @@ class Admission:
         """Take n bytes back."""
         self._bytes_left += n
 
-    def _check_wait(self, left_s: float) -> None:
+    def _check_slots(self, n: int, model: int) -> None:
+        """Raise Unavailable if there are too few slots, or those left are what other models in demand are due."""
+        demand = self._wait_estimate.demand
+        reserved = self._wait_estimate.due(model, self.capacity // (2 * demand)) if demand > 1 else 0
+        if n + reserved > len(self._free):
+            raise Unavailable("full", f"{self.capacity - len(self._free)} of {self.capacity} places are taken")
+
+    def _check_wait(self, model: int, left_s: float) -> None:
         """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""
-        wait_s = self._wait_estimate.wait_s
-        if wait_s > left_s * PATIENCE and len(self._free) < self.capacity:
+        wait_s = self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
+        most_s = min(left_s * PATIENCE, self._target_latency_s)
+        if wait_s > most_s and len(self._free) < self.capacity:
             raise Unavailable(
                 "full",
-                f"what waits already takes {wait_s:.1f} s, too long for a deadline in {left_s:.1f} s",
-                retry_after_s=math.ceil(wait_s - left_s * PATIENCE),
+                f"what waits already takes {wait_s:.1f} s, too long for a request that may wait {most_s:.1f} s",
+                retry_after_s=math.ceil(wait_s - most_s),
             )
-
-    def _full(self) -> Unavailable:
-        return Unavailable("full", f"all {self.capacity} places are taken")
 
 
 class IncomingBody:

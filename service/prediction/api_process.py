@@ -1,6 +1,7 @@
 """One API process: what it owns between its first request and its last."""
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 
@@ -49,15 +50,20 @@ class ApiProcess:
         models = ServedModels(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
-        admission = Admission(channels.slots_of(index), settings.max_bytes_in_flight, self._wait_estimate)
+        decoder = Decoder(settings.decode_threads, settings.decode_memory)
+        admission = Admission(
+            channels.slots_of(index),
+            settings.max_bytes_in_flight,
+            self._wait_estimate,
+            decoder.estimate,
+            settings.target_latency or math.inf,
+        )
         request_metrics = RequestMetrics(metrics, [MeteredModel.of(artifact) for artifact in catalog.artifacts])
         delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
         batcher = Batcher(
             index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
         )
-        self.services = Services(
-            settings, models, admission, Decoder(settings.decode_threads), batcher, request_metrics
-        )
+        self.services = Services(settings, models, admission, decoder, batcher, request_metrics)
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)

@@ -1,18 +1,24 @@
 """Encoded images to pixels: tiny ones on the event loop, others on threads (Pillow releases the GIL)."""
 
 import asyncio
+import ctypes
 import struct
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 
 import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from models.images.preprocessor import ImageError, Preprocessor
+from models.images.preprocessor import ImageError, ImageTooLarge, Preprocessor
 from service.errors import InternalError, ServiceError, from_image_error
-from service.policy import TINY_BYTES, TINY_PIXELS
+from service.policy import TINY_BYTES, TINY_PIXELS, TRIMMED_BYTES
+from service.prediction.decode_estimate import DecodeEstimate
 
 log = structlog.get_logger()
 
@@ -20,6 +26,7 @@ Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
+_trim_memory = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's; others have none
 _PNG_HEADER = struct.Struct(">12x4sII")  # of the first chunk: its name, the picture's width and height
 
 
@@ -42,10 +49,37 @@ def decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
         return InternalError(str(error))
 
 
-class Decoder:
-    """Decodes for one API process, on as many threads as it may use."""
+class MemoryBudget:
+    """The memory that all decoders of a process may take together; what does not fit yet waits."""
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, total_bytes: int) -> None:
+        self._total = self._left = total_bytes
+        self._returned = threading.Condition()
+
+    @contextmanager
+    def taken(self, size: int) -> Iterator[None]:
+        """Hold so many bytes; ImageTooLarge if there will never be as many."""
+        if size > self._total:
+            raise ImageTooLarge(
+                f"decoding it takes {size >> 20} MiB of memory, at most {self._total >> 20} are allowed"
+            )
+        with self._returned:
+            self._returned.wait_for(lambda: self._left >= size)
+            self._left -= size
+        try:
+            yield
+        finally:
+            with self._returned:
+                self._left += size
+                self._returned.notify_all()
+
+
+class Decoder:
+    """Decodes for one API process, on as many threads and in as much memory as it may use."""
+
+    def __init__(self, threads: int, memory_bytes: int) -> None:
+        self.estimate = DecodeEstimate(threads)
+        self._budget = MemoryBudget(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._loop = asyncio.get_running_loop()
 
@@ -55,18 +89,44 @@ class Decoder:
 
     def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
-        waiting = dict(enumerate(images))
-        call = partial(_decode_one, preprocessor, waiting)
-        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, call, i) for i in range(len(images))])
-        decoding.add_done_callback(partial(_on_end, waiting, on_done))
+        job = _Job(preprocessor, dict(enumerate(images)), self._budget)
+        costs_ns = [self.estimate.add(image) for image in images]
+        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, job.decode, i) for i in range(len(images))])
+        decoding.add_done_callback(partial(self._on_end, job, images, costs_ns, on_done))
         return decoding
 
+    def _on_end(
+        self, job: "_Job", images: Sequence[bytes], costs_ns: list[float], on_done: OnDecoded, decoding: Decoding
+    ) -> None:
+        job.waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
+        for cost_ns in costs_ns:
+            self.estimate.remove(cost_ns)
+        for i, ns in job.took_ns.items():
+            self.estimate.observe(images[i], ns)
+        if not decoding.exception():  # the only one is that it was cancelled
+            on_done(decoding.result())
 
-def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -> None:
-    waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
-    if not decoding.exception():  # the only one is that it was cancelled
-        on_done(decoding.result())
 
+@dataclass(eq=False, slots=True)
+class _Job:
+    """The images of one request on the decoder's threads; `took_ns`: how long each took."""
 
-def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
-    return decode(preprocessor, waiting.pop(i, b""))  # without it, it has just been cancelled
+    preprocessor: Preprocessor
+    waiting: dict[int, bytes]
+    budget: MemoryBudget
+    took_ns: dict[int, int] = field(default_factory=dict)
+
+    def decode(self, i: int) -> Pixels | ServiceError:
+        """One image's pixels or error; nothing of worth if the request was cancelled meanwhile."""
+        image = self.waiting.pop(i, b"")
+        size = self.preprocessor.memory_bytes(image)
+        try:
+            with self.budget.taken(size):
+                began_ns = time.monotonic_ns()
+                decoded = decode(self.preprocessor, image)
+                self.took_ns[i] = time.monotonic_ns() - began_ns
+        except ImageError as error:
+            return from_image_error(error)
+        if size > TRIMMED_BYTES:
+            _trim_memory(0)
+        return decoded

@@ -86,7 +86,9 @@ class PredictionRequest:
                 raise MethodNotAllowed(head.method, METHODS)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
-            services.admission.check(self._left_s("while the server had no time for the request"))
+            model = self._model = services.models[head.target.model, head.target.version]
+            self._response.model, self._response.version = model.name, model.version
+            services.admission.check(model.index, self._left_s("while the server had no time for the request"))
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
         except ServiceError as error:
             self.refuse(error)
@@ -129,10 +131,8 @@ class PredictionRequest:
 
     def _decode(self) -> None:
         """Take the body apart, reserve a slot for each image, and have them decoded."""
-        services, head, response = self._services, self._head, self._response
+        services, head, model = self._services, self._head, self._model
         assert self._body is not None
-        model = self._model = services.models[head.target.model, head.target.version]
-        response.model, response.version = model.name, model.version
         self._top_k = min(head.top_k, len(model.labels))
         images = self._images(self._body.content)
         if model.failure is not None:

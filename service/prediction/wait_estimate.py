@@ -1,11 +1,12 @@
 """What an image costs the workers now, and how long a request that is admitted now would wait."""
 
+import time
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import NEWEST, OUTLIER
+from service.policy import DEMAND_NS, NEWEST, OUTLIER
 
 
 class LatencyModel:
@@ -47,6 +48,9 @@ class WaitEstimate:
         """By the model's index."""
         self._api, self._times_ns = api, shared_state.held_ns
         self._images = [0] * models
+        self._asked_ns = [0] * models  # when each was last asked for
+        self.demand = 1
+        """How many models are in demand."""
         self._held_ns = 0.0
         self._workers: set[int] = set()
         self._s_per_ns = 1e-9  # of worker time: each second holds as many as there are workers
@@ -86,10 +90,24 @@ class WaitEstimate:
             [count * latency.image_ns for count, latency in zip(self._images, self.latencies, strict=True)]
         )
 
-    @property
-    def wait_s(self) -> float:
-        """Seconds until the workers have done all that is held."""
-        return sum(self._times_ns) * self._s_per_ns
+    def note_demand(self, model: int) -> None:
+        """This model is asked for."""
+        now_ns = self._asked_ns[model] = time.monotonic_ns()
+        self.demand = sum([asked_ns > now_ns - DEMAND_NS for asked_ns in self._asked_ns])
+
+    def due(self, model: int, images: int) -> int:
+        """How many places the others in demand are due, if each is due so many."""
+        oldest_ns = time.monotonic_ns() - DEMAND_NS
+        others = zip(range(len(self._images)), self._images, self._asked_ns, strict=True)
+        return sum([max(0, images - held) for other, held, asked in others if other != model and asked > oldest_ns])
+
+    def wait_s(self, model: int) -> float:
+        """Seconds until the workers have done what is held of this model; models in demand take turns."""
+        wait_s = sum(self._times_ns) * self._s_per_ns
+        if self.demand < 2 or not self._held_ns:
+            return wait_s
+        own_ns = self._images[model] * self.latencies[model].image_ns
+        return wait_s * min(1.0, self.demand * own_ns / self._held_ns)
 
 
 def interpolate(latency_ms: Sequence[tuple[int, float]]) -> list[float]:

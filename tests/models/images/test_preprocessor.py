@@ -320,3 +320,17 @@ def test_a_plain_image_of_any_type_mode_and_size_stays_plain(
     pixels = run(data, spec)
     assert pixels.shape == spec.shape
     assert np.abs(pixels.astype(int) - pixels_of(expected)[0, 0]).max() <= 1
+
+
+@pytest.mark.parametrize("spec", [GREY, COLOUR], ids=["grey", "colour"])
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_large_images_converted_in_strips_have_the_same_pixels(
+    mode: str, spec: Preprocessing, monkeypatch: pytest.MonkeyPatch
+):
+    levels = np.random.default_rng(0).integers(0, 1 << 16, (61, 47), np.uint16)
+    image = Image.fromarray(levels) if mode == "I;16" else smooth("RGBA", 61, 47).convert(mode)
+    data = encode(image, **({"transparency": 7} if mode in ("P", "L") else {}))
+    whole = run(data, spec)
+    for pixels in (1, 100, 47 * 20):  # a row at a time, two, twenty
+        monkeypatch.setattr("models.images.preprocessor._STRIP_PIXELS", pixels)
+        np.testing.assert_array_equal(run(data, spec), whole)

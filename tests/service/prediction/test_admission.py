@@ -10,6 +10,7 @@ from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import PATIENCE
 from service.prediction.admission import Admission, IncomingBody
+from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, BYTES = 5, 100
@@ -17,7 +18,7 @@ LEFT_S = 10.0
 
 
 def shut_admission() -> Admission:
-    return Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1))
+    return Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
 
 
 def open_admission() -> Admission:
@@ -28,7 +29,7 @@ def open_admission() -> Admission:
 
 def reason(admission: Admission) -> str:
     with pytest.raises(Unavailable) as error:
-        admission.check(LEFT_S)
+        admission.check(0, LEFT_S)
     return error.value.reason
 
 
@@ -36,11 +37,11 @@ def test_the_door_says_why_it_is_shut() -> None:
     admission = shut_admission()
     assert reason(admission) == "loading"
     admission.open = True
-    admission.check(LEFT_S)
+    admission.check(0, LEFT_S)
     slots = admission.acquire(SLOTS, 0, LEFT_S)
     assert reason(admission) == "full"
     admission.release((slots[0],))
-    admission.check(LEFT_S)
+    admission.check(0, LEFT_S)
     admission.draining = True
     assert reason(admission) == "draining"
 
@@ -70,7 +71,7 @@ def measured(*latency_ms: tuple[int, float], model: int = 0) -> ModelReport:
 
 def refused(admission: Admission, left_s: float) -> Unavailable:
     with pytest.raises(Unavailable) as error:
-        admission.check(left_s)
+        admission.check(0, left_s)
     with pytest.raises(Unavailable):
         admission.acquire(1, 0, left_s)
     return error.value
@@ -78,32 +79,32 @@ def refused(admission: Admission, left_s: float) -> Unavailable:
 
 def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=1)
-    admission = Admission(range(SLOTS), BYTES, estimate)
+    admission = Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1))
     admission.open = True
     estimate.worker_up(0, [measured((1, 1000.0))])
     slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
-    admission.check(4 / PATIENCE)
+    admission.check(0, 4 / PATIENCE)
     error = refused(admission, 1.0)
     assert (error.reason, error.retry_after_s) == ("full", 4)
     estimate.worker_up(1, [measured((1, 1000.0))])  # two workers: two seconds
-    admission.check(2 / PATIENCE)
+    admission.check(0, 2 / PATIENCE)
     estimate.worker_down(1)
     refused(admission, 2 / PATIENCE)
     for slot in slots[:3]:
         admission.release((slot,))
-    admission.check(1 / PATIENCE)
+    admission.check(0, 1 / PATIENCE)
 
 
 def test_an_empty_server_tries_however_short_the_time() -> None:
     shared_state = SharedState(1, 2)
     estimates = [WaitEstimate(api, shared_state, models=1) for api in range(2)]
-    busy, idle = (Admission(range(SLOTS), BYTES, estimate) for estimate in estimates)
+    busy, idle = (Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1)) for estimate in estimates)
     for estimate, admission in zip(estimates, (busy, idle), strict=True):
         estimate.worker_up(0, [measured((1, 1000.0))])
         admission.open = True
-    idle.check(0.001)
+    idle.check(0, 0.001)
     busy.acquire(3, 0, LEFT_S)
-    idle.check(0.001)
+    idle.check(0, 0.001)
     idle.acquire(1, 0, LEFT_S)
     refused(idle, 3.9)  # it shares the worker with the other: both count
 
@@ -180,3 +181,36 @@ class Bodies(RuleBasedStateMachine):
 
 TestBodies = Bodies.TestCase
 TestBodies.settings = settings(derandomize=True, deadline=None, max_examples=50)
+
+
+def test_a_model_in_demand_finds_places_although_another_takes_all_it_can_get() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=2)
+    admission = Admission(range(100), BYTES, estimate, DecodeEstimate(1))
+    admission.open = True
+    admission.check(1, LEFT_S)
+    admission.check(0, LEFT_S)
+    for _ in range(75):
+        admission.acquire(1, 0, LEFT_S)
+    with pytest.raises(Unavailable, match="75 of 100 places are taken"):
+        admission.acquire(1, 0, LEFT_S)
+    assert len(admission.acquire(25, 1, LEFT_S)) == 25
+
+
+def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_holds() -> None:
+    decoders = DecodeEstimate(2)
+    picture = b"\xff\xd8\xff" + bytes(100_000)
+    for _ in range(50):
+        decoders.observe(picture, 20_000_000)
+    admission = Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), 1), decoders, target_latency_s=0.5)
+    admission.open = True
+    admission.acquire(1, 0, LEFT_S)
+    costs = [decoders.add(picture) for _ in range(40)]
+    assert decoders.wait_s == pytest.approx(0.4, rel=0.01)
+    admission.check(0, LEFT_S)
+    costs += [decoders.add(picture) for _ in range(20)]
+    with pytest.raises(Unavailable, match=r"0\.6 s, too long for a request that may wait 0\.5 s"):
+        admission.check(0, LEFT_S)
+    for cost in costs:
+        decoders.remove(cost)
+    assert decoders.wait_s == 0
+    admission.check(0, LEFT_S)

@@ -20,6 +20,9 @@ class Slow:
         self.begun: list[bytes] = []
         self.begins, self.may_go_on = threading.Event(), threading.Event()
 
+    def memory_bytes(self, image: bytes) -> int:
+        return len(image)
+
     def __call__(self, image: bytes) -> NDArray[np.uint8]:
         self.begun.append(image)
         self.begins.set()
@@ -29,7 +32,7 @@ class Slow:
 
 def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -> None:
     async def scene() -> None:
-        slow, decoder = Slow(), Decoder(threads=1)
+        slow, decoder = Slow(), Decoder(threads=1, memory_bytes=1 << 20)
         left: list[Sequence[object]] = []
         answers: asyncio.Future[Sequence[object]] = asyncio.get_running_loop().create_future()
         running, waiting, last = (bytes([n]) * 8 for n in range(3))

@@ -15,12 +15,12 @@ def test_what_batches_take_under_load_corrects_the_estimate() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=2)
     estimate.worker_up(0, [measured((1, 40.0), (2, 60.0), (4, 80.0)), measured((1, 500.0), model=1)])
     estimate.add(0, 50)
-    assert estimate.wait_s == pytest.approx(50 * 0.020)
+    assert estimate.wait_s(0) == pytest.approx(50 * 0.020)
     for _ in range(100):
         estimate.observe(0, 3, 140_000_000)  # 70 ms at warm-up, between two sizes: twice as slow now
         estimate.observe(1, 1, 500_000_000)
     estimate.add(1, 2)
-    assert estimate.wait_s == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
+    assert estimate.wait_s(0) == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
 
 
 def test_one_batch_that_was_held_up_does_not_close_the_door() -> None:
@@ -28,8 +28,21 @@ def test_one_batch_that_was_held_up_does_not_close_the_door() -> None:
     estimate.worker_up(0, [measured((1, 1.0))])
     estimate.add(0, 100)
     estimate.observe(0, 1, 10_000_000_000)
-    assert estimate.wait_s < 0.2
+    assert estimate.wait_s(0) < 0.2
     for _ in range(40):
         estimate.observe(0, 1, 10_000_000_000)
     estimate.add(0, 1)
-    assert estimate.wait_s > 100  # but a machine that has become slow is
+    assert estimate.wait_s(0) > 100  # but a machine that has become slow is
+
+
+def test_a_model_waits_for_its_turns_and_not_for_all_that_another_has_queued() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=2)
+    estimate.worker_up(0, [measured((1, 10.0)), measured((1, 10.0), model=1)])
+    for model in (0, 1):
+        estimate.note_demand(model)
+    estimate.add(0, 900)
+    estimate.add(1, 100)
+    assert estimate.wait_s(0) == pytest.approx(10.0)  # in the end it waits for all
+    assert estimate.wait_s(1) == pytest.approx(2.0)  # its own second, in turn with the other
+    assert estimate.due(1, 256) == 0  # the other holds more than it is due
+    assert estimate.due(0, 256) == 156

@@ -1,0 +1,42 @@
+"""What decoding costs, and how long a request that is admitted now would wait for it."""
+
+from models.images.headers import image_type
+from service.policy import NEWEST, OUTLIER, UNKNOWN_NS_PER_BYTE
+
+
+class DecodeEstimate:
+    """The images that wait for a decoder or are in one, at what such images have cost.
+
+    An image costs as much a byte as those of its type whose size was within a factor of two; where there was none, as
+    much as those of its type.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self.wait_s = 0.0
+        """Seconds until the decoders have done all that they hold."""
+        self._threads, self._held_ns = threads, 0.0
+        self._ns_per_byte: dict[tuple[str | None, int], float] = {}  # by type and binary logarithm of the size, or 0
+
+    def add(self, image: bytes) -> float:
+        """An image waits: what it will cost, in ns."""
+        kind = image_type(image)
+        rates = self._ns_per_byte
+        rate = rates.get((kind, len(image).bit_length()), rates.get((kind, 0), UNKNOWN_NS_PER_BYTE))
+        cost_ns = rate * len(image)
+        self._hold(cost_ns)
+        return cost_ns
+
+    def remove(self, cost_ns: float) -> None:
+        """An image that was added is decoded, or no longer wanted."""
+        self._hold(-cost_ns)
+
+    def observe(self, image: bytes, ns: int) -> None:
+        """Decoding this image took so long."""
+        kind, rate = image_type(image), ns / max(1, len(image))
+        for key in ((kind, len(image).bit_length()), (kind, 0)):
+            known = self._ns_per_byte.get(key, rate)
+            self._ns_per_byte[key] = known + NEWEST * (min(rate, OUTLIER * known) - known)
+
+    def _hold(self, cost_ns: float) -> None:
+        self._held_ns = max(0.0, self._held_ns + cost_ns)
+        self.wait_s = self._held_ns / 1e9 / self._threads

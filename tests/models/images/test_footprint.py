@@ -1,0 +1,97 @@
+"""How much memory decoding takes: the forecast covers what Pillow takes, and is not far above it."""
+
+import subprocess
+import sys
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from models.images.footprint import decoding_bytes
+from models.images.headers import jpeg_frame
+
+SIDE = 3000
+PEAK = """
+import resource, sys
+from models.images.preprocessing import Preprocessing
+from models.images.preprocessor import Preprocessor
+from tests.models.images.test_footprint import preprocessing
+preprocessor, data = Preprocessor(preprocessing(sys.argv[2]), 89_478_485), open(sys.argv[1], "rb").read()
+small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+preprocessor(data)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small) * 1024, preprocessor.memory_bytes(data))
+"""
+
+
+def preprocessing(mode):
+    from models.images.preprocessing import Preprocessing
+
+    channels = 1 if mode == "L" else 3
+    return Preprocessing(
+        mode=mode,
+        height=28,
+        width=28,
+        resize=28,
+        mean=(0.5,) * channels,
+        std=(0.5,) * channels,
+        crop="center",
+        interpolation="bilinear",
+        antialias=True,
+        exif_transpose=True,
+        background=(255, 255, 255),
+        sixteen_bit="high_byte",
+        polarity="as_is",
+        draft=True,
+    )
+
+
+def picture(kind, mode, **options):
+    bands = len(Image.new(mode, (1, 1)).getbands())
+    pixels = np.zeros((SIDE, SIDE, bands), np.uint8) + np.arange(SIDE, dtype=np.uint8)[:, None, None]
+    image = Image.fromarray(pixels.squeeze(), mode if bands > 1 else None).convert(mode)
+    stream = BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "options"),
+    [
+        ("PNG", "RGBA", {}),
+        ("PNG", "RGB", {}),
+        ("PNG", "L", {}),
+        ("BMP", "RGB", {}),
+        ("GIF", "L", {"transparency": 3}),
+        ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
+        ("JPEG", "RGB", {"progressive": True}),
+    ],
+)
+@pytest.mark.parametrize("target", ["L", "RGB"])
+def test_decoding_takes_no_more_memory_than_forecast(kind, mode, options, target, tmp_path):
+    file = tmp_path / "picture"
+    file.write_bytes(picture(kind, mode, **options))
+    done = subprocess.run([sys.executable, "-c", PEAK, file, target], capture_output=True, text=True, check=True)
+    grown, forecast = map(int, done.stdout.split())
+    assert grown < forecast + (24 << 20)  # strips, the encoded file, the interpreter's own
+    assert forecast <= 20 * SIDE * SIDE
+
+
+def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
+    data = picture("JPEG", "RGB")
+    assert decoding_bytes(data, 224) == 8 * (SIDE // 8) ** 2
+    assert decoding_bytes(data, None) == 8 * SIDE**2
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_tells_its_frame_behind_other_segments(progressive):
+    image, stream = Image.new("RGB", (70, 50)), BytesIO()
+    image.save(stream, "JPEG", progressive=progressive, exif=Image.Exif().tobytes(), comment=b"x" * 500)
+    assert jpeg_frame(stream.getvalue()) == (70, 50, progressive)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a", b"RIFF1234WEBPVP8X", b"text"]
+)
+def test_what_has_no_sound_header_takes_nothing(data):
+    assert decoding_bytes(data, 224) == 0

@@ -1,0 +1,39 @@
+"""What decoding costs: learned by type and size, whatever comes first."""
+
+import pytest
+
+from service.policy import UNKNOWN_NS_PER_BYTE
+from service.prediction.decode_estimate import DecodeEstimate
+
+JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
+MS = 1_000_000
+
+
+def picture(head: bytes, size: int) -> bytes:
+    return head + bytes(size - len(head))
+
+
+def test_an_image_costs_what_its_type_and_size_have_cost() -> None:
+    estimate = DecodeEstimate(1)
+    for _ in range(100):
+        estimate.observe(picture(JPEG, 100_000), 10 * MS)
+        estimate.observe(picture(PNG, 100_000), 50 * MS)
+        estimate.observe(picture(PNG, 1000), MS)
+    assert estimate.add(picture(JPEG, 110_000)) == pytest.approx(11 * MS)
+    assert estimate.add(picture(PNG, 90_000)) == pytest.approx(45 * MS)
+    assert estimate.add(picture(PNG, 900)) == pytest.approx(0.9 * MS)
+    assert MS < estimate.add(picture(PNG, 10_000)) < 10 * MS  # between the two sizes that are known
+
+
+def test_before_anything_is_known_there_is_an_assumption() -> None:
+    estimate = DecodeEstimate(2)
+    assert estimate.add(picture(JPEG, 1000)) == 1000 * UNKNOWN_NS_PER_BYTE
+    assert estimate.wait_s == pytest.approx(500 * UNKNOWN_NS_PER_BYTE / 1e9)
+
+
+def test_one_image_that_was_held_up_does_not_sway_the_estimate() -> None:
+    estimate = DecodeEstimate(1)
+    for _ in range(20):
+        estimate.observe(picture(JPEG, 1000), MS)
+    estimate.observe(picture(JPEG, 1000), 10_000 * MS)
+    assert estimate.add(picture(JPEG, 1000)) < 2 * MS
