@@ -1,5 +1,7 @@
 """What decoding costs, and how long a request that is admitted now would wait for it."""
 
+from collections.abc import Sequence
+
 from models.images.headers import image_type
 from service.policy import NEWEST, OUTLIER, UNKNOWN_NS_PER_BYTE
 
@@ -17,12 +19,19 @@ class DecodeEstimate:
         self._threads, self._held_ns = threads, 0.0
         self._ns_per_byte: dict[tuple[str | None, int], float] = {}  # by type and binary logarithm of the size, or 0
 
-    def add(self, image: bytes) -> float:
-        """An image waits: what it will cost, in ns."""
+    def cost_ns(self, image: bytes) -> float:
+        """How long decoding this image will take."""
         kind = image_type(image)
         rates = self._ns_per_byte
-        rate = rates.get((kind, len(image).bit_length()), rates.get((kind, 0), UNKNOWN_NS_PER_BYTE))
-        cost_ns = rate * len(image)
+        return len(image) * rates.get((kind, len(image).bit_length()), rates.get((kind, 0), UNKNOWN_NS_PER_BYTE))
+
+    def cost_s(self, images: Sequence[bytes]) -> float:
+        """Seconds that decoding these images will take, one after the other."""
+        return sum(map(self.cost_ns, images)) / 1e9
+
+    def add(self, image: bytes) -> float:
+        """An image waits: what it will cost, in ns."""
+        cost_ns = self.cost_ns(image)
         self._hold(cost_ns)
         return cost_ns
 

@@ -138,10 +138,12 @@ class PredictionRequest:
         if model.failure is not None:
             raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
         left_s = self._left_s("while the request was being received")
-        self._slots = services.admission.acquire(len(images), model.index, left_s)
+        tiny = all(map(is_tiny, images))
+        decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
+        self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
         self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
         self.state = RequestState.DECODING
-        if all(map(is_tiny, images)):
+        if tiny:
             self._on_pixels([decode(model.preprocessor, image) for image in images])
         else:
             self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
