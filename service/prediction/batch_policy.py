@@ -1,7 +1,8 @@
 """Which images run together, in which worker and when: pure functions of what waits and of what each worker has.
 
-Models share the workers' time: the one that has had least of it goes first. While several are in demand, batches are
-no larger than pays, and no slow one is sent ahead: an image then waits for one batch of another model, not for several.
+Models share the workers' time: the one that has had least of it goes first. While several are in demand, no batch takes
+longer than the dearest image of any, and no slow one is sent ahead: an image then waits for one such batch of another
+model, not for several full ones.
 """
 
 from collections import OrderedDict
@@ -127,12 +128,13 @@ class Batch(NamedTuple):
 def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
     """The batch to be sent now, None if there is none; nothing is changed."""
     waiting = [model for model, queue in enumerate(queues) if queue.tasks]
-    contended = sum([queue.newest_ns > now_ns - DEMAND_NS for queue in queues]) > 1
+    demand = [queue for queue in queues if queue.newest_ns > now_ns - DEMAND_NS]
+    contended = len(demand) > 1
     shared_ns = max([queue.begun_ns for queue in queues])  # one that was idle has no claim on what the others had
     for model in sorted(waiting, key=lambda model: (max(queues[model].served_ns, shared_ns), queues[model].served_ns)):
         queue = queues[model]
         if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):
-            most = min(queue.paying_batch_size, queue.max_batch_size) if contended else queue.max_batch_size
+            most = _most_images(queue, demand) if contended else queue.max_batch_size
             return Batch(worker, model, *_first_images(queue, most, now_ns), max(queue.served_ns, shared_ns))
     return None
 
@@ -150,6 +152,12 @@ def choose_worker(
     enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
     running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
     return min(running or free, key=lambda worker: worker.load_ns, default=None)
+
+
+def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
+    """Images in a batch that takes no longer than the dearest image of the models in demand, or LEAD_NS."""
+    longest_ns = max(LEAD_NS, *(one.latency.image_ns for one in demand))
+    return min(queue.max_batch_size, max(1, int(longest_ns / max(1.0, queue.latency.image_ns))))
 
 
 def _first_images(queue: ModelQueue, most: int, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
