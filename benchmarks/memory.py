@@ -6,11 +6,14 @@ A server counts as working under a limit if it becomes ready, answers digits and
 once, and no process of it ends. Limits are tried in steps of 16 MiB. It needs a control group that may be written to.
 """
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -22,7 +25,7 @@ from benchmarks.serving.photo import photo_jpeg
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
 STEP_MIB, MOST_MIB = 16, 1024
-READY_S = 60.0
+READY_S, END_S = 60.0, 20.0
 ASKED, CLIENTS = 64, 8
 ZOO = ROOT / "models" / "zoo"
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
@@ -43,7 +46,15 @@ class MemoryGroup:
         return ["sh", "-c", f'echo $$ > {self.folder}/cgroup.procs; exec "$@"', "sh", *words]
 
     def close(self) -> None:
-        """Remove the empty group."""
+        """Kill what is left in the group, and remove it."""
+        end = time.monotonic() + END_S
+        while pids := (self.folder / "cgroup.procs").read_text().split():
+            if time.monotonic() > end:
+                raise TimeoutError(f"processes {', '.join(pids)} do not end")
+            for pid in pids:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            time.sleep(0.05)
         self.folder.rmdir()
 
 
