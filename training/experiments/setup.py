@@ -9,7 +9,8 @@ from torch import Generator
 from torch.nn import functional as F
 
 from training.data import sources
-from training.data.dataset import ImageSet, decoding
+from training.data.dataset import ImageSet
+from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
 _SUBSET_SEED = 0  # every seed and every network sees the same images
@@ -40,7 +41,7 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
+class Setup:
     """The images of one experiment, its scale, and whom to tell how it goes."""
 
     train: ImageSet
@@ -71,7 +72,7 @@ def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channe
     order = torch.randperm(len(images), generator=Generator().manual_seed(_SUBSET_SEED))
     images = images.take(order[:count])
     if not isinstance(images, ImageSet):
-        images = images.decode(decoding(channels, side))
+        images = images.decode(spec_of_files(channels, side))
     return _fitted(images, channels, scale.shrink)
 
 

@@ -14,10 +14,9 @@ from models.validation import explain
 from training.errors import RecipeError
 from training.loop.augment import Affine, CropFlip, ResizedCrop
 from training.loop.schedule import Schedule, Steps
+from training.options import PrecisionChoice
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
-
-Precision = Literal["auto", "fp32", "bf16"]
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -78,7 +77,7 @@ class Recipe:
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     crop: Annotated[int, Field(ge=1)] | None = None
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     start: str | None = None
     body_rate: Annotated[float, Field(gt=0)] = 1.0
     freeze: bool = False
@@ -99,7 +98,11 @@ class Recipe:
             raise RecipeError(explain(error, "recipe")) from error
 
     def changed(
-        self, epochs: int | None, architecture: str | None, arguments: list[str], precision: Precision | None = None
+        self,
+        epochs: int | None,
+        architecture: str | None,
+        arguments: list[str],
+        precision: PrecisionChoice | None = None,
     ) -> "Recipe":
         """Return it with what the command line says instead: `arguments` are words key=value; RecipeError."""
         try:

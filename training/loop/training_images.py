@@ -7,8 +7,9 @@ from rich.console import Console
 from models.artifact.metadata import Preprocessing
 from models.networks import registry
 from training.data import sources
-from training.data.dataset import ImageSet, decoding
+from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
+from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images
 from training.errors import DataError, RecipeError
 from training.loop.recipe import Recipe
@@ -17,7 +18,7 @@ _SHOWN = 20  # unreadable files, by name
 _BALANCED = 2  # times as many images of one class as of another are not worth a word
 
 
-def load_images(
+def load_training_images(
     recipe: Recipe, data: str, root: Path, strict: bool, console: Console, folder: Path | None = None
 ) -> tuple[ImageSet, ImageSet]:
     """Return the images to train on and those held back, and tell of unreadable files and unequal classes.
@@ -47,7 +48,7 @@ def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     except registry.ArchitectureError as error:
         raise RecipeError(str(error)) from error
     size = recipe.image_size or side
-    return decoding(channels, size), decoding(channels, size, recipe.crop)
+    return spec_of_files(channels, size), spec_of_files(channels, size, recipe.crop)
 
 
 def _decoded(images: Images, spec: Preprocessing, folder: Path | None) -> ImageSet:
