@@ -27,6 +27,7 @@ def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands
         name = ".".join(map(str, detail["loc"][subcommands:]))
         reason = detail["msg"].removeprefix("Value error, ")
         variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
-        value = f"--{name.replace('_', '-')}{variable} = {detail['input']!r}: " if name else ""
-        lines.append(value + reason)
+        flag = f"--{name.replace('_', '-')}{variable}" if name else ""
+        value = f" = {detail['input']!r}" if name and detail["type"] != "missing" else ""
+        lines.append(f"{flag}{value}: {reason}" if name else reason)
     return "\n".join(lines)

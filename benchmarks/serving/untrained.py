@@ -27,21 +27,22 @@ def release_untrained(architecture: str, repository: Path, seed: int = 0) -> Non
     """Write version 1 of a network for photographs, exported as trained ones are."""
     import torch  # only here: the benchmarks' other parts do without
 
-    from models.networks.registry import build, describe
-    from training.release.onnx_export import PixelNet, to_onnx
-    from training.release.release import release
+    from models.networks import registry
+    from models.networks.pixel_net import PixelNet
+    from training.release.onnx_export import to_onnx
+    from training.release.release import assemble, describe, release
 
     torch.manual_seed(seed)
-    network = PixelNet(build(architecture), PHOTOGRAPHS)
+    network = PixelNet(registry.build(architecture), PHOTOGRAPHS)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's, about its own libraries
         graph = to_onnx(network, PHOTOGRAPHS.shape)
-    metadata = release.describe(
+    metadata = describe(
         architecture=architecture,
         arguments={},
-        labels=tuple(f"class {i}" for i in range(describe(architecture).classes)),
+        labels=tuple(f"class {i}" for i in range(registry.describe(architecture).classes)),
         preprocessing=PHOTOGRAPHS,
         metrics={},
         recipe={},
     )
-    release.release(release.assemble(architecture, 1, graph, metadata), repository, weights=None)
+    release(assemble(architecture, 1, graph, metadata), repository, weights=None)

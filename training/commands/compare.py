@@ -9,7 +9,7 @@ from training.errors import CompareError
 from training.loop.checkpoint import write_atomically
 from training.loop.run import METRICS
 from training.options import CompareOptions
-from training.plots import Line, Panel, draw_panels
+from training.plots import Line, Panel, draw_panels, to_png
 
 History = list[dict[str, float]]
 
@@ -19,7 +19,8 @@ def compare(options: CompareOptions) -> Path:
 
     Solid lines are of the images held back, dashed ones of training.
     """
-    write_atomically(options.output, draw_panels("solid: validation; dashed: training", panels(options.runs)))
+    figure = draw_panels("solid: validation; dashed: training", panels(options.runs))
+    write_atomically(options.output, to_png(figure))
     return options.output
 
 

@@ -22,7 +22,7 @@ from training.loop.terminal import ProgressBar
 from training.loop.trained_network import TrainedNetwork
 from training.loop.training_images import load_training_images
 from training.options import FitOptions
-from training.plots import draw_confusion, draw_curves
+from training.plots import draw_confusion, draw_curves, to_png
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
 
@@ -158,10 +158,11 @@ def _conclude(run: Run) -> None:
         return
     run.write_metrics()
     title = f"{run.recipe.architecture} on {Path(run.data).name}"
-    write_atomically(run.folder / CURVES, draw_curves(run.progress.history, title))
+    write_atomically(run.folder / CURVES, to_png(draw_curves(run.progress.history, title)))
     if score is not None:
         title += f", {int(score.confusion.sum()):,} images held back: {score.accuracy:.2%}"
-        write_atomically(run.folder / CONFUSION, draw_confusion(score.confusion, run.images.classes, title))
+        figure = draw_confusion(score.confusion, run.images.classes, title)
+        write_atomically(run.folder / CONFUSION, to_png(figure))
 
 
 def _conclusion(run: Run, folder: Path, interrupt: Interrupt) -> str:

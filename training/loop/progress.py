@@ -50,8 +50,8 @@ class Progress:
 class Observer:
     """Is told how a run goes; this one does nothing with it."""
 
-    def step_done(self, progress: Progress) -> None:
+    def step_done(self, progress: Progress, /) -> None:
         """A step was taken."""
 
-    def epoch_done(self, figures: Mapping[str, int | float]) -> None:
+    def epoch_done(self, figures: Mapping[str, int | float], /) -> None:
         """An epoch was finished, scored and saved."""

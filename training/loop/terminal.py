@@ -43,7 +43,7 @@ class ProgressBar(Observer):
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def step_done(self, progress: Progress) -> None:
+    def step_done(self, progress: Progress, /) -> None:
         """Show how far the run is."""
         self._bars.update(
             self._task,
@@ -54,7 +54,7 @@ class ProgressBar(Observer):
             speed=progress.images / progress.seconds,
         )
 
-    def epoch_done(self, figures: Mapping[str, int | float]) -> None:
+    def epoch_done(self, figures: Mapping[str, int | float], /) -> None:
         """Print the figures of an epoch above the bar."""
         line = f"epoch {figures['epoch']:>3}  loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}"
         if "validation_loss" in figures:

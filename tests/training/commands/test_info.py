@@ -8,16 +8,15 @@ import torch
 import torchvision
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
-from typer.testing import CliRunner, Result
 
 from models.networks import registry
-from training.cli import app
-from training.commands.info import LayerRow, profile
+from tests.training.command import Ended, resnet_train
+from training.layer_profile import LayerRow, profile_layers
 
 
 def rows_of(name: str) -> list[LayerRow]:
     with torch.device("meta"):
-        return profile(registry.build(name), registry.describe(name).input_shape)
+        return profile_layers(registry.build(name), registry.describe(name).input_shape)
 
 
 def multiply_adds(rows: list[LayerRow]) -> int:
@@ -64,21 +63,21 @@ def test_rows_in_order_of_execution():
 
 
 def test_a_grouped_convolution_sees_only_its_group():
-    rows = profile(nn.Sequential(nn.Conv2d(8, 16, 3, groups=4, bias=False)), (8, 5, 5))
+    rows = profile_layers(nn.Sequential(nn.Conv2d(8, 16, 3, groups=4, bias=False)), (8, 5, 5))
     assert rows == [LayerRow("0", "Conv2d", (16, 3, 3), 16 * 2 * 9, 3 * 3 * 16 * 2 * 9)]
 
 
 def test_the_network_stays_as_it_is():
     network = registry.build("mnist-residual-bn").train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    profile(network, (1, 28, 28))
+    profile_layers(network, (1, 28, 28))
     assert all(module.training and not module._forward_hooks for module in network.modules())
     after = network.state_dict()
     assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
 
 
-def info(*words: str) -> Result:
-    return CliRunner().invoke(app, ["info", *words], env={"COLUMNS": "80"})
+def info(*words: str) -> Ended:
+    return resnet_train("info", *words)
 
 
 def test_info_prints_layers_and_totals_whole_on_80_columns():
@@ -106,8 +105,8 @@ def test_info_takes_classes_and_arguments():
 )
 def test_info_refuses_with_a_hint(words: list[str], hint: str):
     result = info(*words)
-    assert result.exit_code == 2
-    assert hint in result.stderr
+    assert result.code == 2
+    assert hint in result.errors
 
 
 def test_python_m_training_is_the_command():

@@ -8,12 +8,11 @@ import numpy as np
 import onnx
 import pytest
 from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines import golden
 from models.engines.loader import load_engine
-from training.cli import app
+from tests.training.command import Ended, resnet_train
 from training.data import sources
 from training.release.benchmark import images_per_second
 from training.release.int8_report import Comparison
@@ -24,20 +23,19 @@ from training.release.release import assemble
 @pytest.fixture(scope="module")
 def released(digits_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
-    command = ["export", str(digits_checkpoint), "--name", "digits", "--repository", str(repository)]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
+    result = resnet_train("export", digits_checkpoint, "--name", "digits", "--repository", repository)
+    assert result.code == 0, result.errors
     return repository / "digits" / "1"
 
 
-def run_quantize(artifact: Path, *options: str) -> Result:
-    return CliRunner().invoke(app, ["quantize", str(artifact), "--images", "100", *options])
+def run_quantize(artifact: Path, *options: str) -> Ended:
+    return resnet_train("quantize", artifact, "--images", 100, *options)
 
 
 @pytest.fixture(scope="module")
 def quantized(released: Path) -> Artifact:
     result = run_quantize(released, "--force")  # a network as small as this need not be faster
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.errors
     return read_artifact(released.parent.parent / "digits-int8" / "1")
 
 
@@ -122,17 +120,17 @@ def test_a_model_that_has_become_worse_is_refused(released: Path, digits: str, t
     result = run_quantize(
         released, "--data", str(black_digits(digits, tmp_path)), "--repository", str(tmp_path / "models")
     )
-    assert result.exit_code == 1
-    assert "it loses more than 0.5 points of accuracy" in result.stderr
-    assert "--force" in result.stderr
+    assert result.code == 1
+    assert "it loses more than 0.5 points of accuracy" in result.errors
+    assert "--force" in result.errors
     assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.usefixtures("quantized")
 def test_an_8_bit_model_is_not_quantised_again(released: Path):
     result = run_quantize(released.parent.parent / "digits-int8" / "1")
-    assert result.exit_code == 1
-    assert "is in int8" in result.stderr
+    assert result.code == 1
+    assert "is in int8" in result.errors
 
 
 def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_path: Path):
@@ -140,8 +138,8 @@ def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_
     draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics={}))
     directory = write_artifact(tmp_path, "digits", 1, draft.model, None)
     result = run_quantize(directory)
-    assert result.exit_code == 1
-    assert "choose with --data" in result.stderr
+    assert result.code == 1
+    assert "choose with --data" in result.errors
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from rich.console import Console
 
 from models.networks import registry
 from tests.training.folders import pack, pictures
+from tests.training.stopping import train_for
 from training.data.dataset import measure
 from training.data.mapped_images import allocate
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import load_recipe
-from training.loop.trainer import Trainer
-from training.loop.training_images import load_images
+from training.loop.run import Run
+from training.loop.training_images import load_training_images
 
 RECIPE = """
 architecture = "mnist-residual"
@@ -113,12 +114,11 @@ def test_two_processes_map_what_one_of_them_decoded_and_kill_leaves_nothing(reci
 def _first_loss(recipe: Path, photos: Path) -> float:
     """Of the epoch, in this process alone."""
     settings = load_recipe(str(recipe))
-    images, _ = load_images(settings, str(photos), photos, False, Console(quiet=True))
+    images, _ = load_training_images(settings, str(photos), photos, False, Console(quiet=True))
     torch.manual_seed(3)
-    trainer = Trainer(registry.build("mnist-residual", classes=3), settings, images, measure(images), 3)
-    for _ in trainer.steps():
-        pass
-    return trainer.finish_epoch(None)["loss"]
+    run = Run(registry.build("mnist-residual", classes=3), settings, images, measure(images), 3)
+    train_for(run, run.epoch_steps)
+    return run.progress.loss / run.progress.images
 
 
 @pytest.mark.slow
@@ -147,7 +147,8 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch
-from training.data.dataset import decoding, measure
+from training.data.dataset import measure
+from training.data.preprocessing_spec import spec_of_files
 from training.data.layout import find_parts
 from training.data.archives import find_store
 
@@ -158,7 +159,7 @@ def limit(mebibytes):
 torch.set_num_threads(1)
 files = find_parts(find_store(Path(sys.argv[1])))[None]
 limit(150)
-images = files.take(torch.arange(len(files)).repeat(100)).decode(decoding(3, 224), Path(sys.argv[2]))
+images = files.take(torch.arange(len(files)).repeat(100)).decode(spec_of_files(3, 224), Path(sys.argv[2]))
 limit(40)
 print(images.images.numel(), *measure(images).mean)
 """

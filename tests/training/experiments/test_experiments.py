@@ -7,11 +7,10 @@ import pytest
 import torch
 from torch import Generator, nn
 from torch.nn import functional as F
-from typer.testing import CliRunner
 
-from training.cli import app
+from tests.training.command import resnet_train
 from training.data.dataset import ImageSet, measure
-from training.experiments.catalogue import Trained, experiments
+from training.experiments.catalogue import TrainedExperiment, experiments
 from training.experiments.curves import recipe
 from training.experiments.degradation import build
 from training.experiments.gradients import gradient_norms
@@ -19,11 +18,11 @@ from training.experiments.inception import PAIRS, PlainCnn
 from training.experiments.lesion import removable, without
 from training.experiments.normalisation import PlainBlock, signal
 from training.experiments.report import difference, spread
-from training.experiments.setup import Material
-from training.loop.trainer import Trainer
+from training.experiments.setup import Setup
+from training.loop.run import Run
 
 PNG = b"\x89PNG\r\n\x1a\n"
-TRAINED = {name: each for name, each in experiments().items() if isinstance(each, Trained)}
+TRAINED = {name: each for name, each in experiments().items() if isinstance(each, TrainedExperiment)}
 CLASSES = ("dark", "bright")
 
 
@@ -39,13 +38,15 @@ def test_every_network_is_trained_for_every_seed_and_told(name):
     scale = replace(experiment.quick, images=32, test_images=16, epochs=1, seeds=(0, 1))
     side = experiment.side // scale.shrink
     train, test = (_images(count, experiment.channels, side) for count in (32, 16))
-    report = experiment.run(Material(train, test, scale, told.append))
+    report = experiment.run(Setup(train, test, scale, told.append))
     assert len(report.rows) > 1
     assert {len(row) for row in report.rows} == {len(report.header)}
     assert all(re.search(r"\d|diverged", row[-1]) for row in report.rows)
     assert report.seen
     assert told
-    assert report.picture.startswith(PNG)
+    for axes in report.picture.axes:
+        assert axes.get_lines()
+        assert all(len(line.get_xdata()) for line in axes.get_lines())
     assert "32 training and 16 test images" in report.method
 
 
@@ -65,13 +66,13 @@ def test_a_removed_block_hands_on_what_it_gets_and_all_else_stays():
 def test_gradients_are_those_of_each_convolution_and_leave_the_network_as_it_was():
     torch.manual_seed(0)
     images, network = _images(8, 3, 16), build("plain", 8, 4, 2)
-    trainer = Trainer(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0)
+    run = Run(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0)
     before = {key: value.clone() for key, value in network.state_dict().items()}
-    norms = gradient_norms(network, trainer)
+    norms = gradient_norms(network, run)
     assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
     blocks = [network.layer1[0], network.layer2[0], network.layer3[0]]
     convolutions = [network.conv1, *(conv for block in blocks for conv in (block.conv1, block.conv2))]
-    loss = F.cross_entropy(network.train()(trainer.normalization(images.images.float())), images.labels)
+    loss = F.cross_entropy(network.train()(run.normalization(images.images.float())), images.labels)
     expected = torch.autograd.grad(loss, [conv.weight for conv in convolutions])
     assert norms == pytest.approx([float(gradient.norm()) for gradient in expected], rel=1e-4)
 
@@ -99,8 +100,8 @@ def test_plain_nets_for_digits_are_as_large_as_those_beside_them(name, build, ch
 
 
 def test_the_page_of_the_bottleneck_counts_what_can_be_counted_by_hand(tmp_path):
-    result = CliRunner().invoke(app, ["experiment", "bottleneck", "--output", str(tmp_path), "--threads", "1"])
-    assert result.exit_code == 0, result.output
+    result = resnet_train("experiment", "bottleneck", "--output", tmp_path, "--threads", 1)
+    assert result.code == 0, result.errors
     page = (tmp_path / "bottleneck.md").read_text()
     straight, narrowed = 5 * 5 * 192 * 32 + 32, (192 * 16 + 16) + (5 * 5 * 16 * 32 + 32)
     assert f"| {straight:,} | {narrowed:,} |" in page
@@ -111,9 +112,9 @@ def test_the_page_of_the_bottleneck_counts_what_can_be_counted_by_hand(tmp_path)
 
 
 def test_an_experiment_that_does_not_exist_is_told_beside_those_that_do(tmp_path):
-    result = CliRunner().invoke(app, ["experiment", "cold-fusion", "--output", str(tmp_path)])
-    assert result.exit_code == 1
-    assert all(name in result.output for name in experiments())
+    result = resnet_train("experiment", "cold-fusion", "--output", tmp_path)
+    assert result.code == 1
+    assert all(name in result.errors for name in experiments())
 
 
 def test_a_mean_is_told_with_its_deviation_and_a_difference_with_its_error():

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,13 +13,12 @@ import torch
 from rich.console import Console
 
 from models.networks import registry
-from training.commands.fit import Job, fit
+from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import RecipeError
 from training.loop import scoring
 from training.loop.checkpoint import read_checkpoint
-from training.loop.device import choose
-from training.loop.recipe import load_recipe
+from training.options import FitOptions
 
 # Neither the batch nor what is held back, 400 and 401 of 4,000 images, divides by two as it should.
 RECIPE = """
@@ -77,9 +75,10 @@ def _finish(process: subprocess.Popen[str]) -> str:
 
 
 def _alone(recipe: Path, digits: str, output: Path, architecture: str | None = None) -> Path:
-    settings = load_recipe(str(recipe)).changed(None, architecture, [])
-    job = Job(recipe=settings, data=digits, data_root=output, output=output, threads=1, seed=3, device="cpu")
-    assert fit(job, Console(file=io.StringIO())) == 0
+    options = FitOptions(
+        recipe=str(recipe), arch=architecture, data=digits, output=output, threads=1, seed=3, device="cpu"
+    )
+    assert fit(options, Console(file=io.StringIO())) == 0
     return output
 
 
@@ -127,7 +126,7 @@ def test_each_image_held_back_is_counted_once(two, digits):
     network = registry.build("mnist-residual")
     network.load_state_dict(checkpoint.weights)
     described = dataset.Normalization(checkpoint.preprocessing.mean, checkpoint.preprocessing.std)
-    measured = scoring.evaluate(network, held_back, described)
+    measured = scoring.score_network(network, held_back, described)
     assert len(held_back) == checkpoint.metrics["images"] == 401
     assert checkpoint.metrics["accuracy"] == measured.accuracy
     assert checkpoint.metrics["loss"] == pytest.approx(measured.loss, rel=1e-5)
@@ -160,15 +159,8 @@ def test_network_with_batch_norm_learns_as_well(recipe, digits, tmp_path):
 
 
 def test_synchronised_batch_norm_needs_gpus(recipe, digits, tmp_path):
-    settings = load_recipe(str(recipe))
-    job = Job(recipe=settings, data=digits, data_root=tmp_path, output=tmp_path / "run", threads=1, device="cpu")
+    options = FitOptions(
+        recipe=str(recipe), data=digits, output=tmp_path / "run", threads=1, device="cpu", sync_bn=True
+    )
     with pytest.raises(RecipeError, match="--sync-bn is for several GPUs"):
-        fit(replace(job, sync_batch_norm=True), Console(file=io.StringIO()))
-
-
-def test_gpu_that_is_not_there_is_told():
-    if torch.cuda.is_available():
-        pytest.skip("there is a GPU")
-    assert choose("auto", 0) == torch.device("cpu")
-    with pytest.raises(RecipeError, match="finds no GPU"):
-        choose("cuda", 0)
+        fit(options, Console(file=io.StringIO()))
