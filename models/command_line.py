@@ -24,10 +24,11 @@ def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands
     """
     lines = []
     for detail in error.errors():
-        name = ".".join(map(str, detail["loc"][subcommands:]))
-        reason = detail["msg"].removeprefix("Value error, ")
+        name, reason = ".".join(map(str, detail["loc"][subcommands:])), detail["msg"].removeprefix("Value error, ")
+        if not name:
+            lines.append(reason)  # it is about several values
+            continue
         variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
-        flag = f"--{name.replace('_', '-')}{variable}" if name else ""
-        value = f" = {detail['input']!r}" if name and detail["type"] != "missing" else ""
-        lines.append(f"{flag}{value}: {reason}" if name else reason)
+        value = "" if detail["type"] == "missing" else f" = {detail['input']!r}"
+        lines.append(f"--{name.replace('_', '-')}{variable}{value}: {reason}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Labelled images, and what training takes from them: a split, and their mean and deviation."""
+"""Labelled images, and what training computes of them: a split, and their mean and deviation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -59,7 +59,7 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Of each image."""
+        """The class of each image."""
         ...
 
     @property

@@ -10,7 +10,7 @@ from training.experiments.setup import Scale, Setup
 
 @dataclass(frozen=True, slots=True)
 class TrainedExperiment:
-    """An experiment that trains: on what unless told otherwise, in which size, and about how long on two cores."""
+    """An experiment that trains: its usual data set, the pictures' channels and side, and its scales and time."""
 
     run: Callable[[Setup], Report]
     data: str

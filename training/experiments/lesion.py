@@ -1,4 +1,4 @@
-"""What does a trained net lose with one of its blocks?
+"""How much worse is a trained net without one of its blocks?
 
 Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow Networks", https://arxiv.org/abs/1605.06431.
 """

@@ -1,4 +1,4 @@
-"""What becomes of a deep plain and a deep residual net without batch norm?
+"""What happens to a deep plain and a deep residual net without batch norm?
 
 PyTorch's own initial weights shrink what tells one image from another at each convolution, and without normalisation
 nothing restores it. That is another trouble than degradation, which the ResNet paper shows with batch norm.
@@ -21,10 +21,11 @@ QUICK = Scale(images=8_000, test_images=2_000, epochs=5, seeds=(0, 1, 2), depths
 FULL = Scale(images=60_000, test_images=10_000, epochs=15, seeds=(0, 1, 2), depths=(20, 40), width=64)
 
 _LEARNING_RATE = 0.02
-_PROBE = 256  # images whose signal is measured
+_PROBE = 256
+"""Training images whose signal is measured."""
 
 
-class PlainBlock(ResidualBlock):
+class UnshortcutBlock(ResidualBlock):
     """relu(conv3x3(relu(conv3x3(x)))) on [n, channels, h, w]: the MNIST net's block without its shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class PlainBlock(ResidualBlock):
 
 def build(kind: str, batch_norm: bool, depth: int, channels: int, classes: int) -> nn.Sequential:
     """Return a net for [n, 1, h, w]: 5x5 convolution, pooling, `depth` 3x3 convolutions in blocks, classifier."""
-    block = PlainBlock if kind == "plain" else ResidualBlock
+    block = UnshortcutBlock if kind == "plain" else ResidualBlock
     head = [nn.Conv2d(1, channels, 5, bias=not batch_norm), nn.BatchNorm2d(channels)]
     return nn.Sequential(
         *(head if batch_norm else head[:1]),

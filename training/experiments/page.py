@@ -17,7 +17,7 @@ from training.release.benchmark import cpu_name
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How to repeat an experiment, how long it took, and about how long its full form takes if this was a quick one."""
+    """The command that repeats an experiment, its seconds, and an estimate for its full form after a quick one."""
 
     command: str
     seconds: float

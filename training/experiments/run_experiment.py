@@ -47,7 +47,7 @@ def _setup(options: ExperimentOptions, experiment: TrainedExperiment, tell: Call
 
 
 def _command(options: ExperimentOptions, experiment: TrainedExperiment | CountedExperiment) -> str:
-    """The command to repeat it; a path of this machine says nothing elsewhere."""
+    """The command that repeats it, without paths of this machine."""
     words = ["resnet-train", "experiment", options.name]
     if isinstance(experiment, TrainedExperiment):
         data = options.data or experiment.data

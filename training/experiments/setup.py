@@ -13,7 +13,8 @@ from training.data.dataset import ImageSet
 from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
-_SUBSET_SEED = 0  # every seed and every network sees the same images
+_SUBSET_SEED = 0
+"""Seed of the choice of images: all networks and all seeds see the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,13 +22,13 @@ class Scale:
     """How large an experiment is.
 
     Attributes:
-        images: to train on, at most.
-        test_images: to measure the error on, at most.
-        epochs: of each training.
-        seeds: one training of each network for each.
+        images: most images to train on.
+        test_images: most images to measure the error on.
+        epochs: epochs of each training.
+        seeds: seeds from each of which every network is trained.
         shrink: factor by which the pictures' sides are divided, by averaging.
-        depths: of the networks, as their family counts it.
-        width: channels of their first stage.
+        depths: layers of the networks, as their family counts them.
+        width: channels of the networks' first stage.
 
     """
 
@@ -42,7 +43,7 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """The images of one experiment, its scale, and whom to tell how it goes."""
+    """The images of one experiment, its scale, and a function that shows how it goes."""
 
     train: ImageSet
     test: ImageSet

@@ -1,4 +1,4 @@
-"""The last steps of every way to a released model: what it says of itself, golden examples, and the files."""
+"""The last steps to a released model, however it was made: metadata, golden examples, and the files."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ def describe(
     metrics: dict[str, str | int | float],
     recipe: dict[str, JsonValue],
 ) -> Metadata:
-    """Return the metadata of a model in fp32 that is made now, here, and has no golden examples yet."""
+    """Return the metadata of a model in fp32 that is made now and here; its golden examples come later."""
     return Metadata(
         format_version=FORMAT_VERSION,
         architecture=architecture,
@@ -60,7 +60,7 @@ def release(draft: Artifact, repository: Path, weights: bytes | None) -> Path:
 
 
 def tools() -> dict[str, str]:
-    """Return the version of each library that has a part in a model."""
+    """Return the version of each library that has shaped a model."""
     versions = {"python": platform.python_version()}
     for name in _TOOLS:
         with suppress(PackageNotFoundError):  # of the two ONNX Runtimes one is installed

@@ -1,4 +1,4 @@
-"""Other people's weights: the layouts of state dicts that circulate, turned into ours, which is torchvision's.
+"""Other people's weights: common layouts of state dicts, converted to ours, which is torchvision's.
 
 `akamaster/pytorch_resnet_cifar10` says `linear` for `fc` and `shortcut` for `downsample`, wrappers put `module.` before
 every key, training scripts nest the state dict, and PyTorch before 0.4.1 kept no `num_batches_tracked`.
@@ -30,7 +30,7 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A network in evaluation mode with other people's weights, and what they told of it."""
+    """A network in evaluation mode with other people's weights, and what these say of it."""
 
     network: nn.Module
     arguments: dict[str, str]

@@ -1,4 +1,4 @@
-"""torchvision's published ResNets: where their weights are, and what these expect and name."""
+"""torchvision's published ResNets: where their weights are, and which pictures and classes these are for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +31,7 @@ def by_name(name: str) -> WeightsEnum:
 
 
 def by_sha256(sha256: str) -> WeightsEnum | None:
-    """Return the release whose file has this digest, whatever it is called."""
+    """Return the release whose file has this digest; the file's name does not matter."""
     for release in _releases():
         if sha256.startswith(_digest(release)):
             return release
@@ -63,7 +63,7 @@ def model_spec(release: WeightsEnum) -> ModelSpec:
 
 
 def metrics(release: WeightsEnum) -> dict[str, str | int | float]:
-    """Return torchvision's own figure, marked as such: nothing was measured here."""
+    """Return torchvision's own figure, marked as published: nothing was measured here."""
     accuracy = release.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
     return {"published_accuracy": accuracy, "published_data": "ImageNet-1K validation", "publisher": "torchvision"}
 

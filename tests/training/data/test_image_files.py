@@ -80,7 +80,9 @@ def test_what_is_no_image_is_passed_over_and_named(tmp_path):
 def test_what_does_not_fit_onto_the_disk_is_told_in_bytes(tmp_path):
     many = _images(tmp_path, FILES).take(torch.zeros(10_000, dtype=torch.int64))
     needed = 10_000 * 3 * 60_000**2
-    told = f"10,000 images of 60000x60000 pixels take {needed:,} bytes in {tmp_path}, which cannot be had .*are free"
+    told = (
+        f"10,000 images of 60000x60000 pixels take {needed:,} bytes in {tmp_path}, which cannot be allocated .*are free"
+    )
     with pytest.raises(DataError, match=told):
         many.decode(spec_of_files(3, 60_000), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]

@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 
 from models.networks import registry
+from tests.training.acting import KILL, acting
 from tests.training.folders import pack, pictures
 from tests.training.stopping import train_for
 from training.data.dataset import measure
@@ -123,15 +124,14 @@ def _first_loss(recipe: Path, photos: Path) -> float:
 
 @pytest.mark.slow
 def test_killed_run_on_picture_files_resumes_to_the_same_bits(recipe, photos, tmp_path):
-    recipe.write_text(RECIPE.replace("100_000", "40"))
+    recipe.write_text(RECIPE.replace("100_000", "5"))
     whole, run = tmp_path / "whole", tmp_path / "run"
     output, _ = _start(_command(recipe, photos, whole)).communicate()
     assert {path.name for path in whole.iterdir()} == WRITTEN, output
-    process = _start(_command(recipe, photos, run))
-    _wait_for(process, "epoch   2 ")
-    process.kill()
-    process.communicate()
-    assert read_checkpoint(run / "last.pt").state["progress"]["epoch"] < 40
+    words = _command(recipe, photos, run)[1:]
+    killed = subprocess.run([sys.executable, *acting(tmp_path, 2, 1, KILL), *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert read_checkpoint(run / "last.pt").state["progress"]["epoch"] == 2
     output, _ = _start(_command(recipe, photos, run, "--resume")).communicate()
     ours, theirs = (read_checkpoint(folder / "last.pt").weights for folder in (run, whole))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items()), output
@@ -207,4 +207,4 @@ def test_disk_without_the_room_is_told_before_it_is_filled(recipe, photos, tmp_p
     script = f"mount -t tmpfs -o size=16k tmpfs {disk}; {command}"
     ended = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"bytes in {disk}/run, which cannot be had (16,384 are free)" in ended.stderr
+    assert f"bytes in {disk}/run, which cannot be allocated (16,384 are free)" in ended.stderr
