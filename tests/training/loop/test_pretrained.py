@@ -14,14 +14,11 @@ from models.artifact.artifact import read_artifact
 from tests.training.command import resnet_train
 from tests.training.folders import COLOURS, pack, pictures
 from tests.training.recipe_files import write_recipe
-from tests.training.stopping import train_for
 from training.commands.fit import fit
 from training.errors import CheckpointError, RecipeError, WeightsError
 from training.loop.checkpoint import read_checkpoint
 from training.loop.pretrained import read_pretrained
 from training.loop.recipe import Recipe, load_recipe
-from training.loop.run import Run
-from training.loop.trained_network import TrainedNetwork
 from training.options import FitOptions
 
 COLOUR_NAMES = tuple(sorted(COLOURS))
@@ -145,26 +142,6 @@ def test_run_with_another_start_is_not_resumed(options):
         fit(other, Console(file=io.StringIO()))
 
 
-def test_head_learns_at_the_recipes_rate_and_the_body_at_its_part(recipe, colour_network):
-    from training.data.dataset import ImageSet
-
-    pretrained = read_pretrained_from(colour_network)
-    images = ImageSet(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 7, pretrained.labels)
-    tuned = recipe.fine_tuned("anything", 0.1, freeze=False)
-    network = pretrained.network(pretrained.labels)
-    run = Run(network, tuned, images, pretrained.normalization, seed=0)
-    train_for(run, 1)
-    rates = {id(each): group["lr"] for group in run.optimizer.param_groups for each in group["params"]}
-    rate = 0.05 * recipe.schedule.factor(0.0)
-    for name, parameter in network.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(rate if name.startswith("fc.") else rate / 10), name
-
-
-def read_pretrained_from(artifact) -> TrainedNetwork:
-    metadata, weights = artifact.metadata, safetensors.torch.load(artifact.weights)
-    return TrainedNetwork(metadata.architecture, metadata.arguments, artifact.labels, metadata.preprocessing, weights)
-
-
 def test_artifact_without_weights_is_told(artifact, tmp_path):
     graph_only = tmp_path / "resnet20" / "1"
     shutil.copytree(artifact, graph_only)
@@ -173,12 +150,6 @@ def test_artifact_without_weights_is_told(artifact, tmp_path):
     (graph_only / "SHA256SUMS").write_text("".join(line for line in sums if "model.onnx" in line))
     with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
         read_pretrained(graph_only)
-
-
-def test_weights_of_another_network_are_told(artifact):
-    pretrained = replace(read_pretrained(artifact), architecture="resnet32")
-    with pytest.raises(WeightsError, match=r"(?s)not a resnet32's.*layer1\.4"):
-        pretrained.network(COLOUR_NAMES)
 
 
 def test_nothing_to_start_from_is_told(tmp_path):
