@@ -25,6 +25,7 @@ from training.options import FitOptions
 from training.plots import draw_confusion, draw_curves, to_png
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
+"""Names of the pictures in a run's folder."""
 
 
 def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECONDS) -> int:

@@ -33,6 +33,7 @@ from training.errors import CheckpointError
 from training.loop.trained_network import TrainedNetwork
 
 FORMAT_VERSION = 1
+"""Version of the file's layout."""
 
 
 @dataclass(frozen=True, slots=True)

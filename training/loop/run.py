@@ -25,6 +25,7 @@ from training.loop.scoring import Score, score_network
 from training.loop.trained_network import HEAD
 
 LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
+"""Names of the checkpoints and of the figures in a run's folder."""
 
 SAVE_SECONDS = 30.0
 """Time between two checkpoints within an epoch: the most work, in seconds, that a killed run loses."""

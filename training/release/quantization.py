@@ -15,6 +15,7 @@ from training.release.onnx_export import IR_VERSION, OPSET
 
 FIRST: Final = "first convolution"
 LAST: Final = "classifier"
+"""The layers at both ends of a network, which can stay in fp32."""
 
 _BATCH = 8
 """Images in a batch of the calibration."""

@@ -17,6 +17,7 @@ from models.engines.loader import load_engine
 from training.release.onnx_export import with_metadata
 
 _TOOLS = ("resnet-serve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pillow", "numpy")
+"""Distributions whose versions a model's metadata tells."""
 
 
 def describe(

@@ -17,7 +17,11 @@ from training.loop.trained_network import build_network
 from training.options import ZeroChannels
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
+"""Names under which training scripts keep the state dict."""
+
 _RENAMED = {"linear": "fc", "shortcut": "downsample"}
+"""Our name for each part of theirs."""
+
 _COUNTER = "num_batches_tracked"
 """Name of a norm's count of batches, which old files lack and evaluation does not read."""
 

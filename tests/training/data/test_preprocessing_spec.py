@@ -7,12 +7,12 @@ from training.data.dataset import ImageSet, Normalization
 from training.data.preprocessing_spec import spec_of_files, spec_of_images
 
 
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_the_spec_of_images_gives_pictures_like_them(channels, mode):
-    images = ImageSet(torch.zeros(2, channels, 4, 5, dtype=torch.uint8), torch.zeros(2), ("a",), "light_on_dark")
+@pytest.mark.parametrize(("channels", "mode", "polarity"), [(1, "L", "light_on_dark"), (3, "RGB", "as_is")])
+def test_the_spec_of_images_gives_pictures_like_them(channels, mode, polarity):
+    images = ImageSet(torch.zeros(2, channels, 4, 5, dtype=torch.uint8), torch.zeros(2), ("a",), polarity)
     normalization = Normalization((0.1,) * channels, (0.3,) * channels)
     spec = spec_of_images(images, normalization)
-    assert (spec.mode, spec.height, spec.width, spec.resize, spec.polarity) == (mode, 4, 5, 5, "light_on_dark")
+    assert (spec.mode, spec.height, spec.width, spec.resize, spec.polarity) == (mode, 4, 5, 5, polarity)
     assert (spec.mean, spec.std) == (normalization.mean, normalization.std)
     cropped = spec_of_images(images, normalization, 3)
     assert (cropped.height, cropped.width, cropped.resize) == (3, 3, 5)

@@ -16,11 +16,16 @@ def test_the_first_signal_is_noted_and_told_as_a_shell_expects(number, code):
 
 
 def test_the_second_acts_as_outside():
-    with Interrupt() as interrupt:
-        signal.raise_signal(signal.SIGINT)
-        assert interrupt.signal == signal.SIGINT
-        with pytest.raises(KeyboardInterrupt):
+    reached: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: reached.append(number))
+    try:
+        with Interrupt() as interrupt:
             signal.raise_signal(signal.SIGINT)
+            assert (interrupt.signal, reached) == (signal.SIGINT, [])
+            signal.raise_signal(signal.SIGINT)
+            assert reached == [signal.SIGINT]
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_a_patient_one_notes_all_and_leaves_the_handlers_as_they_were():
