@@ -19,7 +19,8 @@ import numpy as np
 from benchmarks.serving.untrained import release_untrained
 from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
 from models.artifact.artifact import read_artifact
-from training.commands.quantize import Job, quantize
+from training.commands.quantize import quantize
+from training.options import QuantizeOptions
 from training.release.int8_report import BATCHES, compare_speeds
 from training.release.quantization import to_int8
 from training.release.release import assemble
@@ -43,8 +44,9 @@ def measure_untrained(architecture: str, folder: Path) -> dict[str, Any]:
 def measure_released(directory: Path, places: dict[str, str], data_root: Path, folder: Path) -> dict[str, Any]:
     """Accuracy on the test split, and speed, of a released model and of what `resnet-train quantize` makes of it."""
     data = places.get(str(read_artifact(directory).metadata.metrics.get("data")))
-    job = Job(artifact=directory, data=data, data_root=data_root, images=500, repository=folder, version=1, force=True)
-    result = quantize(job)
+    result = quantize(
+        QuantizeOptions(artifact=directory, data=data, data_root=data_root, repository=folder, force=True)
+    )
     found = result.comparison
     return {
         "fp32_accuracy": found.fp32_accuracy,

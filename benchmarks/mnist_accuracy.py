@@ -17,10 +17,10 @@ from scipy import stats
 
 from benchmarks.surroundings import RESULTS, training_surroundings
 from training.commands.evaluate import evaluate
-from training.commands.fit import Job, fit
+from training.commands.fit import fit
 from training.loop.checkpoint import read_checkpoint
-from training.loop.recipe import load_recipe
 from training.loop.run import LAST
+from training.options import EvaluateOptions, FitOptions
 
 RECIPES = ("mnist-residual", "mnist-inception")
 SEEDS = (0, 1, 2)
@@ -31,15 +31,15 @@ RESULTS_FILE = RESULTS / "mnist_accuracy.json"
 def train(recipe: str, seed: int, data_root: Path, runs: Path) -> Path:
     """Train one seed to the end, or find it trained; return its last checkpoint."""
     output = runs / f"{recipe}-seed{seed}"
-    job = Job(
-        recipe=load_recipe(recipe),
+    options = FitOptions(
+        recipe=recipe,
         data="mnist",
         data_root=data_root,
         output=output,
         seed=seed,
         resume=(output / LAST).exists(),
     )
-    if code := fit(job, Console()):
+    if code := fit(options, Console()):
         raise SystemExit(code)
     return output / LAST
 
@@ -48,7 +48,7 @@ def measure(path: Path, data_root: Path) -> dict[str, Any]:
     """Accuracies of a checkpoint on the images held back and on the test split, and what its training took."""
     checkpoint = read_checkpoint(path)
     history = checkpoint.state["progress"]["history"]
-    metrics = evaluate(path, None, data_root, "test").metrics
+    metrics = evaluate(EvaluateOptions(model=path, data_root=data_root)).metrics
     return {
         "seed": checkpoint.seed,
         "test_accuracy": metrics["accuracy"],

@@ -29,8 +29,8 @@ from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet, Normalization, hold_out, measure
 from training.loop.recipe import load_recipe
-from training.loop.scoring import evaluate
-from training.loop.trainer import Trainer
+from training.loop.run import Run
+from training.loop.scoring import score_network
 
 TARGET = 0.985
 ROUNDS = 3
@@ -65,7 +65,7 @@ def tutorial(seed: int, data_root: Path, test: ImageSet) -> Iterator[Leg]:
             F.cross_entropy(network(images), labels).backward()  # type: ignore[no-untyped-call]
             optimizer.step()
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        yield Leg(wall, cpu, evaluate(network, test, TUTORIAL).accuracy)
+        yield Leg(wall, cpu, score_network(network, test, TUTORIAL).accuracy)
 
 
 def ours(seed: int, everything: ImageSet, test: ImageSet) -> Leg:
@@ -75,13 +75,10 @@ def ours(seed: int, everything: ImageSet, test: ImageSet) -> Leg:
     network = registry.build(recipe.architecture)
     wall, cpu = time.perf_counter(), time.process_time()
     images, _ = hold_out(everything, recipe.validation)
-    trainer = Trainer(network, recipe, images, measure(images), seed)
-    for _ in range(recipe.epochs):
-        for _ in trainer.steps():
-            pass
-        trainer.finish_epoch(None)
+    run = Run(network, recipe, images, measure(images), seed)
+    run.train()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Leg(wall, cpu, evaluate(trainer.judged, test, trainer.normalization).accuracy)
+    return Leg(wall, cpu, score_network(run.judged, test, run.normalization).accuracy)
 
 
 def to_target(legs: list[Leg]) -> dict[str, Any]:

@@ -17,11 +17,18 @@ def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
     )
 
 
-def explain_options(error: ValidationError, *, env_prefix: str = "") -> str:
-    """A line for each value that does not fit: the flag, the variable if there are variables, the value, the reason."""
+def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands: bool = False) -> str:
+    """A line for each value that does not fit: the flag, the variable if there are variables, the value, the reason.
+
+    If the options are those of `subcommands`, the name of the chosen one is not told.
+    """
     lines = []
     for detail in error.errors():
-        name = ".".join(map(str, detail["loc"]))
+        name, reason = ".".join(map(str, detail["loc"][subcommands:])), detail["msg"].removeprefix("Value error, ")
+        if not name:
+            lines.append(reason)  # it is about several values
+            continue
         variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
-        lines.append(f"--{name.replace('_', '-')}{variable} = {detail['input']!r}: {detail['msg']}")
+        value = "" if detail["type"] == "missing" else f" = {detail['input']!r}"
+        lines.append(f"--{name.replace('_', '-')}{variable}{value}: {reason}")
     return "\n".join(lines)

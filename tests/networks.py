@@ -12,6 +12,8 @@ from models.artifact.artifact import Artifact
 from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from models.networks.pixel_net import PixelNet
+from training.data.dataset import Normalization
+from training.data.preprocessing_spec import preprocessing_spec
 from training.release.onnx_export import to_onnx
 from training.release.release import assemble, describe, release
 
@@ -39,27 +41,13 @@ def release_network(repository: Path, architecture: str, classes: int, **argumen
 
 def preprocessing_for(architecture: str) -> Preprocessing:
     """Pictures of the size that the network was designed for."""
-    channels, height, width = registry.describe(architecture).input_shape
-    return Preprocessing(
-        mode="L" if channels == 1 else "RGB",
-        height=height,
-        width=width,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity="as_is",
-        resize=max(height, width),
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=True,
-        mean=MEAN[:channels],
-        std=STD[:channels],
-    )
+    shape = registry.describe(architecture).input_shape
+    channels, height, width = shape
+    return preprocessing_spec(shape, max(height, width), Normalization(MEAN[:channels], STD[:channels]))
 
 
 def _settle(network: nn.Module) -> None:
-    """Batch norm that was never trained is the identity, and hides whoever forgets it."""
+    """Batch norm that was never trained is the identity, and would hide that it was left out."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)

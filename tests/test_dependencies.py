@@ -37,7 +37,7 @@ def test_the_torch_extra_is_what_its_engine_needs_and_a_part_of_train() -> None:
     """Serving with PyTorch needs no more than that, and training does not bring another PyTorch."""
     required = _closure("cpu", "torch")
     assert _undeclared(TORCH_ENGINE, required) == set()
-    assert not {"torchvision", "onnx", "matplotlib", "typer"} & required
+    assert not {"torchvision", "onnx", "matplotlib"} & required
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert set(extras["torch"]) <= set(extras["train"])
 

@@ -1,6 +1,8 @@
 """`python -m training` is `resnet-train`."""
 
+import sys
+
 from training.cli import main
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

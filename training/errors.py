@@ -1,13 +1,14 @@
 """What can be wrong with a training run, each with a message for its user.
 
 TrainingError
+├── UsageError       the command line names what does not exist, or what does not go together
 ├── RecipeError      there is no such recipe, or it is not valid
 ├── DataError        a data set is missing or not what it should be
-├── CheckpointError  a checkpoint cannot be read, written or gone on from
+├── CheckpointError  a checkpoint cannot be read or written, or is that of another run
 ├── Diverged         the loss or a weight is no longer a finite number
 ├── ExportError      the exported graph is not the network
-├── WeightsError     weights cannot be had or read, or do not fit the network
-├── QuantizeError    a model cannot be made small, or is not better for it
+├── WeightsError     weights cannot be fetched or read, or do not fit the network
+├── QuantizeError    a model cannot be quantised, or is not better for it
 ├── ExperimentError  there is no such experiment, or its page cannot be written
 └── CompareError     a folder to compare holds no run
 """
@@ -15,6 +16,10 @@ TrainingError
 
 class TrainingError(Exception):
     """The message says what is wrong and what to do; commands print it and exit 1."""
+
+
+class UsageError(TrainingError):
+    """The command line names what does not exist, or what does not go together; commands exit 2."""
 
 
 class RecipeError(TrainingError):
@@ -26,7 +31,7 @@ class DataError(TrainingError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint cannot be read, written or gone on from."""
+    """A checkpoint cannot be read or written, or is that of another run."""
 
 
 class Diverged(TrainingError):
@@ -38,11 +43,11 @@ class ExportError(TrainingError):
 
 
 class WeightsError(TrainingError):
-    """Weights cannot be had or read, or do not fit the network; the message names the file or the keys."""
+    """Weights cannot be fetched or read, or do not fit the network; the message names the file or the keys."""
 
 
 class QuantizeError(TrainingError):
-    """A model cannot be made small, or is not better for it."""
+    """A model cannot be quantised, or is not better for it."""
 
 
 class ExperimentError(TrainingError):

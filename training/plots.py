@@ -1,4 +1,4 @@
-"""Pictures of runs and experiments, as PNG bytes."""
+"""Pictures of runs and experiments."""
 
 import io
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 _DPI = 120
-_DENSE = 20  # classes above which the cells of a confusion matrix are too small for numbers
+"""Pixels an inch of a picture."""
+
+_MOST_NUMBERED = 20
+"""Classes up to which the cells of a confusion matrix have room for numbers."""
 
 
-def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
+def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw accuracy and loss over the epochs of a history, of training and, where measured, of validation."""
     figure = Figure(figsize=(10, 4), layout="constrained")
     figure.suptitle(title)
@@ -29,10 +32,10 @@ def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend()
-    return _png(figure)
+    return figure
 
 
-def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> bytes:
+def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, counts [classes, classes] of true class by predicted class."""
     side = min(4 + 0.4 * len(labels), 16)
     figure = Figure(figsize=(side, side), layout="constrained")
@@ -40,7 +43,7 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> byte
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # a class without images is a row of zeros
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set(title=title, xlabel="predicted", ylabel="true")
-    if len(labels) <= _DENSE:
+    if len(labels) <= _MOST_NUMBERED:
         ticks = range(len(labels))
         axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
         axes.set_yticks(ticks, labels)
@@ -48,7 +51,7 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> byte
             colour = "white" if shares[row, column] > 0.5 else "black"
             count = int(confusion[row, column])
             axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
-    return _png(figure)
+    return figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class Panel:
     logarithmic: bool = False
 
 
-def draw_panels(title: str, panels: Sequence[Panel]) -> bytes:
+def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
     """Draw panels side by side under a title."""
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
     figure.suptitle(title)
@@ -87,7 +90,7 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> bytes:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
-    return _png(figure)
+    return figure
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None:
@@ -118,7 +121,7 @@ def _summary(values: NDArray[np.float64], *, logarithmic: bool) -> tuple[NDArray
     return middle, np.stack([middle - low, high - middle])
 
 
-def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> bytes:
+def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> Figure:
     """Draw a horizontal bar for each named value, from the top."""
     figure = Figure(figsize=(9, 1 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
@@ -126,10 +129,11 @@ def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> bytes:
     axes.invert_yaxis()
     axes.set(title=title, xlabel=label)
     axes.grid(alpha=0.3, axis="x")
-    return _png(figure)
+    return figure
 
 
-def _png(figure: Figure) -> bytes:
+def to_png(figure: Figure) -> bytes:
+    """Return the picture as a PNG file."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

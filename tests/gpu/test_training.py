@@ -9,9 +9,11 @@ import pytest
 from rich.console import Console
 
 from tests.training.folders import pack, pictures
-from training.commands.fit import Job, fit
+from tests.training.recipe_files import write_recipe
+from training.commands.fit import fit
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import load_recipe
+from training.options import FitOptions
 
 
 @pytest.fixture(scope="module")
@@ -19,24 +21,29 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return pack(tmp_path_factory.mktemp("data"), "folder", pictures(12))
 
 
-def _history(folder: Path, output: Path, device: str, precision: str) -> list[dict[str, float]]:
-    recipe = replace(load_recipe("resnet20-fast"), epochs=2, batch_size=10, validation=0.2, precision=precision)
-    job = Job(recipe=recipe, data=str(folder), data_root=output, output=output, threads=1, device=device)
-    assert fit(job, Console(file=io.StringIO())) == 0
-    return [json.loads(line) for line in (output / "metrics.jsonl").read_text().splitlines()]
+def _options(folder: Path, output: Path, device: str, precision: str) -> FitOptions:
+    recipe = replace(load_recipe("resnet20-fast"), batch_size=10, validation=0.2)
+    path = write_recipe(output.parent / "small.toml", recipe)
+    return FitOptions(
+        recipe=path, data=str(folder), output=output, epochs=2, threads=1, device=device, precision=precision
+    )
+
+
+def _history(options: FitOptions) -> list[dict[str, float]]:
+    assert fit(options, Console(file=io.StringIO())) == 0
+    return [json.loads(line) for line in (options.folder / "metrics.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 0.02), ("bf16", 0.1)])
 def test_losses_are_those_of_the_cpu(folder, tmp_path, precision, within):
-    ours = _history(folder, tmp_path / "gpu", "cuda", precision)
-    theirs = _history(folder, tmp_path / "cpu", "cpu", "fp32")
+    ours = _history(_options(folder, tmp_path / "gpu", "cuda", precision))
+    theirs = _history(_options(folder, tmp_path / "cpu", "cpu", "fp32"))
     assert [row["loss"] for row in ours] == pytest.approx([row["loss"] for row in theirs], rel=within)
 
 
 def test_checkpoint_is_read_without_a_gpu_and_the_run_goes_on(folder, tmp_path):
-    _history(folder, tmp_path, "cuda", "auto")
-    checkpoint = read_checkpoint(tmp_path / "last.pt")
+    options = _options(folder, tmp_path / "run", "cuda", "auto")
+    _history(options)
+    checkpoint = read_checkpoint(options.folder / "last.pt")
     assert {value.device.type for value in checkpoint.weights.values()} == {"cpu"}
-    recipe = replace(load_recipe("resnet20-fast"), epochs=2, batch_size=10, validation=0.2)
-    job = Job(recipe=recipe, data=str(folder), data_root=tmp_path, output=tmp_path, resume=True, device="cuda")
-    assert fit(job, Console(file=io.StringIO())) == 0
+    assert fit(options.model_copy(update={"resume": True}), Console(file=io.StringIO())) == 0

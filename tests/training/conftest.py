@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from models.networks import registry
 from training.data import sources
-from training.data.dataset import hold_out, measure, preprocessing
+from training.data.dataset import hold_out, measure
+from training.data.preprocessing_spec import spec_of_images
 from training.loop.checkpoint import Checkpoint, write_checkpoint
 
 
@@ -46,7 +47,7 @@ def digits_checkpoint(digits: str, tmp_path_factory: pytest.TempPathFactory) -> 
         architecture="mnist-residual",
         arguments={},
         labels=images.classes,
-        preprocessing=preprocessing(images, normalization),
+        preprocessing=spec_of_images(images, normalization),
         recipe={"validation": 0.1, "epochs": 1},
         data=digits,
         seed=0,

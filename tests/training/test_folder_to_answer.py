@@ -17,11 +17,12 @@ from models.engines.loader import load_engine
 from models.images.preprocessor import MAX_PIXELS, Preprocessor
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures
-from training.commands.export import Job as ExportJob
+from tests.training.recipe_files import write_recipe
 from training.commands.export import export_checkpoint
-from training.commands.fit import Job, fit
+from training.commands.fit import fit
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import load_recipe
+from training.options import ExportOptions, FitOptions
 
 
 def _train(*arguments: str | Path) -> str:
@@ -77,19 +78,11 @@ def test_imagenet_recipe_ends_in_a_model_that_sees_photographs_as_torchvisions_d
     recipe = replace(recipe, architecture="resnet18", epochs=1, batch_size=6, validation=0.25)
     recipe = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=0.01))
     data = pack(tmp_path, "folder", pictures(8, (330, 280), "JPEG"))
-    job = Job(recipe=recipe, data=str(data), data_root=tmp_path, output=tmp_path / "run", threads=1)
-    assert fit(job, Console(file=io.StringIO())) == 0
-    last = tmp_path / "run" / "last.pt"
+    path, run = write_recipe(tmp_path / "small.toml", recipe), tmp_path / "run"
+    assert fit(FitOptions(recipe=path, data=str(data), output=run, threads=1), Console(file=io.StringIO())) == 0
+    last = run / "last.pt"
     exported = export_checkpoint(
-        ExportJob(
-            checkpoint=last,
-            name="photos",
-            version=1,
-            repository=tmp_path / "models",
-            data=None,
-            data_root=tmp_path,
-            split="validation",
-        )
+        ExportOptions(checkpoint=last, name="photos", repository=tmp_path / "models", split="val")
     )
     held_back = read_checkpoint(last).metrics
     figures = {key: held_back[key] for key in ("images", "accuracy", "loss")}

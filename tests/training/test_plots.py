@@ -1,3 +1,5 @@
+"""What the pictures show, read from the axes before they become pixels."""
+
 from io import BytesIO
 
 import numpy as np
@@ -5,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from training.plots import Line, Panel, draw_confusion, draw_curves, draw_panels
+from training.plots import Line, Panel, draw_bars, draw_confusion, draw_curves, draw_panels, to_png
 
 
 def _rows(*accuracies, validated=True):
@@ -13,64 +15,88 @@ def _rows(*accuracies, validated=True):
     return [row | ({"validation_accuracy": 0.9, "validation_loss": 0.2} if validated else {}) for row in rows]
 
 
-def _pixels(png):
-    image = Image.open(BytesIO(png))
-    assert image.format == "PNG"
-    return np.asarray(image.convert("RGB"), np.int16)
+def _drawn(axes):
+    return {line.get_label(): line.get_xydata().tolist() for line in axes.get_lines()}
 
 
-def _share(pixels, colour):
-    return (np.abs(pixels - colour).sum(-1) < 30).mean()
+def test_accuracy_is_left_and_loss_right_of_training_and_of_what_was_held_back():
+    figure = draw_curves(_rows(0.25, 0.75), "resnet20 on photos")
+    accuracy, loss = figure.axes
+    assert figure.get_suptitle() == "resnet20 on photos"
+    assert [(axes.get_xlabel(), axes.get_ylabel()) for axes in figure.axes] == [
+        ("epoch", "accuracy"),
+        ("epoch", "loss"),
+    ]
+    assert _drawn(accuracy) == {"training": [[1, 0.25], [2, 0.75]], "validation": [[1, 0.9], [2, 0.9]]}
+    assert _drawn(loss) == {"training": [[1, 0.75], [2, 0.25]], "validation": [[1, 0.2], [2, 0.2]]}
 
 
-BLUE, ORANGE = (31, 119, 180), (255, 127, 14)  # matplotlib's first two lines
-
-
-def test_curves_show_training_and_where_measured_validation():
-    both, alone = (_pixels(draw_curves(_rows(0.5, 0.9, validated=flag), "run")) for flag in (True, False))
-    assert _share(both, BLUE) > 0
-    assert _share(both, ORANGE) > 0
-    assert _share(alone, ORANGE) == 0
-
-
-def test_accuracy_is_left_and_loss_right():
-    """A rising accuracy: the blue line begins low in the left picture, high in the right one."""
-    pixels = _pixels(draw_curves(_rows(0.0, 1.0, validated=False), "run"))
-    halves = np.array_split(pixels[150:400], 2, axis=1)  # between title with legend and the axis labels
-    for half, rises in zip(halves, (True, False), strict=True):
-        rows, columns = (np.abs(half - BLUE).sum(-1) < 30).nonzero()
-        left, right = rows[columns < columns.mean()].mean(), rows[columns > columns.mean()].mean()
-        assert (left > right) == rises
+def test_a_run_that_held_back_nothing_has_one_line_each():
+    figure = draw_curves(_rows(0.5, 0.9, validated=False), "run")
+    assert [list(_drawn(axes)) for axes in figure.axes] == [["training"], ["training"]]
 
 
 @pytest.mark.parametrize("history", [[], _rows(0.5), _rows(*np.linspace(0, 1, 200))])
 def test_any_number_of_epochs_is_drawn(history):
-    _pixels(draw_curves(history, "run"))
+    for axes in draw_curves(history, "run").axes:
+        assert [len(points) for points in _drawn(axes).values()] == [len(history)] * 2
 
 
-@pytest.mark.parametrize("classes", [2, 10, 20, 21, 100])
-def test_right_answers_are_a_dark_diagonal(classes):
-    counts = torch.eye(classes, dtype=torch.int64) * 7
-    counts[0] = 0  # a class without images
-    pixels = _pixels(draw_confusion(counts, [f"class {n}" for n in range(classes)], "run"))
-    assert _share(pixels, (8, 48, 107)) > 0.1 / classes  # the darkest of Blues
-    swapped = _pixels(draw_confusion(counts.flip(1), [f"class {n}" for n in range(classes)], "run"))
-    assert pixels.shape == swapped.shape
-    assert not np.array_equal(pixels, swapped)
+def test_a_cell_is_as_dark_as_its_share_of_the_true_class_and_tells_its_count():
+    counts = torch.tensor([[3, 1, 0], [0, 0, 0], [0, 2, 6]])
+    (axes,) = draw_confusion(counts, ["cat", "dog", "owl"], "pets").axes
+    assert (axes.get_title(), axes.get_xlabel(), axes.get_ylabel()) == ("pets", "predicted", "true")
+    np.testing.assert_allclose(axes.get_images()[0].get_array(), [[0.75, 0.25, 0], [0, 0, 0], [0, 0.25, 0.75]])
+    told = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert told == {(0, 0): ("3", "white"), (1, 0): ("1", "black"), (1, 2): ("2", "black"), (2, 2): ("6", "white")}
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "owl"]
 
 
-def _extent(values, logarithmic):
-    """Rows of the picture that the middle of a line through one level, with its bar, covers."""
-    line = Line("x", [1, 2, 3], [[value] * 3 for value in values])
-    frame = Line("frame", [1, 2], [[0.01, 100.0]])
-    pixels = _pixels(draw_panels("", [Panel("", "x", "y", [line, frame], logarithmic=logarithmic)]))
-    rows = (np.abs(pixels[50:420, 280:370] - BLUE).sum(-1) < 120).any(1).nonzero()[0]
-    return rows.min(), rows.max()
+@pytest.mark.parametrize(("classes", "numbered"), [(2, True), (20, True), (21, False), (100, False)])
+def test_many_classes_leave_no_room_for_numbers(classes, numbered):
+    (axes,) = draw_confusion(torch.eye(classes, dtype=torch.int64), list(map(str, range(classes))), "run").axes
+    assert len(axes.texts) == (classes if numbered else 0)
 
 
-def test_bars_on_a_logarithmic_axis_are_as_long_below_as_above():
-    """0.1 and 10: around 1, not around 5.05, where the bar below would leave the axis."""
-    low, high = _extent([0.1, 10.0], logarithmic=True)
-    line = _extent([1.0], logarithmic=True)
-    assert abs((low + high) - sum(line)) <= 4
-    assert high - low > 50
+def _bar(panel):
+    """The middle of the first line's first point, and the ends of its bar."""
+    (axes,) = draw_panels("", [panel]).axes
+    container = axes.containers[0]
+    (middle,) = container.lines[0].get_ydata()[:1]
+    (_, low), (_, high) = container.lines[2][0].get_segments()[0]
+    return low, middle, high
+
+
+def test_repetitions_are_drawn_as_mean_and_standard_deviation():
+    low, middle, high = _bar(Panel("", "x", "y", [Line("a", [1], [[1.0], [3.0]])]))
+    assert (low, middle, high) == pytest.approx((2 - 2**0.5, 2, 2 + 2**0.5))
+
+
+def test_on_a_logarithmic_axis_the_mean_is_geometric_and_the_bar_a_factor():
+    low, middle, high = _bar(Panel("", "x", "y", [Line("a", [1], [[0.1], [10.0]])], logarithmic=True))
+    assert middle == pytest.approx(1)
+    assert high == pytest.approx(1 / low) == pytest.approx(10**2**0.5)
+
+
+def test_lines_of_one_label_share_a_colour_and_one_place_in_the_legend():
+    lines = [Line("a", [1, 2], [[1.0, 2.0]]), Line("b", [1, 2], [[3.0, 4.0]]), Line("a", [1, 2], [[5.0, 6.0]], True)]
+    (axes,) = draw_panels("both", [Panel("test", "epoch", "error", lines)]).axes
+    first, other, second = axes.get_lines()
+    assert first.get_color() == second.get_color() != other.get_color()
+    assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_bars_are_as_long_as_their_values_from_the_top():
+    (axes,) = draw_bars("left", "%", {"first": 10.0, "second": 40.0}).axes
+    assert [bar.get_width() for bar in axes.patches] == [10, 40]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
+    assert axes.yaxis_inverted()
+
+
+def test_the_png_holds_the_picture():
+    """A diagonal of seven dark cells: their colour covers less than a seventh of the picture."""
+    png = to_png(draw_confusion(torch.eye(7, dtype=torch.int64), list("abcdefg"), "run"))
+    pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB"), np.int16)
+    dark = (np.abs(pixels - (8, 48, 107)).sum(-1) < 30).mean()  # the darkest of Blues
+    assert 0.05 < dark < 1 / 7

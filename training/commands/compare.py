@@ -8,19 +8,26 @@ from pathlib import Path
 from training.errors import CompareError
 from training.loop.checkpoint import write_atomically
 from training.loop.run import METRICS
-from training.plots import Line, Panel, draw_panels
+from training.options import CompareOptions
+from training.plots import Line, Panel, draw_panels, to_png
 
 History = list[dict[str, float]]
 
 
-def compare(runs: Sequence[Path], output: Path) -> None:
+def compare(options: CompareOptions) -> Path:
     """Draw accuracy and loss over epochs of the runs' folders into a PNG; CompareError names a folder that is no run.
 
     Solid lines are of the images held back, dashed ones of training.
     """
+    figure = draw_panels("solid: validation; dashed: training", panels(options.runs))
+    write_atomically(options.output, to_png(figure))
+    return options.output
+
+
+def panels(runs: Sequence[Path]) -> list[Panel]:
+    """Return the panels of the picture, accuracy and loss; CompareError."""
     histories = dict(zip(_labels(runs), map(read_history, runs), strict=True))
-    panels = [_panel(quantity, histories) for quantity in ("accuracy", "loss")]
-    write_atomically(output, draw_panels("solid: validation; dashed: training", panels))
+    return [_panel(quantity, histories) for quantity in ("accuracy", "loss")]
 
 
 def read_history(run: Path) -> History:

@@ -1,6 +1,6 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,114 +11,118 @@ from models.machine.cores import usable_cores
 from models.networks import registry
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
-from training.loop.checkpoint import Checkpoint, read_checkpoint
-from training.loop.device import Choice, choose
-from training.loop.distributed import Ranks, joined, local
+from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically
+from training.loop.device import choose_device
+from training.loop.distributed import TrainingProcesses, joined, local
 from training.loop.interrupt import Interrupt
-from training.loop.pretrained import Pretrained, read_pretrained
-from training.loop.progress_bar import ProgressBar
-from training.loop.recipe import Recipe
-from training.loop.run import BEST, LAST, Run
-from training.loop.trainer import Trainer
-from training.loop.training_images import load_images
+from training.loop.pretrained import read_pretrained
+from training.loop.recipe import Recipe, load_recipe
+from training.loop.run import BEST, LAST, SAVE_SECONDS, Run
+from training.loop.terminal import ProgressBar
+from training.loop.trained_network import TrainedNetwork
+from training.loop.training_images import load_training_images
+from training.options import FitOptions
+from training.plots import draw_confusion, draw_curves, to_png
 
-_SAVE_SECONDS = 30.0  # between checkpoints within an epoch: what a killed run loses at most
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What the command line asks for; no seed or number of threads means the resumed run's, else 0 and every core."""
-
-    recipe: Recipe
-    data: str
-    data_root: Path
-    output: Path
-    seed: int | None = None
-    threads: int | None = None
-    resume: bool = False
-    strict: bool = False
-    device: Choice = "auto"
-    sync_batch_norm: bool = False
+CURVES, CONFUSION = "curves.png", "confusion.png"
+"""Names of the pictures in a run's folder."""
 
 
-def fit(job: Job, console: Console, save_seconds: float = _SAVE_SECONDS) -> int:
-    """Train into the folder `output` and return the exit code: 0, or 128 + the signal that stopped the run.
+def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECONDS) -> int:
+    """Train into the run's folder and return the exit code: 0, or 128 + the signal that stopped the run.
 
     The folder receives `last.pt`, `best.pt` (by accuracy on the images held back), `metrics.jsonl` (a line per epoch),
     `curves.png` and `confusion.png`. The data's test split is never read. Raises TrainingError.
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
+    recipe = _recipe(options)
+    earlier = _earlier(options)
     number, there = local()
-    earlier = _earlier(job)
     cores = max(1, usable_cores() // there)
-    torch.set_num_threads(job.threads or (earlier.state["threads"] if earlier else cores))
-    with joined(choose(job.device, number)) as ranks:
-        run = _run(job, earlier, ranks, console if ranks.leads else Console(quiet=True))
-        return _train(run, console if ranks.leads else Console(quiet=True), save_seconds)
+    torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
+    with joined(choose_device(options.device, number)) as processes:
+        console = console if processes.leads else Console(quiet=True)
+        run = _prepare(options, recipe, earlier, processes, console)
+        with Interrupt(patient=processes.size > 1) as interrupt, ProgressBar(console, run) as bar:
+            run.train(bar, interrupt, save_seconds)
+        if interrupt.signal is None:
+            _conclude(run)
+        console.print(_conclusion(run, options.folder, interrupt), highlight=False, soft_wrap=True)
+        return interrupt.exit_code
 
 
-def _train(run: Run, console: Console, save_seconds: float) -> int:
-    patient = run.trainer.ranks.size > 1
-    with Interrupt(patient=patient) as interrupt, ProgressBar(console, run.trainer) as bar:
-        run.train(bar, interrupt, save_seconds)
-    if interrupt.signal is None:
-        run.conclude()
-    console.print(_conclusion(run, interrupt), highlight=False, soft_wrap=True)
-    return interrupt.exit_code
+def _recipe(options: FitOptions) -> Recipe:
+    recipe = load_recipe(options.recipe).changed(options.epochs, options.arch, options.arch_arg, options.precision)
+    return recipe.fine_tuned(str(options.start) if options.start else None, options.body_rate, options.freeze)
 
 
-def _earlier(job: Job) -> Checkpoint | None:
+def _earlier(options: FitOptions) -> Checkpoint | None:
     """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
-    path = job.output / LAST
-    if job.resume:
+    path = options.folder / LAST
+    if options.resume:
         return read_checkpoint(path)
     if path.exists():
-        raise CheckpointError(f"{job.output} holds a run: go on with it by --resume, or give another --output")
+        raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
     try:
-        job.output.mkdir(parents=True, exist_ok=True)
+        options.folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{job.output} cannot be made: {error.strerror}") from error
+        raise CheckpointError(f"{options.folder} cannot be made: {error.strerror}") from error
     return None
 
 
-def _run(job: Job, earlier: Checkpoint | None, ranks: Ranks, console: Console) -> Run:
-    seed = job.seed if job.seed is not None else (earlier.seed if earlier else 0)
-    start = _start(job.recipe, earlier)
-    recipe = job.recipe if start is None else _suited(job.recipe, start)
-    images, held_back, normalization = ranks.made_once(lambda: _taken_in(job, recipe, start, console))
-    _check_parts(ranks, recipe, images, held_back)
+def _prepare(
+    options: FitOptions, recipe: Recipe, earlier: Checkpoint | None, processes: TrainingProcesses, console: Console
+) -> Run:
+    """Load what the run takes: the images, and the network that learns from them."""
+    seed = options.seed if options.seed is not None else (earlier.seed if earlier else 0)
+    start = _start(recipe, earlier)
+    recipe = recipe if start is None else _suited(recipe, start)
+    images, held_back, normalization = processes.make_once(lambda: _load(options, recipe, start, console))
+    _check_parts(processes, recipe, images, held_back)
     torch.manual_seed(seed)
-    network = _network(recipe, images) if start is None else start.network(images.classes)
+    network = _new_network(recipe, images) if start is None else start.network(images.classes)
     _check_input(network, recipe, images)
-    trainer = Trainer(_synchronised(network, ranks, job), recipe, images, normalization, seed, ranks)
-    run = Run(job.output, job.data, trainer, held_back)
+    network = _synchronised(network, processes) if options.sync_bn else network
+    run = Run(
+        network,
+        recipe,
+        images,
+        normalization,
+        seed,
+        held_back=held_back,
+        processes=processes,
+        folder=options.folder,
+        data=options.data,
+    )
     if earlier:
         run.resume(earlier)
     return run
 
 
-def _taken_in(
-    job: Job, recipe: Recipe, start: Pretrained | None, console: Console
-) -> tuple[ImageSet, ImageSet, Normalization]:
-    images, held_back = load_images(recipe, job.data, job.data_root, job.strict, console, job.output)
-    return images, held_back, measure(images) if start is None else start.normalization
-
-
-def _start(recipe: Recipe, earlier: Checkpoint | None) -> Pretrained | None:
-    """What a fine-tuned network starts from; a resumed run has it all, its source need not be there any more."""
+def _start(recipe: Recipe, earlier: Checkpoint | None) -> TrainedNetwork | None:
+    """What a fine-tuned network starts from; a resumed run has it all, and does not need its source any more."""
     if recipe.start is None:
         return None
-    return Pretrained.of(earlier) if earlier else read_pretrained(Path(recipe.start))
+    return earlier or read_pretrained(Path(recipe.start))
 
 
-def _suited(recipe: Recipe, start: Pretrained) -> Recipe:
+def _suited(recipe: Recipe, start: TrainedNetwork) -> Recipe:
     """The recipe for the network that is there, and for pictures of the size that it knows."""
     size = recipe.image_size or start.preprocessing.height
     return replace(recipe, architecture=start.architecture, arguments=start.arguments, image_size=size)
 
 
-def _network(recipe: Recipe, images: ImageSet) -> nn.Module:
+def _load(
+    options: FitOptions, recipe: Recipe, start: TrainedNetwork | None, console: Console
+) -> tuple[ImageSet, ImageSet, Normalization]:
+    images, held_back = load_training_images(
+        recipe, options.data, options.data_root, options.strict, console, options.folder
+    )
+    return images, held_back, measure(images) if start is None else start.normalization
+
+
+def _new_network(recipe: Recipe, images: ImageSet) -> nn.Module:
     try:
         return registry.build(recipe.architecture, classes=len(images.classes), **recipe.arguments)
     except registry.ArchitectureError as error:
@@ -134,33 +138,43 @@ def _check_input(network: nn.Module, recipe: Recipe, images: ImageSet) -> None:
         raise RecipeError(f"{recipe.architecture} does not take images of {shape}: {error}") from error
 
 
-def _check_parts(ranks: Ranks, recipe: Recipe, images: ImageSet, held_back: ImageSet) -> None:
+def _check_parts(processes: TrainingProcesses, recipe: Recipe, images: ImageSet, held_back: ImageSet) -> None:
     """Each process needs an image of each batch, and one to judge by."""
-    if ranks.size > min(recipe.batch_size, len(images), len(held_back) or ranks.size):
-        raise RecipeError(f"{ranks.size} processes are more than there are images in a batch, or images held back")
+    if processes.size > min(recipe.batch_size, len(images), len(held_back) or processes.size):
+        raise RecipeError(f"{processes.size} processes are more than there are images in a batch, or images held back")
 
 
-def _synchronised(network: nn.Module, ranks: Ranks, job: Job) -> nn.Module:
-    """The network with batch norm over the whole batch, if that is asked for, instead of each process's part."""
-    if not job.sync_batch_norm:
-        return network
-    if ranks.size == 1 or ranks.device.type != "cuda":
+def _synchronised(network: nn.Module, processes: TrainingProcesses) -> nn.Module:
+    """The network with batch norm over the whole batch instead of each process's part."""
+    if processes.size == 1 or processes.device.type != "cuda":
         raise RecipeError("--sync-bn is for several GPUs: start them by torchrun, or leave it out")
     synchronised: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(network)  # type: ignore[no-untyped-call]
     return synchronised
 
 
-def _conclusion(run: Run, interrupt: Interrupt) -> str:
-    progress = run.trainer.progress
+def _conclude(run: Run) -> None:
+    """Write the figures once more, for a resumed run that was killed before it could, and draw the pictures."""
+    score = run.score()  # which takes all processes
+    if run.folder is None or not run.processes.leads:
+        return
+    run.write_metrics()
+    title = f"{run.recipe.architecture} on {Path(run.data).name}"
+    write_atomically(run.folder / CURVES, to_png(draw_curves(run.progress.history, title)))
+    if score is not None:
+        title += f", {int(score.confusion.sum()):,} images held back: {score.accuracy:.2%}"
+        figure = draw_confusion(score.confusion, run.images.classes, title)
+        write_atomically(run.folder / CONFUSION, to_png(figure))
+
+
+def _conclusion(run: Run, folder: Path, interrupt: Interrupt) -> str:
+    progress = run.progress
     if interrupt.signal is not None:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
         return f"stopped by {interrupt.signal.name} in {place}; saved: the same command with --resume goes on"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     judged = [row for row in progress.history if "validation_accuracy" in row]
-    if judged:
+    if judged and run.held_back:
         best = max(judged, key=lambda row: row["validation_accuracy"])
-        lines.append(
-            f"{run.folder / LAST}  {judged[-1]['validation_accuracy']:.2%} of {len(run.held_back):,} held back"
-        )
-        lines.append(f"{run.folder / BEST}  {best['validation_accuracy']:.2%}, epoch {best['epoch']}")
+        lines.append(f"{folder / LAST}  {judged[-1]['validation_accuracy']:.2%} of {len(run.held_back):,} held back")
+        lines.append(f"{folder / BEST}  {best['validation_accuracy']:.2%}, epoch {best['epoch']}")
     return "\n".join(lines)

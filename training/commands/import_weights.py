@@ -11,34 +11,19 @@ from numpy.typing import NDArray
 from models.artifact.metadata import Metadata
 from models.engines.loader import load_engine
 from models.networks import registry
-from training.commands.export import PARITY_BOUND, compare
-from training.errors import WeightsError
-from training.release.onnx_export import PixelNet, to_onnx
+from models.networks.pixel_net import PixelNet
+from training.errors import UsageError, WeightsError
+from training.options import ImportOptions
+from training.release.onnx_export import to_onnx
+from training.release.parity import PARITY_BOUND, check_parity
 from training.release.release import assemble, describe, release
 from training.weights import torchvision_weights
-from training.weights.conversion import Adopted, ZeroChannels, adopt
-from training.weights.model_spec import Contract
+from training.weights.conversion import Adopted, adopt
+from training.weights.model_spec import spec_of_options
 from training.weights.weights_file import read_weights
 
 _PICTURES = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What the command line asks for.
-
-    `source` is a file, or one of torchvision's names for weights; `like` such a name, whose contract is meant;
-    `contract` is what the user says of it, before any publisher.
-    """
-
-    source: str
-    architecture: str
-    name: str
-    version: int
-    repository: Path
-    contract: Contract
-    like: str | None = None
-    zero_channels: ZeroChannels | None = None
+"""Pictures of noise on which the graph is compared with PyTorch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,34 +47,38 @@ class Import:
         )
 
 
-def import_weights(job: Job) -> Import:
-    """Write the artifact whole or not at all; raises TrainingError, ArtifactError or ArchitectureError.
+def import_weights(options: ImportOptions) -> Import:
+    """Write the artifact whole or not at all; raises TrainingError or ArtifactError.
 
     The graph is compared with PyTorch on noise, since weights come without pictures.
     """
-    path = torchvision_weights.find(job.source) or Path(job.source)
+    path = torchvision_weights.find(options.source) or Path(options.source)
     file = read_weights(path)
-    adopted = adopt(file.content, job.architecture, job.zero_channels)
-    metadata = _metadata(job, path.name, file.sha256, adopted)
+    try:
+        adopted = adopt(file.content, options.arch, options.zero_channels)
+    except registry.ArchitectureError as error:
+        raise UsageError(str(error)) from error
+    metadata = _metadata(options, path.name, file.sha256, adopted)
     network = PixelNet(adopted.network, metadata.preprocessing).eval()
     shape = metadata.preprocessing.shape
-    draft = assemble(job.name, job.version, to_onnx(network, shape), metadata)
-    difference = compare(network, load_engine(draft, threads=torch.get_num_threads()), _noise(shape))
+    draft = assemble(options.name, options.version, to_onnx(network, shape), metadata)
+    difference = check_parity(network, load_engine(draft, threads=torch.get_num_threads()), _noise(shape))
     weights = safetensors.torch.save(adopted.network.state_dict())
-    return Import(release(draft, job.repository, weights), metadata, difference)
+    return Import(release(draft, options.repository, weights), metadata, difference)
 
 
-def _metadata(job: Job, file: str, sha256: str, adopted: Adopted) -> Metadata:
+def _metadata(options: ImportOptions, file: str, sha256: str, adopted: Adopted) -> Metadata:
     """What the user says of the network, then what the publisher does, then what is usual for the architecture."""
-    channels, side, _ = registry.describe(job.architecture).input_shape
+    channels, side, _ = registry.describe(options.arch).input_shape
     if channels != 3:
-        raise WeightsError(f"{job.architecture} takes no colour pictures; `resnet-train fit` trains it in minutes")
+        raise WeightsError(f"{options.arch} takes no colour pictures; `resnet-train fit` trains it in minutes")
     publication = torchvision_weights.by_sha256(sha256)
-    like = torchvision_weights.by_name(job.like) if job.like else publication
-    contract = job.contract.over(torchvision_weights.contract(like)) if like else job.contract
-    labels, preprocessing = contract.settle(adopted.classes, side)
+    like = torchvision_weights.by_name(options.like) if options.like else publication
+    spec = spec_of_options(options)
+    spec = spec.over(torchvision_weights.model_spec(like)) if like else spec
+    labels, preprocessing = spec.settle(adopted.classes, side)
     return describe(
-        architecture=job.architecture,
+        architecture=options.arch,
         arguments=adopted.arguments,
         labels=labels,
         preprocessing=preprocessing,
@@ -98,7 +87,7 @@ def _metadata(job: Job, file: str, sha256: str, adopted: Adopted) -> Metadata:
             "imported_from": file,
             "sha256": sha256,
             "weights": str(publication) if publication else None,
-            "zero_channels": job.zero_channels,
+            "zero_channels": options.zero_channels,
         },
     )
 

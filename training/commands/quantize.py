@@ -12,31 +12,26 @@ from pydantic import JsonValue
 from models.artifact.artifact import Artifact, read_artifact
 from models.engines import golden
 from models.engines.loader import load_engine
-from training.commands.evaluate import Evaluation, Model, Split, score, served
 from training.data import sources
 from training.data.dataset import hold_out
+from training.data.served_images import served_batches
 from training.data.sources import Images
 from training.errors import DataError, QuantizeError
+from training.loop.evaluation import Evaluation
+from training.loop.scoring import Score, score_model
+from training.options import QuantizeOptions
 from training.release.int8_report import BATCHES, Comparison, compare_speeds
 from training.release.quantization import FIRST, LAST, to_int8
 from training.release.release import assemble, now, release, tools
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))
-_HARDLY_LOST = 0.001  # of accuracy, on images held back: then no further layer stays in fp32
-_HELD_BACK = 0.1  # of the training images, where the recipe held back none
+"""Layers that may stay in fp32, in the order in which that is tried."""
 
+_HARDLY_LOST = 0.001
+"""Accuracy lost on the images held back, at which no further layer stays in fp32."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What the command line asks for; no data means what the network was trained on, no repository the artifact's."""
-
-    artifact: Path
-    data: str | None
-    data_root: Path
-    images: int
-    repository: Path | None
-    version: int
-    force: bool
+_HELD_BACK = 0.1
+"""Share of the training images that layers are chosen by, where the recipe held back none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,35 +47,38 @@ class Quantization:
         return f"{self.directory}\n  in fp32: {', '.join(self.in_fp32) or 'no layer'}\n{self.comparison.report()}"
 
 
-def quantize(job: Job) -> Quantization:
+def quantize(options: QuantizeOptions) -> Quantization:
     """Write the 8-bit model whole or not at all; raises TrainingError or ArtifactError.
 
     Ranges are calibrated on training images as a server would see them, which layers stay in fp32 is chosen on images
     held back from training, and the test split tells what it cost. Without `force`, QuantizeError if that is too much.
     """
-    source = read_artifact(job.artifact)
+    source = read_artifact(options.artifact)
     if source.metadata.precision != "fp32":
-        raise QuantizeError(f"{job.artifact} is in {source.metadata.precision}: quantise the model that it came from")
-    data = _data(job, source)
-    images, held_back = _split(source, sources.load(data, job.data_root, "train"))
-    pixels = _pixels(images, source, job.images)
-    draft, in_fp32 = _choose(job, source, pixels, held_back)
-    test = sources.load(data, job.data_root, "test")
-    before, after = (_evaluate(model, data, "test", test) for model in (source, draft))
+        raise QuantizeError(
+            f"{options.artifact} is in {source.metadata.precision}: quantise the model that it came from"
+        )
+    data = _data(options, source)
+    images, held_back = _split(source, sources.load(data, options.data_root, "train"))
+    pixels = _pixels(images, source, options.images)
+    draft, in_fp32 = _choose(options, source, pixels, held_back)
+    test = sources.load(data, options.data_root, "test")
+    before, after = _score(source, test), _score(draft, test)
     comparison = _compare(source, draft, before, after, pixels)
-    if (shortcomings := comparison.shortcomings()) and not job.force:
+    if (shortcomings := comparison.shortcomings()) and not options.force:
         reasons = ", and ".join(shortcomings)
         raise QuantizeError(f"not written: {reasons} (--force writes it all the same)\n{comparison.report()}")
-    metadata = dataclasses.replace(draft.metadata, metrics=after.metrics | comparison.metrics())
-    repository = job.repository or job.artifact.absolute().parent.parent
+    evaluation = Evaluation(draft.name, data, "test", draft.labels, after)
+    metadata = dataclasses.replace(draft.metadata, metrics=evaluation.metrics | comparison.metrics())
+    repository = options.repository or options.artifact.absolute().parent.parent
     directory = release(dataclasses.replace(draft, metadata=metadata), repository, weights=None)
     return Quantization(directory, in_fp32, comparison)
 
 
-def _data(job: Job, source: Artifact) -> str:
-    data = job.data or source.metadata.metrics.get("data")
+def _data(options: QuantizeOptions, source: Artifact) -> str:
+    data = options.data or source.metadata.metrics.get("data")
     if data is None:
-        raise DataError(f"{job.artifact} does not say what it was trained on: choose with --data")
+        raise DataError(f"{options.artifact} does not say what it was trained on: choose with --data")
     return str(data)
 
 
@@ -94,20 +92,20 @@ def _pixels(images: Images, source: Artifact, count: int) -> NDArray[np.uint8]:
     if len(images) < max(BATCHES):
         raise DataError(f"{len(images)} training images are too few to calibrate on")
     chosen = images.take(torch.arange(min(count, len(images))))
-    return np.concatenate([pixels for pixels, _ in served(chosen, source.metadata.preprocessing)])
+    return np.concatenate([pixels for pixels, _ in served_batches(chosen, source.metadata.preprocessing)])
 
 
 def _choose(
-    job: Job, source: Artifact, pixels: NDArray[np.uint8], held_back: Images
+    options: QuantizeOptions, source: Artifact, pixels: NDArray[np.uint8], held_back: Images
 ) -> tuple[Artifact, tuple[str, ...]]:
     """The model with the fewest layers in fp32 that loses hardly any accuracy, else the one that loses least."""
 
     def accuracy(model: Artifact) -> float:
-        return _evaluate(model, "", "validation", held_back).score.accuracy
+        return _score(model, held_back).accuracy
 
     wanted, tried = accuracy(source), []
     for in_fp32 in _IN_FP32:
-        draft = _draft(job, source, to_int8(source.model, pixels, in_fp32), in_fp32, len(pixels))
+        draft = _draft(options, source, to_int8(source.model, pixels, in_fp32), in_fp32, len(pixels))
         lost = wanted - accuracy(draft)
         if lost <= _HARDLY_LOST:
             return draft, in_fp32
@@ -116,7 +114,7 @@ def _choose(
     return draft, in_fp32
 
 
-def _draft(job: Job, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], images: int) -> Artifact:
+def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], images: int) -> Artifact:
     """The 8-bit model with all that is known of it before it has run."""
     quantization: dict[str, JsonValue] = {
         "model": f"{source.name}/{source.version}",
@@ -134,22 +132,20 @@ def _draft(job: Job, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], i
         created=now(),
         golden=(),
     )
-    return assemble(f"{source.name}-int8", job.version, graph, metadata)
+    return assemble(f"{source.name}-int8", options.version, graph, metadata)
 
 
-def _evaluate(artifact: Artifact, data: str, split: Split, images: Images) -> Evaluation:
-    metadata, run = artifact.metadata, load_engine(artifact, threads=torch.get_num_threads()).run
-    model = Model(artifact.name, metadata.labels, metadata.preprocessing, metadata.recipe, data, run)
-    return Evaluation(model.name, data, split, model.labels, score(model, images))
+def _score(model: Artifact, images: Images) -> Score:
+    metadata = model.metadata
+    run = load_engine(model, threads=torch.get_num_threads()).run
+    return score_model(run, metadata.labels, metadata.preprocessing, images)
 
 
-def _compare(
-    source: Artifact, draft: Artifact, before: Evaluation, after: Evaluation, pixels: NDArray[np.uint8]
-) -> Comparison:
+def _compare(source: Artifact, draft: Artifact, before: Score, after: Score, pixels: NDArray[np.uint8]) -> Comparison:
     fp32_speeds, int8_speeds = compare_speeds(source, draft, pixels)
     return Comparison(
-        fp32_accuracy=before.score.accuracy,
-        int8_accuracy=after.score.accuracy,
+        fp32_accuracy=before.accuracy,
+        int8_accuracy=after.accuracy,
         fp32_speeds=fp32_speeds,
         int8_speeds=int8_speeds,
     )

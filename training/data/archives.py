@@ -14,20 +14,22 @@ from typing import BinaryIO, Protocol, TypeVar
 from training.errors import DataError
 
 READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
-"""What reading one file may raise: it is gone, damaged, encrypted, or packed by an unknown method."""
+"""Errors of reading one file that is gone, damaged, encrypted, or packed by an unknown method."""
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
+"""Endings of the names of archives."""
 
 _T = TypeVar("_T")
 
-_MOST_FILES = 20_000_000  # some gigabytes of names; a larger listing is an attack or a mistake
+_MOST_FILES = 20_000_000
+"""Files in a folder or archive: their names take some gigabytes, and a longer listing is an attack or a mistake."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A file of a store: its name as stored, its size in bytes, and its place; to read by rising places is fast.
+    """A file of a store: its name as stored, its size in bytes, and its place; reading by rising places is fast.
 
-    In a tar the place is the offset of the content, else a count.
+    In a tar the place is the offset of the content in bytes, elsewhere the file's number.
     """
 
     name: str
@@ -41,11 +43,11 @@ class Entry:
 
 
 class Store(Protocol):
-    """Where files are."""
+    """A folder or archive of files."""
 
     @property
     def path(self) -> Path:
-        """Of the folder or archive."""
+        """The path of the folder or archive."""
         ...
 
     def entries(self) -> list[Entry]:
@@ -53,12 +55,12 @@ class Store(Protocol):
         ...
 
     def opened(self) -> AbstractContextManager[Callable[[Entry], bytes]]:
-        """Open the store for reading: what it gives reads one file, and may raise READ_ERRORS."""
+        """Open the store, and give a function that reads one file and may raise READ_ERRORS."""
         ...
 
 
 def find_store(path: Path) -> Store | None:
-    """Return the store at a path, told by its name, or None if it is no folder and no archive of a known kind."""
+    """Return the store at a path, or None if it is no folder, and no archive by the ending of its name."""
     if path.is_dir():
         return Folder(path)
     if not path.is_file() or not path.name.lower().endswith(ARCHIVES):
@@ -120,7 +122,7 @@ class Tar:
     def _entry(self, member: tarfile.TarInfo) -> Entry:
         if not member.isreg() or member.issparse():
             raise DataError(
-                f"{self.path} holds {member.name!r}, which is no plain file: pack the files that links name"
+                f"{self.path} holds {member.name!r}, which is no plain file: pack the files that links point to"
             )
         return _checked(self.path, Entry(member.name, member.size, member.offset_data))
 
@@ -150,7 +152,7 @@ class Zip:
 def _checked(path: Path, entry: Entry) -> Entry:
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts:
-        raise DataError(f"{path} holds {entry.name!r}, a name that leads out of the archive: it is not trusted")
+        raise DataError(f"{path} holds {entry.name!r}, a name that leads out of the archive: it is not read")
     return entry
 
 
@@ -164,7 +166,7 @@ def _bounded(files: Iterable[_T]) -> Iterator[_T]:
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size
-    except OSError:  # a dangling link: reading it will tell
+    except OSError:  # a dangling link: reading it will raise
         return 0
 
 

@@ -1,4 +1,4 @@
-"""Labelled images, and what training takes from them: a split, and their mean and deviation."""
+"""Labelled images, and what training computes of them: a split, and their mean and deviation."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -7,13 +7,15 @@ from typing import Literal, Protocol, Self, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from models.images.preprocessing import Preprocessing
 from training.errors import DataError
 
 Polarity = Literal["as_is", "light_on_dark"]
 
-_BLOCK = 32  # images that are counted at once: they may be more than fit into memory
-_SPLIT_SEED = 0  # a constant, so that every run holds back the same images, whatever its own seed
+_BLOCK = 32
+"""Images whose pixels are counted at once: all of them may not fit into memory."""
+
+_SPLIT_SEED = 0
+"""Seed of every split: all runs hold back the same images, whatever their own seeds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,7 @@ class Labelled(Protocol):
 
     @property
     def labels(self) -> Tensor:
-        """Of each image."""
+        """The class of each image."""
         ...
 
     @property
@@ -104,44 +106,6 @@ def measure(images: ImageSet) -> Normalization:
     if not std.all():
         raise DataError("a channel has the same value in every pixel: there is nothing to learn from")
     return Normalization(_rounded(mean), _rounded(std))
-
-
-def preprocessing(images: ImageSet, normalization: Normalization, crop: int | None = None) -> Preprocessing:
-    """Return how a server turns any picture into one like these, or into the `crop` x `crop` pixels in its middle."""
-    _, channels, height, width = images.images.shape
-    shape = (channels, crop or height, crop or width)
-    return _preprocessing(shape, max(height, width), normalization, images.polarity)
-
-
-def decoding(channels: int, size: int, crop: int | None = None) -> Preprocessing:
-    """Return how picture files become `size` x `size` pixels, or the `crop` x `crop` in the middle of these.
-
-    A server does the same afterwards.
-    """
-    blank = Normalization((0.0,) * channels, (1.0,) * channels)
-    return _preprocessing((channels, crop or size, crop or size), size, blank, "as_is")
-
-
-def _preprocessing(
-    shape: tuple[int, int, int], resize: int, normalization: Normalization, polarity: Polarity
-) -> Preprocessing:
-    channels, height, width = shape
-    return Preprocessing(
-        mode="L" if channels == 1 else "RGB",
-        height=height,
-        width=width,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity=polarity,
-        resize=resize,
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=True,
-        mean=normalization.mean,
-        std=normalization.std,
-    )
 
 
 def _rounded(values: Tensor) -> tuple[float, ...]:

@@ -18,15 +18,18 @@ from training.data.archives import READ_ERRORS, Entry, Store
 from training.data.dataset import ImageSet
 from training.data.mapped_images import MappedSet, allocate
 
-_LARGEST_FILE = 1 << 28  # bytes; photographs have a hundredth of it
-_CHUNK = 512  # files whose bytes are in memory at once
+_LARGEST_FILE = 1 << 28
+"""Bytes of a file that is still read: photographs have a hundredth of that."""
+
+_CHUNK = 512
+"""Files whose bytes are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
     """Files that should be images, with labels int64 [n], which index `classes`.
 
-    `unreadable` gathers what reading finds: the name of each file that is no image, and the reason.
+    `unreadable` is filled by reading: the name of each file that is no image, and the reason.
     """
 
     store: Store

@@ -1,4 +1,4 @@
-"""How an image data set lies in folders: one for each class, above them perhaps one for each part of the set."""
+"""How an image data set is laid out: a folder for each class, and perhaps folders above them for its parts."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,10 +11,12 @@ from training.errors import DataError
 
 Part = Literal["train", "val", "test"]
 
-LAYOUT = "one folder of images for each class, or train/, val/ and test/ that hold such folders"
+_LAYOUT = "one folder of images for each class, or train/, val/ and test/ that hold such folders"
 
 _PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-_METADATA = "__MACOSX"  # a folder that macOS adds to its archives
+
+_METADATA = "__MACOSX"
+"""Name of a folder that macOS adds to its archives."""
 
 _Placed = tuple[tuple[str, ...], Entry]
 
@@ -66,7 +68,7 @@ def _is_hidden(entry: Entry) -> bool:
 
 
 def _unwrapped(placed: list[_Placed]) -> list[_Placed]:
-    """The same without the folders around everything: such as hold no image themselves, and have no part's name."""
+    """The same without the folders around everything, which hold no image themselves and have no part's name."""
     while True:
         tops = {parts[0] for parts, _ in placed if len(parts) > 1}
         if len(tops) != 1 or tops <= _PARTS.keys():
@@ -86,7 +88,7 @@ def _file_set(store: Store, placed: list[_Placed], where: str = "") -> FileSet:
     classes = sorted({name for name, _ in in_class})
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "no folder with files"
-        raise DataError(f"{where}{store.path} must hold {LAYOUT}; it has {found}")
+        raise DataError(f"{where}{store.path} must hold {_LAYOUT}; it has {found}")
     index = {name: position for position, name in enumerate(classes)}
     labels = torch.tensor([index[name] for name, _ in in_class], dtype=torch.int64)
     return FileSet(store, tuple(entry for _, entry in in_class), labels, tuple(classes))

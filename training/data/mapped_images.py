@@ -24,7 +24,7 @@ _Shape = tuple[int, ...]
 
 @dataclass(frozen=True, slots=True)
 class MappedSet(ImageSet):
-    """Images in a file that is gone as soon as no process maps it, however the last one ended.
+    """Images in a file that is gone as soon as no process maps it, even if the last one was killed.
 
     Pickled by one process and unpickled by another of the same machine, it is the same memory, not a copy: `path` is
     what the file is called as long as the process that pickles it holds `images`.
@@ -38,9 +38,9 @@ class MappedSet(ImageSet):
 
 
 def allocate(folder: Path | None, shape: _Shape) -> tuple[Tensor, str]:
-    """Return room for images uint8 [n, c, h, w] in this folder, or that of temporary files, and its file's path.
+    """Return memory for images uint8 [n, c, h, w] in a file in this folder, or that of temporary files, and its path.
 
-    DataError says how much is needed and where, if it is not there.
+    DataError says how much is needed and where, if the disk has no room for it.
     """
     place, size = folder or Path(tempfile.gettempdir()), math.prod(shape)
     try:
@@ -48,7 +48,7 @@ def allocate(folder: Path | None, shape: _Shape) -> tuple[Tensor, str]:
     except OSError as error:
         count, _, height, width = shape
         raise DataError(
-            f"{count:,} images of {width}x{height} pixels take {size:,} bytes in {place}, which cannot be had "
+            f"{count:,} images of {width}x{height} pixels take {size:,} bytes in {place}, which cannot be allocated "
             f"({error.strerror}): make room, or take fewer images, a smaller image_size, or another folder"
         ) from error
 
@@ -58,7 +58,7 @@ def _allocated(place: Path, size: int) -> IO[bytes]:
         raise OSError(errno.ENOSPC, f"{free:,} are free")
     file = tempfile.TemporaryFile(dir=place)  # noqa: SIM115 - lives as long as the images
     try:
-        # Writing to a mapping cannot fail, only kill: the disk has to be ours before.
+        # Writing to a mapping of a full disk kills the process: allocate the blocks before.
         os.posix_fallocate(file.fileno(), 0, max(1, size))
     except OSError:
         file.close()
@@ -67,7 +67,7 @@ def _allocated(place: Path, size: int) -> IO[bytes]:
 
 
 def _map(file: IO[bytes], shape: _Shape) -> tuple[Tensor, str]:
-    """Map the file, and close it once nobody holds the mapping any more."""
+    """Map the file, and close it once the mapping is no longer used."""
     try:
         memory = mmap.mmap(file.fileno(), 0)
     except OSError:

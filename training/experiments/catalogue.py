@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 from training.experiments import bottleneck, degradation, gradients, inception, lesion, normalisation
 from training.experiments.report import Report
-from training.experiments.setup import Material, Scale
+from training.experiments.setup import Scale, Setup
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
-    """An experiment that trains: on what unless told otherwise, in which size, and about how long on two cores."""
+class TrainedExperiment:
+    """An experiment that trains: its usual data set, the pictures' channels and side, and its scales and time."""
 
-    run: Callable[[Material], Report]
+    run: Callable[[Setup], Report]
     data: str
     channels: int
     side: int
@@ -22,21 +22,27 @@ class Trained:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class CountedExperiment:
     """An experiment that only counts."""
 
     run: Callable[[], Report]
 
 
-def experiments() -> dict[str, Trained | Counted]:
-    """Return them all; the full times are guesses from ResNet-20 (30 epochs in 45 minutes), not timed."""
+def experiments() -> dict[str, TrainedExperiment | CountedExperiment]:
+    """Return them all; the full times are estimates from ResNet-20 (30 epochs in 45 minutes), not timed."""
     return {
-        "degradation": Trained(degradation.run, "cifar10", 3, 32, degradation.QUICK, degradation.FULL, "17 hours"),
-        "normalisation": Trained(
+        "degradation": TrainedExperiment(
+            degradation.run, "cifar10", 3, 32, degradation.QUICK, degradation.FULL, "17 hours"
+        ),
+        "normalisation": TrainedExperiment(
             normalisation.run, "mnist", 1, 28, normalisation.QUICK, normalisation.FULL, "50 hours"
         ),
-        "gradients": Trained(gradients.run, "cifar10", 3, 32, gradients.QUICK, gradients.FULL, "half an hour"),
-        "inception": Trained(inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"),
-        "bottleneck": Counted(bottleneck.run),
-        "lesion": Trained(lesion.run, "cifar10", 3, 32, lesion.QUICK, lesion.FULL, "13 hours"),
+        "gradients": TrainedExperiment(
+            gradients.run, "cifar10", 3, 32, gradients.QUICK, gradients.FULL, "half an hour"
+        ),
+        "inception": TrainedExperiment(
+            inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"
+        ),
+        "bottleneck": CountedExperiment(bottleneck.run),
+        "lesion": TrainedExperiment(lesion.run, "cifar10", 3, 32, lesion.QUICK, lesion.FULL, "13 hours"),
     }

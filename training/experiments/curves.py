@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +11,13 @@ from torch import nn
 
 from training.data.dataset import measure
 from training.errors import Diverged
-from training.experiments.setup import Material
+from training.experiments.setup import Setup
 from training.loop.recipe import Recipe
-from training.loop.scoring import evaluate
-from training.loop.trainer import Trainer
+from training.loop.run import Run
 from training.plots import Line
 
-Build = Callable[[int], nn.Module]  # from the number of classes
+Build = Callable[[int], nn.Module]
+"""Makes a network of the number of classes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,37 +45,29 @@ class Curves:
         return Line(self.name, list(range(1, len(errors[0]) + 1)), errors, dashed=dashed)
 
 
-def train_curves(name: str, build: Build, recipe: Recipe, material: Material) -> Curves:
+def train_curves(name: str, build: Build, recipe: Recipe, setup: Setup) -> Curves:
     """Train a network anew from each seed, and measure it on the test images after each epoch."""
     curves = Curves(name, [], [], [])
-    for seed in material.scale.seeds:
+    for seed in setup.scale.seeds:
         started = time.perf_counter()
         torch.manual_seed(seed)
-        network = build(len(material.train.classes))
-        trainer = Trainer(network, recipe, material.train, measure(material.train), seed)
-        rows = _train(trainer, material)
-        curves.training.append([row[0] for row in rows])
-        curves.test.append([row[1] for row in rows])
+        network = build(len(setup.train.classes))
+        run = Run(network, recipe, setup.train, measure(setup.train), seed, held_back=setup.test)
+        with suppress(Diverged):
+            run.train()
+        curves.training.append(_errors(run, "accuracy"))
+        curves.test.append(_errors(run, "validation_accuracy"))
         curves.networks.append(network)
-        training, test = rows[-1]
+        training, test = curves.training[-1][-1], curves.test[-1][-1]
         seconds = time.perf_counter() - started
-        material.tell(f"{name}, seed {seed}: training error {training:.2f} %, test {test:.2f} %, {seconds:.0f} s")
+        setup.tell(f"{name}, seed {seed}: training error {training:.2f} %, test {test:.2f} %, {seconds:.0f} s")
     return curves
 
 
-def _train(trainer: Trainer, material: Material) -> list[tuple[float, float]]:
-    rows: list[tuple[float, float]] = []
-    for _ in range(trainer.recipe.epochs):
-        try:
-            for _ in trainer.steps():
-                pass
-        except Diverged:
-            missing = trainer.recipe.epochs - len(rows)
-            return rows + missing * [(math.nan, math.nan)]
-        score = evaluate(trainer.judged, material.test, trainer.normalization)
-        figures = trainer.finish_epoch(score)
-        rows.append((100 * (1 - figures["accuracy"]), 100 * (1 - score.accuracy)))
-    return rows
+def _errors(run: Run, accuracy: str) -> list[float]:
+    """One for each epoch of the recipe, in percent; not a number from where the training diverged."""
+    errors = [100 * (1 - row[accuracy]) for row in run.progress.history]
+    return errors + (run.recipe.epochs - len(errors)) * [math.nan]
 
 
 def recipe(epochs: int, learning_rate: float, batch_size: int = 128) -> Recipe:

@@ -7,7 +7,7 @@ from torch import nn
 from models.networks import resnet_cifar
 from training.experiments.curves import Curves, described, recipe, train_curves
 from training.experiments.report import Report, difference, spread
-from training.experiments.setup import Material, Scale
+from training.experiments.setup import Scale, Setup
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=6_000, test_images=2_000, epochs=10, seeds=(0, 1, 2), shrink=2, depths=(20, 56), width=8)
@@ -22,13 +22,13 @@ def build(kind: str, depth: int, width: int, classes: int) -> nn.Module:
     return network(depth, classes, width=width)
 
 
-def run(material: Material) -> Report:
+def run(setup: Setup) -> Report:
     """Train every kind at every depth."""
-    scale = material.scale
+    scale = setup.scale
     settings = recipe(scale.epochs, _LEARNING_RATE)
     nets = [(kind, depth) for kind in ("plain", "residual") for depth in scale.depths]
     found = {
-        net: train_curves(f"{net[0]}-{net[1]}", partial(build, *net, scale.width), settings, material) for net in nets
+        net: train_curves(f"{net[0]}-{net[1]}", partial(build, *net, scale.width), settings, setup) for net in nets
     }
     curves = list(found.values())
     return Report(
@@ -36,7 +36,7 @@ def run(material: Material) -> Report:
         method=(
             f"CIFAR nets of the ResNet paper's section 4.2, all with batch norm, {scale.width}, {2 * scale.width} and "
             f"{4 * scale.width} channels. The training error is the mean over the last epoch. "
-            f"{material.described()} {described(settings)}"
+            f"{setup.described()} {described(settings)}"
         ),
         header=("network", "training error, %", "test error, %"),
         rows=tuple((each.name, spread(each.final_training()), spread(each.final_test())) for each in curves),

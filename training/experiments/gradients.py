@@ -11,31 +11,34 @@ from training.data.dataset import measure
 from training.experiments.curves import described, recipe
 from training.experiments.degradation import build
 from training.experiments.report import Report
-from training.experiments.setup import Material, Scale
+from training.experiments.setup import Scale, Setup
 from training.loop.recipe import Recipe
-from training.loop.trainer import Trainer
+from training.loop.run import Run
 from training.plots import Line, Panel, draw_panels
 
 QUICK = Scale(images=25_000, test_images=0, epochs=1, seeds=(0, 1, 2), shrink=2, depths=(56,), width=8)
 FULL = Scale(images=50_000, test_images=0, epochs=1, seeds=(0, 1, 2), depths=(56,))
 
 _LEARNING_RATE = 0.1
-_PROBE = 256  # images whose loss the gradients are of
+_PROBE = 256
+"""Training images whose mean loss the gradients are taken of."""
+
 _KINDS = ("plain", "residual")
 
-_Norms = dict[str, list[list[float]]]  # by kind: for each seed, of each convolution from input to output
+_Norms = dict[str, list[list[float]]]
+"""Norms by kind of network: for each seed, one a convolution, from input to output."""
 
 
-def gradient_norms(network: nn.Module, trainer: Trainer) -> list[float]:
+def gradient_norms(network: nn.Module, run: Run) -> list[float]:
     """Return the norm of the loss's gradient by each convolution's weights, shortcuts left out, input side first.
 
     In training mode, in fp32, over the first training images; statistics of batch norm stay as they are.
     """
     kept = {name: value.clone() for name, value in network.state_dict().items()}
-    images = trainer.images.images[:_PROBE].float()
+    images = run.images.images[:_PROBE].float()
     network.train().zero_grad()
-    logits = network(trainer.normalization(images).contiguous(memory_format=torch.channels_last))
-    F.cross_entropy(logits, trainer.images.labels[:_PROBE]).backward()  # type: ignore[no-untyped-call]
+    logits = network(run.normalization(images).contiguous(memory_format=torch.channels_last))
+    F.cross_entropy(logits, run.images.labels[:_PROBE]).backward()  # type: ignore[no-untyped-call]
     network.load_state_dict(kept)
     convolutions = [module for name, module in network.named_modules() if _counts(name, module)]
     norms = [float(module.weight.grad.norm()) for module in convolutions]
@@ -47,14 +50,14 @@ def _counts(name: str, module: nn.Module) -> bool:
     return isinstance(module, nn.Conv2d) and "downsample" not in name
 
 
-def run(material: Material) -> Report:
+def run(setup: Setup) -> Report:
     """Measure both kinds before the first step and after one epoch, from each seed."""
-    depth, settings = material.scale.depths[0], recipe(material.scale.epochs, _LEARNING_RATE)
+    depth, settings = setup.scale.depths[0], recipe(setup.scale.epochs, _LEARNING_RATE)
     before: _Norms = {kind: [] for kind in _KINDS}
     after: _Norms = {kind: [] for kind in _KINDS}
     for kind in _KINDS:
-        for seed in material.scale.seeds:
-            first, second = _before_and_after(kind, depth, seed, settings, material)
+        for seed in setup.scale.seeds:
+            first, second = _before_and_after(kind, depth, seed, settings, setup)
             before[kind].append(first)
             after[kind].append(second)
     moments = {"at initialisation": before, "after an epoch": after}
@@ -62,8 +65,8 @@ def run(material: Material) -> Report:
         title="Gradients: what reaches each layer, with and without shortcuts",
         method=(
             f"The norm of the loss's gradient by each convolution's weights, from the input to the output, of "
-            f"{depth}-layer CIFAR nets with batch norm, {material.scale.width} channels in the first stage, over "
-            f"{min(_PROBE, len(material.train))} training images. Training: {material.described()} "
+            f"{depth}-layer CIFAR nets with batch norm, {setup.scale.width} channels in the first stage, over "
+            f"{min(_PROBE, len(setup.train))} training images. Training: {setup.described()} "
             f"{described(settings)}"
         ),
         header=("network", "when", "first convolution", "last convolution", "first / last", "largest / smallest"),
@@ -76,18 +79,15 @@ def run(material: Material) -> Report:
 
 
 def _before_and_after(
-    kind: str, depth: int, seed: int, settings: Recipe, material: Material
+    kind: str, depth: int, seed: int, settings: Recipe, setup: Setup
 ) -> tuple[list[float], list[float]]:
     torch.manual_seed(seed)
-    network = build(kind, depth, material.scale.width, len(material.train.classes))
-    trainer = Trainer(network, settings, material.train, measure(material.train), seed)
-    before = gradient_norms(network, trainer)
-    for _ in range(settings.epochs):
-        for _ in trainer.steps():
-            pass
-        trainer.finish_epoch(None)
-    material.tell(f"{kind}-{depth}, seed {seed}: loss {trainer.progress.history[-1]['loss']:.3f} in the last epoch")
-    return before, gradient_norms(network, trainer)
+    network = build(kind, depth, setup.scale.width, len(setup.train.classes))
+    run = Run(network, settings, setup.train, measure(setup.train), seed)
+    before = gradient_norms(network, run)
+    run.train()
+    setup.tell(f"{kind}-{depth}, seed {seed}: loss {run.progress.history[-1]['loss']:.3f} in the last epoch")
+    return before, gradient_norms(network, run)
 
 
 def _means(norms: list[list[float]]) -> list[float]:

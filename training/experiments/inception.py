@@ -6,7 +6,7 @@ from torch.nn import functional as F
 from models.networks.mnist import InceptionNet, ResidualNet
 from training.experiments.curves import Build, Curves, described, recipe, train_curves
 from training.experiments.report import Report, difference, spread
-from training.experiments.setup import Material, Scale
+from training.experiments.setup import Scale, Setup
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=10_000, test_images=10_000, epochs=6, seeds=(0, 1, 2))
@@ -33,27 +33,27 @@ class PlainCnn(nn.Module):
         return logits
 
 
-# Each net, and the plain one whose channels give it, for ten classes, as many parameters within one in a hundred.
 PAIRS: tuple[tuple[str, Build, tuple[int, int]], ...] = (
     ("residual", ResidualNet, (23, 56)),
     ("inception", InceptionNet, (32, 100)),
 )
+"""Each net, with the channels of a plain one that has as many parameters for ten classes, within 1 %."""
 
 
-def run(material: Material) -> Report:
+def run(setup: Setup) -> Report:
     """Train both nets and the plain one of each's size."""
-    settings = recipe(material.scale.epochs, _LEARNING_RATE, batch_size=64)
+    settings = recipe(setup.scale.epochs, _LEARNING_RATE, batch_size=64)
     pairs = []
     for name, build, channels in PAIRS:
-        net = train_curves(name, build, settings, material)
-        twin = train_curves(f"plain, as large as {name}", _plain(channels), settings, material)
+        net = train_curves(name, build, settings, setup)
+        twin = train_curves(f"plain, as large as {name}", _plain(channels), settings, setup)
         pairs.append((net, twin))
     curves = [each for pair in pairs for each in pair]
     return Report(
         title="Inception: two MNIST nets beside plain ones of the same size",
         method=(
             "The residual and the Inception net of `models/networks/mnist.py`, and for each a plain CNN of two 5×5 "
-            f"convolutions with as many parameters, within 1 %. {material.described()} {described(settings)}"
+            f"convolutions with as many parameters, within 1 %. {setup.described()} {described(settings)}"
         ),
         header=("network", "parameters", "training accuracy, %", "test accuracy, %"),
         rows=tuple(_row(each) for each in curves),

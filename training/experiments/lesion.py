@@ -1,4 +1,4 @@
-"""What does a trained net lose with one of its blocks?
+"""How much worse is a trained net without one of its blocks?
 
 Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow Networks", https://arxiv.org/abs/1605.06431.
 """
@@ -13,8 +13,8 @@ from training.data.dataset import measure
 from training.experiments.curves import described, recipe, train_curves
 from training.experiments.degradation import build
 from training.experiments.report import Report, spread
-from training.experiments.setup import Material, Scale
-from training.loop.scoring import evaluate
+from training.experiments.setup import Scale, Setup
+from training.loop.scoring import score_network
 from training.plots import Line, Panel, draw_panels
 
 QUICK = Scale(images=10_000, test_images=2_000, epochs=12, seeds=(0, 1, 2), shrink=2, depths=(32,), width=8)
@@ -46,21 +46,21 @@ def _stage(network: nn.Module, name: str) -> nn.Sequential:
     return stage
 
 
-def run(material: Material) -> Report:
+def run(setup: Setup) -> Report:
     """Train both kinds, then measure the test error without each block in turn."""
-    scale, settings = material.scale, recipe(material.scale.epochs, _LEARNING_RATE)
+    scale, settings = setup.scale, recipe(setup.scale.epochs, _LEARNING_RATE)
     depth, whole, errors = scale.depths[0], {}, {}
     for kind in ("plain", "residual"):
-        curves = train_curves(f"{kind}-{depth}", partial(build, kind, depth, scale.width), settings, material)
+        curves = train_curves(f"{kind}-{depth}", partial(build, kind, depth, scale.width), settings, setup)
         whole[kind] = curves.final_test()
-        errors[kind] = [_lesions(network, material) for network in curves.networks]
+        errors[kind] = [_lesions(network, setup) for network in curves.networks]
     names = [f"{stage}.{place}" for stage, place in removable(build("plain", depth, scale.width, 2))]
     return Report(
         title="Lesion: one block removed from a trained net",
         method=(
             f"{depth}-layer CIFAR nets with batch norm, {scale.width} channels in the first stage; after training one "
             "block is taken out, the others stay as they are. Blocks that change the shape cannot be taken out of a "
-            f"plain net and stay in both. {material.described()} {described(settings)}"
+            f"plain net and stay in both. {setup.described()} {described(settings)}"
         ),
         header=("removed", "plain: test error, %", "residual: test error, %"),
         rows=(
@@ -75,10 +75,10 @@ def run(material: Material) -> Report:
     )
 
 
-def _lesions(network: nn.Module, material: Material) -> list[float]:
-    normalization = measure(material.train)
+def _lesions(network: nn.Module, setup: Setup) -> list[float]:
+    normalization = measure(setup.train)
     nets = (without(network, *place) for place in removable(network))
-    return [100 * (1 - evaluate(net, material.test, normalization).accuracy) for net in nets]
+    return [100 * (1 - score_network(net, setup.test, normalization).accuracy) for net in nets]
 
 
 def _of_block(errors: list[list[float]], block: int) -> list[float]:

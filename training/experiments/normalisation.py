@@ -1,4 +1,4 @@
-"""What becomes of a deep plain and a deep residual net without batch norm?
+"""What happens to a deep plain and a deep residual net without batch norm?
 
 PyTorch's own initial weights shrink what tells one image from another at each convolution, and without normalisation
 nothing restores it. That is another trouble than degradation, which the ResNet paper shows with batch norm.
@@ -14,17 +14,18 @@ from models.networks.mnist import ResidualBlock
 from training.data.dataset import measure
 from training.experiments.curves import Curves, described, recipe, train_curves
 from training.experiments.report import Report, difference, spread
-from training.experiments.setup import Material, Scale
+from training.experiments.setup import Scale, Setup
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=8_000, test_images=2_000, epochs=5, seeds=(0, 1, 2), depths=(20,), width=16)
 FULL = Scale(images=60_000, test_images=10_000, epochs=15, seeds=(0, 1, 2), depths=(20, 40), width=64)
 
 _LEARNING_RATE = 0.02
-_PROBE = 256  # images whose signal is measured
+_PROBE = 256
+"""Training images whose signal is measured."""
 
 
-class PlainBlock(ResidualBlock):
+class UnshortcutBlock(ResidualBlock):
     """relu(conv3x3(relu(conv3x3(x)))) on [n, channels, h, w]: the MNIST net's block without its shortcut."""
 
     def forward(self, x: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ class PlainBlock(ResidualBlock):
 
 def build(kind: str, batch_norm: bool, depth: int, channels: int, classes: int) -> nn.Sequential:
     """Return a net for [n, 1, h, w]: 5x5 convolution, pooling, `depth` 3x3 convolutions in blocks, classifier."""
-    block = PlainBlock if kind == "plain" else ResidualBlock
+    block = UnshortcutBlock if kind == "plain" else ResidualBlock
     head = [nn.Conv2d(1, channels, 5, bias=not batch_norm), nn.BatchNorm2d(channels)]
     return nn.Sequential(
         *(head if batch_norm else head[:1]),
@@ -54,12 +55,12 @@ def signal(network: nn.Sequential, images: Tensor) -> float:
     return float(features.std(0).norm() / features.mean(0).norm())
 
 
-def run(material: Material) -> Report:
+def run(setup: Setup) -> Report:
     """Train both kinds with and without batch norm at every depth, and measure the signal before training."""
-    scale, settings = material.scale, recipe(material.scale.epochs, _LEARNING_RATE)
+    scale, settings = setup.scale, recipe(setup.scale.epochs, _LEARNING_RATE)
     nets = [(kind, norm, depth) for depth in scale.depths for norm in (True, False) for kind in ("plain", "residual")]
-    found = {net: train_curves(_name(*net), partial(build, *net, scale.width), settings, material) for net in nets}
-    signals = {net: _signals(net, material) for net in nets}
+    found = {net: train_curves(_name(*net), partial(build, *net, scale.width), settings, setup) for net in nets}
+    signals = {net: _signals(net, setup) for net in nets}
     curves = list(found.values())
     return Report(
         title="Normalisation: deep nets without batch norm",
@@ -68,7 +69,7 @@ def run(material: Material) -> Report:
             "classifier; PyTorch's own initial weights. What is seen without batch norm is a vanishing signal, not the "
             "degradation that the ResNet paper shows with batch norm. Signal: the deviation over images of what "
             "reaches the untrained classifier, divided by its mean; 0 means that all images look the same. "
-            f"{material.described()} {described(settings)}"
+            f"{setup.described()} {described(settings)}"
         ),
         header=("network", "signal before training", "training error, %", "test error, %"),
         rows=tuple(
@@ -95,12 +96,12 @@ def _name(kind: str, batch_norm: bool, depth: int) -> str:
     return f"{kind}-{depth} {'with' if batch_norm else 'without'} batch norm"
 
 
-def _signals(net: tuple[str, bool, int], material: Material) -> list[float]:
-    images = measure(material.train)(material.train.images[:_PROBE].float())
+def _signals(net: tuple[str, bool, int], setup: Setup) -> list[float]:
+    images = measure(setup.train)(setup.train.images[:_PROBE].float())
     values = []
-    for seed in material.scale.seeds:
+    for seed in setup.scale.seeds:
         torch.manual_seed(seed)
-        values.append(signal(build(*net, material.scale.width, len(material.train.classes)), images))
+        values.append(signal(build(*net, setup.scale.width, len(setup.train.classes)), images))
     return values
 
 

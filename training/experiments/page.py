@@ -11,12 +11,13 @@ import torch
 from models.machine.cores import usable_cores
 from training.experiments.report import Report
 from training.loop.checkpoint import write_atomically
+from training.plots import to_png
 from training.release.benchmark import cpu_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Conditions:
-    """How to repeat an experiment, how long it took, and about how long its full form takes if this was a quick one."""
+    """The command that repeats an experiment, its seconds, and an estimate for its full form after a quick one."""
 
     command: str
     seconds: float
@@ -26,7 +27,7 @@ class Conditions:
 def write_page(folder: Path, name: str, report: Report, conditions: Conditions) -> Path:
     """Write NAME.png and then NAME.md, each whole or not at all; return the page."""
     page = folder / f"{name}.md"
-    write_atomically(page.with_suffix(".png"), report.picture)
+    write_atomically(page.with_suffix(".png"), to_png(report.picture))
     write_atomically(page, _text(name, report, conditions).encode())
     return page
 

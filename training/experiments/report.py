@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.figure import Figure
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
@@ -15,7 +17,7 @@ class Report:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     seen: tuple[str, ...]
-    picture: bytes
+    picture: Figure
 
     def table(self) -> str:
         """Return the rows as a Markdown table, numbers to the right of the first column."""

@@ -9,10 +9,12 @@ from torch import Generator
 from torch.nn import functional as F
 
 from training.data import sources
-from training.data.dataset import ImageSet, decoding
+from training.data.dataset import ImageSet
+from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
-_SUBSET_SEED = 0  # every seed and every network sees the same images
+_SUBSET_SEED = 0
+"""Seed of the choice of images: all networks and all seeds see the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,13 +22,13 @@ class Scale:
     """How large an experiment is.
 
     Attributes:
-        images: to train on, at most.
-        test_images: to measure the error on, at most.
-        epochs: of each training.
-        seeds: one training of each network for each.
+        images: most images to train on.
+        test_images: most images to measure the error on.
+        epochs: epochs of each training.
+        seeds: seeds from each of which every network is trained.
         shrink: factor by which the pictures' sides are divided, by averaging.
-        depths: of the networks, as their family counts it.
-        width: channels of their first stage.
+        depths: layers of the networks, as their family counts them.
+        width: channels of the networks' first stage.
 
     """
 
@@ -40,8 +42,8 @@ class Scale:
 
 
 @dataclass(frozen=True, slots=True)
-class Material:
-    """The images of one experiment, its scale, and whom to tell how it goes."""
+class Setup:
+    """The images of one experiment, its scale, and a function that shows how it goes."""
 
     train: ImageSet
     test: ImageSet
@@ -71,7 +73,7 @@ def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channe
     order = torch.randperm(len(images), generator=Generator().manual_seed(_SUBSET_SEED))
     images = images.take(order[:count])
     if not isinstance(images, ImageSet):
-        images = images.decode(decoding(channels, side))
+        images = images.decode(spec_of_files(channels, side))
     return _fitted(images, channels, scale.shrink)
 
 

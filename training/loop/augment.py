@@ -11,21 +11,24 @@ from torch.nn import functional as F
 
 _Amount = Annotated[float, Field(ge=0)]
 
-
 _STRICT = ConfigDict(extra="forbid", strict=True)
-_KNOTS = 4  # a side, the outermost on the image's corners
-_TRIES = 10  # at a crop that fits into the image, as in torchvision
+
+_KNOTS = 4
+"""Knots along each side of the image, the outermost on its corners."""
+
+_TRIES = 10
+"""Crops that are drawn until one fits into the image, as in torchvision's `RandomResizedCrop`."""
 
 
 class Augmentation(Protocol):
-    """Random changes; drawn and applied apart, so that the parts of one batch can be changed in several places."""
+    """Random changes, drawn and applied separately: several processes can each change their part of a batch."""
 
     def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:
         """Return [n, ...], what to do to each of the images, which are at these indices of their data set."""
         ...
 
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
-        """Return images [n, c, h, w], floats, changed by amounts [n, ...]; what comes may be of another size."""
+        """Return images [n, c, h, w], floats, changed by amounts [n, ...]; their size may change, too."""
         ...
 
 
@@ -128,13 +131,13 @@ class CropFlip:
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
 class ResizedCrop:
-    """Takes a part of each image at random, resizes it, and mirrors every second one: Inception's way to ImageNet.
+    """Takes a part of each image at random, resizes it, and mirrors every second one, as Inception did on ImageNet.
 
     The crop is that of torchvision's `RandomResizedCrop` (https://arxiv.org/abs/1409.4842, section 6), its sides in
     proportion to the image's own, which are equal in pictures that come from files.
 
     Attributes:
-        size: side in pixels of what comes of it.
+        size: side of the result in pixels.
         least_area: smallest share of the image that is taken; the largest is all of it.
         aspect: most that the crop's width over its height, or its height over its width, is that of the image.
 
@@ -176,7 +179,9 @@ def _resampling(share: Tensor, place: Tensor, length: int, size: int) -> Tensor:
     widened where it shrinks: torchvision's with antialias.
     """
     taken = (share * length).round().clamp(min=1)
-    start = torch.minimum((place * (length - taken + 1)).floor(), length - taken)  # 1.0 by rounding is no place
+    start = torch.minimum(
+        (place * (length - taken + 1)).floor(), length - taken
+    )  # rounding may give 1.0, which is outside
     taken, start = taken.view(-1, 1, 1), start.view(-1, 1, 1)
     scale = taken / size
     centres = start + scale * (torch.arange(size).view(-1, 1) + 0.5)

@@ -9,11 +9,11 @@ One file, written by `torch.save` and read with `weights_only=True`, so that rea
     preprocessing   the fields of `models.artifact.metadata.Preprocessing`
     recipe          the settings that were in force, as in the recipe's file
     data            name or path of the data set
-    seed            of everything random in the run
+    seed            seed of all that is random in the run
     metrics         figures of `weights`, with the data set and split that they were measured on
     weights         state dict for `registry.build(architecture, classes=len(labels), **arguments)`, contiguous: the
                     averaged weights where the recipe averages
-    state           what `training.loop.trainer.Trainer` goes on from: raw weights, optimiser, place in the epoch, sums
+    state           what `training.loop.run.Run` goes on from: raw weights, optimiser, place in the epoch, sums
 """
 
 import contextlib
@@ -26,28 +26,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from models.artifact.artifact import fsync_directory
 from models.images.preprocessing import Preprocessing
 from training.errors import CheckpointError
+from training.loop.trained_network import TrainedNetwork
 
 FORMAT_VERSION = 1
+"""Version of the file's layout."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A trained network with all that describes it; the fields are those of the file, in the module's docstring."""
+class Checkpoint(TrainedNetwork):
+    """A trained network and its run; the fields are those of the file, in the module's docstring."""
 
-    architecture: str
-    arguments: dict[str, str]
-    labels: tuple[str, ...]
-    preprocessing: Preprocessing
     recipe: dict[str, Any]
     data: str
     seed: int
     metrics: dict[str, str | int | float]
-    weights: dict[str, Tensor] = field(repr=False)
     state: dict[str, Any] = field(repr=False)
 
 
@@ -70,11 +66,11 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a checkpoint whole or not at all: whatever happens, `path` holds the old one or the new one."""
+    """Write a checkpoint whole or not at all: until it is complete, `path` holds the old one."""
     content = {name: getattr(checkpoint, name) for name in _FIELDS}
     content["preprocessing"] = dataclasses.asdict(checkpoint.preprocessing)
     content["format_version"] = FORMAT_VERSION
-    # In memory first: a full disk is then an OSError of the write below, not one of torch's own making.
+    # In memory first: a full disk is then an OSError of the write below, not an error of torch's.
     buffer = io.BytesIO()
     torch.save(content, buffer)
     write_atomically(path, buffer.getvalue())
@@ -108,7 +104,7 @@ def _replace(path: Path, data: bytes) -> None:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
-            temporary.chmod(0o644)  # the temporary file's 0o600 would hide the run from whoever exports it
+            temporary.chmod(0o644)  # the temporary file's 0o600 would hide the run from other users, who may export it
             temporary.replace(path)
             fsync_directory(path.parent)
         except BaseException:

@@ -1,15 +1,12 @@
 """What the arithmetic of training runs on."""
 
-from typing import Literal
-
 import torch
 
 from training.errors import RecipeError
+from training.options import DeviceChoice
 
-Choice = Literal["auto", "cpu", "cuda"]
 
-
-def choose(choice: Choice, number: int) -> torch.device:
+def choose_device(choice: DeviceChoice, number: int) -> torch.device:
     """Return the CPU, or the GPU of that number, which `auto` takes if there is one; RecipeError without it."""
     available = torch.cuda.is_available()
     if choice == "cuda" and not available:

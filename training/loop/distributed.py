@@ -11,23 +11,30 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch._C._distributed_c10d import GradBucket
+from torch.futures import Future
+from torch.nn.parallel import DistributedDataParallel
 
 from training.errors import TrainingError
 from training.loop.scoring import Score
 
-_PATIENCE = timedelta(days=2)  # with one who decodes a million photographs; that it died is noticed at once
+_DECODING_TIMEOUT = timedelta(days=2)
+"""How long processes wait for the one that decodes the pictures, perhaps millions; its death ends them at once."""
 
 _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Ranks:
-    """This process, number `rank` of `size`; each holds the whole network and computes on its part of each batch."""
+class TrainingProcesses:
+    """This process, number `rank` of `size`; each holds the whole network and computes on its part of each batch.
+
+    `machine` is the group of those on this machine, None if this process is alone.
+    """
 
     rank: int = 0
     size: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009 - cannot change
-    machine: dist.ProcessGroup | None = None  # those on this machine, if they are several
+    machine: dist.ProcessGroup | None = None
 
     @property
     def leads(self) -> bool:
@@ -45,9 +52,19 @@ class Ranks:
             dist.all_reduce(values)
         return values.cpu()
 
+    def with_exchange(self, network: nn.Module) -> nn.Module:
+        """Return the network to call: on several GPUs one whose gradients are summed while they are computed."""
+        if self.size == 1 or self.device.type != "cuda":
+            return network
+        return summing(network)
+
     def sum_gradients(self, network: nn.Module) -> None:
-        """Give each process the sum of all gradients, in one exchange."""
-        if self.size == 1:
+        """Give each process on a CPU the sum of all gradients, in one exchange; GPUs have exchanged theirs already.
+
+        DistributedDataParallel would lay out its exchange anew after the first step: with three processes and more, a
+        resumed run would add in another order than one that was not interrupted, and end with other bits.
+        """
+        if self.size == 1 or self.device.type == "cuda":
             return
         gradients = [each.grad for each in network.parameters() if each.grad is not None]
         flat = torch.cat([gradient.flatten() for gradient in gradients])
@@ -57,7 +74,7 @@ class Ranks:
             gradient.copy_(flat[first : first + gradient.numel()].view_as(gradient))
             first += gradient.numel()
 
-    def take_over(self, values: Iterable[Tensor]) -> None:
+    def broadcast(self, values: Iterable[Tensor]) -> None:
         """Overwrite these with the leading process's: each has statistics of batch norm of its own images."""
         if self.size > 1:
             for value in values:
@@ -79,7 +96,7 @@ class Ranks:
         dist.all_reduce(highest, dist.ReduceOp.MAX)
         return signal.Signals(int(highest)) if highest else None
 
-    def made_once(self, make: Callable[[], _T]) -> _T:
+    def make_once(self, make: Callable[[], _T]) -> _T:
         """Return, in each process of this machine, what its first one makes, never None, and pickles; the others wait.
 
         If it cannot, it alone raises the TrainingError that says why; the others exit.
@@ -99,28 +116,36 @@ class Ranks:
         return made[0]
 
 
+def summing(network: nn.Module) -> DistributedDataParallel:
+    """Wrap a network so that each process gets the sum of all gradients, exchanged while `backward` goes on."""
+    wrapped = DistributedDataParallel(network, forward_sync_buffers=False)
+    wrapped.register_comm_hook(None, _sum_bucket)
+    return wrapped
+
+
+def _sum_bucket(_: object, bucket: GradBucket) -> Future[Tensor]:
+    """The sum instead of DistributedDataParallel's mean: the parts of a batch weigh by their images already."""
+    summed: Future[Tensor] = dist.all_reduce(bucket.buffer(), async_op=True).get_future().then(lambda f: f.value()[0])
+    return summed
+
+
 def _hand_out(made: list[_T | None], machine: dist.ProcessGroup) -> None:
     dist.broadcast_object_list(made, group=machine, group_src=0)
-    dist.barrier(machine)  # a file without a name can be opened only while the first one holds it
+    dist.barrier(machine)  # a file without a name can be opened only while the first process holds it
 
 
 @contextmanager
-def joined(device: torch.device) -> Iterator[Ranks]:
+def joined(device: torch.device) -> Iterator[TrainingProcesses]:
     """Meet the other processes, if `torchrun` started this one, and leave them at the end."""
-    if not launched():
-        yield Ranks(device=device)
+    if not dist.is_torchelastic_launched():
+        yield TrainingProcesses(device=device)
         return
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
-        machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_PATIENCE)
-        yield Ranks(dist.get_rank(), dist.get_world_size(), device, machine)
+        machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_DECODING_TIMEOUT)
+        yield TrainingProcesses(dist.get_rank(), dist.get_world_size(), device, machine)
     finally:
         dist.destroy_process_group()
-
-
-def launched() -> bool:
-    """Whether `torchrun` started this process."""
-    return dist.is_torchelastic_launched()
 
 
 def local() -> tuple[int, int]:

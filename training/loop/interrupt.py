@@ -8,9 +8,9 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupt:
-    """Within this context the first Ctrl-C or SIGTERM is only noted; the second acts as it would have without it.
+    """Notes the first Ctrl-C or SIGTERM within this context; the second acts as it would have outside.
 
-    If `patient`, all are only noted: `torchrun` passes on the signal that a terminal has sent to its processes already.
+    If `patient`, all are noted: `torchrun` passes on the signal that a terminal has sent to its processes already.
     """
 
     def __init__(self, *, patient: bool = False) -> None:

@@ -13,11 +13,11 @@ from models.networks import registry
 from models.validation import explain
 from training.errors import RecipeError
 from training.loop.augment import Affine, CropFlip, ResizedCrop
-from training.loop.schedule import Schedule, Steps
+from training.loop.schedule import SmoothSchedule, StepSchedule
+from training.options import PrecisionChoice
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
-
-Precision = Literal["auto", "fp32", "bf16"]
+"""Folder of the recipes that come with this."""
 
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
@@ -27,11 +27,11 @@ class Optimizer:
     """Stochastic gradient descent.
 
     Attributes:
-        learning_rate: at the schedule's peak.
-        momentum: of the velocity.
-        nesterov: look ahead along the velocity.
-        weight_decay: pull towards 0, times the learning rate.
-        decay: what is pulled: `weights` spares biases and the parameters of normalisation.
+        learning_rate: rate at the schedule's peak.
+        momentum: share of the velocity that is kept at each step.
+        nesterov: whether the gradient is that ahead of the velocity.
+        weight_decay: pull of weights towards 0, times the learning rate.
+        decay: the weights that are pulled; `weights` leaves out biases and the parameters of normalisation.
 
     """
 
@@ -56,10 +56,10 @@ class Recipe:
         average: decay, a step, of the moving average of the weights that is judged and kept; None keeps the raw ones.
         image_size: side in pixels that the pictures of an image folder get, the shorter side resized and the centre
             cropped; None is what the network was designed for.
-        crop: side in pixels of the centre of such a picture, if not all of it, that the network is judged and served
-            on: ImageNet's 224 of an `image_size` of 256. Training has the whole picture, and takes of it what its
-            augmentation takes.
-        precision: of the convolutions and products while training; `auto` is bf16 where the CPU has instructions
+        crop: side in pixels of the centre of such a picture that the network is judged and served on, such as 224 of
+            an `image_size` of 256 for ImageNet; None is all of it. Training has the whole picture, of which its
+            augmentation takes a part.
+        precision: precision of convolutions and products while training; `auto` is bf16 where the CPU has instructions
             for it. Weights, evaluation and the released model are fp32 in any case.
         start: checkpoint, or directory of a released model, whose weights the run starts from. Its network and
             normalisation take the place of the recipe's own.
@@ -78,12 +78,12 @@ class Recipe:
     average: Annotated[float, Field(gt=0, lt=1)] | None = None
     image_size: Annotated[int, Field(ge=1, le=65_535)] | None = None
     crop: Annotated[int, Field(ge=1)] | None = None
-    precision: Precision = "auto"
+    precision: PrecisionChoice = "auto"
     start: str | None = None
     body_rate: Annotated[float, Field(gt=0)] = 1.0
     freeze: bool = False
     optimizer: Optimizer
-    schedule: Annotated[Schedule | Steps, Field(discriminator="kind")]
+    schedule: Annotated[SmoothSchedule | StepSchedule, Field(discriminator="kind")]
     augmentation: Annotated[Affine | CropFlip | ResizedCrop, Field(discriminator="kind")] | None = None
 
     def __post_init__(self) -> None:
@@ -99,7 +99,11 @@ class Recipe:
             raise RecipeError(explain(error, "recipe")) from error
 
     def changed(
-        self, epochs: int | None, architecture: str | None, arguments: list[str], precision: Precision | None = None
+        self,
+        epochs: int | None,
+        architecture: str | None,
+        arguments: list[str],
+        precision: PrecisionChoice | None = None,
     ) -> "Recipe":
         """Return it with what the command line says instead: `arguments` are words key=value; RecipeError."""
         try:
@@ -171,7 +175,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _recipe(path: Path, table: dict[str, Any]) -> Recipe:
-    settings = {key: value for key, value in table.items() if key != "family"}  # says who else takes it
+    settings = {key: value for key, value in table.items() if key != "family"}  # names other networks, sets nothing
     try:
         return Recipe.from_table(settings)
     except RecipeError as error:

@@ -1,130 +1,237 @@
-"""A training run and its folder."""
+"""A training run, read from the top: for each epoch, for each batch: step; then score and save."""
 
-import dataclasses
 import json
+import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
 import torch
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
 
-from training.data.dataset import ImageSet, preprocessing
-from training.errors import CheckpointError
+from training.data.dataset import ImageSet, Normalization
+from training.data.preprocessing_spec import spec_of_images
+from training.errors import CheckpointError, Diverged
 from training.loop.checkpoint import Checkpoint, write_atomically, write_checkpoint
+from training.loop.device import has_bf16
+from training.loop.distributed import TrainingProcesses
 from training.loop.interrupt import Interrupt
-from training.loop.progress_bar import ProgressBar
+from training.loop.optimizer import freeze_body, make_optimizer, moving_average
+from training.loop.progress import Observer, Progress
 from training.loop.recipe import Recipe
-from training.loop.scoring import Score, evaluate
-from training.loop.trainer import Trainer
-from training.plots import draw_confusion, draw_curves
+from training.loop.scoring import Score, score_network
+from training.loop.trained_network import HEAD
 
-LAST = "last.pt"
-BEST = "best.pt"
-METRICS = "metrics.jsonl"
-CURVES = "curves.png"
-CONFUSION = "confusion.png"
+LAST, BEST, METRICS = "last.pt", "best.pt", "metrics.jsonl"
+"""Names of the checkpoints and of the figures in a run's folder."""
+
+SAVE_SECONDS = 30.0
+"""Time between two checkpoints within an epoch: the most work, in seconds, that a killed run loses."""
+
+_ADVICE = ": lower the learning rate or lengthen the warm-up"
 
 Metrics = dict[str, str | int | float]
 
 
 class Run:
-    """Trains and keeps the folder up to date: checkpoints, figures, pictures, each file written whole or not at all."""
+    """A network on its way through a recipe, with a folder that is kept up to date if one is given.
 
-    def __init__(self, folder: Path, data_name: str, trainer: Trainer, held_back: ImageSet) -> None:
-        self.folder, self.trainer, self.held_back = folder, trainer, held_back
-        self.checkpoint = Checkpoint(
-            architecture=trainer.recipe.architecture,
-            arguments=trainer.recipe.arguments,
-            labels=trainer.images.classes,
-            preprocessing=preprocessing(trainer.images, trainer.normalization, trainer.recipe.crop),
-            recipe=trainer.recipe.to_table(),
-            data=data_name,
-            seed=trainer.seed,
-            metrics={},
-            weights={},
-            state={},
+    `held_back` are the images that it is scored on after each epoch, `data` what checkpoints call the data set.
+
+    All that is random, the order of the images and their augmentation, is drawn afresh from (seed, epoch, step): a run
+    that goes on from a checkpoint meets the same images and ends with the same bits as one that was never interrupted.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        recipe: Recipe,
+        images: ImageSet,
+        normalization: Normalization,
+        seed: int,
+        *,
+        held_back: ImageSet | None = None,
+        processes: TrainingProcesses | None = None,
+        folder: Path | None = None,
+        data: str = "",
+    ) -> None:
+        self.processes = processes or TrainingProcesses()
+        self.device = self.processes.device
+        # Channels last and bf16 take half the time of their opposites on a CPU of AVX-512.
+        self.network = network.to(self.device).to(memory_format=torch.channels_last)
+        self.recipe, self.images, self.normalization, self.seed = recipe, images, normalization, seed
+        self.held_back, self.folder, self.data = held_back, folder, data
+        if recipe.freeze:
+            freeze_body(network)
+        self.optimizer = make_optimizer(network, recipe)
+        self.average = moving_average(network, recipe.average)
+        self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(self.device))
+        self.batch_size = min(recipe.batch_size, len(images))
+        self.epoch_steps = len(images) // self.batch_size
+        self.progress = Progress()
+        self._peak_rates = [group["lr"] for group in self.optimizer.param_groups]
+        self._forward = self.processes.with_exchange(self.network)
+
+    def train(
+        self,
+        observer: Observer | None = None,
+        interrupt: Interrupt | None = None,
+        save_seconds: float = SAVE_SECONDS,
+    ) -> None:
+        """Train to the recipe's end or a signal; Diverged leaves the last good checkpoint as it was."""
+        observer, interrupt = observer or Observer(), interrupt or Interrupt()
+        saved = time.monotonic()
+        while self.progress.epoch < self.recipe.epochs:
+            order = torch.randperm(len(self.images), generator=_generator(self.seed, self.progress.epoch, 0))
+            self._train_mode()
+            while self.progress.step < self.epoch_steps:
+                first = self.progress.step * self.batch_size
+                self._step(order[first : first + self.batch_size])
+                observer.step_done(self.progress)
+                interrupt.signal = self.processes.agree(interrupt.signal)
+                if interrupt.signal is not None:
+                    self._save(LAST)
+                    return
+                if time.monotonic() - saved >= save_seconds:
+                    self._save(LAST)
+                    saved = time.monotonic()
+
+            score = self.score()
+            self.progress = self.progress.next_epoch(score)
+            metrics = self._metrics(score)
+            if self.progress.is_best():
+                self._save(BEST, metrics)
+            self._save(LAST, metrics)
+            self.write_metrics()
+            saved = time.monotonic()
+            observer.epoch_done(self.progress.history[-1])
+
+    def _step(self, indices: Tensor) -> None:
+        """Set the rate, run forward and back, and move the weights, for the images at these indices."""
+        started, progress, recipe = time.perf_counter(), self.progress, self.recipe
+        done = (progress.epoch * self.epoch_steps + progress.step) / (recipe.epochs * self.epoch_steps)
+        for group, peak in zip(self.optimizer.param_groups, self._peak_rates, strict=True):
+            group["lr"] = peak * recipe.schedule.factor(done)
+
+        inputs, labels = self._batch(indices)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self._forward(inputs).float()
+        # Parts weigh by their images, so that their losses and gradients add up to those of the whole batch.
+        loss = F.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing) * (len(labels) / len(indices))
+        hits = (logits.argmax(1) == labels).sum()
+        value, correct = self.processes.total(torch.stack([loss.detach().double(), hits.double()])).tolist()
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value} in epoch {progress.epoch + 1}, step {progress.step + 1}{_ADVICE}")
+
+        self.optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.processes.sum_gradients(self.network)
+        self.optimizer.step()
+        if self.average is not None:
+            self.average.update_parameters(self.network)
+
+        progress.add(len(indices), value, int(correct), time.perf_counter() - started)
+
+    def _batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """This process's part of the images at these indices, ready for the network, and its labels.
+
+        What happens to the images is drawn for all of them: it does not depend on how many processes there are.
+        """
+        processes, augmentation, progress = self.processes, self.recipe.augmentation, self.progress
+        part = self.images.take(processes.part(indices))
+        images = part.images.to(self.device).float()
+        if augmentation is not None:
+            generator = _generator(self.seed, progress.epoch, 1 + progress.step)
+            amounts = processes.part(augmentation.draw(indices, progress.epoch, generator)).to(self.device)
+            with self.device:
+                images = augmentation.apply(images, amounts)
+        inputs = self.normalization(images).contiguous(memory_format=torch.channels_last)
+        return inputs, part.labels.to(self.device)
+
+    def _train_mode(self) -> None:
+        frozen = self.recipe.freeze
+        self.network.train(not frozen)  # batch norm that trains would forget the statistics it has
+        if frozen:
+            self.network.get_submodule(HEAD).train()
+
+    @property
+    def judged(self) -> nn.Module:
+        """The network that is scored and kept: with the averaged weights, if the recipe averages."""
+        return self.network if self.average is None else self.average.module
+
+    def score(self) -> Score | None:
+        """Return how well it does on the images held back, if any; each process looks at its part of them."""
+        if not self.held_back:
+            return None
+        self.processes.broadcast(self.judged.buffers())
+        part = self.processes.part
+        held_back = ImageSet(part(self.held_back.images), part(self.held_back.labels), self.held_back.classes)
+        return self.processes.merge(score_network(self.judged, held_back, self.normalization))
+
+    def _metrics(self, score: Score | None) -> Metrics:
+        """What a checkpoint says of its weights at the end of an epoch."""
+        if score is None or self.held_back is None:
+            return {}
+        what: Metrics = {"data": self.data, "split": "validation", "images": len(self.held_back)}
+        return what | {"accuracy": score.accuracy, "loss": score.loss, "epoch": self.progress.epoch}
+
+    def checkpoint(self, metrics: Metrics) -> Checkpoint:
+        """Return all that describes the run, its weights, and what `resume` needs.
+
+        Diverged if a weight is not finite.
+        """
+        if not all(bool(parameter.isfinite().all()) for parameter in self.network.parameters()):
+            raise Diverged(f"a weight is no longer finite{_ADVICE}")
+        return Checkpoint(
+            architecture=self.recipe.architecture,
+            arguments=self.recipe.arguments,
+            labels=self.images.classes,
+            preprocessing=spec_of_images(self.images, self.normalization, self.recipe.crop),
+            weights={key: value.contiguous() for key, value in self.judged.state_dict().items()},
+            recipe=self.recipe.to_table(),
+            data=self.data,
+            seed=self.seed,
+            metrics=metrics,
+            state={
+                "progress": asdict(self.progress),
+                "network": self.network.state_dict(),
+                "average": None if self.average is None else self.average.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "generator": torch.get_rng_state(),  # for networks with dropout
+                "threads": torch.get_num_threads(),
+            },
         )
 
     def resume(self, earlier: Checkpoint) -> None:
-        """Go on from a checkpoint; CheckpointError if anything that shapes the run is not as it was."""
+        """Go on from a checkpoint to the same bits; CheckpointError if what shapes the run is not as it was."""
+        ours = self.checkpoint({})
         settings = ("data", "seed", "labels", "preprocessing")
-        differing = [name for name in settings if getattr(earlier, name) != getattr(self.checkpoint, name)]
-        if Recipe.from_table(earlier.recipe) != self.trainer.recipe:  # settings that are new since have their defaults
+        differing = [name for name in settings if getattr(earlier, name) != getattr(ours, name)]
+        if Recipe.from_table(earlier.recipe) != self.recipe:  # settings that are new since have their defaults
             differing.insert(0, "recipe")
         if differing:
-            raise CheckpointError(
-                f"{self.folder / LAST} was begun with another {', '.join(differing)}: give what it was begun with"
-            )
-        self.trainer.load(earlier.state)
+            raise CheckpointError(f"the run was begun with another {', '.join(differing)}: give what it was begun with")
+        self.progress = Progress(**earlier.state["progress"])
+        self.network.load_state_dict(earlier.state["network"])
+        if self.average is not None:
+            self.average.load_state_dict(earlier.state["average"])
+        self.optimizer.load_state_dict(earlier.state["optimizer"])
+        torch.set_rng_state(earlier.state["generator"])
 
-    def train(self, bar: ProgressBar, interrupt: Interrupt, save_seconds: float) -> None:
-        """Train to the recipe's end or a signal; Diverged leaves the last good checkpoint as it was.
+    def _save(self, name: str, metrics: Metrics | None = None) -> None:
+        if self.folder is not None and self.processes.leads:
+            write_checkpoint(self.folder / name, self.checkpoint(metrics or {}))
 
-        Within an epoch a checkpoint is written every `save_seconds`.
-        """
-        trainer, saved = self.trainer, time.monotonic()
-        while trainer.progress.epoch < trainer.recipe.epochs:
-            for progress in trainer.steps():
-                bar.update(progress)
-                interrupt.signal = trainer.ranks.agree(interrupt.signal)
-                if interrupt.signal is not None:
-                    self._save()
-                    return
-                if time.monotonic() - saved >= save_seconds:
-                    self._save()
-                    saved = time.monotonic()
-            bar.finish_epoch(self._close_epoch())
-            saved = time.monotonic()
+    def write_metrics(self) -> None:
+        """Write a line for each finished epoch."""
+        if self.folder is not None and self.processes.leads:
+            lines = (json.dumps(row) + "\n" for row in self.progress.history)
+            write_atomically(self.folder / METRICS, "".join(lines).encode())
 
-    def conclude(self) -> None:
-        """Write the figures once more, in case the run was killed before it could, and draw the pictures."""
-        history = self.trainer.progress.history
-        title = f"{self.checkpoint.architecture} on {Path(self.checkpoint.data).name}"
-        score = self._score()  # which takes all processes
-        if not self.trainer.ranks.leads:
-            return
-        self._write_metrics()
-        write_atomically(self.folder / CURVES, draw_curves(history, title))
-        if score is not None:
-            title += f", {len(self.held_back):,} images held back: {score.accuracy:.2%}"
-            picture = draw_confusion(score.confusion, self.held_back.classes, title)
-            write_atomically(self.folder / CONFUSION, picture)
 
-    def _close_epoch(self) -> dict[str, int | float]:
-        trainer, metrics, score = self.trainer, Metrics(), self._score()
-        before = [row["validation_accuracy"] for row in trainer.progress.history if "validation_accuracy" in row]
-        if score is not None:
-            metrics = {"data": self.checkpoint.data, "split": "validation", "images": len(self.held_back)}
-            metrics |= {"accuracy": score.accuracy, "loss": score.loss, "epoch": trainer.progress.epoch + 1}
-        figures = trainer.finish_epoch(score)
-        if score is not None and score.accuracy > max(before, default=-1.0):
-            self._save(metrics, BEST)
-        self._save(metrics)
-        self._write_metrics()
-        return figures
-
-    def _score(self) -> Score | None:
-        """How well it does on the images held back, if any; each process looks at its part of them."""
-        trainer, ranks = self.trainer, self.trainer.ranks
-        if not len(self.held_back):
-            return None
-        ranks.take_over(trainer.judged.buffers())
-        images, labels = ranks.part(self.held_back.images), ranks.part(self.held_back.labels)
-        part = ImageSet(images, labels, self.held_back.classes)
-        return ranks.merge(evaluate(trainer.judged, part, trainer.normalization))
-
-    def _save(self, metrics: Metrics | None = None, name: str = LAST) -> None:
-        if not self.trainer.ranks.leads:
-            return
-        checkpoint = dataclasses.replace(
-            self.checkpoint,
-            metrics=metrics or {},
-            weights={key: value.contiguous() for key, value in self.trainer.judged.state_dict().items()},
-            state=self.trainer.state() | {"threads": torch.get_num_threads()},
-        )
-        write_checkpoint(self.folder / name, checkpoint)
-
-    def _write_metrics(self) -> None:
-        if not self.trainer.ranks.leads:
-            return
-        lines = (json.dumps(row) + "\n" for row in self.trainer.progress.history)
-        write_atomically(self.folder / METRICS, "".join(lines).encode())
+def _generator(*place: int) -> Generator:
+    """A generator of its own for each place; SeedSequence keeps neighbouring places independent."""
+    low, high = np.random.SeedSequence(place).generate_state(2).tolist()
+    return Generator().manual_seed(high << 32 | low)

@@ -7,11 +7,12 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-_START = 1 / 25  # of the peak; where Smith and Topin's one-cycle begins (arXiv 1708.07120, as in torch's OneCycleLR)
+_START = 1 / 25
+"""First rate as a fraction of the peak: Smith and Topin's one-cycle (arXiv 1708.07120), as in torch's OneCycleLR."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
-class Schedule:
+class SmoothSchedule:
     """The learning rate as a fraction of its peak, a function of the run's progress and of nothing else.
 
     Attributes:
@@ -33,8 +34,8 @@ class Schedule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
-class Steps:
-    """The learning rate as a fraction of its peak: all of it at first, and less by a factor at each milestone.
+class StepSchedule:
+    """The learning rate as a fraction of its peak: 1 at first, and multiplied by a factor at each milestone.
 
     Attributes:
         milestones: fractions of the run, in rising order.

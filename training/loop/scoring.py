@@ -1,14 +1,22 @@
-"""How well a network does on images that it was not trained on."""
+"""How well a network or a model does on labelled images that it was not trained on."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from training.data.dataset import ImageSet, Normalization
+from models.images.preprocessing import Preprocessing
+from training.data.dataset import ImageSet, Normalization, renamed
+from training.data.served_images import served_batches
+from training.data.sources import Images
+from training.errors import DataError
 
 _BATCH = 500
+"""Images that a network is given at once when it is scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +32,51 @@ class Score:
         return int(self.confusion.trace()) / int(self.confusion.sum())
 
 
+class ScoreSums:
+    """Sums over batches of logits, which make a score."""
+
+    def __init__(self, classes: int) -> None:
+        self.confusion = torch.zeros((classes, classes), dtype=torch.int64)
+        self.loss = 0.0
+
+    def add(self, logits: Tensor, labels: Tensor) -> None:
+        """Count logits [n, classes] for images with these labels [n]."""
+        self.loss += F.cross_entropy(logits, labels, reduction="sum").item()
+        classes = len(self.confusion)
+        pairs = torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
+        self.confusion += pairs.view(classes, classes)
+
+    def score(self) -> Score:
+        """Return the score on all that was added; DataError if that was nothing."""
+        if not (count := int(self.confusion.sum())):
+            raise DataError("none of the images can be read")
+        return Score(self.loss / count, self.confusion)
+
+
 @torch.inference_mode()
-def evaluate(network: nn.Module, images: ImageSet, normalization: Normalization) -> Score:
+def score_network(network: nn.Module, images: ImageSet, normalization: Normalization) -> Score:
     """Score a network in fp32, as it will be released, on all images; it is left in evaluation mode."""
     network.eval()
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
-    classes, loss = len(images.classes), 0.0
-    confusion = torch.zeros(classes * classes, dtype=torch.int64)
+    sums = ScoreSums(len(images.classes))
     for first in range(0, len(images), _BATCH):
         pixels, labels = images.images[first : first + _BATCH].to(device), images.labels[first : first + _BATCH]
         logits = network(normalization(pixels.float()).contiguous(memory_format=torch.channels_last)).cpu()
-        loss += F.cross_entropy(logits, labels, reduction="sum").item()
-        confusion += torch.bincount(labels * classes + logits.argmax(1), minlength=classes * classes)
-    return Score(loss / len(images), confusion.view(classes, classes))
+        sums.add(logits, labels)
+    return sums.score()
+
+
+def score_model(
+    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
+    labels: tuple[str, ...],
+    preprocessing: Preprocessing,
+    images: Images,
+) -> Score:
+    """Score what turns pixels [n, h, w, c] into logits of these labels, on the pixels that a server would give it.
+
+    Classes are matched by name; DataError names those of the images that the model does not know.
+    """
+    sums = ScoreSums(len(labels))
+    for pixels, truth in served_batches(renamed(images, labels, "the data"), preprocessing):
+        sums.add(torch.from_numpy(run(pixels)), truth)
+    return sums.score()

@@ -1,4 +1,4 @@
-"""What a run takes in: its images, and what its user should know of them."""
+"""The images of a run, and what its user should know of them."""
 
 from pathlib import Path
 
@@ -7,20 +7,24 @@ from rich.console import Console
 from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from training.data import sources
-from training.data.dataset import ImageSet, decoding
+from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
+from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images
 from training.errors import DataError, RecipeError
 from training.loop.recipe import Recipe
 
-_SHOWN = 20  # unreadable files, by name
-_BALANCED = 2  # times as many images of one class as of another are not worth a word
+_MOST_NAMED = 20
+"""Unreadable files that are told by name."""
+
+_BALANCED = 2
+"""Ratio of the largest class to the smallest up to which nothing is said."""
 
 
-def load_images(
+def load_training_images(
     recipe: Recipe, data: str, root: Path, strict: bool, console: Console, folder: Path | None = None
 ) -> tuple[ImageSet, ImageSet]:
-    """Return the images to train on and those held back, and tell of unreadable files and unequal classes.
+    """Return the images to train on and those held back, and report unreadable files and unequal classes.
 
     Those held back are as a server will see them; if the recipe has a `crop`, they are smaller than the others.
     Picture files are decoded into `folder`, as `FileSet.decode` does it.
@@ -35,8 +39,8 @@ def load_images(
         raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
     decoded = _decoded(images, spec, folder), _decoded(held_back, judged, folder)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
-        _tell_unreadable(images.unreadable | held_back.unreadable, strict, console)
-    _tell_balance(decoded[0], console)
+        _report_unreadable(images.unreadable | held_back.unreadable, strict, console)
+    _report_balance(decoded[0], console)
     return decoded
 
 
@@ -47,26 +51,26 @@ def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     except registry.ArchitectureError as error:
         raise RecipeError(str(error)) from error
     size = recipe.image_size or side
-    return decoding(channels, size), decoding(channels, size, recipe.crop)
+    return spec_of_files(channels, size), spec_of_files(channels, size, recipe.crop)
 
 
 def _decoded(images: Images, spec: Preprocessing, folder: Path | None) -> ImageSet:
     return images.decode(spec, folder) if isinstance(images, FileSet) else images
 
 
-def _tell_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:
+def _report_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:
     if not unreadable:
         return
-    lines = [f"  {name}: {reason}" for name, reason in sorted(unreadable.items())[:_SHOWN]]
-    if len(unreadable) > _SHOWN:
-        lines.append(f"  and {len(unreadable) - _SHOWN:,} more")
+    lines = [f"  {name}: {reason}" for name, reason in sorted(unreadable.items())[:_MOST_NAMED]]
+    if len(unreadable) > _MOST_NAMED:
+        lines.append(f"  and {len(unreadable) - _MOST_NAMED:,} more")
     told = "\n".join([f"{len(unreadable):,} files cannot be read as images:", *lines])
     if strict:
         raise DataError(f"{told}\nremove or replace them, or let them be skipped: without --strict")
     console.print(f"{told}\nthey are skipped", highlight=False, markup=False, soft_wrap=True)
 
 
-def _tell_balance(images: ImageSet, console: Console) -> None:
+def _report_balance(images: ImageSet, console: Console) -> None:
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
     named = list(zip(images.classes, counts, strict=True))
     if missing := [name for name, count in named if not count]:

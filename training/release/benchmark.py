@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from models.engines.engine import Engine
 
-_ROUND_SECONDS = 0.02  # a turn of one engine: long beside the clock's resolution
+_ROUND_SECONDS = 0.02
+"""Seconds that an engine runs before the next one does: long beside the clock's resolution."""
 
 
 def images_per_second(engines: Sequence[Engine], batch: NDArray[np.uint8], rounds: int) -> list[float]:
     """Return each engine's median speed on the batch [n, h, w, c].
 
-    They take turns, so that whatever else the machine does slows all of them.
+    They take turns, so that other work on the machine slows all of them alike.
     """
     repeats = [_repeats(engine, batch) for engine in engines]
     seconds: list[list[float]] = [[] for _ in engines]
@@ -28,7 +29,7 @@ def images_per_second(engines: Sequence[Engine], batch: NDArray[np.uint8], round
 
 
 def cpu_name() -> str:
-    """Return what the processor calls itself."""
+    """Return the processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:  # not Linux

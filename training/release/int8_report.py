@@ -10,15 +10,16 @@ from models.engines.loader import load_engine
 from training.release.benchmark import cpu_name, images_per_second
 
 MOST_LOST = 0.005
-"""Of accuracy."""
+"""Largest loss of accuracy, as a fraction, that 8 bits may cost."""
 
 FASTER = 1.05
-"""How many times as fast is faster: less is lost in the noise of a busy machine."""
+"""Least ratio of speeds that counts as faster: a smaller one cannot be told from a busy machine's noise."""
 
 BATCHES = (1, 8)
 """Images in the batches whose speed is measured, on one thread."""
 
 _ROUNDS = 15
+"""Times that each speed is measured; the median is kept."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +32,7 @@ class Comparison:
     int8_speeds: tuple[float, ...]
 
     def shortcomings(self) -> list[str]:
-        """Return why the 8-bit model is not worth having; nothing if it is."""
+        """Return the reasons not to release the 8-bit model; none if it pays."""
         reasons = []
         lost = round(self.fp32_accuracy - self.int8_accuracy, 9)  # 92 % less 91.5 % is a little over 0.5 % in binary
         if lost > MOST_LOST:

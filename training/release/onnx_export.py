@@ -7,10 +7,11 @@ from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 from models.artifact.metadata import METADATA_KEY, Metadata
 from models.networks.pixel_net import PixelNet
 
-__all__ = ["PixelNet", "to_onnx", "with_metadata"]
-
 OPSET = 20
+"""Operator set of ONNX that graphs are written in."""
+
 IR_VERSION = 10
+"""Version of ONNX's file format: the one that came with that operator set."""
 
 
 def to_onnx(network: PixelNet, shape: tuple[int, int, int]) -> bytes:

@@ -15,8 +15,10 @@ from training.release.onnx_export import IR_VERSION, OPSET
 
 FIRST: Final = "first convolution"
 LAST: Final = "classifier"
+"""The layers at both ends of a network, which can stay in fp32."""
 
 _BATCH = 8
+"""Images in a batch of the calibration."""
 
 
 def to_int8(model: bytes, pixels: NDArray[np.uint8], in_fp32: tuple[str, ...] = ()) -> bytes:
@@ -69,7 +71,7 @@ def _excluded(graph: onnx.GraphProto, in_fp32: tuple[str, ...]) -> list[str]:
 
 
 def _tidied(model: onnx.ModelProto) -> bytes:
-    """As `training.release.onnx_export` leaves its models: one operator set, no metadata of the tools, checked."""
+    """The model as `training.release.onnx_export` writes them: one operator set, no metadata of tools, checked."""
     model.ir_version = IR_VERSION
     del model.opset_import[:]
     model.opset_import.add(domain="", version=OPSET)

@@ -1,4 +1,4 @@
-"""The last steps of every way to a released model: what it says of itself, golden examples, and the files."""
+"""The last steps to a released model, however it was made: metadata, golden examples, and the files."""
 
 import dataclasses
 import hashlib
@@ -19,6 +19,7 @@ from models.images.preprocessing import Preprocessing
 from training.release.onnx_export import with_metadata
 
 _TOOLS = ("resnet-serve", "torch", "onnx", "onnxscript", "onnxruntime", "onnxruntime-gpu", "pillow", "numpy")
+"""Distributions whose versions a model's metadata tells."""
 
 
 def describe(
@@ -30,7 +31,7 @@ def describe(
     metrics: dict[str, str | int | float],
     recipe: dict[str, JsonValue],
 ) -> Metadata:
-    """Return the metadata of a model in fp32 that is made now, here, and has no golden examples yet."""
+    """Return the metadata of a model in fp32 that is made now and here; its golden examples come later."""
     return Metadata(
         format_version=FORMAT_VERSION,
         architecture=architecture,
@@ -62,7 +63,7 @@ def release(draft: Artifact, repository: Path, weights: bytes | None) -> Path:
 
 
 def tools() -> dict[str, str]:
-    """Return the version of each library that has a part in a model."""
+    """Return the version of each library that has shaped a model."""
     versions = {"python": platform.python_version()}
     for name in _TOOLS:
         with suppress(PackageNotFoundError):  # of the two ONNX Runtimes one is installed

@@ -1,4 +1,4 @@
-"""Other people's weights: the layouts of state dicts that circulate, turned into ours, which is torchvision's.
+"""Other people's weights: common layouts of state dicts, converted to ours, which is torchvision's.
 
 `akamaster/pytorch_resnet_cifar10` says `linear` for `fc` and `shortcut` for `downsample`, wrappers put `module.` before
 every key, training scripts nest the state dict, and PyTorch before 0.4.1 kept no `num_batches_tracked`.
@@ -6,26 +6,35 @@ every key, training scripts nest the state dict, and PyTorch before 0.4.1 kept n
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeGuard
+from typing import TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 from models.networks import registry
 from training.errors import WeightsError
-
-ZeroChannels = Literal["end", "both"]
+from training.loop.trained_network import build_network
+from training.options import ZeroChannels
 
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
+"""Names under which training scripts keep the state dict."""
+
 _RENAMED = {"linear": "fc", "shortcut": "downsample"}
-_COUNTER = "num_batches_tracked"  # how many batches a norm has seen; evaluation does not read it
-_CARRIED = 16  # channels of a CIFAR network's first stage
-_NAMED = 4  # keys of each kind that an error names
+"""Our name for each part of theirs."""
+
+_COUNTER = "num_batches_tracked"
+"""Name of a norm's count of batches, which old files lack and evaluation does not read."""
+
+_FIRST_STAGE = 16
+"""Channels of a CIFAR network's first stage (He et al., section 4.2)."""
+
+_MOST_NAMED = 4
+"""Keys of each kind that an error names at most."""
 
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A network in evaluation mode with other people's weights, and what they told of it."""
+    """A network in evaluation mode with other people's weights, and what these say of it."""
 
     network: nn.Module
     arguments: dict[str, str]
@@ -45,10 +54,11 @@ def adopt(content: object, architecture: str, zero_channels: ZeroChannels | None
     if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
         raise WeightsError(f"not finite numbers: {_names(broken)}; the training that made them has diverged")
     _check_zero_channels(architecture, arguments, zero_channels)
-    network = registry.build(architecture, classes=classes, **arguments).eval()
-    counters = {key: value for key, value in network.state_dict().items() if key.endswith(_COUNTER)}
-    network.load_state_dict(counters | (_carried_first(weights) if zero_channels == "both" else weights))
-    return Adopted(network, arguments, classes)
+    ordered = _carried_first(weights) if zero_channels == "both" else weights
+    network = build_network(
+        architecture, arguments, classes, ordered, lambda name: name.endswith(_COUNTER) and name not in weights
+    )
+    return Adopted(network.eval(), arguments, classes)
 
 
 def _state_dict(content: object) -> Mapping[str, Tensor]:
@@ -116,8 +126,8 @@ def _hint(weights: Mapping[str, Tensor]) -> str:
 
 def _names(keys: Iterable[str]) -> str:
     keys = list(keys)
-    rest = f" and {len(keys) - _NAMED} more" if len(keys) > _NAMED else ""
-    return ", ".join(keys[:_NAMED]) + rest
+    rest = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
+    return ", ".join(keys[:_MOST_NAMED]) + rest
 
 
 def _check_zero_channels(architecture: str, arguments: Mapping[str, str], zero_channels: ZeroChannels | None) -> None:
@@ -133,12 +143,12 @@ def _check_zero_channels(architecture: str, arguments: Mapping[str, str], zero_c
 
 
 def _carried_first(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same function by a network whose zero channels all come last: its channels in another order.
+    """The weights of a network that computes the same, with its channels in another order: all zeros come last.
 
-    The order of the channels between blocks is free, as long as whatever writes or reads them keeps to it.
+    The order of the channels between blocks is free, as long as the layers that write and read them keep to it.
     """
     ordered = dict(weights)
-    order = torch.arange(_CARRIED)
+    order = torch.arange(_FIRST_STAGE)
     for stage in ("layer2", "layer3"):
         carried, half = len(order), len(order) // 2
         read, order = order, torch.cat([half + order, torch.arange(half), torch.arange(half + carried, 2 * carried)])

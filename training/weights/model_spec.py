@@ -1,4 +1,4 @@
-"""What weights leave unsaid: the pictures that a network expects, and the names of its classes."""
+"""What a file of weights does not say: the pictures that a network expects, and the names of its classes."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -6,14 +6,21 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from models.images.preprocessing import Preprocessing
+from models.validation import explain
+from training.data.dataset import Normalization
+from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import WeightsError
+from training.options import ImportOptions
 
-_LEAST_CROPPED = 224  # pixels; smaller pictures are resized to the network's size, with nothing to crop
-_RESIZE_TO_CROP = 256 / 224  # how ImageNet's networks are evaluated, unless their publisher says otherwise
+_LEAST_CROPPED = 224
+"""Side of the input, in pixels, from which pictures are cropped; for smaller inputs they are only resized."""
+
+_RESIZE_TO_CROP = 256 / 224
+"""Shorter side before the crop as a multiple of the crop: how ImageNet's networks are usually evaluated."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Contract:
+class ModelSpec:
     """None where it is not known; `mean` and `std` are fractions of 255, `size` and `resize` pixels."""
 
     labels: tuple[str, ...] | None = None
@@ -22,10 +29,10 @@ class Contract:
     size: int | None = None
     resize: int | None = None
 
-    def over(self, other: "Contract") -> "Contract":
-        """Return this, with the other's word wherever this says nothing."""
+    def over(self, other: "ModelSpec") -> "ModelSpec":
+        """Return this spec, with the other's values where this one has none."""
         pairs = {field.name: (getattr(self, field.name), getattr(other, field.name)) for field in fields(self)}
-        return Contract(**{name: theirs if mine is None else mine for name, (mine, theirs) in pairs.items()})
+        return ModelSpec(**{name: theirs if mine is None else mine for name, (mine, theirs) in pairs.items()})
 
     def settle(self, classes: int, side: int) -> tuple[tuple[str, ...], Preprocessing]:
         """Return the labels and the preprocessing of a network for colour pictures of usually `side` pixels.
@@ -38,32 +45,25 @@ class Contract:
         if len(self.labels) != classes:
             raise WeightsError(f"fc.weight and fc.bias have {classes} classes, but there are {len(self.labels)} labels")
         if len(set(self.labels)) < classes:
-            raise WeightsError("two labels are the same: nobody could tell these classes apart")
+            raise WeightsError("two labels are the same: these classes could not be told apart")
         size = self.size or side
         resize = self.resize or (size if size < _LEAST_CROPPED else round(size * _RESIZE_TO_CROP))
+        normalization = Normalization(self.mean, self.std)
         try:
-            return self.labels, _preprocessing(size, resize, self.mean, self.std)
+            # Without draft the pixels are torchvision's, to one grey level.
+            return self.labels, preprocessing_spec((3, size, size), resize, normalization, draft=False)
         except ValidationError as error:
-            problems = (f"{'.'.join(map(str, problem['loc']))} {problem['msg']}".strip() for problem in error.errors())
-            raise WeightsError("; ".join(problems)) from error
+            raise WeightsError(explain(error, "preprocessing")) from error
 
 
-def _preprocessing(size: int, resize: int, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocessing:
-    return Preprocessing(
-        mode="RGB",
-        height=size,
-        width=size,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity="as_is",
-        resize=resize,
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=False,  # the pixels are then torchvision's, to one grey level
-        mean=mean,
-        std=std,
+def spec_of_options(options: ImportOptions) -> ModelSpec:
+    """Return what the command line says of the network; WeightsError if numbers or labels cannot be read."""
+    return ModelSpec(
+        labels=parse_labels(options.labels) if options.labels else None,
+        mean=parse_numbers(options.mean) if options.mean else None,
+        std=parse_numbers(options.std) if options.std else None,
+        size=options.size,
+        resize=options.resize,
     )
 
 

@@ -1,4 +1,4 @@
-"""torchvision's published ResNets: where their weights are, and what these expect and name."""
+"""torchvision's published ResNets: where their weights are, and which pictures and classes these are for."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +8,13 @@ from torchvision.models import WeightsEnum, get_model_weights
 
 from models.networks.resnet import BASIC, BOTTLENECK
 from training.errors import WeightsError
-from training.weights.model_spec import Contract
+from training.weights.model_spec import ModelSpec
 
 
 def find(source: str) -> Path | None:
     """Return the file of the release that is named, downloaded if it is not there; None if this names a file.
 
-    WeightsError if there is no such release, or it cannot be had.
+    WeightsError if there is no such release, or it cannot be downloaded.
     """
     if "_Weights." not in source or Path(source).exists():
         return None
@@ -31,7 +31,7 @@ def by_name(name: str) -> WeightsEnum:
 
 
 def by_sha256(sha256: str) -> WeightsEnum | None:
-    """Return the release whose file has this digest, whatever it is called."""
+    """Return the release whose file has this digest; the file's name does not matter."""
     for release in _releases():
         if sha256.startswith(_digest(release)):
             return release
@@ -54,16 +54,16 @@ def download(release: WeightsEnum) -> Path:
     return path
 
 
-def contract(release: WeightsEnum) -> Contract:
+def model_spec(release: WeightsEnum) -> ModelSpec:
     """Return the preprocessing that torchvision evaluates these weights with, and ImageNet's names of its classes."""
     preset = release.transforms()
     (size,), (resize,) = preset.crop_size, preset.resize_size
     mean, std = tuple(preset.mean), tuple(preset.std)
-    return Contract(labels=tuple(release.meta["categories"]), mean=mean, std=std, size=size, resize=resize)
+    return ModelSpec(labels=tuple(release.meta["categories"]), mean=mean, std=std, size=size, resize=resize)
 
 
 def metrics(release: WeightsEnum) -> dict[str, str | int | float]:
-    """Return torchvision's own figure, marked as such: nothing was measured here."""
+    """Return torchvision's own figure, marked as published: nothing was measured here."""
     accuracy = release.meta["_metrics"]["ImageNet-1K"]["acc@1"] / 100
     return {"published_accuracy": accuracy, "published_data": "ImageNet-1K validation", "publisher": "torchvision"}
 

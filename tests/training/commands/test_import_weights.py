@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torchvision.models import ResNet50_Weights
-from typer.testing import CliRunner, Result
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.engines.loader import load_engine
 from models.images.preprocessor import Preprocessor
+from tests.training.command import Ended, resnet_train
 from tests.training.weights.test_conversion import as_saved_by_old_pytorch, net
-from training.cli import app
 
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.201)
 CIFAR = [
@@ -28,14 +27,14 @@ CIFAR = [
 ]
 
 
-def run_import(source: Path, repository: Path, *options: str, arch: str = "resnet20") -> Result:
-    command = ["import", str(source), "--arch", arch, "--name", "foreign", "--version", "3"]
-    return CliRunner().invoke(app, [*command, "--repository", str(repository), *options])
+def run_import(source: Path, repository: Path, *options: str, arch: str = "resnet20") -> Ended:
+    command = ("import", source, "--arch", arch, "--name", "foreign", "--version", 3)
+    return resnet_train(*command, "--repository", repository, *options)
 
 
-def error_of(result: Result) -> str:
-    assert result.exit_code == 1
-    return result.stderr
+def error_of(result: Ended) -> str:
+    assert result.code == 1
+    return result.errors
 
 
 def logits(artifact: Artifact, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -64,8 +63,8 @@ def cifar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def imported(cifar: Path) -> Path:
     result = run_import(cifar, cifar.parent / "models", *CIFAR, "--zero-channels", "both")
-    assert result.exit_code == 0, result.output
-    assert "resnet20 shortcut A with resnet20.th" in result.stdout
+    assert result.code == 0, result.errors
+    assert "resnet20 shortcut A with resnet20.th" in result.output
     return cifar.parent / "models" / "foreign" / "3"
 
 
@@ -94,7 +93,7 @@ def test_torchvisions_weights_answer_as_in_torchvision(tmp_path: Path):
     source = torchvision.models.resnet18().eval()
     torch.save(source.state_dict(), path := tmp_path / "net.pth")
     result = run_import(path, tmp_path, "--like", "ResNet50_Weights.IMAGENET1K_V2", arch="resnet18")
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.errors
     artifact = read_artifact(tmp_path / "foreign" / "3")
     release = ResNet50_Weights.IMAGENET1K_V2
     assert list(artifact.labels) == release.meta["categories"]
@@ -122,7 +121,7 @@ def test_labels_come_from_a_file_and_flags_go_before_the_publisher(cifar: Path, 
     options = ["--like", "ResNet18_Weights.DEFAULT", "--labels", f"@{labels}", "--std", "0.5,0.25,0.125"]
     sizes = ["--size", "40", "--resize", "48", "--zero-channels", "end"]
     result = run_import(cifar, tmp_path, *options, *sizes)
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.errors
     metadata = read_artifact(tmp_path / "foreign" / "3").metadata
     spec = metadata.preprocessing
     assert metadata.labels[3] == "class, 3"
@@ -155,8 +154,8 @@ def test_what_cannot_be_imported_is_told(cifar: Path, tmp_path: Path):
     assert "do not fit resnet32" in error_of(run_import(cifar, tmp_path, *CIFAR, arch="resnet32"))
     assert "cannot be read" in error_of(run_import(tmp_path / "none.pth", tmp_path, *CIFAR))
     unknown = run_import(cifar, tmp_path, arch="resnet21")
-    assert unknown.exit_code == 2
-    assert "unknown network 'resnet21'" in unknown.output
+    assert unknown.code == 2
+    assert "unknown network 'resnet21'" in unknown.errors
 
 
 def test_networks_for_grey_pictures_are_not_imported(tmp_path: Path):

@@ -1,84 +1,12 @@
-"""Counts of `resnet-train info` against torchvision's metadata, the reference figures and torch's own counter."""
-
-import subprocess
-import sys
+"""`resnet-train info` as it is printed."""
 
 import pytest
-import torch
-import torchvision
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
-from typer.testing import CliRunner, Result
 
-from models.networks import registry
-from training.cli import app
-from training.commands.info import LayerRow, profile
+from tests.training.command import Ended, resnet_train
 
 
-def rows_of(name: str) -> list[LayerRow]:
-    with torch.device("meta"):
-        return profile(registry.build(name), registry.describe(name).input_shape)
-
-
-def multiply_adds(rows: list[LayerRow]) -> int:
-    return sum(row.multiply_adds for row in rows)
-
-
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"])
-def test_imagenet_totals_are_torchvisions(name: str):
-    meta = torchvision.models.get_model_weights(name)["IMAGENET1K_V1"].meta
-    rows = rows_of(name)
-    assert sum(row.parameters for row in rows) == meta["num_params"]
-    assert round(multiply_adds(rows) / 1e9, 3) == meta["_ops"]
-
-
-@pytest.mark.parametrize(("depth", "millions"), [(20, 40.6), (32, 68.9), (44, 97.2), (56, 125.5), (110, 252.9)])
-def test_cifar_totals(depth: int, millions: float):
-    assert round(multiply_adds(rows_of(f"resnet{depth}")) / 1e6, 1) == millions
-    assert round(multiply_adds(rows_of(f"plain{depth}")) / 1e6, 1) == millions
-
-
-@pytest.mark.parametrize("name", registry.names())
-def test_totals_are_those_of_torchs_own_counter(name: str):
-    with torch.device("meta"):
-        network = registry.build(name)
-        with FlopCounterMode(display=False) as counter:
-            network(torch.empty(1, *registry.describe(name).input_shape))
-    rows = rows_of(name)
-    assert 2 * multiply_adds(rows) == counter.get_total_flops()
-    assert sum(row.parameters for row in rows) == sum(parameter.numel() for parameter in network.parameters())
-
-
-def test_rows_in_order_of_execution():
-    assert rows_of("mnist-residual") == [
-        LayerRow("conv1", "Conv2d", (16, 24, 24), 16 * 25 + 16, 24 * 24 * 16 * 25),
-        LayerRow("maxpool", "MaxPool2d", (16, 12, 12), 0, 0),
-        LayerRow("block1.conv1", "Conv2d", (16, 12, 12), 16 * 16 * 9 + 16, 12 * 12 * 16 * 16 * 9),
-        LayerRow("block1.conv2", "Conv2d", (16, 12, 12), 16 * 16 * 9 + 16, 12 * 12 * 16 * 16 * 9),
-        LayerRow("conv2", "Conv2d", (32, 8, 8), 32 * 16 * 25 + 32, 8 * 8 * 32 * 16 * 25),
-        LayerRow("maxpool", "MaxPool2d", (32, 4, 4), 0, 0),
-        LayerRow("block2.conv1", "Conv2d", (32, 4, 4), 32 * 32 * 9 + 32, 4 * 4 * 32 * 32 * 9),
-        LayerRow("block2.conv2", "Conv2d", (32, 4, 4), 32 * 32 * 9 + 32, 4 * 4 * 32 * 32 * 9),
-        LayerRow("fc", "Linear", (10,), 512 * 10 + 10, 512 * 10),
-    ]
-
-
-def test_a_grouped_convolution_sees_only_its_group():
-    rows = profile(nn.Sequential(nn.Conv2d(8, 16, 3, groups=4, bias=False)), (8, 5, 5))
-    assert rows == [LayerRow("0", "Conv2d", (16, 3, 3), 16 * 2 * 9, 3 * 3 * 16 * 2 * 9)]
-
-
-def test_the_network_stays_as_it_is():
-    network = registry.build("mnist-residual-bn").train()
-    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    profile(network, (1, 28, 28))
-    assert all(module.training and not module._forward_hooks for module in network.modules())
-    after = network.state_dict()
-    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
-
-
-def info(*words: str) -> Result:
-    return CliRunner().invoke(app, ["info", *words], env={"COLUMNS": "80"})
+def info(*words: str) -> Ended:
+    return resnet_train("info", *words)
 
 
 def test_info_prints_layers_and_totals_whole_on_80_columns():
@@ -106,11 +34,5 @@ def test_info_takes_classes_and_arguments():
 )
 def test_info_refuses_with_a_hint(words: list[str], hint: str):
     result = info(*words)
-    assert result.exit_code == 2
-    assert hint in result.stderr
-
-
-def test_python_m_training_is_the_command():
-    command = [sys.executable, "-m", "training", "info", "mnist-residual"]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    assert "41,514" in result.stdout
+    assert result.code == 2
+    assert hint in result.errors

@@ -7,37 +7,31 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
-from typer.testing import CliRunner, Result
 
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines import golden
 from models.engines.loader import load_engine
-from training.cli import app
+from tests.training.command import Ended, resnet_train
 from training.data import sources
-from training.release.benchmark import images_per_second
-from training.release.int8_report import Comparison
-from training.release.quantization import FIRST, LAST, to_int8
 from training.release.release import assemble
 
 
 @pytest.fixture(scope="module")
 def released(digits_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = tmp_path_factory.mktemp("models")
-    command = ["export", str(digits_checkpoint), "--name", "digits", "--repository", str(repository)]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
+    result = resnet_train("export", digits_checkpoint, "--name", "digits", "--repository", repository)
+    assert result.code == 0, result.errors
     return repository / "digits" / "1"
 
 
-def run_quantize(artifact: Path, *options: str) -> Result:
-    return CliRunner().invoke(app, ["quantize", str(artifact), "--images", "100", *options])
+def run_quantize(artifact: Path, *options: str) -> Ended:
+    return resnet_train("quantize", artifact, "--images", 100, *options)
 
 
 @pytest.fixture(scope="module")
 def quantized(released: Path) -> Artifact:
     result = run_quantize(released, "--force")  # a network as small as this need not be faster
-    assert result.exit_code == 0, result.output
+    assert result.code == 0, result.errors
     return read_artifact(released.parent.parent / "digits-int8" / "1")
 
 
@@ -97,18 +91,6 @@ def test_convolutions_compute_in_8_bits_and_normalisation_does_not(quantized: Ar
     assert makers["logits"].op_type == "Gemm"  # 256 levels would make logits equal
 
 
-@pytest.mark.parametrize(
-    ("in_fp32", "in_8_bits"), [((), [True, True]), ((FIRST,), [False, True]), ((FIRST, LAST), [False, False])]
-)
-def test_the_ends_of_the_network_can_stay_in_fp32(in_fp32: tuple[str, ...], in_8_bits: list[bool], released: Path):
-    pixels = np.random.default_rng(0).integers(0, 256, (8, 28, 28, 1), np.uint8)
-    graph = onnx.load_from_string(to_int8(read_artifact(released).model, pixels, in_fp32)).graph
-    makers = {output: node for node in graph.node for output in node.output}
-    layers = [node for node in graph.node if node.op_type in ("Conv", "Gemm")]
-    assert [layer.input[1] in makers for layer in (layers[0], layers[-1])] == in_8_bits
-    assert all(layer.input[1] in makers for layer in layers[1:-1])
-
-
 def black_digits(digits: str, folder: Path) -> Path:
     """To calibrate on black pictures is to take every other for as black."""
     with np.load(digits) as arrays:
@@ -122,17 +104,17 @@ def test_a_model_that_has_become_worse_is_refused(released: Path, digits: str, t
     result = run_quantize(
         released, "--data", str(black_digits(digits, tmp_path)), "--repository", str(tmp_path / "models")
     )
-    assert result.exit_code == 1
-    assert "it loses more than 0.5 points of accuracy" in result.stderr
-    assert "--force" in result.stderr
+    assert result.code == 1
+    assert "it loses more than 0.5 points of accuracy" in result.errors
+    assert "--force" in result.errors
     assert not (tmp_path / "models").exists()
 
 
 @pytest.mark.usefixtures("quantized")
 def test_an_8_bit_model_is_not_quantised_again(released: Path):
     result = run_quantize(released.parent.parent / "digits-int8" / "1")
-    assert result.exit_code == 1
-    assert "is in int8" in result.stderr
+    assert result.code == 1
+    assert "is in int8" in result.errors
 
 
 def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_path: Path):
@@ -140,44 +122,5 @@ def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_
     draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics={}))
     directory = write_artifact(tmp_path, "digits", 1, draft.model, None)
     result = run_quantize(directory)
-    assert result.exit_code == 1
-    assert "choose with --data" in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("int8_accuracy", "int8_speeds", "shortcomings"),
-    [
-        (0.915, (11.0, 22.0), []),
-        (0.925, (10.6, 21.1), []),
-        (0.914, (11.0, 22.0), ["it loses more than 0.5 points of accuracy"]),
-        (0.92, (10.4, 21.5), ["it is not 5% faster in batches of 1"]),
-        (0.92, (9.0, 19.0), ["it is not 5% faster in batches of 1 and 8"]),
-        (0.5, (11.0, 19.0), ["it loses more than 0.5 points of accuracy", "it is not 5% faster in batches of 8"]),
-    ],
-)
-def test_what_makes_a_model_not_worth_having(int8_accuracy, int8_speeds, shortcomings):
-    comparison = Comparison(
-        fp32_accuracy=0.92, int8_accuracy=int8_accuracy, fp32_speeds=(10.0, 20.0), int8_speeds=int8_speeds
-    )
-    assert comparison.shortcomings() == shortcomings
-
-
-class Recorder:
-    """An engine that says when it runs."""
-
-    device, precision, library = "cpu", "fp32", "none"
-
-    def __init__(self, name: str, log: list[str]) -> None:
-        self.name, self.log = name, log
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        self.log.append(self.name)
-        return np.empty((len(images), 10), np.float32)
-
-
-def test_engines_take_turns_at_being_timed():
-    log: list[str] = []
-    speeds = images_per_second([Recorder("a", log), Recorder("b", log)], np.zeros((4, 2, 2, 1), np.uint8), rounds=5)
-    turns = [name for name, previous in zip(log, [None, *log], strict=False) if name != previous]
-    assert turns == ["a", "b"] * 6  # once to warm up, then five rounds
-    assert all(speed > 0 for speed in speeds)
+    assert result.code == 1
+    assert "choose with --data" in result.errors

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from training.data.dataset import ImageSet, Normalization, hold_out, measure, preprocessing
+from training.data.dataset import ImageSet, Normalization, hold_out, measure
 from training.errors import DataError
 
 
@@ -57,11 +57,3 @@ def test_normalization_works_channel_by_channel():
     images = torch.tensor([0.0, 255.0]).repeat(3, 1).view(1, 3, 1, 2)
     normalised = Normalization(mean=(0.0, 0.5, 1.0), std=(1.0, 0.5, 0.25))(images)
     torch.testing.assert_close(normalised.flatten(), torch.tensor([0.0, 1, -1, 1, -4, 0]))
-
-
-@pytest.mark.parametrize(("channels", "mode"), [(1, "L"), (3, "RGB")])
-def test_preprocessing_describes_the_images(channels, mode):
-    normalization = Normalization((0.1,) * channels, (0.3,) * channels)
-    described = preprocessing(_numbered(3, channels), normalization)
-    assert (described.mode, described.height, described.width, described.resize) == (mode, 4, 5, 5)
-    assert (described.mean, described.std) == (normalization.mean, normalization.std)

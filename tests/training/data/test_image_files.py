@@ -9,8 +9,9 @@ from torchvision.transforms import v2
 
 from tests.training.folders import COLOURS, KINDS, pack, picture, pictures
 from training.data.archives import find_store
-from training.data.dataset import decoding, hold_out
+from training.data.dataset import hold_out
 from training.data.layout import find_parts
+from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
 FILES = pictures(5)
@@ -27,7 +28,7 @@ def _pixels(content):
 @pytest.mark.parametrize("kind", KINDS)
 def test_images_of_the_right_size_are_decoded_as_they_are(tmp_path, kind):
     files = dict(reversed(FILES.items()))
-    images = _images(tmp_path, files, kind).decode(decoding(3, 32))
+    images = _images(tmp_path, files, kind).decode(spec_of_files(3, 32))
     assert images.classes == tuple(sorted(COLOURS))
     found = Counter(
         (images.classes[label], image.permute(1, 2, 0).numpy().tobytes())
@@ -39,7 +40,7 @@ def test_images_of_the_right_size_are_decoded_as_they_are(tmp_path, kind):
 @pytest.mark.parametrize("size", [(80, 50), (50, 80), (31, 33), (700, 20)])
 def test_photographs_are_resized_and_cropped_as_by_torchvision(tmp_path, size):
     files = {f"{name}/1.png": picture(name, 1, size) for name in COLOURS}
-    images = _images(tmp_path, files).decode(decoding(3, 32)).images
+    images = _images(tmp_path, files).decode(spec_of_files(3, 32)).images
     reference = v2.Compose([v2.Resize(32), v2.CenterCrop(32), v2.PILToTensor()])
     for ours, content in zip(images, files.values(), strict=True):
         theirs = reference(Image.open(io.BytesIO(content)))
@@ -47,7 +48,7 @@ def test_photographs_are_resized_and_cropped_as_by_torchvision(tmp_path, size):
 
 
 def test_grey_networks_get_grey_images(tmp_path):
-    images = _images(tmp_path, FILES).decode(decoding(1, 32)).images
+    images = _images(tmp_path, FILES).decode(spec_of_files(1, 32)).images
     assert images.shape == (15, 1, 32, 32)
     np.testing.assert_array_equal(images[0, 0], Image.open(io.BytesIO(FILES["blue/0.png"])).convert("L"))
 
@@ -56,7 +57,7 @@ def test_grey_networks_get_grey_images(tmp_path):
 def test_taken_images_keep_their_labels(tmp_path, kind):
     left, held = hold_out(_images(tmp_path, FILES, kind), 0.4)
     assert (len(left), len(held)) == (9, 6)
-    pairs = [pair for part in (left, held) for pair in part.pixels(decoding(3, 32))]
+    pairs = [pair for part in (left, held) for pair in part.pixels(spec_of_files(3, 32))]
     expected = [
         (_pixels(content).tobytes(), sorted(COLOURS).index(name.split("/")[0])) for name, content in FILES.items()
     ]
@@ -68,7 +69,7 @@ def test_what_is_no_image_is_passed_over_and_named(tmp_path):
     images = _images(tmp_path, FILES | bad)
     (tmp_path / "folder" / "green" / "gone.png").symlink_to("/nowhere")
     images = find_parts(images.store)[None]
-    decoded = images.decode(decoding(3, 32))
+    decoded = images.decode(spec_of_files(3, 32))
     assert decoded.labels.bincount().tolist() == [5, 5, 5]
     assert decoded.images.shape == (15, 3, 32, 32)
     assert sorted(images.unreadable) == ["blue/empty.jpg", "green/gone.png", "red/cut.png", "red/note.txt"]
@@ -79,14 +80,16 @@ def test_what_is_no_image_is_passed_over_and_named(tmp_path):
 def test_what_does_not_fit_onto_the_disk_is_told_in_bytes(tmp_path):
     many = _images(tmp_path, FILES).take(torch.zeros(10_000, dtype=torch.int64))
     needed = 10_000 * 3 * 60_000**2
-    told = f"10,000 images of 60000x60000 pixels take {needed:,} bytes in {tmp_path}, which cannot be had .*are free"
+    told = (
+        f"10,000 images of 60000x60000 pixels take {needed:,} bytes in {tmp_path}, which cannot be allocated .*are free"
+    )
     with pytest.raises(DataError, match=told):
-        many.decode(decoding(3, 60_000), tmp_path)
+        many.decode(spec_of_files(3, 60_000), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 
 def test_cifar10_is_the_published_one(shared_data):
-    images = find_parts(find_store(shared_data / "cifar10" / "test.tar.gz"))["test"].decode(decoding(3, 32))
+    images = find_parts(find_store(shared_data / "cifar10" / "test.tar.gz"))["test"].decode(spec_of_files(3, 32))
     assert images.images.shape == (10_000, 3, 32, 32)
     assert images.labels.bincount().tolist() == [1000] * 10
     assert " ".join(images.classes) == "airplane automobile bird cat deer dog frog horse ship truck"
@@ -101,5 +104,5 @@ def test_file_of_absurd_size_is_not_read(tmp_path):
     with (tmp_path / "folder" / "red" / "huge.png").open("wb") as stream:
         stream.truncate(1 << 40)
     images = find_parts(images.store)[None]
-    assert len(images.decode(decoding(3, 32))) == 15
+    assert len(images.decode(spec_of_files(3, 32))) == 15
     assert images.unreadable == {"red/huge.png": "1,099,511,627,776 bytes, at most 268,435,456 are read"}

@@ -12,13 +12,15 @@ import torch
 from rich.console import Console
 
 from models.networks import registry
+from tests.training.acting import KILL, acting
 from tests.training.folders import pack, pictures
+from tests.training.stopping import train_for
 from training.data.dataset import measure
 from training.data.mapped_images import allocate
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import load_recipe
-from training.loop.trainer import Trainer
-from training.loop.training_images import load_images
+from training.loop.run import Run
+from training.loop.training_images import load_training_images
 
 RECIPE = """
 architecture = "mnist-residual"
@@ -113,25 +115,23 @@ def test_two_processes_map_what_one_of_them_decoded_and_kill_leaves_nothing(reci
 def _first_loss(recipe: Path, photos: Path) -> float:
     """Of the epoch, in this process alone."""
     settings = load_recipe(str(recipe))
-    images, _ = load_images(settings, str(photos), photos, False, Console(quiet=True))
+    images, _ = load_training_images(settings, str(photos), photos, False, Console(quiet=True))
     torch.manual_seed(3)
-    trainer = Trainer(registry.build("mnist-residual", classes=3), settings, images, measure(images), 3)
-    for _ in trainer.steps():
-        pass
-    return trainer.finish_epoch(None)["loss"]
+    run = Run(registry.build("mnist-residual", classes=3), settings, images, measure(images), 3)
+    train_for(run, run.epoch_steps)
+    return run.progress.loss / run.progress.images
 
 
 @pytest.mark.slow
 def test_killed_run_on_picture_files_resumes_to_the_same_bits(recipe, photos, tmp_path):
-    recipe.write_text(RECIPE.replace("100_000", "40"))
+    recipe.write_text(RECIPE.replace("100_000", "5"))
     whole, run = tmp_path / "whole", tmp_path / "run"
     output, _ = _start(_command(recipe, photos, whole)).communicate()
     assert {path.name for path in whole.iterdir()} == WRITTEN, output
-    process = _start(_command(recipe, photos, run))
-    _wait_for(process, "epoch   2 ")
-    process.kill()
-    process.communicate()
-    assert read_checkpoint(run / "last.pt").state["progress"]["epoch"] < 40
+    words = _command(recipe, photos, run)[1:]
+    killed = subprocess.run([sys.executable, *acting(tmp_path, 2, 1, KILL), *words], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert read_checkpoint(run / "last.pt").state["progress"]["epoch"] == 2
     output, _ = _start(_command(recipe, photos, run, "--resume")).communicate()
     ours, theirs = (read_checkpoint(folder / "last.pt").weights for folder in (run, whole))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items()), output
@@ -147,7 +147,8 @@ LITTLE_MEMORY = """
 import resource, sys
 from pathlib import Path
 import torch
-from training.data.dataset import decoding, measure
+from training.data.dataset import measure
+from training.data.preprocessing_spec import spec_of_files
 from training.data.layout import find_parts
 from training.data.archives import find_store
 
@@ -158,7 +159,7 @@ def limit(mebibytes):
 torch.set_num_threads(1)
 files = find_parts(find_store(Path(sys.argv[1])))[None]
 limit(150)
-images = files.take(torch.arange(len(files)).repeat(100)).decode(decoding(3, 224), Path(sys.argv[2]))
+images = files.take(torch.arange(len(files)).repeat(100)).decode(spec_of_files(3, 224), Path(sys.argv[2]))
 limit(40)
 print(images.images.numel(), *measure(images).mean)
 """
@@ -206,4 +207,4 @@ def test_disk_without_the_room_is_told_before_it_is_filled(recipe, photos, tmp_p
     script = f"mount -t tmpfs -o size=16k tmpfs {disk}; {command}"
     ended = subprocess.run([*namespace, "sh", "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert f"bytes in {disk}/run, which cannot be had (16,384 are free)" in ended.stderr
+    assert f"bytes in {disk}/run, which cannot be allocated (16,384 are free)" in ended.stderr

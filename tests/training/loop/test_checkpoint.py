@@ -7,26 +7,12 @@ import sys
 import pytest
 import torch
 
-from models.images.preprocessing import Preprocessing
+from training.data.dataset import Normalization
+from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import CheckpointError
 from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
 
-PREPROCESSING = Preprocessing(
-    mode="L",
-    height=28,
-    width=28,
-    resize=28,
-    crop="center",
-    interpolation="bilinear",
-    antialias=True,
-    exif_transpose=True,
-    background=(255, 255, 255),
-    sixteen_bit="high_byte",
-    polarity="light_on_dark",
-    draft=True,
-    mean=(0.1307,),
-    std=(0.3081,),
-)
+PREPROCESSING = preprocessing_spec((1, 28, 28), 28, Normalization((0.1307,), (0.3081,)), polarity="light_on_dark")
 
 
 def _checkpoint(value=1.0):

@@ -9,17 +9,17 @@ import pytest
 import safetensors.torch
 import torch
 from rich.console import Console
-from typer.testing import CliRunner
 
 from models.artifact.artifact import read_artifact
+from tests.training.command import resnet_train
 from tests.training.folders import COLOURS, pack, pictures
-from training.cli import app
-from training.commands.fit import Job, fit
+from tests.training.recipe_files import write_recipe
+from training.commands.fit import fit
 from training.errors import CheckpointError, RecipeError, WeightsError
 from training.loop.checkpoint import read_checkpoint
-from training.loop.pretrained import Pretrained, read_pretrained
+from training.loop.pretrained import read_pretrained
 from training.loop.recipe import Recipe, load_recipe
-from training.loop.trainer import Trainer
+from training.options import FitOptions
 
 COLOUR_NAMES = tuple(sorted(COLOURS))
 
@@ -43,23 +43,35 @@ def recipe() -> Recipe:
 
 
 @pytest.fixture
-def job(recipe: Recipe, folder: Path, artifact: Path, tmp_path: Path) -> Job:
-    start = recipe.fine_tuned(str(artifact), 0.1, freeze=False)
-    return Job(recipe=start, data=str(folder), data_root=tmp_path, output=tmp_path / "run", threads=1, seed=3)
+def options(recipe: Recipe, folder: Path, artifact: Path, tmp_path: Path) -> FitOptions:
+    path = write_recipe(tmp_path / "mine.toml", recipe)
+    return FitOptions(
+        recipe=path, data=str(folder), output=tmp_path / "run", threads=1, seed=3, start=artifact, body_rate=0.1
+    )
 
 
-def _fit(job: Job, **options: float) -> dict[str, torch.Tensor]:
-    assert fit(job, Console(file=io.StringIO()), **options) == 0
-    return read_checkpoint(job.output / "last.pt").weights
+def _changed(options: FitOptions, **changes: object) -> FitOptions:
+    return options.model_copy(update=changes)
 
 
-def _frozen(job: Job) -> Job:
-    return replace(job, recipe=job.recipe.fine_tuned(None, 1.0, freeze=True))
+def _fit(options: FitOptions) -> dict[str, torch.Tensor]:
+    assert fit(options, Console(file=io.StringIO())) == 0
+    return read_checkpoint(options.folder / "last.pt").weights
 
 
-def test_frozen_body_of_an_artifact_keeps_every_bit_under_a_new_head(job, artifact):
+def _frozen(options: FitOptions) -> FitOptions:
+    return _changed(options, body_rate=None, freeze=True)
+
+
+def _at_rate(learning_rate: float, recipe: Recipe, folder: Path) -> str:
+    """The recipe at another learning rate, as a file."""
+    changed = replace(recipe, optimizer=replace(recipe.optimizer, learning_rate=learning_rate))
+    return write_recipe(folder / "other.toml", changed)
+
+
+def test_frozen_body_of_an_artifact_keeps_every_bit_under_a_new_head(options, artifact):
     released = safetensors.torch.load(read_artifact(artifact).weights)
-    weights = _fit(_frozen(job))
+    weights = _fit(_frozen(options))
     assert weights.keys() == released.keys()
     for name, value in weights.items():
         if not name.startswith("fc."):
@@ -67,51 +79,48 @@ def test_frozen_body_of_an_artifact_keeps_every_bit_under_a_new_head(job, artifa
     assert weights["fc.weight"].shape == (3, 64)
 
 
-def test_body_that_is_not_frozen_learns(job, artifact):
+def test_body_that_is_not_frozen_learns(options, artifact):
     released = safetensors.torch.load(read_artifact(artifact).weights)
-    weights = _fit(job)
+    weights = _fit(options)
     assert not torch.equal(weights["conv1.weight"], released["conv1.weight"])
     assert weights["bn1.num_batches_tracked"] == released["bn1.num_batches_tracked"] + 2 * 3
 
 
-def test_network_and_normalisation_are_the_sources(job, artifact):
-    _fit(job)
-    checkpoint, metadata = read_checkpoint(job.output / "last.pt"), read_artifact(artifact).metadata
+def test_network_and_normalisation_are_the_sources(options, artifact):
+    _fit(options)
+    checkpoint, metadata = read_checkpoint(options.folder / "last.pt"), read_artifact(artifact).metadata
     assert (checkpoint.architecture, checkpoint.arguments) == ("resnet20", {"shortcut": "B"})
     assert checkpoint.labels == COLOUR_NAMES
     described, source = checkpoint.preprocessing, metadata.preprocessing
     assert (described.mean, described.std, described.shape) == (source.mean, source.std, source.shape)
 
 
-def test_frozen_body_teaches_a_head_the_colours(job):
+def test_frozen_body_teaches_a_head_the_colours(options, recipe, tmp_path):
     """What an untrained body sees is enough to tell three colours apart."""
-    recipe = replace(job.recipe, epochs=25, optimizer=replace(job.recipe.optimizer, learning_rate=0.3))
-    _fit(_frozen(replace(job, recipe=recipe)))
-    assert read_checkpoint(job.output / "best.pt").metrics["accuracy"] > 0.7  # by chance: a third
+    path = _at_rate(0.3, recipe, tmp_path)
+    _fit(_changed(_frozen(options), recipe=path, epochs=25))
+    assert read_checkpoint(options.folder / "best.pt").metrics["accuracy"] > 0.7  # by chance: a third
 
 
-def test_checkpoint_with_the_same_labels_keeps_its_head(job, tmp_path):
-    first = _fit(job)
-    second = replace(
-        job, recipe=replace(job.recipe, start=str(job.output / "last.pt"), epochs=1), output=tmp_path / "on"
-    )
-    optimizer = replace(job.recipe.optimizer, learning_rate=1e-30)
-    weights = _fit(replace(second, recipe=replace(second.recipe, optimizer=optimizer)))
+def test_checkpoint_with_the_same_labels_keeps_its_head(options, recipe, tmp_path):
+    first = _fit(options)
+    path, start = _at_rate(1e-30, recipe, tmp_path), options.folder / "last.pt"
+    weights = _fit(_changed(options, recipe=path, start=start, epochs=1, output=tmp_path / "on"))
     assert torch.equal(weights["fc.weight"], first["fc.weight"])
 
 
 @pytest.mark.parametrize("frozen", [False, True])
-def test_resumed_run_ends_with_the_same_bits_without_its_source(job, artifact, tmp_path, frozen):
-    job = _frozen(job) if frozen else job
-    whole = _fit(replace(job, output=tmp_path / "whole"))
+def test_resumed_run_ends_with_the_same_bits_without_its_source(options, artifact, tmp_path, frozen):
+    options = _frozen(options) if frozen else options
+    whole = _fit(_changed(options, output=tmp_path / "whole"))
     moved = tmp_path / "moved" / "resnet20" / "1"
     shutil.copytree(artifact, moved)
-    job = replace(job, recipe=replace(job.recipe, start=str(moved)))
+    options = _changed(options, start=moved)
     with pytest.raises(Stopped):
-        fit(job, StopsAfterAnEpoch(file=io.StringIO()), save_seconds=0)
+        fit(options, StopsAfterAnEpoch(file=io.StringIO()), save_seconds=0)
     shutil.rmtree(moved)
-    assert read_checkpoint(job.output / "last.pt").state["progress"]["epoch"] == 1
-    weights = _fit(replace(job, resume=True))
+    assert read_checkpoint(options.folder / "last.pt").state["progress"]["epoch"] == 1
+    weights = _fit(_changed(options, resume=True))
     assert all(torch.equal(weights[name], value) for name, value in whole.items())
 
 
@@ -126,31 +135,11 @@ class StopsAfterAnEpoch(Console):
         super().print(*objects, **options)
 
 
-def test_run_with_another_start_is_not_resumed(job):
-    _fit(job)
-    other = replace(job, resume=True, recipe=job.recipe.fine_tuned(None, 0.5, freeze=False))
+def test_run_with_another_start_is_not_resumed(options):
+    _fit(options)
+    other = _changed(options, resume=True, body_rate=0.5)
     with pytest.raises(CheckpointError, match="begun with another recipe"):
         fit(other, Console(file=io.StringIO()))
-
-
-def test_head_learns_at_the_recipes_rate_and_the_body_at_its_part(recipe, colour_network):
-    from training.data.dataset import ImageSet
-
-    pretrained = read_pretrained_from(colour_network)
-    images = ImageSet(torch.zeros(8, 3, 32, 32, dtype=torch.uint8), torch.arange(8) % 7, pretrained.labels)
-    tuned = recipe.fine_tuned("anything", 0.1, freeze=False)
-    network = pretrained.network(pretrained.labels)
-    trainer = Trainer(network, tuned, images, pretrained.normalization, seed=0)
-    next(trainer.steps())
-    rates = {id(each): group["lr"] for group in trainer.optimizer.param_groups for each in group["params"]}
-    rate = 0.05 * recipe.schedule.factor(0.0)
-    for name, parameter in network.named_parameters():
-        assert rates[id(parameter)] == pytest.approx(rate if name.startswith("fc.") else rate / 10), name
-
-
-def read_pretrained_from(artifact) -> Pretrained:
-    metadata, weights = artifact.metadata, safetensors.torch.load(artifact.weights)
-    return Pretrained(metadata.architecture, metadata.arguments, artifact.labels, metadata.preprocessing, weights)
 
 
 def test_artifact_without_weights_is_told(artifact, tmp_path):
@@ -161,12 +150,6 @@ def test_artifact_without_weights_is_told(artifact, tmp_path):
     (graph_only / "SHA256SUMS").write_text("".join(line for line in sums if "model.onnx" in line))
     with pytest.raises(WeightsError, match=r"holds no model\.safetensors"):
         read_pretrained(graph_only)
-
-
-def test_weights_of_another_network_are_told(artifact):
-    pretrained = replace(read_pretrained(artifact), architecture="resnet32")
-    with pytest.raises(WeightsError, match=r"(?s)not a resnet32's.*layer1\.4"):
-        pretrained.network(COLOUR_NAMES)
 
 
 def test_nothing_to_start_from_is_told(tmp_path):
@@ -183,21 +166,12 @@ def test_fine_tuning_without_a_start_is_told(recipe, settings):
 
 
 def test_command_fine_tunes_and_refuses_another_network(folder, artifact, tmp_path):
-    command = [
-        "fit",
-        "resnet20-fast",
-        "--data",
-        str(folder),
-        "--from",
-        str(artifact),
-        "--output",
-        str(tmp_path / "run"),
-    ]
+    command = ["fit", "resnet20-fast", "--data", folder, "--from", artifact, "--output", tmp_path / "run"]
     command += ["--epochs", "1", "--threads", "1", "--freeze"]
-    refused = CliRunner().invoke(app, [*command, "--arch", "resnet32"])
-    assert refused.exit_code == 2
-    assert "--arch" in refused.output
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 0, result.output
+    refused = resnet_train(*command, "--arch", "resnet32")
+    assert refused.code == 2
+    assert "leave out --arch" in refused.errors
+    result = resnet_train(*command)
+    assert result.code == 0, result.errors
     settings = read_checkpoint(tmp_path / "run" / "last.pt").recipe
     assert (settings["start"], settings["freeze"], settings["architecture"]) == (str(artifact), True, "resnet20")

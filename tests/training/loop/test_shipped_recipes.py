@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from tests.training.folders import COLOURS, pack, pictures
-from training.commands.fit import Job, fit
+from tests.training.recipe_files import write_recipe
+from training.commands.fit import fit
 from training.loop.augment import ResizedCrop
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import Recipe, load_recipe, shipped
+from training.options import FitOptions
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +33,9 @@ def _small(recipe: Recipe) -> Recipe:
 @pytest.mark.parametrize("name", shipped())
 def test_recipe_trains_for_an_epoch(name, folder, tmp_path):
     recipe = _small(replace(load_recipe(name), epochs=1, validation=0.2, batch_size=12))
-    job = Job(recipe=recipe, data=str(folder), data_root=tmp_path, output=tmp_path / "run", threads=1)
-    assert fit(job, Console(file=io.StringIO())) == 0
+    path = write_recipe(tmp_path / "small.toml", recipe)
+    options = FitOptions(recipe=path, data=str(folder), output=tmp_path / "run", threads=1)
+    assert fit(options, Console(file=io.StringIO())) == 0
     (row,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert row["images_per_second"] == pytest.approx(24 / row["seconds"])
     checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")

@@ -3,7 +3,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 
 from training.data.dataset import ImageSet, Normalization
-from training.loop.scoring import evaluate
+from training.loop.scoring import score_network
 
 IDENTITY = Normalization(mean=(0.0,), std=(1 / 255,))  # divides by one
 
@@ -13,7 +13,7 @@ def test_score_is_scikit_learns_over_several_batches():
     images = torch.randint(0, 8, (1234, 1, 2, 2), dtype=torch.uint8, generator=generator)
     labels = torch.randint(0, 4, (1234,), generator=generator)
     network = nn.Flatten()  # four pixels, four classes: the image is its own logits
-    score = evaluate(network, ImageSet(images, labels, tuple("abcd")), IDENTITY)
+    score = score_network(network, ImageSet(images, labels, tuple("abcd")), IDENTITY)
     logits = images.flatten(1).double()
     assert score.confusion.tolist() == confusion_matrix(labels, logits.argmax(1)).tolist()
     assert score.accuracy == accuracy_score(labels, logits.argmax(1))
@@ -24,6 +24,6 @@ def test_network_is_judged_as_it_will_be_used():
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.BatchNorm1d(4))
     before = network[2].running_mean.clone()
     images = ImageSet(torch.randint(0, 9, (64, 1, 2, 2), dtype=torch.uint8), torch.zeros(64).long(), tuple("abcd"))
-    first, second = evaluate(network, images, IDENTITY), evaluate(network, images, IDENTITY)
+    first, second = score_network(network, images, IDENTITY), score_network(network, images, IDENTITY)
     assert first.loss == second.loss
     assert torch.equal(network[2].running_mean, before)

@@ -1,6 +1,5 @@
 import copy
 import dataclasses
-import io
 from itertools import chain
 
 import pytest
@@ -9,11 +8,14 @@ from torch import nn
 from torch.nn import functional as F
 
 from models.networks import registry
+from tests.training.stopping import train_for
 from training.data.dataset import ImageSet, Normalization, measure
 from training.data.sources import load
 from training.errors import Diverged
+from training.loop.checkpoint import read_checkpoint, write_checkpoint
+from training.loop.progress import Observer
 from training.loop.recipe import Recipe
-from training.loop.trainer import Trainer
+from training.loop.run import Run
 
 OPTIMIZER = {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "decay": "weights"}
 TABLE = {
@@ -37,20 +39,10 @@ def _recipe(**changes):
     return Recipe.from_table(TABLE | changes)
 
 
-def _trainer(digits, recipe, seed=0, network=None):
+def _new_run(digits, recipe, seed=0, network=None):
     torch.manual_seed(seed)
     network = network or registry.build(recipe.architecture)
-    return Trainer(network, recipe, digits, measure(digits), seed)
-
-
-def _run(trainer, stop_after=10**9):
-    """Train on, at most so many steps."""
-    while trainer.progress.epoch < trainer.recipe.epochs:
-        for _ in trainer.steps():
-            stop_after -= 1
-            if not stop_after:
-                return
-        trainer.finish_epoch(None)
+    return Run(network, recipe, digits, measure(digits), seed)
 
 
 def _equal(first, second):
@@ -90,8 +82,8 @@ def test_steps_are_those_of_the_formula(decay):
     )
     network = Noted()
     ours = copy.deepcopy(network).double()
-    trainer = Trainer(network, recipe, images, Normalization((0.0,), (1 / 255,)), seed=0)
-    _run(trainer)
+    run = Run(network, recipe, images, Normalization((0.0,), (1 / 255,)), seed=0)
+    run.train()
     velocity = {name: torch.zeros_like(value) for name, value in ours.named_parameters()}
     for step, seen in enumerate(network.seen):
         rate = 0.01 * recipe.schedule.factor(step / 2)
@@ -110,8 +102,8 @@ def test_steps_are_those_of_the_formula(decay):
 
 def test_epoch_shows_each_image_once_in_an_order_of_its_own():
     network = Noted()
-    trainer = Trainer(network, _recipe(batch_size=10), _numbered(100), Normalization((0.0,), (1 / 255,)), seed=0)
-    _run(trainer)
+    run = Run(network, _recipe(batch_size=10), _numbered(100), Normalization((0.0,), (1 / 255,)), seed=0)
+    run.train()
     first, second = list(chain(*network.seen[:10])), list(chain(*network.seen[10:]))
     assert sorted(first) == sorted(second) == list(range(100))
     assert first != second != list(range(100))
@@ -119,10 +111,10 @@ def test_epoch_shows_each_image_once_in_an_order_of_its_own():
 
 def test_last_smaller_batch_is_left_out_and_few_images_are_one_batch():
     network = Noted()
-    few = Trainer(network, _recipe(batch_size=40, epochs=1), _numbered(90), Normalization((0.0,), (1.0,)), seed=0)
-    _run(few)
+    few = Run(network, _recipe(batch_size=40, epochs=1), _numbered(90), Normalization((0.0,), (1.0,)), seed=0)
+    few.train()
     assert [len(batch) for batch in network.seen] == [40, 40]
-    assert Trainer(Noted(), _recipe(batch_size=500), _numbered(90), Normalization((0.0,), (1.0,)), 0).epoch_steps == 1
+    assert Run(Noted(), _recipe(batch_size=500), _numbered(90), Normalization((0.0,), (1.0,)), 0).epoch_steps == 1
 
 
 @pytest.mark.parametrize(
@@ -137,18 +129,16 @@ def test_last_smaller_batch_is_left_out_and_few_images_are_one_batch():
     ids=lambda changes: "-".join(map(str, changes)),
 )
 @pytest.mark.parametrize("stop_after", [3, 8, 11])
-def test_resumed_run_ends_with_the_same_bits(digits, changes, stop_after):
+def test_resumed_run_ends_with_the_same_bits(digits, changes, stop_after, tmp_path):
     """Interrupted within the first epoch, at its last step, and in the second."""
     recipe = _recipe(**changes)
-    whole, broken = _trainer(digits, recipe), _trainer(digits, recipe)
-    _run(whole)
-    _run(broken, stop_after)
-    file = io.BytesIO()
-    torch.save(broken.state(), file)
-    file.seek(0)
-    resumed = _trainer(digits, recipe, network=registry.build(recipe.architecture))
-    resumed.load(torch.load(file, weights_only=True))
-    _run(resumed)
+    whole, broken = _new_run(digits, recipe), _new_run(digits, recipe)
+    whole.train()
+    train_for(broken, stop_after)
+    write_checkpoint(tmp_path / "last.pt", broken.checkpoint({}))
+    resumed = _new_run(digits, recipe, network=registry.build(recipe.architecture))
+    resumed.resume(read_checkpoint(tmp_path / "last.pt"))
+    resumed.train()
     assert _equal(resumed, whole)
     assert _untimed(resumed.progress.history) == _untimed(whole.progress.history)
     assert not _equal(broken, whole)
@@ -158,78 +148,82 @@ def test_dropout_goes_on_where_it_was(digits):
     def network():
         return nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(784, 10))
 
-    whole, broken = (_trainer(digits, _recipe(), network=network()) for _ in range(2))
+    whole, broken = (_new_run(digits, _recipe(), network=network()) for _ in range(2))
     broken.network.load_state_dict(whole.network.state_dict())
     torch.manual_seed(5)
-    _run(whole)
+    whole.train()
     torch.manual_seed(5)
-    _run(broken, 5)
-    state = copy.deepcopy(broken.state())
-    resumed = _trainer(digits, _recipe(), network=network())
-    resumed.load(state)
-    _run(resumed)
+    train_for(broken, 5)
+    checkpoint = copy.deepcopy(broken.checkpoint({}))
+    resumed = _new_run(digits, _recipe(), network=network())
+    resumed.resume(checkpoint)
+    resumed.train()
     assert _equal(resumed, whole)
 
 
 def test_seed_decides(digits):
-    first, again, other = (_trainer(digits, _recipe(augmentation=AFFINE), seed) for seed in (0, 0, 1))
-    for trainer in (first, again, other):
-        _run(trainer, 4)
+    first, again, other = (_new_run(digits, _recipe(augmentation=AFFINE), seed) for seed in (0, 0, 1))
+    for run in (first, again, other):
+        train_for(run, 4)
     assert _equal(first, again)
     assert not _equal(first, other)
 
 
 def test_average_is_the_exponential_one(digits):
-    trainer = _trainer(digits, _recipe(average=0.75))
-    expected = None
-    for _ in trainer.steps():
-        weights = trainer.network.fc.weight.detach().double().clone()
-        expected = weights if expected is None else 0.75 * expected + 0.25 * weights
-    torch.testing.assert_close(trainer.judged.fc.weight.double(), expected, atol=1e-6, rtol=1e-5)
-    assert not torch.equal(trainer.judged.fc.weight, trainer.network.fc.weight)
+    class Averages(Observer):
+        expected = None
+
+        def step_done(self, _):
+            weights = run.network.fc.weight.detach().double().clone()
+            self.expected = weights if self.expected is None else 0.75 * self.expected + 0.25 * weights
+
+    run, averages = _new_run(digits, _recipe(average=0.75)), Averages()
+    run.train(averages)
+    torch.testing.assert_close(run.judged.fc.weight.double(), averages.expected, atol=1e-6, rtol=1e-5)
+    assert not torch.equal(run.judged.fc.weight, run.network.fc.weight)
 
 
 def test_infinite_loss_stops_before_it_reaches_the_weights(digits):
     recipe = _recipe(optimizer=OPTIMIZER | {"learning_rate": 1e4}, schedule={"kind": "linear", "warmup": 0.0})
-    trainer = _trainer(digits, recipe)
+    run = _new_run(digits, recipe)
     with pytest.raises(Diverged, match=r"the loss is (nan|inf) in epoch 1, step \d+: lower the learning rate"):
-        _run(trainer)
+        run.train()
 
 
 def test_state_with_an_infinite_weight_is_refused(digits):
-    trainer = _trainer(digits, _recipe())
+    run = _new_run(digits, _recipe())
     with torch.no_grad():
-        trainer.network.fc.bias[3] = float("inf")
+        run.network.fc.bias[3] = float("inf")
     with pytest.raises(Diverged, match="weight"):
-        trainer.state()
+        run.checkpoint({})
 
 
 def test_figures_are_means_over_the_epochs_images(digits):
     """With a learning rate too small to move a weight, an epoch's figures are those of the network at its start."""
     recipe = _recipe(epochs=1, optimizer=OPTIMIZER | {"learning_rate": 1e-30})
-    trainer = _trainer(digits, recipe)
+    run = _new_run(digits, recipe)
     with torch.no_grad():
-        logits = trainer.network(measure(digits)(digits.images.float()))
-    _run(trainer)
-    (figures,) = trainer.progress.history
+        logits = run.network(measure(digits)(digits.images.float()))
+    run.train()
+    (figures,) = run.progress.history
     assert figures["loss"] == pytest.approx(F.cross_entropy(logits, digits.labels).item(), rel=1e-4)
     assert figures["accuracy"] == pytest.approx((logits.argmax(1) == digits.labels).double().mean().item())
-    assert dataclasses.replace(trainer.progress, history=[]) == type(trainer.progress)(epoch=1)
+    assert dataclasses.replace(run.progress, history=[]) == type(run.progress)(epoch=1)
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16)])
 def test_convolutions_run_in_the_precision_asked_for_and_weights_stay_as_they_are(digits, precision, dtype):
-    trainer, found = _trainer(digits, _recipe(precision=precision)), set()
-    trainer.network.conv1.register_forward_hook(lambda *call: found.add(call[-1].dtype))
-    _run(trainer, stop_after=1)
+    run, found = _new_run(digits, _recipe(precision=precision)), set()
+    run.network.conv1.register_forward_hook(lambda *call: found.add(call[-1].dtype))
+    train_for(run, 1)
     assert found == {dtype}
-    assert {parameter.dtype for parameter in trainer.network.parameters()} == {torch.float32}
+    assert {parameter.dtype for parameter in run.network.parameters()} == {torch.float32}
 
 
 def test_precisions_differ_by_rounding(digits):
-    trainers = [_trainer(digits, _recipe(precision=precision)) for precision in ("fp32", "bf16")]
-    for trainer in trainers:
-        _run(trainer, stop_after=1)
-    fp32, bf16 = (trainer.progress.loss for trainer in trainers)
+    runs = [_new_run(digits, _recipe(precision=precision)) for precision in ("fp32", "bf16")]
+    for run in runs:
+        train_for(run, 1)
+    fp32, bf16 = (run.progress.loss for run in runs)
     assert fp32 != bf16
     assert bf16 == pytest.approx(fp32, rel=1e-2)  # bf16 has eight bits: 4e-3

@@ -1,4 +1,4 @@
-"""What a run shows while it trains."""
+"""What a run shows on the terminal while it trains."""
 
 from collections.abc import Mapping
 from typing import Self
@@ -7,14 +7,15 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
-from training.loop.trainer import Progress, Trainer
+from training.loop.progress import Observer, Progress
+from training.loop.run import Run
 
 
-class ProgressBar:
+class ProgressBar(Observer):
     """A bar over all the steps of a run, with the figures of the epoch so far and the time left; a line per epoch."""
 
-    def __init__(self, console: Console, trainer: Trainer) -> None:
-        self._epoch_steps, epochs = trainer.epoch_steps, trainer.recipe.epochs
+    def __init__(self, console: Console, run: Run) -> None:
+        self._epoch_steps, epochs = run.epoch_steps, run.recipe.epochs
         self._bars = Bars(
             TextColumn("epoch {task.fields[epoch]}/" + str(epochs)),
             BarColumn(),
@@ -24,7 +25,7 @@ class ProgressBar:
             TimeRemainingColumn(),
             console=console,
         )
-        progress = trainer.progress
+        progress = run.progress
         self._task = self._bars.add_task(
             "",
             total=epochs * self._epoch_steps,
@@ -42,7 +43,7 @@ class ProgressBar:
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
 
-    def update(self, progress: Progress) -> None:
+    def step_done(self, progress: Progress, /) -> None:
         """Show how far the run is."""
         self._bars.update(
             self._task,
@@ -53,7 +54,7 @@ class ProgressBar:
             speed=progress.images / progress.seconds,
         )
 
-    def finish_epoch(self, figures: Mapping[str, int | float]) -> None:
+    def epoch_done(self, figures: Mapping[str, int | float], /) -> None:
         """Print the figures of an epoch above the bar."""
         line = f"epoch {figures['epoch']:>3}  loss {figures['loss']:.4f}  accuracy {figures['accuracy']:.2%}"
         if "validation_loss" in figures:

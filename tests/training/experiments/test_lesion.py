@@ -1,0 +1,20 @@
+"""One block taken out of a network."""
+
+import torch
+from torch.nn import functional as F
+
+from training.experiments.degradation import build
+from training.experiments.lesion import removable, without
+
+
+def test_a_removed_block_hands_on_what_it_gets_and_all_else_stays():
+    network, images = build("residual", 20, 4, 2).eval(), torch.randn(2, 3, 16, 16)
+    before = network(images)
+    assert removable(network) == [
+        *(("layer1", place) for place in (0, 1, 2)),
+        *((stage, place) for stage in ("layer2", "layer3") for place in (1, 2)),
+    ]
+    x = network.layer1(F.relu(network.bn1(network.conv1(images))))
+    x = network.layer3(network.layer2[2](network.layer2[0](x)))
+    assert torch.equal(without(network, "layer2", 1)(images), network.fc(x.mean((2, 3))))
+    assert torch.equal(network(images), before)

@@ -1,0 +1,25 @@
+"""From the command to a page and its picture."""
+
+from PIL import Image
+
+from tests.training.command import resnet_train
+from training.experiments.catalogue import experiments
+
+
+def test_the_page_of_the_bottleneck_counts_what_can_be_counted_by_hand(tmp_path):
+    result = resnet_train("experiment", "bottleneck", "--output", tmp_path, "--threads", 1)
+    assert result.code == 0, result.errors
+    page = (tmp_path / "bottleneck.md").read_text()
+    straight, narrowed = 5 * 5 * 192 * 32 + 32, (192 * 16 + 16) + (5 * 5 * 16 * 32 + 32)
+    assert f"| {straight:,} | {narrowed:,} |" in page
+    positions = 28 * 28
+    assert f"| {positions * 5 * 5 * 192 * 32:,} | {positions * (192 * 16 + 5 * 5 * 16 * 32):,} |" in page
+    assert "resnet-train experiment bottleneck" in page
+    with Image.open(tmp_path / "bottleneck.png") as picture:
+        assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # bars, axes and text
+
+
+def test_an_experiment_that_does_not_exist_is_told_beside_those_that_do(tmp_path):
+    result = resnet_train("experiment", "cold-fusion", "--output", tmp_path)
+    assert result.code == 1
+    assert all(name in result.errors for name in experiments())

@@ -1,0 +1,27 @@
+"""Engines beside each other."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.release.benchmark import images_per_second
+
+
+class Recorder:
+    """An engine that says when it runs."""
+
+    device, precision, library = "cpu", "fp32", "none"
+
+    def __init__(self, name: str, log: list[str]) -> None:
+        self.name, self.log = name, log
+
+    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        self.log.append(self.name)
+        return np.empty((len(images), 10), np.float32)
+
+
+def test_engines_take_turns_at_being_timed():
+    log: list[str] = []
+    speeds = images_per_second([Recorder("a", log), Recorder("b", log)], np.zeros((4, 2, 2, 1), np.uint8), rounds=5)
+    turns = [name for name, previous in zip(log, [None, *log], strict=False) if name != previous]
+    assert turns == ["a", "b"] * 6  # once to warm up, then five rounds
+    assert all(speed > 0 for speed in speeds)

@@ -1,0 +1,115 @@
+"""`resnet-train` as a shell sees it: help, usage errors, and where options come from."""
+
+import subprocess
+import sys
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from tests.training.command import resnet_train
+from training import options
+from training.cli import ResnetTrain
+
+COMMANDS = ("info", "fit", "export", "evaluate", "import", "quantize", "experiment", "compare")
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_without_a_command_it_tells_which_there_are(words):
+    ended = resnet_train(*words)
+    assert (ended.code, ended.errors) == (0, "")
+    assert all(f"\n    {command} " in ended.output for command in COMMANDS)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_tells_what_it_does_and_describes_every_option(command):
+    ended = resnet_train(command, "--help")
+    assert (ended.code, ended.errors) == (0, "")
+    (field,) = (each for name, each in ResnetTrain.model_fields.items() if command in (name, each.alias))
+    (model,) = (each for each in field.annotation.__args__ if issubclass(each, BaseModel))
+    assert model.__doc__.partition("\n")[0] in ended.output
+    for name, option in model.model_fields.items():
+        assert option.description, name
+        flag = (option.alias or name).replace("_", "-")
+        is_positional = name == next(iter(model.model_fields))
+        assert (f"\n  {flag.upper()} " if is_positional else f"\n  --{flag}") in ended.output
+
+
+LIGHT = """
+import sys
+from training.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit:
+    pass
+print([name for name in ("torch", "onnx", "onnxruntime", "matplotlib", "torchvision") if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["fit"], ["fit", "mnist-residual", "--epochs", "0"]])
+def test_help_and_usage_errors_import_nothing_heavy(words):
+    command = [sys.executable, "-c", LIGHT, *words]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert ended.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["fit"], "the following arguments are required: RECIPE"),
+        (
+            ["fit", "mnist-residual", "--epochs", "0"],
+            "error: --epochs = '0': Input should be greater than or equal to 1",
+        ),
+        (
+            ["fit", "mnist-residual", "--device", "tpu"],
+            "error: --device = 'tpu': Input should be 'auto', 'cpu' or 'cuda'",
+        ),
+        (["fit", "mnist-residual", "--seed", "x"], "error: --seed = 'x': Input should be a valid integer"),
+        (["fit", "mnist-residual", "--bogus"], "unrecognized arguments: --bogus"),
+        (["fit", "x", "--from", "y", "--arch-arg", "a=b"], "error: with --from the network is the one"),
+        (["evaluate", "x", "--split", "train"], "error: --split = 'train': Input should be 'val' or 'test'"),
+        (["export", "best.pt", "--name", "x"], "error: --repository: Field required"),
+        (["compare"], "the following arguments are required: RUN"),
+        (["serve"], "invalid choice: 'serve'"),
+        (["info", "resnet5"], "error: unknown network 'resnet5', did you mean 'resnet56'"),
+    ],
+)
+def test_usage_errors_name_the_flag_and_exit_2(words, told):
+    ended = resnet_train(*words)
+    assert (ended.code, ended.output) == (2, "")
+    assert told in ended.errors.splitlines()[-1]
+
+
+def test_the_environment_sets_no_option(monkeypatch):
+    """Many machines have a DATA, SEED or NAME; none of them is meant for training."""
+    for name, value in {
+        "CLASSES": "0",
+        "INFO": '{"name": "resnet5"}',
+        "NAME": "resnet5",
+        "ARCH_ARG": '["a=b"]',
+    }.items():
+        monkeypatch.setenv(name, value)
+        monkeypatch.setenv(name.lower(), value)
+    ended = resnet_train("info", "mnist-residual")
+    assert (ended.code, ended.errors) == (0, "")
+    assert "41,514" in ended.output
+
+
+def test_flags_are_those_of_the_fields_and_their_aliases():
+    given = options.FitOptions(recipe="r", start="best.pt", arch_arg=[], sync_bn=True)
+    assert given == options.FitOptions.model_validate({"recipe": "r", "from": "best.pt", "sync_bn": True})
+    with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
+        options.FitOptions(recipe="r", learning_rate=0.1)
+
+
+def test_an_argument_of_the_network_can_be_repeated():
+    ended = resnet_train("info", "resnet20", "--arch-arg", "shortcut=B", "--arch-arg", "width=32")
+    assert "argument 'width'" in ended.errors
+
+
+def test_python_m_training_is_the_command_and_hands_on_its_exit_code():
+    command = [sys.executable, "-m", "training", "info"]
+    done = subprocess.run([*command, "mnist-residual"], capture_output=True, text=True, check=True)
+    assert "41,514" in done.stdout
+    wrong = subprocess.run([*command, "resnet5"], capture_output=True, text=True, check=False)
+    assert (wrong.returncode, wrong.stdout) == (2, "")

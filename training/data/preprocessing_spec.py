@@ -1,0 +1,48 @@
+"""How a server turns any picture into what a network trained here expects."""
+
+from models.images.preprocessing import Preprocessing
+from training.data.dataset import ImageSet, Normalization, Polarity
+
+
+def preprocessing_spec(
+    shape: tuple[int, int, int],
+    resize: int,
+    normalization: Normalization,
+    *,
+    polarity: Polarity = "as_is",
+    draft: bool = True,
+) -> Preprocessing:
+    """Return the spec of pixels [channels, height, width]: the shorter side resized, the centre cropped.
+
+    Without `draft` a JPEG is decoded at full size, and its pixels are torchvision's to one grey level.
+    """
+    channels, height, width = shape
+    return Preprocessing(
+        mode="L" if channels == 1 else "RGB",
+        height=height,
+        width=width,
+        exif_transpose=True,
+        background=(255, 255, 255),
+        sixteen_bit="high_byte",
+        polarity=polarity,
+        resize=resize,
+        crop="center",
+        interpolation="bilinear",
+        antialias=True,
+        draft=draft,
+        mean=normalization.mean,
+        std=normalization.std,
+    )
+
+
+def spec_of_images(images: ImageSet, normalization: Normalization, crop: int | None = None) -> Preprocessing:
+    """Return the spec that gives pictures like these, or the `crop` x `crop` pixels in the middle of such."""
+    _, channels, height, width = images.images.shape
+    shape = (channels, crop or height, crop or width)
+    return preprocessing_spec(shape, max(height, width), normalization, polarity=images.polarity)
+
+
+def spec_of_files(channels: int, size: int, crop: int | None = None) -> Preprocessing:
+    """Return how files are decoded to `size` x `size` pixels, or the `crop` x `crop` in the middle; not normalised."""
+    identity = Normalization((0.0,) * channels, (1.0,) * channels)
+    return preprocessing_spec((channels, crop or size, crop or size), size, identity)

@@ -1,0 +1,57 @@
+"""How far a run is, and who is told."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from training.loop.scoring import Score
+
+Figures = dict[str, int | float]
+
+
+@dataclass(slots=True)
+class Progress:
+    """Finished epochs, steps into the current one, sums over the images of those steps, and figures of past epochs."""
+
+    epoch: int = 0
+    step: int = 0
+    loss: float = 0.0
+    correct: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    history: list[Figures] = field(default_factory=list)
+
+    def add(self, images: int, loss: float, correct: int, seconds: float) -> None:
+        """Count a step on so many images with this mean loss, in this time."""
+        self.step += 1
+        self.images += images
+        self.loss += loss * images
+        self.correct += correct
+        self.seconds += seconds
+
+    def next_epoch(self, score: Score | None) -> "Progress":
+        """Return the start of the next epoch, after the figures of this one and of the images held back, if any."""
+        figures: Figures = {
+            "epoch": self.epoch + 1,
+            "loss": self.loss / self.images,
+            "accuracy": self.correct / self.images,
+            "images_per_second": self.images / self.seconds,
+            "seconds": self.seconds,
+        }
+        if score is not None:
+            figures |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
+        return Progress(epoch=self.epoch + 1, history=[*self.history, figures])
+
+    def is_best(self) -> bool:
+        """Whether the last finished epoch has a higher accuracy on the images held back than all before it."""
+        accuracies = [row["validation_accuracy"] for row in self.history if "validation_accuracy" in row]
+        return bool(accuracies) and accuracies[-1] > max(accuracies[:-1], default=-1.0)
+
+
+class Observer:
+    """Is told how a run goes; this one does nothing with it."""
+
+    def step_done(self, progress: Progress, /) -> None:
+        """A step was taken."""
+
+    def epoch_done(self, figures: Mapping[str, int | float], /) -> None:
+        """An epoch was finished, scored and saved."""

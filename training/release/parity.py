@@ -1,0 +1,35 @@
+"""Proof that a graph is the network that it was exported from."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from models.engines.engine import Engine
+from models.networks.pixel_net import PixelNet
+from training.errors import ExportError
+
+PARITY_BATCHES = (1, 2, 5, 32)
+"""Sizes of the batches in which images are compared: one alone, and some that fill no power of two."""
+
+PARITY_BOUND = 1e-4
+"""Largest |difference| between PyTorch's logits and the graph's, as a fraction of the largest |logit|."""
+
+
+def check_parity(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -> float:
+    """Return the largest |difference| of a logit between PyTorch and the engine, in batches of several sizes.
+
+    ExportError if the class of an image [h, w, c] differs, or the difference is beyond the bound.
+    """
+    with torch.inference_mode():
+        expected = network(torch.from_numpy(pixels)).numpy()
+    largest = 0.0
+    for size in PARITY_BATCHES:
+        batches = [engine.run(pixels[first : first + size]) for first in range(0, len(pixels), size)]
+        logits = np.concatenate(batches)
+        largest = max(largest, float(np.abs(logits - expected).max()))
+        if differing := int((logits.argmax(1) != expected.argmax(1)).sum()):
+            raise ExportError(f"the graph names {differing} of {len(pixels)} images otherwise than PyTorch does")
+    bound = PARITY_BOUND * float(np.abs(expected).max())
+    if not largest <= bound:  # also when it is not a number
+        raise ExportError(f"the graph's logits differ from PyTorch's by {largest:.3g}, at most {bound:.3g} is allowed")
+    return largest
