@@ -18,7 +18,7 @@ from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
-TIMER_ROUNDING_S = 0.0005  # uvloop rounds to whole milliseconds: no request expires before its deadline
+TIMER_ROUNDING_S = 0.0015  # uvloop rounds to whole milliseconds, from the one that has begun: none expires too early
 FAILED_RETRY_S = 60  # what a client of a model that failed to load is told to wait
 
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
