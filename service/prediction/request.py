@@ -144,10 +144,17 @@ class PredictionRequest:
         self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
-        """Every image is decoded or has its own error: queue those with pixels."""
+        """Every image is decoded or has its own error."""
         self._decoding = None  # it holds the pixels, too
         if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
+        try:
+            self._queue(decoded)
+        except Exception as error:
+            self.refuse(error)
+
+    def _queue(self, decoded: Sequence[Pixels | ServiceError]) -> None:
+        """Queue the images with pixels; the others have their outcome."""
         self._response.timestamps.pixels_ns = time.monotonic_ns()
         self.state = RequestState.WAITING
         self._missing = len(decoded)
