@@ -17,20 +17,16 @@ from prometheus_client import CollectorRegistry
 from models.artifact.artifact import Artifact
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
+from service.ipc.control import WorkerDown, WorkerUp
 from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
+from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.slots import OK
 from service.metrics.metrics import MeteredModel, Metrics
-from service.prediction.admission import Admission
-from service.prediction.batcher import Batcher
-from service.prediction.decoding import Decoder
+from service.prediction.api_process import ApiProcess
 from service.prediction.head import Head, Target
 from service.prediction.request import PredictionRequest
-from service.prediction.request_metrics import RequestMetrics
 from service.prediction.response import Response
-from service.prediction.served_model import ServedModels
-from service.prediction.services import Services
-from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 from service.settings import Settings
 from tests.artifacts import LABELS
@@ -44,37 +40,30 @@ REPORT = ModelReport(0, "ready", max_batch_size=4, paying_batch_size=4, batch_la
 
 
 class PlayedProcess:
-    """One API process without HTTP; to be made and used within a running event loop."""
+    """One API process without connections; to be made and used within a running event loop."""
 
     def __init__(self, artifact: Artifact, *, image_bytes: int = IMAGE_BYTES, **settings: object) -> None:
+        limits = {"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4, "decode_threads": 1}
+        self.settings = Settings(_cli_parse_args=False, **limits | settings)  # type: ignore[arg-type]
         self.channels = Channels(1, 1, SLOTS, image_bytes, len(LABELS))
-        self.settings = Settings(
-            _cli_parse_args=False, **{"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4} | settings
-        )
-        self.estimate = WaitEstimate(0, self.channels.shared_state, models=1)
+        self.control = Pipe()
         self.metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
-        self.metrics.attach(0)
-        request_metrics = RequestMetrics(self.metrics, [MeteredModel.of(artifact)])
-        admission = Admission(self.channels.slots_of(0), self.settings.max_bytes_in_flight, self.estimate)
-        admission.open = True
-        self.batcher = Batcher(0, self.channels, [0.0], self.estimate, admission.release, request_metrics.count_batch)
-        self.services = Services(
-            self.settings,
-            ServedModels(Catalog((artifact,), {}, 0), self.settings.max_pixels),
-            admission,
-            Decoder(threads=1),
-            self.batcher,
-            request_metrics,
-        )
+        self.stops = 0
+        catalog = Catalog((artifact,), {}, 0)
+        self.api = ApiProcess(0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop)
+        self.services = self.api.services
+        self.services.admission.open = True
         self.epoch = 0
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
 
+    def _stop(self) -> None:
+        self.stops += 1
+
     def close(self) -> None:
         """End the threads, and close every pipe."""
-        self.batcher.close()
-        self.services.decoder.close()
-        for pipe in (*self.channels.requests, *self.channels.replies, *self.channels.reports):
+        self.api.close()
+        for pipe in (self.control, *self.channels.requests, *self.channels.replies, *self.channels.reports):
             pipe.close()
 
     def count(self, series: str, **labels: str) -> float:
@@ -103,7 +92,7 @@ class PlayedProcess:
         return (
             sorted(slots) == list(self.channels.slots_of(0))
             and self.channels.shared_state.held_ns[0] == 0
-            and self.batcher.depth == 0
+            and self.services.batcher.depth == 0
             and self.count("inflight_requests") == 0
         )
 
@@ -112,13 +101,11 @@ class PlayedProcess:
     def up(self) -> None:
         """The worker begins another life."""
         self.epoch += 1
-        self.estimate.worker_up(0, [REPORT])
-        self.batcher.worker_up(0, self.epoch, [REPORT])
+        self.api._on_message(WorkerUp(0, self.epoch, (REPORT,)))
 
     def die(self) -> None:
-        """The worker ends; what lies in its pipe is for nobody."""
-        self.estimate.worker_down(0)
-        self.batcher.worker_down(0)
+        """The worker ends; what lies in its pipe is not read any more."""
+        self.api._on_message(WorkerDown(0))
 
     def take(self) -> BatchMessage | None:
         """The next batch for the worker as it is now, if there is one."""

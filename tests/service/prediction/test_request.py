@@ -2,23 +2,27 @@
 
 import asyncio
 import gc
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import uvloop
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact, read_artifact
 from service.errors import DeadlineExceeded, Unavailable
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED, OK
 from service.prediction.head import Target
-from service.prediction.request import RequestState
+from service.prediction.request import PredictionRequest, RequestState
 from tests.artifacts import LABELS
+from tests.service.pictures import pixels
 from tests.service.prediction.played import (
     BYTES,
     PREDICT,
@@ -31,6 +35,7 @@ from tests.service.prediction.played import (
     several,
     turn,
 )
+from tests.service.served import DEADLINE_S
 
 PLAIN, UNKNOWN = ("plain", "2"), ("", "")
 STAGES = ("read", "decode", "queue", "inference", "respond")
@@ -405,20 +410,69 @@ def test_a_client_that_leaves_gets_no_response_and_what_it_held_is_free(
     play(scene, artifact)
 
 
-def test_an_ended_request_is_gone_without_the_garbage_collector(artifact: Artifact) -> None:
+def test_a_client_that_leaves_just_when_its_image_is_decoded_is_not_queued(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        sent = lone(process, picture(1, tiny=False)).send()
+        assert sent.request._decoding is not None
+        while not sent.request._decoding.done():  # its callback is due in the next turn
+            await asyncio.sleep(0)
+        sent.request.abandon()
+        await turn()
+        assert process.is_whole()
+        assert sent.responses == []
+
+    play(scene, artifact)
+
+
+def test_images_of_a_client_that_has_left_are_not_decoded(artifact: Artifact) -> None:
+    begun: list[bytes] = []
+    may_go_on = threading.Event()
+
+    def wait(image: bytes) -> NDArray[np.uint8]:
+        begun.append(image)
+        assert may_go_on.wait(DEADLINE_S)
+        return pixels()
+
     async def scene(process: PlayedProcess) -> None:
         process.up()
-        lone(process, picture(0)).send()
-        process.reply(await process.taken())
-        await turn()
+        process.services.models.by_index[0].preprocessor = wait  # type: ignore[assignment]
+        first, leaver, last = (lone(process, picture(i, tiny=False)).send() for i in range(3))  # there is one thread
+        leaver.request.abandon()
+        may_go_on.set()
+        while not (first.responses and last.responses):
+            if message := process.take():
+                process.reply(message)
+            await asyncio.sleep(0)
+        assert [one.responses[0].status for one in (first, last)] == [200, 200]
+        assert begun == [first.body, last.body]
+
+    play(scene, artifact)
+
+
+def requests_in_memory() -> int:
+    return sum(isinstance(one, PredictionRequest) for one in gc.get_objects())
+
+
+def test_an_ended_request_is_gone_at_once_without_the_garbage_collector(artifact: Artifact) -> None:
+    """Nothing of it refers to itself, and no timer and no queue to it."""
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
         gc.collect()
         gc.disable()
         try:
-            for first in range(50):
-                lone(process, picture(first)).send()
-                process.reply(await process.taken())
-                await turn()
-            assert gc.collect() < 50
+            before = requests_in_memory()
+            for body in (picture(1), picture(1, tiny=False), b"text", picture(1)[:-30], b""):
+                sent = lone(process, body).send()
+                while not sent.responses:
+                    if message := process.take():
+                        process.reply(message)
+                    await asyncio.sleep(0)
+            sent = lone(process, picture(1)).send()
+            sent.request.abandon()
+            del sent
+            await turn()
+            assert requests_in_memory() == before
         finally:
             gc.enable()
 
