@@ -39,8 +39,8 @@ class ConnectionState(IntEnum):
 _IDLE, _HEAD, _BODY, _ANSWERING, _PIPELINED, _CLOSING = ConnectionState
 
 _NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
-    _IDLE: frozenset({_HEAD, _BODY, _CLOSING}),  # to BODY at once with a known head
-    _HEAD: frozenset({_BODY, _IDLE, _CLOSING}),  # to IDLE if it offers another protocol and is parsed again
+    _IDLE: frozenset({_HEAD, _BODY, _PIPELINED, _CLOSING}),  # to BODY at once with a known head
+    _HEAD: frozenset({_BODY, _IDLE, _PIPELINED, _CLOSING}),  # to IDLE if it offers another protocol: parsed again
     _BODY: frozenset({_IDLE, _ANSWERING, _PIPELINED, _CLOSING}),
     _ANSWERING: frozenset({_IDLE, _PIPELINED, _CLOSING}),
     _PIPELINED: frozenset({_CLOSING}),
@@ -109,7 +109,7 @@ class PredictionProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_with_http(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._refuse(BadRequest("what came is not HTTP/1.1"))
+            self._reject("what came is not HTTP/1.1")
         else:
             if self._state in (_HEAD, _BODY) and not self.transport.is_closing():
                 self._await_rest(len(data))
@@ -143,6 +143,9 @@ class PredictionProtocol(HttpToolsProtocol):
         if self._state is not _HEAD:
             return
         method = self.parser.get_method()
+        if method == b"CONNECT":  # which would be an offer again, however often it is parsed
+            self._reject("CONNECT is for proxies, and this is none")
+            return
         fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _UPGRADE_FIELDS]
         self.parser = httptools.HttpRequestParser(self)
         self._enter(_IDLE)
@@ -153,9 +156,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
         if self._state is _ANSWERING:
-            self._enter(_PIPELINED)
-            self._keep_alive = False
-            self.flow.pause_reading()
+            self._leave_unread()
         elif self._state is _IDLE:
             self._enter(_HEAD)
             self._head_bytes = 0
@@ -184,8 +185,7 @@ class PredictionProtocol(HttpToolsProtocol):
             if self._api.status.draining:
                 self.cycle.keep_alive = False
         elif self._in_cycle:
-            self._enter(_PIPELINED)
-            self.cycle.keep_alive = False
+            self._leave_unread()
         else:
             head = Head(self.parser.get_method().decode("latin-1"), target, url.query or b"", dict(self.headers))
             self._predict(head, chunk)
@@ -261,6 +261,22 @@ class PredictionProtocol(HttpToolsProtocol):
         if response.method != "HEAD":
             parts.append(response.body)
         self.transport.write(b"".join(parts))
+
+    def _leave_unread(self) -> None:
+        """Close after the response that is due, whatever has come behind its request."""
+        self._enter(_PIPELINED)
+        if self._request is None:
+            self.cycle.keep_alive = False
+        else:
+            self._keep_alive = False
+            self.flow.pause_reading()
+
+    def _reject(self, why: str) -> None:
+        """Refuse what cannot be parsed; behind a request whose response is due it is not read, as all that is there."""
+        if self._state is _ANSWERING or (self._in_cycle and self._state is not _PIPELINED):
+            self._leave_unread()
+        elif self._state not in (_PIPELINED, _CLOSING):
+            self._refuse(BadRequest(why))
 
     def _refuse(self, error: ServiceError) -> None:
         """Respond to what is no request yet, or no longer one, and close."""
