@@ -6,6 +6,7 @@ is in `test_connections`.
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from io import BytesIO
 from pathlib import Path
@@ -23,6 +24,7 @@ from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from tests.artifacts import LABELS
 from tests.service.prediction.played import BYTES, PlayedProcess, picture, play
+from tests.service.served import until
 from tests.service.wire import Answer, get, post, read_answer
 
 IDLE, HEAD, BODY, ANSWERING, PIPELINED, CLOSING = ConnectionState
@@ -92,6 +94,14 @@ class Unhurried(ReadBudget):
     def note_arrival(self) -> bool:
         super().note_arrival()
         return True
+
+
+class Overloaded(ReadBudget):
+    """Takes no data in the turn in which it comes."""
+
+    def note_arrival(self) -> bool:
+        super().note_arrival()
+        return False
 
 
 class Server:
@@ -249,6 +259,11 @@ ENDS = {
         IDLE,
         [100, 200],
     ),
+    "a known head after a client that waited for 100": (
+        [DELETE, post(picture(1), "/predict", EXPECT)[:-70], post(picture(1), "/predict", EXPECT)[-70:], None, DELETE],
+        IDLE,
+        [405, 100, 200, 405],
+    ),
     "a question": ([LIVEZ], IDLE, [200]),
     "pipelined questions": ([LIVEZ + NOWHERE + LIVEZ], IDLE, [200, 404, 200]),
     "a question that offers another protocol": ([get("/livez", *H2C)], IDLE, [200]),
@@ -372,6 +387,34 @@ def test_a_known_head_means_what_it_meant_when_it_was_parsed(artifact: Artifact,
     serve(scene, artifact)
 
 
+def teaching(first: bytes) -> bytes:
+    """A message, and the beginning of another that declares as many bytes as come behind the first one's head."""
+    behind = len(picture(1)) + len(post(bytes(100))) - 100
+    return first + post(bytes(behind))[: len(post(bytes(100))) - 100]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        post(picture(1), "/predict", CLOSE),
+        post(picture(1), "/predict", EXPECT),
+        GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        CHUNKED,
+        GOOD[:-1],
+        UNKNOWN + DELETE,
+        teaching(UNKNOWN),
+    ],
+    ids=["to be closed", "waits for 100", "HTTP/1.0", "chunked", "incomplete", "two messages", "lengths that fit"],
+)
+def test_such_a_head_is_not_remembered(artifact: Artifact, data: bytes) -> None:
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(data).rest()
+        assert not server.heads
+        connection.leave()
+
+    serve(scene, artifact)
+
+
 def test_a_known_head_is_followed_by_its_own_body(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
@@ -418,6 +461,38 @@ def test_what_does_not_come_in_time_ends_the_connection(
     serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
 
 
+@pytest.mark.parametrize("cut", [30, -5], ids=["in the headers", "in the body"])
+def test_what_came_in_time_is_not_called_late_afterwards(artifact: Artifact, cut: int) -> None:
+    """A client that begins later is late before anything happens to one that is through."""
+
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(GOOD[:cut], GOOD[cut:]).rest()
+        late = server.connect().send(GOOD[:cut])
+        await late.transport.over.wait()
+        assert (connection.state, connection.statuses()) == (IDLE, [200])
+        assert not connection.transport.closing
+        for one in (connection, late):
+            one.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
+
+
+def test_a_client_that_waits_for_100_and_is_refused_may_send_its_body_or_not(artifact: Artifact) -> None:
+    """It is told that the connection closes, as what comes next might be either (RFC 9110, 10.1.1)."""
+
+    async def scene(server: Server) -> None:
+        waiting, sending = (server.connect().send(post(bytes(BYTES), "/predict", EXPECT)[:-BYTES]) for _ in range(2))
+        sending.send(bytes(BYTES))
+        assert (sending.state, sending.transport.closing) == (CLOSING, True)
+        await waiting.transport.over.wait()
+        for one in (waiting, sending):
+            (answer,) = one.answers()
+            assert (answer.status, answer.headers["connection"]) == (413, "close")
+            one.leave()
+
+    serve(scene, artifact, body_timeout=SHORT_S)
+
+
 @pytest.mark.parametrize("before", [[], [UNKNOWN], [GOOD]], ids=["new", "after a refusal", "after a prediction"])
 def test_an_idle_connection_is_closed_without_a_word(artifact: Artifact, before: list[bytes]) -> None:
     async def scene(server: Server) -> None:
@@ -446,6 +521,25 @@ def test_a_connection_whose_answer_is_due_is_not_idle(artifact: Artifact) -> Non
             connection.leave()
 
     serve(scene, artifact, keep_alive_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("cut", [1, 30, -5], ids=["one byte", "half the headers", "in the body"])
+def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> None:
+    """It waits for another turn for as long as the client has, and longer; nor is the connection idle meanwhile."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD[:cut])
+        connection.protocol._budget = budget = Overloaded()
+        connection.send(GOOD[cut:])
+        until(lambda: time.monotonic_ns() > budget.arrived_ns + 2e9 * SHORT_S, "the client's time to pass")
+        await connection.rest()
+        while not connection.transport.written:
+            await connection.rest()
+            await asyncio.sleep(0)
+        assert connection.statuses() == [200]
+        connection.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
 
 
 # The end

@@ -171,10 +171,3 @@ def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> Non
     assert str(faulty["max_batch_size"]) in faulty["batch_latency_ms"]
     assert "3" not in faulty["batch_latency_ms"]
     assert answer["timings_ms"]["queue"] >= DELAY_S * 1e3  # for others, who do not come
-
-
-def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:
-    batching = json.dumps({"plian": {"max_batch_size": 3}, "wrong": {"max_batch_size": 1}})
-    served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
-    assert served.wait() == 2
-    assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
