@@ -58,7 +58,7 @@ def preprocessing_for(architecture: str) -> Preprocessing:
 
 
 def _settle(network: nn.Module) -> None:
-    """Batch norm that was never trained is the identity, and hides whoever forgets it."""
+    """Batch norm that was never trained is the identity, and hides that it was forgotten."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.running_mean, -0.2, 0.2)

@@ -31,6 +31,7 @@ IDLE, HEAD, BODY, ANSWERING, PIPELINED, CLOSING = ConnectionState
 SHORT_S = 0.02
 
 LIVEZ, NOWHERE = get("/livez"), get("/nowhere")
+LONG = get("/livez", "X-Long: " + "x" * (MAX_HEAD_BYTES * 2 // 3))
 GOOD, OTHER = post(picture(1)), post(picture(2))
 GOOD_HEAD = GOOD[: -len(picture(1))]
 UNKNOWN = post(picture(1), "/predictions/zebra")  # refused when it is complete
@@ -215,6 +216,11 @@ TRANSITIONS = {
     "garbage behind a prediction is not read": ([GOOD + GARBAGE], PIPELINED, []),
     "garbage behind a prediction, in pieces": ([GOOD, GARBAGE, GARBAGE], PIPELINED, []),
     "headers without end": ([b"GET / HTTP/1.1\r\nX: " + bytes(MAX_HEAD_BYTES).replace(b"\0", b"x")], CLOSING, [431]),
+    "headers without end, in pieces": (
+        [b"GET / HTTP/1.1\r\nX: ", *[b"x" * 1024] * (MAX_HEAD_BYTES // 1024)],
+        CLOSING,
+        [431],
+    ),
     "an offer of another protocol is passed over": ([post(picture(1), "/predict", *H2C)], ANSWERING, []),
     "such an offer behind a prediction": ([GOOD + post(picture(1), "/predict", *H2C)], PIPELINED, []),
     "a tunnel": ([CONNECT], CLOSING, [400]),
@@ -265,6 +271,11 @@ ENDS = {
         [405, 100, 200, 405],
     ),
     "a question": ([LIVEZ], IDLE, [200]),
+    "two requests with long headers, in pieces": (
+        [LONG[:-9], LONG[-9:], None, LONG[:-9], LONG[-9:]],
+        IDLE,
+        [200, 200],
+    ),
     "pipelined questions": ([LIVEZ + NOWHERE + LIVEZ], IDLE, [200, 404, 200]),
     "a question that offers another protocol": ([get("/livez", *H2C)], IDLE, [200]),
     "a prediction after a question": ([LIVEZ, None, GOOD], IDLE, [200, 200]),
