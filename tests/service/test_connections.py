@@ -218,8 +218,8 @@ def test_a_body_that_does_not_come_is_408(impatient: Served) -> None:
     assert (answer.headers["x-request-id"], answer.headers["connection"]) == ("slow", "close")
 
 
-def test_a_byte_now_and_then_buys_no_time(impatient: Served) -> None:
-    """The clock is of the whole message, not of each piece."""
+def test_single_bytes_do_not_prolong_the_timeout(impatient: Served) -> None:
+    """It is of the whole message, not of each piece."""
     request = post(png())
     with Wire(impatient.address) as wire:
         wire.socket.settimeout(0.05)
@@ -245,7 +245,7 @@ def test_a_body_of_a_question_that_does_not_come_ends_the_connection(impatient: 
     "begin", [b"", get("/livez"), post(png())], ids=["new", "after a question", "after a prediction"]
 )
 @pytest.mark.parametrize("then", [b"", b"\r\n"], ids=["nothing", "empty line"])
-def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: bytes, then: bytes) -> None:
+def test_an_idle_connection_is_closed_without_a_response(impatient: Served, begin: bytes, then: bytes) -> None:
     """An empty line begins no request (RFC 9112, 2.2)."""
     with Wire(impatient.address) as wire:
         if begin:
@@ -255,8 +255,8 @@ def test_an_idle_connection_is_closed_without_a_word(impatient: Served, begin: b
         assert wire.ended()
 
 
-def test_a_prediction_takes_the_time_it_takes(impatient: Served) -> None:
-    """No timer of the connection runs while its request is in the server's hands."""
+def test_no_timeout_runs_while_a_prediction_is_answered(impatient: Served) -> None:
+    """Another connection is idle for too long meanwhile."""
     with Wire(impatient.address) as wire, ThreadPoolExecutor(1) as pool:
         with impatient.paused():
             wire.send(post(png()))

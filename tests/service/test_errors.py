@@ -207,8 +207,8 @@ def test_usual_and_latest_deadline_can_be_set(
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
     served = serve(*flags, setting, "0.1").ready()
     with served.paused():
-        impatient_s = Settings.model_fields["request_timeout"].default - 1  # less than without the setting
-        answer = httpx.post(served.url + "/predict", content=png(), headers=headers, timeout=impatient_s)
+        client_timeout_s = Settings.model_fields["request_timeout"].default - 1  # less than without the setting
+        answer = httpx.post(served.url + "/predict", content=png(), headers=headers, timeout=client_timeout_s)
     problem(answer, 504, "deadline_exceeded")
 
 

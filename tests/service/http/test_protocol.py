@@ -505,7 +505,7 @@ def test_a_client_that_waits_for_100_and_is_refused_may_send_its_body_or_not(art
 
 
 @pytest.mark.parametrize("before", [[], [UNKNOWN], [GOOD]], ids=["new", "after a refusal", "after a prediction"])
-def test_an_idle_connection_is_closed_without_a_word(artifact: Artifact, before: list[bytes]) -> None:
+def test_an_idle_connection_is_closed_without_a_response(artifact: Artifact, before: list[bytes]) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
         for message in before:
@@ -566,7 +566,7 @@ def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> 
         (LIVEZ, [200]),
         (GOOD[:-5], [200]),
     ],
-    ids=["silent", "half the headers", "idle", "prediction", "question", "half a prediction"],
+    ids=["new", "half the headers", "idle", "prediction", "question", "half a prediction"],
 )
 def test_a_stop_waits_for_what_is_due_and_then_closes(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch, data: bytes, statuses: list[int]

@@ -9,6 +9,7 @@ import json
 import os
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Self
 
 import uvloop
@@ -42,7 +43,9 @@ REPORT = ModelReport(0, "ready", max_batch_size=4, paying_batch_size=4, batch_la
 class PlayedProcess:
     """One API process without connections; to be made and used within a running event loop."""
 
-    def __init__(self, artifact: Artifact, *, image_bytes: int = IMAGE_BYTES, **settings: object) -> None:
+    def __init__(
+        self, artifact: Artifact, *, image_bytes: int = IMAGE_BYTES, batch_size: int = 4, **settings: object
+    ) -> None:
         limits = {"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4, "decode_threads": 1}
         self.settings = Settings(_cli_parse_args=False, **limits | settings)  # type: ignore[arg-type]
         self.channels = Channels(1, 1, SLOTS, image_bytes, len(LABELS))
@@ -54,6 +57,7 @@ class PlayedProcess:
         self.services = self.api.services
         self.services.admission.open = True
         self.epoch = 0
+        self._report = replace(REPORT, max_batch_size=batch_size, paying_batch_size=batch_size)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
 
@@ -101,7 +105,7 @@ class PlayedProcess:
     def up(self) -> None:
         """The worker begins another life."""
         self.epoch += 1
-        self.api._on_message(WorkerUp(0, self.epoch, (REPORT,)))
+        self.api._on_message(WorkerUp(0, self.epoch, (self._report,)))
 
     def die(self) -> None:
         """The worker ends; what lies in its pipe is not read any more."""
@@ -119,16 +123,20 @@ class PlayedProcess:
         self.channels.shared_state.taken[0, 0] = message.batch
         return message
 
-    def reply(self, message: BatchMessage, status: int = OK) -> None:
-        """Answer a batch: each image shows the class that its first pixel names, the next one is half as likely."""
+    def reply(self, message: BatchMessage, status: int = OK) -> Reply:
+        """Answer a batch; what was said of it.
+
+        Each image shows the class that its first pixel names, and the next one is half as likely.
+        """
         pool, now_ns = self.channels.slot_pool, time.monotonic_ns()
         for slot in message.slots:
             pool.statuses[slot] = status
             first = int(pool.pixels[slot, 0])
             pool.indices[slot] = [(first + i) % len(LABELS) for i in range(len(LABELS))]
             pool.probabilities[slot] = [2.0**-i for i in range(1, len(LABELS) + 1)]
-        told = Reply(0, message.epoch, message.batch, now_ns, now_ns, len(message.slots), counts=True)
+        told = Reply(0, message.epoch, message.batch, now_ns - 1000, now_ns, len(message.slots), counts=True)
         os.write(self.channels.replies[0].writer, told.pack())
+        return told
 
     async def taken(self) -> BatchMessage:
         """The next batch, waited for."""

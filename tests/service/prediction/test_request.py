@@ -438,6 +438,7 @@ def test_images_of_a_client_that_has_left_are_not_decoded(artifact: Artifact) ->
         process.services.models.by_index[0].preprocessor = wait  # type: ignore[assignment]
         first, leaver, last = (lone(process, picture(i, tiny=False)).send() for i in range(3))  # there is one thread
         leaver.request.abandon()
+        await turn()
         may_go_on.set()
         while not (first.responses and last.responses):
             if message := process.take():
@@ -599,6 +600,31 @@ def test_a_good_request_is_counted_with_its_images_classes_batch_and_stages(arti
         assert total == pytest.approx(sent.responses[0].timestamps.total_ns / 1e9)
 
     play(scene, artifact)
+
+
+@pytest.mark.parametrize("images", [1, 4], ids=["one batch", "several batches"])
+def test_each_stage_is_stamped_at_its_end(artifact: Artifact, images: int) -> None:
+    """The last two by the worker: when it took the first batch up, and was done with the last."""
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        sent = many(process, *[picture(1)] * images).begin().feed()
+        before_ns = time.monotonic_ns()
+        sent.request.complete()
+        after_ns = time.monotonic_ns()
+        told = []
+        while not sent.responses:
+            if message := process.take():
+                told.append(process.reply(message))
+            await asyncio.sleep(0)
+        assert len(told) == max(1, images // 2)
+        stamps = sent.responses[0].timestamps
+        assert stamps.headers_ns == sent.headers_ns
+        assert before_ns <= stamps.body_ns <= stamps.pixels_ns <= after_ns
+        assert (stamps.taken_ns, stamps.done_ns) == (told[0].taken_ns, told[-1].done_ns)
+        assert stamps.done_ns <= stamps.written_ns <= time.monotonic_ns()
+
+    play(scene, artifact, batch_size=2)
 
 
 # Any order of events
