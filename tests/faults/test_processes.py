@@ -32,6 +32,7 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
         )
         ledger.wait_for(50)
         assert answers(served) >= before
+    # Its own connections are cut; while its successor waits for the workers it says that it loads.
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
     assert ledger.count(0) <= CONNECTIONS, "more connections were cut than there were"
 

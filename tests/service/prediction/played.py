@@ -16,6 +16,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from models.artifact.artifact import Artifact
+from service.errors import ServiceError
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import WorkerDown, WorkerUp
@@ -91,7 +92,7 @@ class PlayedProcess:
             admission.release(slots)
             admission.reserve_bytes(BYTES)
             admission.return_bytes(BYTES)
-        except Exception:
+        except ServiceError:
             return False
         return (
             sorted(slots) == list(self.channels.slots_of(0))
