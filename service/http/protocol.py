@@ -109,7 +109,7 @@ class PredictionProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._stay_with_http(data[upgrade.args[0] :])
         except httptools.HttpParserError:
-            self._reject("what came is not HTTP/1.1")
+            self._refuse(BadRequest("what came is not HTTP/1.1"))
         else:
             if self._state in (_HEAD, _BODY) and not self.transport.is_closing():
                 self._await_rest(len(data))
@@ -144,7 +144,7 @@ class PredictionProtocol(HttpToolsProtocol):
             return
         method = self.parser.get_method()
         if method == b"CONNECT":  # which would be an offer again, however often it is parsed
-            self._reject("CONNECT is for proxies, and this is none")
+            self._refuse(BadRequest("CONNECT is for proxies, and this is none"))
             return
         fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _UPGRADE_FIELDS]
         self.parser = httptools.HttpRequestParser(self)
@@ -271,15 +271,13 @@ class PredictionProtocol(HttpToolsProtocol):
             self._keep_alive = False
             self.flow.pause_reading()
 
-    def _reject(self, why: str) -> None:
-        """Refuse what cannot be parsed; behind a request whose response is due it is not read, as all that is there."""
-        if self._state is _ANSWERING or (self._in_cycle and self._state is not _PIPELINED):
-            self._leave_unread()
-        elif self._state not in (_PIPELINED, _CLOSING):
-            self._refuse(BadRequest(why))
-
     def _refuse(self, error: ServiceError) -> None:
-        """Respond to what is no request yet, or no longer one, and close."""
+        """Respond to what can be no request, and close; it is not read if the response to one before is due."""
+        if self._state in (_PIPELINED, _CLOSING):
+            return
+        if self._state is _ANSWERING or self._in_cycle:
+            self._leave_unread()
+            return
         self._keep_alive = False
         if self._request is not None:
             self._request.refuse(error)
