@@ -44,11 +44,8 @@ class Wire:
         return read_answer(self._reader, to)
 
     def ended(self) -> bool:
-        """Whether nothing more comes; waits for the server to close."""
-        try:
-            return self._reader.read(1) == b""
-        except ConnectionResetError:
-            return True
+        """Whether nothing more comes; waits for the server to close, which must not be a reset."""
+        return self._reader.read(1) == b""
 
 
 def read_answer(reader: BinaryIO, to: str = "POST") -> Answer:

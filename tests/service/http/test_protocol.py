@@ -282,6 +282,12 @@ ENDS = {
     "a prediction pipelined behind a question is not read": ([LIVEZ + GOOD], PIPELINED, [200]),
     "garbage behind a question is not read": ([LIVEZ + GARBAGE], PIPELINED, [200]),
     "garbage behind two questions is not read": ([LIVEZ + NOWHERE + GARBAGE], PIPELINED, [200, 404]),
+    "headers without end behind a question": ([LIVEZ + LONG[:-9] + b"x" * MAX_HEAD_BYTES], PIPELINED, [200]),
+    "garbage in the body of a question": (
+        [get("/livez", "Transfer-Encoding: chunked") + GARBAGE],
+        PIPELINED,
+        [200],
+    ),
     "a tunnel behind a question": ([LIVEZ + CONNECT], PIPELINED, [200]),
     "garbage behind a question and a prediction": ([LIVEZ + GOOD + GARBAGE], PIPELINED, [200]),
 }
