@@ -451,7 +451,7 @@ def test_images_of_a_client_that_has_left_are_not_decoded(artifact: Artifact) ->
 
 
 def requests_in_memory() -> int:
-    return sum(isinstance(one, PredictionRequest) for one in gc.get_objects())
+    return sum(type(one) is PredictionRequest for one in gc.get_objects())  # isinstance asks some objects for more
 
 
 def test_an_ended_request_is_gone_at_once_without_the_garbage_collector(artifact: Artifact) -> None:
@@ -770,5 +770,5 @@ def test_any_order_of_events_ends_each_request_once_and_leaves_nothing_held(arti
 
     OfThisModel.artifact = artifact
     case = OfThisModel.TestCase
-    case.settings = settings(derandomize=True, deadline=None, max_examples=60, stateful_step_count=40)
+    case.settings = settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=40)
     case("runTest").runTest()
