@@ -44,12 +44,10 @@ REPORT = ModelReport(0, "ready", max_batch_size=4, paying_batch_size=4, batch_la
 class PlayedProcess:
     """One API process without connections; to be made and used within a running event loop."""
 
-    def __init__(
-        self, artifact: Artifact, *, image_bytes: int = IMAGE_BYTES, batch_size: int = 4, **settings: object
-    ) -> None:
+    def __init__(self, artifact: Artifact, *, batch_size: int = 4, **settings: object) -> None:
         limits = {"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4, "decode_threads": 1}
         self.settings = Settings(_cli_parse_args=False, **limits | settings)  # type: ignore[arg-type]
-        self.channels = Channels(1, 1, SLOTS, image_bytes, len(LABELS))
+        self.channels = Channels(1, 1, SLOTS, IMAGE_BYTES, len(LABELS))
         self.control = Pipe()
         self.metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         self.stops = 0
