@@ -84,8 +84,8 @@ def test_image_serves_digits_locked_down_and_stops_cleanly(docker: Docker, conta
     assert state.split() == ["0", "false"]
 
 
-def test_image_runs_as_nobody_in_particular_without_torch(docker: Docker, image: str) -> None:
-    """The user is a number, so that Kubernetes can see that it is not root; what training needs is left out."""
+def test_image_runs_as_a_user_that_is_a_number_without_torch(docker: Docker, image: str) -> None:
+    """So that Kubernetes can see that it is not root; what training needs is left out."""
     assert int(docker("image", "inspect", "--format", "{{.Config.User}}", image).partition(":")[0]) > 0
     code = "from importlib.metadata import distributions; print(*(d.name for d in distributions()))"
     packages = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code).split()

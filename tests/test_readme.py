@@ -55,7 +55,7 @@ def test_shell_block_runs(block: Block, server: str, checkout: Path, require: Ca
 
 
 def test_commands_tested_elsewhere_are_there() -> None:
-    """Nothing is excused from running here that nobody runs, and the rest was found."""
+    """What does not run here runs in the test that is named, and the rest was found."""
     assert len(_blocks()) >= 5
     for command, file in ELSEWHERE.items():
         assert command.split()[1] in (ROOT / "tests" / file).read_text()

@@ -43,8 +43,8 @@ class ConnectionState(IntEnum):
 _IDLE, _HEAD, _BODY, _ANSWERING, _PIPELINED, _CLOSING = ConnectionState
 
 _NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
-    _IDLE: frozenset({_HEAD, _BODY, _CLOSING}),  # to BODY at once with a known head
-    _HEAD: frozenset({_BODY, _IDLE, _CLOSING}),  # to IDLE if it offers another protocol and is parsed again
+    _IDLE: frozenset({_HEAD, _BODY, _PIPELINED, _CLOSING}),  # to BODY at once with a known head
+    _HEAD: frozenset({_BODY, _IDLE, _PIPELINED, _CLOSING}),  # to IDLE if it offers another protocol: parsed again
     _BODY: frozenset({_IDLE, _ANSWERING, _PIPELINED, _CLOSING}),
     _ANSWERING: frozenset({_IDLE, _PIPELINED, _CLOSING}),
     _PIPELINED: frozenset({_CLOSING}),
@@ -147,6 +147,9 @@ class PredictionProtocol(HttpToolsProtocol):
         if self._state is not _HEAD:
             return
         method = self.parser.get_method()
+        if method == b"CONNECT":  # which would be an offer again, however often it is parsed
+            self._refuse(BadRequest("CONNECT is for proxies, and this is none"))
+            return
         fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _UPGRADE_FIELDS]
         self.parser = httptools.HttpRequestParser(self)
         self._enter(_IDLE)
@@ -157,9 +160,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
         if self._state is _ANSWERING:
-            self._enter(_PIPELINED)
-            self._keep_alive = False
-            self.flow.pause_reading()
+            self._leave_unread()
         elif self._state is _IDLE:
             self._enter(_HEAD)
             self._head_bytes = 0
@@ -188,8 +189,7 @@ class PredictionProtocol(HttpToolsProtocol):
             if self._api.status.draining:
                 self.cycle.keep_alive = False
         elif self._in_cycle:
-            self._enter(_PIPELINED)
-            self.cycle.keep_alive = False
+            self._leave_unread()
         else:
             head = Head(self.parser.get_method().decode("latin-1"), target, url.query or b"", dict(self.headers))
             self._predict(head, chunk)
@@ -266,8 +266,22 @@ class PredictionProtocol(HttpToolsProtocol):
             parts.append(response.body)
         self.transport.write(b"".join(parts))
 
+    def _leave_unread(self) -> None:
+        """Close after the response that is due, whatever has come behind its request."""
+        self._enter(_PIPELINED)
+        if self._request is None:
+            self.cycle.keep_alive = False
+        else:
+            self._keep_alive = False
+            self.flow.pause_reading()
+
     def _refuse(self, error: ServiceError) -> None:
-        """Respond to what is no request yet, or no longer one, and close."""
+        """Respond to what can be no request, and close; it is not read if the response to one before is due."""
+        if self._state in (_PIPELINED, _CLOSING):
+            return
+        if self._state is _ANSWERING or self._in_cycle:
+            self._leave_unread()
+            return
         self._keep_alive = False
         if self._request is not None:
             self._request.refuse(error)

@@ -80,8 +80,12 @@ class Batcher:
         return sum(len(queue.tasks) for queue in self._queues)
 
     def submit(self, task: ImageTask, pixels: NDArray[np.uint8]) -> None:
-        """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on."""
-        self._slot_pool.put(task.slot, pixels, task.deadline_ns)
+        """Queue an image, uint8 [h, w, c]; its slot is the batcher's from now on, also if this fails."""
+        try:
+            self._slot_pool.put(task.slot, pixels, task.deadline_ns)
+        except ValueError:
+            self._release((task.slot,))
+            raise
         task.queued_ns = time.monotonic_ns()
         queue = self._queues[task.model]
         queue.add(task)

@@ -38,7 +38,7 @@ def is_tiny(data: bytes) -> bool:
     return bool(chunk == b"IHDR" and width * height <= TINY_PIXELS)
 
 
-def decode(preprocessor: Preprocessor, image: bytes) -> Pixels | ServiceError:
+def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | ServiceError:
     """The image's pixels, or the error to answer with."""
     try:
         return preprocessor(image)
@@ -118,15 +118,14 @@ class _Job:
 
     def decode(self, i: int) -> Pixels | ServiceError:
         """One image's pixels or error; nothing of worth if the request was cancelled meanwhile."""
-        image = self.waiting.pop(i, b"")
+        return decode(partial(self._within_budget, i), self.waiting.pop(i, b""))
+
+    def _within_budget(self, i: int, image: bytes) -> Pixels:
         size = self.preprocessor.memory_bytes(image)
-        try:
-            with self.budget.taken(size):
-                began_ns = time.monotonic_ns()
-                decoded = decode(self.preprocessor, image)
-                self.took_ns[i] = time.monotonic_ns() - began_ns
-        except ImageError as error:
-            return from_image_error(error)
+        with self.budget.taken(size):
+            began_ns = time.monotonic_ns()
+            pixels = self.preprocessor(image)
+            self.took_ns[i] = time.monotonic_ns() - began_ns
         if size > TRIMMED_BYTES:
             _trim_memory(0)
-        return decoded
+        return pixels

@@ -19,7 +19,7 @@ from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
-TIMER_ROUNDING_S = 0.0005  # added to timers, which uvloop rounds to whole milliseconds: none ends early
+TIMER_ROUNDING_S = 0.0015  # added to timers: uvloop rounds them to whole milliseconds, up to 1.5 ms early
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
@@ -158,10 +158,17 @@ class PredictionRequest:
         return images
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
-        """Every image is decoded or has its own error: queue those with pixels."""
+        """Every image is decoded or has its own error."""
         self._decoding = None  # it holds the pixels, too
         if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
+        try:
+            self._queue(decoded)
+        except Exception as error:
+            self.refuse(error)
+
+    def _queue(self, decoded: Sequence[Pixels | ServiceError]) -> None:
+        """Queue the images with pixels; the others have their outcome."""
         self._response.timestamps.pixels_ns = time.monotonic_ns()
         self.state = RequestState.WAITING
         self._missing = len(decoded)

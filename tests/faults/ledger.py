@@ -66,10 +66,10 @@ class Ledger:
 
     def _send_many(self, number: int) -> None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s + 10 * MARGIN_S)
-        place = number
+        picture = number
         while not self._ending.is_set():
-            place += 1
-            self.entries.append(self._send(connection, self._pictures[place % PICTURES]))
+            picture += 1
+            self.entries.append(self._send(connection, self._pictures[picture % PICTURES]))
         connection.close()
 
     def _send(self, connection: http.client.HTTPConnection, image: object) -> Entry:

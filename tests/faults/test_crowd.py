@@ -28,7 +28,7 @@ def many_descriptors() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_newcomers_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
+def test_new_clients_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
     serve: Servers, tmp_path: Path, require: Callable[[str], str]
 ) -> None:
     require("wrk")

@@ -17,7 +17,7 @@ from tests.service.pictures import png
 from tests.service.served import Served, until
 from tests.service.wire import Wire, post
 
-PLACES = 4
+SLOTS = 4
 BODY, HANGING = png(0), png(0, HANGS)
 REQUEST = post(BODY)
 HEAD = REQUEST[: -len(BODY)]
@@ -31,14 +31,14 @@ LISTENS = "0A"  # as net/tcp has it
 
 @pytest.fixture(scope="module")
 def served(repository: Path) -> Iterator[Served]:
-    """A server with places, and with room for bodies, for four requests."""
+    """A server with slots, and with room for bodies, for four requests."""
     room = (
         "--api-processes",
         "1",
         "--queue-capacity",
-        str(PLACES),
+        str(SLOTS),
         "--max-bytes-in-flight",
-        str(PLACES * max(len(BODY), len(HANGING))),
+        str(SLOTS * max(len(BODY), len(HANGING))),
     )
     with Served("--model-repository", repository, "--workers", "1", *room) as served:
         yield served.ready()
@@ -62,7 +62,7 @@ def cpu_s(pid: int) -> float:
     return sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13])) / TICKS_S
 
 
-def enter(served: Served, data: bytes, count: int = PLACES) -> list[Wire]:
+def enter(served: Served, data: bytes, count: int = SLOTS) -> list[Wire]:
     """So many connections on which this has been sent, once the server has accepted them all."""
     wires = [Wire(served.address) for _ in range(count)]
     for wire in wires:
@@ -79,26 +79,26 @@ def leave(wires: list[Wire], *, abruptly: bool) -> None:
         wire.close()
 
 
-def free_places(served: Served) -> int:
+def free_slots(served: Served) -> int:
     """How many requests the server takes at a time, of one more than it should; it works on none meanwhile."""
     before = served.metrics()
     with served.paused():
-        wires = enter(served, REQUEST, PLACES + 1)
+        wires = enter(served, REQUEST, SLOTS + 1)
 
         def arrived() -> float:
             after, full = served.metrics(), 'resnet_requests_shed_total{reason="full"}'
             return after[INFLIGHT] + after[full] - before[full]
 
-        until(lambda: arrived() == PLACES + 1, "all to be let in or refused")
+        until(lambda: arrived() == SLOTS + 1, "all to be let in or refused")
     statuses = [wire.answer().status for wire in wires]
     leave(wires, abruptly=False)
     return statuses.count(200)
 
 
 def await_calm(served: Served) -> None:
-    """Wait until all that was held is free: connections, places, bytes."""
+    """Wait until all that was held is free: connections, slots, bytes."""
     until(lambda: connections(served) == 0, "the last connection to be closed")
-    until(lambda: free_places(served) == PLACES, "all places")
+    until(lambda: free_slots(served) == SLOTS, "all slots")
     until(lambda: connections(served) == 0, "the last connection to be closed")
     assert served.metrics()[INFLIGHT] == 0
 
@@ -106,7 +106,7 @@ def await_calm(served: Served) -> None:
 @pytest.mark.parametrize("abruptly", [False, True], ids=["closed", "reset"])
 @pytest.mark.parametrize(
     ("sent", "counted"),
-    [(b"", 0), (REQUEST[:10], 0), (HEAD, PLACES), (REQUEST[:-5], PLACES)],
+    [(b"", 0), (REQUEST[:10], 0), (HEAD, SLOTS), (REQUEST[:-5], SLOTS)],
     ids=["connected", "in the headers", "after the headers", "in the body"],
 )
 def test_before_the_request_is_complete(served: Served, sent: bytes, counted: int, *, abruptly: bool) -> None:
@@ -123,19 +123,19 @@ def test_while_the_worker_stands_still(served: Served, *, abruptly: bool) -> Non
     before = cancelled(served)
     with served.paused():
         wires = enter(served, REQUEST)
-        until(lambda: served.metrics()[INFLIGHT] == PLACES, "all to wait")
+        until(lambda: served.metrics()[INFLIGHT] == SLOTS, "all to wait")
         leave(wires, abruptly=abruptly)
-        until(lambda: cancelled(served) - before == PLACES, "all to be missed")
+        until(lambda: cancelled(served) - before == SLOTS, "the server to notice")
     await_calm(served)
-    assert cancelled(served) - before == PLACES
+    assert cancelled(served) - before == SLOTS
 
 
 def test_while_images_are_decoded(repository: Path) -> None:
     """One after the other, each for as long as it takes to unpack 49 million pixels."""
-    room = ("--api-processes", "1", "--queue-capacity", str(PLACES), "--decode-threads", "1")
+    room = ("--api-processes", "1", "--queue-capacity", str(SLOTS), "--decode-threads", "1")
     with Served("--model-repository", repository, "--workers", "1", *room) as served:
         wires = enter(served.ready(), post(bomb(7000, 7000)))
-        until(lambda: served.metrics()[INFLIGHT] == PLACES, "all to be let in")
+        until(lambda: served.metrics()[INFLIGHT] == SLOTS, "all to be let in")
         leave(wires, abruptly=False)
         until(lambda: connections(served) == 0, "the last connection to be closed")
         assert cancelled(served) > 0, "all were decoded too soon"
@@ -149,13 +149,13 @@ def test_while_inference_runs_and_others_wait_behind_it(served: Served) -> None:
     burnt_s = cpu_s(worker)
     wires = enter(served, post(HANGING), 1)
     until(lambda: cpu_s(worker) - burnt_s > 0.1, "the engine at work")
-    wires += enter(served, REQUEST, PLACES - 1)
-    until(lambda: served.metrics()[INFLIGHT] == PLACES, "the others")
+    wires += enter(served, REQUEST, SLOTS - 1)
+    until(lambda: served.metrics()[INFLIGHT] == SLOTS, "the others")
     leave(wires, abruptly=False)
-    until(lambda: cancelled(served) - gone == PLACES, "all to be missed")
+    until(lambda: cancelled(served) - gone == SLOTS, "the server to notice")
     until(lambda: served.metrics()[HUNG] > before[HUNG], "the worker to be replaced")
     await_calm(served)
-    assert served.metrics()[HUNG] - before[HUNG] == 1, "what nobody wants any more was tried again"
+    assert served.metrics()[HUNG] - before[HUNG] == 1, "what no client waits for was tried again"
 
 
 def wordy(tmp_path: Path, *headers: str) -> bytes:
@@ -187,7 +187,7 @@ def test_in_the_middle_of_the_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("headers", [(), ("Connection: close",)], ids=["kept", "to be closed"])
-def test_an_answer_that_nobody_reads_is_let_go_like_an_idle_connection(
+def test_a_client_that_does_not_read_its_answer_is_let_go_like_an_idle_connection(
     tmp_path: Path, headers: tuple[str, ...]
 ) -> None:
     request = wordy(tmp_path, *headers)

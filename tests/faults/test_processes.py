@@ -32,6 +32,7 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
         )
         ledger.wait_for(50)
         assert answers(served) >= before
+    # Its own connections are cut; while its successor waits for the workers it says that it loads.
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
     assert ledger.count(0) <= CONNECTIONS, "more connections were cut than there were"
 
@@ -77,7 +78,10 @@ def test_sigterm_under_load_loses_no_request(serve: Servers, delay: str, process
     with load(served) as ledger:
         served.signal(signal.SIGTERM)
         assert served.wait() == 0
-    assert set(ledger.summary()) <= {(200, ""), (0, "refused")}  # whoever comes after the end is not connected at all
+    assert set(ledger.summary()) <= {
+        (200, ""),
+        (0, "refused"),
+    }  # those that come after the end
 
 
 @pytest.mark.parametrize("event", ["listening", "worker started", "model ready"])

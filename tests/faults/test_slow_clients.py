@@ -1,4 +1,4 @@
-"""Clients that send a byte a second: they keep nobody else from being answered, and are not waited for long."""
+"""Clients that send a byte a second: they keep no other client from being answered, and are not waited for long."""
 
 import json
 
@@ -11,7 +11,7 @@ from tests.service.served import Servers, until
 from tests.service.wire import post
 
 DAWDLERS, OTHERS = 300, 2
-PLACES = OTHERS + 1  # whoever finds none free is refused at the headers
+SLOTS = OTHERS + 1  # a request that finds none free is refused at its headers
 TIMEOUT_S = "4"  # long enough for all of them to be there at once
 REQUEST = post(png())
 HEAD = REQUEST[: -len(png())]
@@ -33,15 +33,15 @@ def check_timeout(got: bytes) -> None:
     [(b"", REQUEST, 0, TIMED_OUT_HEADERS), (HEAD, png(), DAWDLERS, TIMED_OUT_BODY)],
     ids=["headers", "body"],
 )
-def test_hundreds_of_slow_clients_hold_no_place_and_end_with_408(
+def test_hundreds_of_slow_clients_hold_no_slot_and_end_with_408(
     serve: Servers, at_once: bytes, slowly: bytes, waiting: int, counted: str
 ) -> None:
-    """The server has places for three images, of which two other clients use two all the time."""
+    """The server has slots for three images, of which two other clients use two all the time."""
     limits = (
         "--api-processes",
         "1",
         "--queue-capacity",
-        str(PLACES),
+        str(SLOTS),
         "--header-timeout",
         TIMEOUT_S,
         "--body-timeout",

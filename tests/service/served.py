@@ -116,12 +116,12 @@ class Served:
         """Wait until it can take work, with every worker: one is enough for readiness."""
         until(lambda: self.status("/readyz") == 200 or self.process.poll() is not None, f"readiness:\n{self.log}")
         assert self.process.poll() is None, f"ended with {self.process.returncode}:\n{self.log}"
-        for seat in self._seats():
-            self.wait_for_event("worker up", worker=seat)
+        for index in self._worker_indices():
+            self.wait_for_event("worker up", worker=index)
         return self
 
     def status(self, path: str) -> int:
-        """Status of a GET, 0 if nobody answers."""
+        """Status of a GET, 0 if there is no answer."""
         try:
             return httpx.get(self.url + path, timeout=DEADLINE_S).status_code
         except httpx.TransportError:
@@ -143,15 +143,15 @@ class Served:
         """They are forked, and so have the command line of the first process."""
         return [pid for pid in self.processes() if pid != self.process.pid and _command(pid) == self.process.args]
 
-    def worker(self, seat: int = 0) -> int:
-        """The newest worker of a seat."""
-        return int(self.events("worker started", worker=seat)[-1]["pid"])
+    def worker(self, index: int = 0) -> int:
+        """The process of the worker with this index, the newest one."""
+        return int(self.events("worker started", worker=index)[-1]["pid"])
 
     def workers(self) -> list[int]:
-        """The newest worker of every seat."""
-        return [self.worker(seat) for seat in self._seats()]
+        """The process of every worker."""
+        return [self.worker(index) for index in self._worker_indices()]
 
-    def _seats(self) -> list[int]:
+    def _worker_indices(self) -> list[int]:
         return sorted({event["worker"] for event in self.events("worker started")})
 
     @contextmanager
@@ -173,7 +173,7 @@ class Served:
         os.kill(self.process.pid, number)
 
     def wait(self) -> int:
-        """Its exit code, once it and the whole log have ended: nobody holds its standard error any longer."""
+        """Its exit code, once it and the whole log have ended: no process holds its standard error any longer."""
         code = self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
         assert not self._reader.is_alive(), f"a process outlives the server: {self.processes()}"
@@ -246,6 +246,6 @@ def _command(pid: int) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return int(listener.getsockname()[1])

@@ -13,7 +13,7 @@ from tests.service.pictures import check, pixels, png
 from tests.service.served import Served, Servers, stopped, until
 from tests.service.wire import Wire, get, post
 
-PATIENCE_S = 1.0
+TIMEOUT_S = 1.0
 REQUESTS, IMAGES = 60, 300  # 18,000 images take several turns to decode, and a request fits into a socket's buffer
 
 
@@ -21,7 +21,7 @@ REQUESTS, IMAGES = 60, 300  # 18,000 images take several turns to decode, and a 
 def busy_server(serve_module: Servers, repository: Path) -> Served:
     """One process that speaks HTTP, and takes large requests."""
     limits = ("--max-images-per-request", str(IMAGES), "--queue-capacity", str(2 * REQUESTS * IMAGES))
-    timeouts = [f"--{what}-timeout={PATIENCE_S}" for what in ("header", "body", "keep-alive")]
+    timeouts = [f"--{what}-timeout={TIMEOUT_S}" for what in ("header", "body", "keep-alive")]
     flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "1", "--workers", "1")
     return serve_module(*flags, *limits, *timeouts).ready()
 
@@ -43,9 +43,9 @@ def busy(served: Served) -> Iterator[None]:
 
 
 def let_timers_end() -> None:
-    """Wait for longer than the server waits for anybody."""
-    end = time.monotonic() + PATIENCE_S * 1.1
-    until(lambda: time.monotonic() > end, "the end of its patience")
+    """Wait for longer than any timeout of the server."""
+    end = time.monotonic() + TIMEOUT_S * 1.1
+    until(lambda: time.monotonic() > end, "its timeouts to pass")
 
 
 @pytest.mark.parametrize("part", [30, -5], ids=["headers", "body"])
@@ -53,7 +53,7 @@ def test_what_has_come_in_time_is_not_called_late(busy_server: Served, part: int
     request = post(png())
     with Wire(busy_server.address) as wire:
         wire.send(request[:part])
-        assert busy_server.status("/livez") == 200  # so that part has been taken, and the clock runs
+        assert busy_server.status("/livez") == 200  # so that part has been taken, and its time runs
         with busy(busy_server):
             wire.send(request[part:])
             let_timers_end()

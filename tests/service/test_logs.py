@@ -13,7 +13,7 @@ from service.logs import configure_logs
 log = structlog.get_logger()
 configure_logs(*sys.argv[1:])
 log.info("said", n=1)
-logging.getLogger("uvicorn.error").info("the server's own tale")
+logging.getLogger("uvicorn.error").info("what uvicorn says of its start")
 logging.getLogger("library").warning("of another %s", "make")
 try:
     1 / 0

@@ -3,7 +3,7 @@
 import socket
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from tests.service.served import DEADLINE_S
 
@@ -40,20 +40,22 @@ class Wire:
         self.socket.sendall(data)
 
     def answer(self, to: str = "POST") -> Answer:
-        """The next response; one to HEAD has no body, nor has one that is only provisional."""
-        version, status = self._reader.readline().split(b" ", 2)[:2]
-        assert version == b"HTTP/1.1"
-        lines = iter(lambda: self._reader.readline().decode("latin-1").rstrip("\r\n"), "")
-        headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
-        length = 0 if to == "HEAD" or status[:1] == b"1" else int(headers["content-length"])
-        return Answer(int(status), headers, self._reader.read(length))
+        """The next response."""
+        return read_answer(self._reader, to)
 
     def ended(self) -> bool:
-        """Whether nothing more comes; waits for the server to close."""
-        try:
-            return self._reader.read(1) == b""
-        except ConnectionResetError:
-            return True
+        """Whether nothing more comes; waits for the server to close, which must not be a reset."""
+        return self._reader.read(1) == b""
+
+
+def read_answer(reader: BinaryIO, to: str = "POST") -> Answer:
+    """The next response of a stream; one to HEAD has no body, nor has one that is only provisional."""
+    version, status = reader.readline().split(b" ", 2)[:2]
+    assert version == b"HTTP/1.1"
+    lines = iter(lambda: reader.readline().decode("latin-1").rstrip("\r\n"), "")
+    headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    length = 0 if to == "HEAD" or status[:1] == b"1" else int(headers["content-length"])
+    return Answer(int(status), headers, reader.read(length))
 
 
 def post(body: bytes, path: str = "/predict", *headers: str, method: str = "POST") -> bytes:

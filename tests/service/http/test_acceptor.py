@@ -1,4 +1,4 @@
-"""Who is taken up by an event loop, and when."""
+"""How many connections a turn of the event loop accepts."""
 
 import asyncio
 import socket
@@ -14,8 +14,8 @@ from tests.service.served import DEADLINE_S
 CROWD = 200
 
 
-async def take_up(already: int) -> tuple[int, int]:
-    """How many of a crowd a loop takes up in its first turn, with so many connections, and how many until it stops."""
+async def accept(already: int) -> tuple[int, int]:
+    """How many of a crowd a loop accepts in its first turn, with so many connections, and how many until it stops."""
     taken: list[asyncio.Protocol] = []
 
     def make() -> asyncio.Protocol:
@@ -35,6 +35,6 @@ async def take_up(already: int) -> tuple[int, int]:
 
 
 @pytest.mark.parametrize(("already", "first"), [(0, ACCEPTS_PER_TURN), (200, 50), (1000, CROWD)])
-def test_a_turn_takes_up_a_quarter_more_and_the_end_loses_nobody(already: int, first: int) -> None:
+def test_a_turn_accepts_a_quarter_more_and_the_end_loses_none(already: int, first: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        assert runner.run(asyncio.wait_for(take_up(already), DEADLINE_S)) == (first, CROWD)
+        assert runner.run(asyncio.wait_for(accept(already), DEADLINE_S)) == (first, CROWD)

@@ -7,9 +7,9 @@ import pytest
 from service.http.head_cache import HeadCache
 from service.policy import CACHED_HEAD_BYTES, CACHED_HEADS
 from service.prediction.head import Head, Target
-from tests.service.http.test_connections import checked, code
 from tests.service.pictures import png
 from tests.service.served import Served
+from tests.service.test_connections import checked, code
 from tests.service.wire import Wire, get, post
 
 HEAD = Head("POST", Target("/predict"), b"", {b"content-length": b"3"})

@@ -81,7 +81,7 @@ def test_what_comes_after_the_time_of_a_turn_waits_for_the_next_in_its_order() -
 
 
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever came first makes room, in the turn that has no time for it."""
+    """The oldest data makes room, in the turn that has no time for it."""
     monkeypatch.setattr("service.http.read_budget.WAITING_BYTES", 1)
     assert happens(LONG, SHORT, LAST, LAST)[2:] == [
         ("deferred", LAST),

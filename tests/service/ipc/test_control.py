@@ -37,8 +37,14 @@ def test_a_message_may_come_in_pieces() -> None:
     assert received == [WorkerDown(5)]
 
 
-def test_a_process_that_does_not_read_holds_up_nobody() -> None:
-    pipe = Pipe()
-    for _ in range(100_000):
-        send(pipe, Begin())
+def test_a_process_that_does_not_read_does_not_hold_up_the_supervisor_and_loses_only_whole_messages() -> None:
+    pipe, received = Pipe(), list[ControlMessage]()
+    for _ in range(10_000):
+        send(pipe, WorkerDown(5))
+    reader, read = ControlReader(pipe, received.append), -1
+    while len(received) > read:
+        read = len(received)
+        reader.read()
+    assert 0 < read < 10_000
+    assert received == [WorkerDown(5)] * read
     pipe.close()

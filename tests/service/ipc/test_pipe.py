@@ -17,7 +17,7 @@ def test_one_read_gives_one_message() -> None:
     pipe.close()
 
 
-def test_a_full_pipe_does_not_block_whoever_writes() -> None:
+def test_a_full_pipe_does_not_block_its_writer() -> None:
     pipe = Pipe(packets=True)
     for _ in range(fcntl.fcntl(pipe.writer, fcntl.F_GETPIPE_SZ) // PIPE_BUF):
         os.write(pipe.writer, bytes(PIPE_BUF))

@@ -1,7 +1,6 @@
 """Metrics: true counts, told the same by every process, and never falling."""
 
 import base64
-import math
 import multiprocessing
 import os
 import signal
@@ -11,17 +10,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import numpy as np
 import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.artifact.artifact import read_artifact
-from service.metrics.families import Family, Histogram
+from service.metrics.families import Family
 from service.metrics.metrics import (
-    BYTES_BUCKETS,
-    REQUEST_BUCKETS,
-    STAGE_BUCKETS,
     MeteredModel,
     Metrics,
 )
@@ -202,7 +197,7 @@ def test_sums_are_right_whichever_process_is_asked_and_survive_its_death(pair: S
     assert pair.metrics()[requests_total("ok")] == len(clients) + 1
 
 
-# Families by themselves
+# Without a server
 
 
 def make_metrics(api_processes: int = 2) -> Metrics:
@@ -258,26 +253,6 @@ def test_processes_that_count_at_the_same_time_lose_nothing() -> None:
         process.join()
     ok = frozenset({"model": "m", "version": "1", "outcome": "ok"}.items())
     assert exposed(metrics)["resnet_requests_total", ok] == 2 * times
-
-
-@pytest.mark.parametrize("buckets", [STAGE_BUCKETS, REQUEST_BUCKETS, BYTES_BUCKETS], ids=["stage", "request", "bytes"])
-def test_a_histogram_is_exposed_as_prometheus_clients_own(buckets: tuple[float, ...]) -> None:
-    values = [*np.random.default_rng(0).uniform(0, 2 * max(buckets), 200), *buckets, 0.0]
-    registry = prometheus_client.CollectorRegistry()
-    theirs = prometheus_client.Histogram("resnet_x", "Text.", buckets=buckets, registry=registry)
-    ours = Histogram("x", "Text.", buckets)
-    row = np.zeros(ours.lay_out(0))
-    ours.use(memoryview(row))
-    for value in values:
-        theirs.observe(value)
-        ours.observe(value)
-    samples = {(one.name, one.labels.get("le")): one.value for one in ours.collect(row).samples}
-    (family,) = registry.collect()
-    expected = {
-        (one.name, one.labels.get("le")): one.value for one in family.samples if not one.name.endswith("_created")
-    }
-    assert samples.keys() == expected.keys()
-    assert all(math.isclose(samples[key], expected[key]) for key in expected)
 
 
 def test_unknown_methods_and_codes_share_one_series() -> None:

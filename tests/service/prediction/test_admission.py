@@ -1,4 +1,4 @@
-"""Who is let in: slots all or none, bytes counted to the last, and nobody whom the workers cannot serve in time."""
+"""Which requests are admitted: slots all or none, bytes counted to the last, none that would be late."""
 
 import pytest
 from hypothesis import settings
@@ -17,12 +17,12 @@ SLOTS, BYTES = 5, 100
 LEFT_S = 10.0
 
 
-def shut_admission() -> Admission:
+def closed_admission() -> Admission:
     return Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
 
 
 def open_admission() -> Admission:
-    admission = shut_admission()
+    admission = closed_admission()
     admission.open = True
     return admission
 
@@ -33,8 +33,8 @@ def reason(admission: Admission) -> str:
     return error.value.reason
 
 
-def test_the_door_says_why_it_is_shut() -> None:
-    admission = shut_admission()
+def test_a_refusal_says_why() -> None:
+    admission = closed_admission()
     assert reason(admission) == "loading"
     admission.open = True
     admission.check(0, LEFT_S)
@@ -77,7 +77,7 @@ def refused(admission: Admission, left_s: float) -> Unavailable:
     return error.value
 
 
-def test_who_cannot_be_served_in_time_is_refused_and_told_when_to_come_again() -> None:
+def test_a_request_that_cannot_be_answered_in_time_is_refused_and_told_when_to_come_again() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=1)
     admission = Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1))
     admission.open = True

@@ -23,7 +23,7 @@ def test_what_batches_take_under_load_corrects_the_estimate() -> None:
     assert estimate.wait_s(0) == pytest.approx(50 * 0.040 + 2 * 0.5, rel=0.01)
 
 
-def test_one_batch_that_was_held_up_does_not_close_the_door() -> None:
+def test_one_batch_that_was_held_up_does_not_have_requests_refused() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=1)
     estimate.worker_up(0, [measured((1, 1.0))])
     estimate.add(0, 100)

@@ -1,7 +1,6 @@
 """How large batches may be, and how long: what is made of latencies, and what the settings make of that."""
 
 import json
-import threading
 from pathlib import Path
 
 import httpx
@@ -87,55 +86,75 @@ def test_a_batch_pays_once_a_larger_one_would_save_an_image_hardly_anything(
     assert LoadedModel(loaded.engine, SHAPE, latency_ns, largest).paying_batch_size == paying
 
 
-class Interrupted:
-    """An engine that needs no time for a batch, but in some of its first runs, the very first of which warms it."""
+class Timed:
+    """An engine, and the clock by which it takes `batch_ms` and `image_ms` for each image: no real time passes.
 
-    name, library, device, precision = "interrupted", "none", "cpu", "fp32"
+    Its first runs take longer by so many ms each.
+    """
 
-    def __init__(self, *seconds: float) -> None:
-        self._seconds = list(seconds)
+    name, library, device, precision = "timed", "none", "cpu", "fp32"
+
+    def __init__(self, *delays_ms: float, batch_ms: float = 0.0, image_ms: float = 0.0) -> None:
+        self._delays_ms, self._batch_ms, self._image_ms = list(delays_ms), batch_ms, image_ms
+        self.now_ns = self.runs = 0
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        threading.Event().wait(self._seconds.pop(0) if self._seconds else 0)
+        delay_ms = self._delays_ms[self.runs] if self.runs < len(self._delays_ms) else 0
+        self.runs += 1
+        self.now_ns += int((delay_ms + self._batch_ms + len(images) * self._image_ms) * MS)
         return np.zeros((len(images), 1), np.float32)
 
 
-class Steady:
-    """An engine that needs so many seconds for a batch and for each of its images."""
-
-    name, library, device, precision = "steady", "none", "cpu", "fp32"
-
-    def __init__(self, batch_s: float, image_s: float) -> None:
-        self._batch_s, self._image_s = batch_s, image_s
-
-    def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        threading.Event().wait(self._batch_s + len(images) * self._image_s)
-        return np.zeros((len(images), 1), np.float32)
+def measured(monkeypatch: pytest.MonkeyPatch, engine: Timed, size: int, smaller_ms: dict[int, int]) -> float:
+    """Milliseconds that a batch of this size is found to take."""
+    monkeypatch.setattr("service.worker.warmup.time", engine)
+    return measure(engine, SHAPE, size, {other: ms * MS for other, ms in smaller_ms.items()}) / MS
 
 
 @pytest.mark.parametrize(
-    ("batch_s", "image_s", "measured"),
-    [(0, 0.02, (1, 2, 4, 8)), (0, 0.15, (1, 2)), (0.06, 0, SIZES)],
+    ("batch_ms", "image_ms", "sizes"),
+    [(0, 20, (1, 2, 4, 8)), (0, 150, (1, 2)), (60, 0, SIZES)],
     ids=["quick", "slow", "constant"],
 )
 def test_a_start_is_not_held_up_by_slow_batches_that_cannot_pay(
-    batch_s: float, image_s: float, measured: tuple[int, ...]
+    monkeypatch: pytest.MonkeyPatch, batch_ms: float, image_ms: float, sizes: tuple[int, ...]
 ) -> None:
-    assert tuple(warm_while_it_pays(Steady(batch_s, image_s), SHAPE)) == measured
+    engine = Timed(batch_ms=batch_ms, image_ms=image_ms)
+    monkeypatch.setattr("service.worker.warmup.time", engine)
+    assert tuple(warm_while_it_pays(engine, SHAPE)) == sizes
 
 
-def test_a_size_is_measured_until_enough_runs_were_undisturbed() -> None:
-    assert measure(Interrupted(*[0.003] * 6), SHAPE, 1, {}) < 3 * MS
+def test_a_size_is_measured_until_enough_runs_were_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measured(monkeypatch, Timed(*[2] * 6, batch_ms=1), 1, {}) == 1
 
 
-def test_a_size_that_takes_far_longer_than_smaller_ones_is_measured_again_also_if_it_is_slow() -> None:
-    assert measure(Interrupted(0, 0.05), SHAPE, 4, {1: 30 * MS, 2: 4 * MS}) < 8 * MS
-    slow = Interrupted(*[0.05] * 100)
-    assert measure(slow, SHAPE, 4, {2: 25 * MS}) >= 50 * MS  # as slow as was to be expected
+def test_the_first_run_of_a_size_warms_it_and_is_not_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Timed(-20, batch_ms=30)
+    assert measured(monkeypatch, engine, 1, {}) == 30
+    assert engine.runs == 2
 
 
-def test_a_slow_size_that_is_as_quick_as_was_to_be_expected_runs_once() -> None:
-    assert measure(Interrupted(0.05, *[1.0] * 9), SHAPE, 4, {2: 100 * MS}) < 1000 * MS
+@pytest.mark.parametrize(
+    ("delays_ms", "runs", "found_ms"),
+    [([0, 42], 3, 8), ([0, 42, 42], 4, 8), ([42] * 9, 4, 50)],
+    ids=["one interruption", "two", "as slow as that"],
+)
+def test_a_size_that_takes_far_longer_than_smaller_ones_is_measured_again_also_if_it_is_slow(
+    monkeypatch: pytest.MonkeyPatch, delays_ms: list[float], runs: int, found_ms: float
+) -> None:
+    """Two images took 4 ms, so that four should take 8."""
+    engine = Timed(*delays_ms, batch_ms=8)
+    assert measured(monkeypatch, engine, 4, {1: 30, 2: 4}) == found_ms
+    assert engine.runs >= runs
+
+
+def test_a_slow_size_that_is_as_quick_as_was_to_be_expected_runs_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Timed(batch_ms=200)
+    assert measured(monkeypatch, engine, 4, {2: 100}) == 200
+    assert engine.runs == 1
 
 
 def load(repository: Path, name: str, largest: int) -> LoadedModel:
@@ -171,11 +190,4 @@ def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> Non
     assert (colour["max_batch_size"], list(colour["batch_latency_ms"])) == (3, ["1", "2", "3"])
     assert str(faulty["max_batch_size"]) in faulty["batch_latency_ms"]
     assert "3" not in faulty["batch_latency_ms"]
-    assert answer["timings_ms"]["queue"] >= DELAY_S * 1e3  # for others, who do not come
-
-
-def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:
-    batching = json.dumps({"plian": {"max_batch_size": 3}, "wrong": {"max_batch_size": 1}})
-    served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
-    assert served.wait() == 2
-    assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
+    assert answer["timings_ms"]["queue"] >= DELAY_S * 1e3  # for other images, of which there are none

@@ -36,7 +36,7 @@ def predict(served: Served, seed: int = 0) -> httpx.Response:
 
 
 def is_free(address: tuple[str, int]) -> bool:
-    """Whether nobody accepts connections there."""
+    """Whether no process accepts connections there."""
     with socket.socket() as probe:
         return probe.connect_ex(address) != 0
 
@@ -75,12 +75,12 @@ def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, sma
 
 def test_idle_connections_do_not_hold_up_a_stop(serve: Servers, small: Path) -> None:
     served = start(serve, small, "--grace", "300").ready()
-    with Wire(served.address) as silent, Wire(served.address) as idle, Wire(served.address) as half:
+    with Wire(served.address) as fresh, Wire(served.address) as idle, Wire(served.address) as half:
         idle.send(get("/livez"))
         assert idle.answer().status == 200
         half.send(b"POST /predict HT")
         assert served.stop() == 0
-        assert silent.ended()
+        assert fresh.ended()
         assert idle.ended()
         assert half.ended()
 
@@ -103,21 +103,23 @@ def test_a_second_signal_stops_at_once(serve: Servers, small: Path) -> None:
         served.signal(signal.SIGTERM)
         served.wait_for_event("stopping")
         served.signal(signal.SIGTERM)
-        served.wait()
+        assert served.wait() == 0, served.log
         assert wire.ended()
         until(lambda: not served.processes(), "its last process to go")
 
 
-def test_a_stop_during_start_is_a_stop(serve: Servers, tmp_path: Path) -> None:
-    make_artifact(tmp_path, "slow", loops={0: 1000})
-    served = start(serve, tmp_path)
+def test_a_stop_during_start_is_a_stop(serve: Servers, small: Path) -> None:
+    served = start(serve, small)
     served.wait_for_event("worker started")
-    assert served.stop() == 0, served.log
+    with served.stopped_workers():
+        served.signal(signal.SIGTERM)
+        served.wait_for_event("stopping")
+    assert served.wait() == 0, served.log
     assert not served.events("worker up")
     until(lambda: not served.processes(), "its last process to go")
 
 
-def test_nobody_outlives_a_killed_supervisor(serve: Servers, small: Path) -> None:
+def test_no_process_outlives_a_killed_supervisor(serve: Servers, small: Path) -> None:
     served = start(serve, small).ready()
     served.signal(signal.SIGKILL)
     assert served.wait() == -signal.SIGKILL

@@ -1,0 +1,35 @@
+"""Starting the server: what its settings mean on this machine, and which cannot be meant."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from service.commands.serve import share_cores
+from service.settings import Settings
+from tests.service.served import Servers
+
+
+@pytest.mark.parametrize(
+    ("chosen", "cores", "processes", "threads"),
+    [
+        ({}, 1, 1, 1),
+        ({}, 2, 1, 2),
+        ({}, 3, 1, 3),
+        ({}, 4, 2, 2),
+        ({"api_processes": 4}, 8, 4, 2),
+        ({"decode_threads": 3}, 2, 1, 3),
+    ],
+)
+def test_cores_are_shared_among_processes_and_their_threads(
+    chosen: dict[str, int], cores: int, processes: int, threads: int
+) -> None:
+    settings = share_cores(Settings(**chosen), cores)
+    assert (settings.api_processes, settings.decode_threads) == (processes, threads)
+
+
+def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:
+    batching = json.dumps({"plian": {"max_batch_size": 3}, "wrong": {"max_batch_size": 1}})
+    served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
+    assert served.wait() == 2
+    assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log

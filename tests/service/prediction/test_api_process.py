@@ -1,0 +1,112 @@
+"""An API process does what the supervisor says through its pipe: opens, goes on, drains."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from models.artifact.artifact import Artifact, read_artifact
+from service.ipc.control import Begin, ControlMessage, Drain, WorkerDown, WorkerUp, send
+from service.ipc.reports import ModelReport
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+
+UP, DOWN = WorkerUp(0, 1, (REPORT,)), WorkerDown(0)
+FAILED = WorkerUp(0, 1, (ModelReport(0, "failed", reason="why"),))
+
+
+@pytest.fixture(scope="module")
+def artifact(repository: Path) -> Artifact:
+    return read_artifact(repository / "plain" / "2")
+
+
+async def tell(process: PlayedProcess, *messages: ControlMessage) -> tuple[bool, bool]:
+    """Whether it admits requests, and says that it is ready, once it has heard this."""
+    for message in messages:
+        send(process.control, message)
+        await turn()
+    return process.services.admission.open, process.api.ready
+
+
+@pytest.mark.parametrize(
+    ("messages", "opens"),
+    [
+        ([], False),
+        ([Begin()], False),
+        ([UP], False),
+        ([Begin(), UP], True),
+        ([Begin(), FAILED], False),
+        ([Begin(), FAILED, DOWN, UP], True),
+    ],
+    ids=["nothing", "no worker", "not all told", "all told and a worker", "a model that failed", "loaded at last"],
+)
+def test_requests_are_admitted_once_they_can_be_answered(
+    artifact: Artifact, messages: list[ControlMessage], *, opens: bool
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.services.admission.open = False
+        assert await tell(process, *messages) == (opens, opens)
+
+    play(scene, artifact)
+
+
+def test_a_successor_admits_none_before_the_workers_are_done_with_its_predecessors_slots(artifact: Artifact) -> None:
+    """It sends each worker that is up an empty batch; the reply tells that all before it is finished."""
+
+    async def scene(process: PlayedProcess) -> None:
+        process.services.admission.open = False
+        process.epoch = 1
+        assert await tell(process, UP, Begin()) == (False, False)
+        fence = await process.taken()
+        assert fence.slots == ()
+        process.reply(fence)
+        await turn()
+        assert (process.services.admission.open, process.api.ready) == (True, True)
+
+    play(scene, artifact)
+
+
+def test_a_worker_that_restarts_costs_readiness_but_requests_wait_for_it(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.services.admission.open = False
+        assert await tell(process, Begin(), UP) == (True, True)
+        assert await tell(process, DOWN) == (True, False)
+        sent = Sent(process, head(len(picture(1))), picture(1)).send()
+        process.epoch = 2
+        assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
+        process.reply(await process.taken())
+        assert (await sent.response()).status == 200
+
+    play(scene, artifact)
+
+
+def test_a_draining_process_is_not_ready_stops_after_the_delay_and_refuses_what_is_left_at_the_end(
+    artifact: Artifact,
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        assert await tell(process, Begin(), UP, DOWN) == (True, False)
+        waiting = Sent(process, head(len(picture(1))), picture(1)).send()
+        assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
+        assert await tell(process, DOWN, Drain(0.02, 0.0)) == (True, False)
+        assert (process.stops, waiting.responses) == (0, [])
+        response = await waiting.response()
+        assert process.stops == 1
+        assert (response.status, waiting.document["reason"]) == (503, "draining")
+        late = Sent(process, head(1)).begin()
+        assert (late.responses[0].status, late.document["reason"]) == (503, "draining")
+
+    play(scene, artifact)
+
+
+def test_metrics_tell_the_models_that_are_ready_and_how_much_waits(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        Sent(process, head(len(picture(1))), picture(1)).send()
+        text = process.api.expose_metrics().decode()
+        assert "resnet_queue_depth 1.0" in text
+        assert "resnet_queue_capacity 1024.0" in text
+        assert "resnet_model_info{" not in text
+        process.up()
+        text = process.api.expose_metrics().decode()
+        assert f'sha256="{artifact.sha256}"' in text
+        await asyncio.sleep(0)
+
+    play(scene, artifact)

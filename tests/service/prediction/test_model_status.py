@@ -1,0 +1,100 @@
+"""What is known of the models, as workers come and go."""
+
+from pathlib import Path
+
+import pytest
+
+from service.errors import NotFound
+from service.ipc.reports import ModelReport
+from service.prediction.model_status import ModelStatus
+from service.prediction.served_model import ServedModels
+from service.repository import read_repository
+
+COLOUR, FAULTY, PLAIN, WRONG = range(4)  # places in the catalog, by name; `damaged` cannot be read
+
+
+def ready(model: int) -> ModelReport:
+    return ModelReport(model, "ready", engine="e", device="d", precision="p", max_batch_size=8)
+
+
+def failed(model: int) -> ModelReport:
+    return ModelReport(model, "failed", reason="why")
+
+
+@pytest.fixture
+def models(repository: Path) -> ServedModels:
+    catalog = read_repository(repository, "plain")
+    assert [artifact.name for artifact in catalog.artifacts] == ["colour", "faulty", "plain", "wrong"]
+    return ServedModels(catalog, max_pixels=1000)
+
+
+@pytest.fixture
+def status(repository: Path, models: ServedModels) -> ModelStatus:
+    return ModelStatus(read_repository(repository, "plain"), models.by_index)
+
+
+def test_a_model_is_ready_while_any_worker_has_it(status: ModelStatus) -> None:
+    """And the server while the default model is, until it drains."""
+    steps = []
+
+    def note() -> None:
+        steps.append(([status.state(model) for model in (COLOUR, PLAIN)], status.ready))
+
+    note()
+    status.worker_up(0, [ready(COLOUR), failed(FAULTY), ready(PLAIN)])
+    note()
+    status.worker_up(1, [ready(COLOUR), failed(FAULTY), ready(PLAIN)])
+    status.worker_down(0)
+    note()
+    status.worker_down(1)
+    note()
+    status.worker_up(0, [ready(COLOUR), failed(FAULTY), ready(PLAIN)])
+    status.draining = True
+    note()
+    assert steps == [
+        (["loading", "loading"], False),
+        (["ready", "ready"], True),
+        (["ready", "ready"], True),
+        (["loading", "loading"], False),
+        (["ready", "ready"], False),
+    ]
+
+
+def test_a_model_has_failed_only_if_no_worker_has_it(status: ModelStatus, models: ServedModels) -> None:
+    """What its requests are told then is the newest reason; it outlasts the worker."""
+    failures = []
+
+    def note() -> None:
+        failures.append((status.state(FAULTY), models.by_index[FAULTY].failure))
+
+    status.worker_up(0, [failed(FAULTY)])
+    note()
+    status.worker_up(1, [ready(FAULTY)])
+    note()
+    status.worker_down(1)
+    note()
+    status.worker_up(0, [failed(FAULTY)])
+    status.worker_down(0)
+    note()
+    assert failures == [("failed", "why"), ("ready", None), ("loading", None), ("failed", "why")]
+
+
+def test_models_are_described_with_what_the_workers_told(status: ModelStatus) -> None:
+    assert [document["state"] for document in status.describe_all()] == [*["loading"] * 4, "failed"]
+    status.worker_up(0, [ready(COLOUR), failed(FAULTY), ready(PLAIN), failed(WRONG)])
+    described = {document["name"]: document for document in status.describe_all()}
+    assert {name: document["state"] for name, document in described.items()} == {
+        "colour": "ready",
+        "faulty": "failed",
+        "plain": "ready",
+        "wrong": "failed",
+        "damaged": "failed",
+    }
+    assert (described["colour"]["engine"], described["colour"]["max_batch_size"]) == ("e", 8)
+    assert described["faulty"]["reason"] == "why"
+    assert "engine" not in described["faulty"]
+    assert "SHA-256" in described["damaged"]["reason"]
+    assert [name for name, document in described.items() if document.get("default")] == ["plain"]
+    assert {name: status.describe_named(name) for name in described} == described
+    with pytest.raises(NotFound, match="zebra"):
+        status.describe_named("zebra")
