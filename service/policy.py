@@ -148,6 +148,12 @@ CACHED_HEAD_BYTES = 1024
 CACHED_HEADS = 256
 """Request heads that are remembered: more distinct clients than a process has at a time would only thrash it."""
 
+# Metrics (`metrics/shared_scrape.py`).
+
+SCRAPE_INTERVAL_S = 0.1
+"""Between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a thousand
+classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for longer."""
+
 # Decoding (`prediction/decoding.py`) and processes (`commands/serve.py`).
 
 TINY_BYTES = 4096

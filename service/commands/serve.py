@@ -48,6 +48,7 @@ def serve(settings: Settings) -> int:
         ROUTES,
         channels.shared_state.workers,
         settings.api_processes,
+        settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
     load = Load(

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.ipc.reports import ModelReport
+from service.metrics.snapshot import ModelSnapshot
 from service.prediction.served_model import ServedModel
 from service.repository import Catalog
 
@@ -49,6 +50,23 @@ class ModelStatus:
         if model in self.known and self.known[model].state == "failed":
             return "failed"
         return "loading"
+
+    @property
+    def workers(self) -> list[int]:
+        """The numbers of those that are up."""
+        return list(self._reports)
+
+    def snapshot(self) -> list[ModelSnapshot]:
+        """Every model for the metrics: those that are served, and those that could not be read."""
+        served = [self._snapshot(index) for index in range(len(self._models))]
+        return served + [ModelSnapshot(name, str(version), "failed") for name, version in self._catalog.failed]
+
+    def _snapshot(self, model: int) -> ModelSnapshot:
+        artifact, report = self._catalog.artifacts[model], self.known.get(model)
+        snapshot = ModelSnapshot(artifact.name, str(artifact.version), self.state(model), sha256=artifact.sha256)
+        if report is None:
+            return snapshot
+        return snapshot._replace(engine=report.engine, device=report.device, precision=report.precision)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""
