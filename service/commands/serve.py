@@ -60,7 +60,9 @@ def serve(settings: Settings) -> int:
     )
     server = LaunchServer(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
-    return Supervisor(server, channels, catalog, metrics, settings).run()
+    code = Supervisor(server, channels, catalog, metrics, settings).run()
+    log.info("stopped", exit_code=code, requests=metrics.requests_by_outcome())
+    return code
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

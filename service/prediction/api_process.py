@@ -20,6 +20,7 @@ from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
 from service.prediction.model_status import ModelStatus
+from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.served_model import ServedModels
@@ -51,6 +52,7 @@ class ApiProcess:
         stop: Callable[[], None],
     ) -> None:
         metrics.attach(index)
+        self._index = index
         self.metrics, self._stop, self._control = metrics, stop, control
         models = ServedModels(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
@@ -85,6 +87,7 @@ class ApiProcess:
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
+        problem_log.flush(all_=True)
 
     @property
     def ready(self) -> bool:
@@ -106,8 +109,9 @@ class ApiProcess:
         return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()])
 
     def _publish_depth(self) -> None:
-        """Publish the depth of this process's queues: another process may be the one that is scraped."""
+        """Publish the depth of this process's queues, as another one may be scraped, and write what the log folds."""
         self._gauges.publish()
+        problem_log.flush()
         self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 
     def _on_message(self, message: ControlMessage) -> None:
@@ -133,8 +137,9 @@ class ApiProcess:
 
     def _open_if_ready(self) -> None:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""
-        if self._settled and self.status.ready:
+        if self._settled and self.status.ready and not self.services.admission.open:
             self.services.admission.open = True
+            log.info("ready", api_process=self._index)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True
