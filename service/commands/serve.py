@@ -32,6 +32,9 @@ def serve(settings: Settings) -> int:
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
+    for name, versions in catalog.fallbacks().items():
+        served = catalog.artifacts[catalog.find(name, None)].version
+        log.error("an older version is served", model=name, version=served, instead_of=versions)
     check_batching(settings, catalog)
     if settings.engine != "torch":
         catalog = catalog.without_weights()

@@ -59,7 +59,7 @@ class ModelStatus:
     def snapshot(self) -> list[ModelSnapshot]:
         """Every model for the metrics: those that are served, and those that could not be read."""
         served = [self._snapshot(index) for index in range(len(self._models))]
-        return served + [ModelSnapshot(name, str(version), "failed") for name, version in self._catalog.failed]
+        return served + [ModelSnapshot(name, version, "failed") for name, version in self._catalog.failed]
 
     def _snapshot(self, model: int) -> ModelSnapshot:
         artifact, report = self._catalog.artifacts[model], self.known.get(model)
@@ -73,9 +73,11 @@ class ModelStatus:
         return [self._describe(index) for index in range(len(self._models))] + self._describe_unreadable()
 
     def describe_named(self, name: str) -> dict[str, Any]:
-        """One model by name, also one that could not be read; NotFound."""
-        unreadable = (document for document in self._describe_unreadable() if document["name"] == name)
-        return next(unreadable, None) or self._describe(self._catalog.find(name, None))
+        """One model by name, in the version that is served, or else why none is; NotFound."""
+        unreadable = [document for document in self._describe_unreadable() if document["name"] == name]
+        if unreadable and name not in [model.name for model in self._models]:
+            return unreadable[0]
+        return self._describe(self._catalog.find(name, None))
 
     def _describe(self, model: int) -> dict[str, Any]:
         """What a client may want to know of one model."""
@@ -103,6 +105,6 @@ class ModelStatus:
 
     def _describe_unreadable(self) -> list[dict[str, Any]]:
         return [
-            {"name": name, "version": str(version), "state": "failed", "reason": reason}
+            {"name": name, "version": version, "state": "failed", "reason": reason}
             for (name, version), reason in self._catalog.failed.items()
         ]
