@@ -40,18 +40,22 @@ class FamilyText:
         self._head = [line for line in lines if line.startswith("#")]
         self._starts = [line[: line.rindex(" ") + 1] for line in lines if not line.startswith("#")]
         self._lines, self._samples = list(self._starts), np.full(len(self._starts), np.nan)
-        self._family = family
+        self._family, self._text = family, ""
 
-    def render(self, sums: NDArray[np.float64]) -> list[str]:
+    def render(self, sums: NDArray[np.float64]) -> str:
         """The lines with the values of this row."""
         samples = self._family.samples(sums).ravel()
         changed = (samples != self._samples).nonzero()[0]
+        if not len(changed):
+            return self._text
         for i, value in zip(changed.tolist(), samples[changed].tolist(), strict=True):
             self._lines[i] = self._starts[i] + repr(value)
         self._samples = samples.copy()
-        if not self._family.sparse:
-            return self._head + self._lines
-        return self._head + [self._lines[i] for i in samples.nonzero()[0]]  # counters all: one line a series
+        lines = self._lines
+        if self._family.sparse:  # counters all: one line a series
+            lines = [lines[i] for i in samples.nonzero()[0].tolist()]
+        self._text = "\n".join([*self._head, *lines, ""])
+        return self._text
 
 
 class Exposition:
@@ -62,5 +66,5 @@ class Exposition:
 
     def render(self, sums: NDArray[np.float64], others: Iterable[Metric]) -> bytes:
         """The families with the values of this row, and other families behind them."""
-        lines = [line for text in self._texts for line in text.render(sums)]
-        return ("\n".join(lines) + "\n" + to_text(others)).encode()
+        texts = [text.render(sums) for text in self._texts]
+        return "".join([*texts, to_text(others)]).encode()

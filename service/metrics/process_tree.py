@@ -48,7 +48,7 @@ class ProcessTree(Collector):
         yield _gauge("resident_memory_bytes", "Of all processes; what they share counts once.", resident)
         yield _gauge("start_time_seconds", "Start of the first process, since the epoch.", started_s)
         yield _gauge("open_fds", "Sum over processes.", sum(map(self._open_fds, stats)))
-        yield _gauge("max_fds", "Sum over processes.", sum(map(self._max_fds, stats)))
+        yield _gauge("max_fds", "Limit of each process.", self._max_fds())
 
     def _stats(self) -> dict[int, _Stat]:
         """Of each process, as of one moment: the time of one that ends moves to its parent, and must count once."""
@@ -92,9 +92,9 @@ class ProcessTree(Collector):
             return sum(1 for _ in (self._proc / str(pid) / "fd").iterdir())
         return 0
 
-    def _max_fds(self, pid: int) -> int:
+    def _max_fds(self) -> int:
         with suppress(OSError):
-            for line in (self._proc / str(pid) / "limits").read_text().splitlines():
+            for line in (self._proc / str(self._pid) / "limits").read_text().splitlines():
                 if line.startswith("Max open files") and (soft := line.split()[3]).isdigit():
                     return int(soft)
         return 0
