@@ -126,7 +126,7 @@ def list_models(repository: Path) -> list[ModelFolder]:
 
 
 def _may_be_model(path: Path) -> bool:
-    """Whether somebody may have meant a model: a folder, or a network's file in the place of its folder."""
+    """Whether a model is probably meant: a folder, or a network's file in the place of its folder."""
     if path.name.startswith(".") or path.name == "lost+found":
         return False
     return path.suffix in ("", ".onnx", ".safetensors") or not path.is_file()

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 
 class SharedScrape:
-    """Renders for all that asked before the rendering began, so no one is told counts from before it asked.
+    """Renders for all that asked before the rendering began: each is told counts from after it asked.
 
     One rendering at a time, each at least `interval_s` after the one before.
     """

@@ -1,5 +1,6 @@
 """What a process writes to standard error, ours and its libraries' alike."""
 
+import base64
 import json
 import os
 import pty
@@ -167,7 +168,13 @@ def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository:
         assert httpx.post(served.url + "/predict", content=png()).status_code == 200
     answers = [httpx.post(served.url + "/predict", content=b"text").json() for _ in range(20)]
     wrong = [httpx.post(served.url + "/models/faulty/predict", content=png(first=FAILING)).json() for _ in range(2)]
+    body = {"images": [base64.b64encode(image).decode() for image in (png(), b"text")]}
+    assert httpx.post(served.url + "/predict", json=body).status_code == 200
     lost = httpx.get(served.url + "/nowhere").json()
+    refused = {"event": "request refused", "model": "plain", "version": "2", "code": "unsupported_media_type"}
+    until(
+        lambda: sum(line.get("count", 1) for line in of_kind(served.events(), **refused)) == 20 + 1, "what was folded"
+    )
     os.kill(process, signal.SIGKILL)
     until(lambda: len(served.events("API process started")) == 2, "its successor")
     served.wait_for_event("ready", api_process=0)
@@ -175,9 +182,9 @@ def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository:
     records = [json.loads(line) for line in served.lines]  # every line is a document
     assert records[-1]["event"] == "stopped"
     assert records[-1]["exit_code"] == 0
-    ended = {"ok": 3, "client_error": 20, "server_error": 2, "shed": 0, "expired": 0, "cancelled": 0}
+    ended = {"ok": 3 + 1, "client_error": 20, "server_error": 2, "shed": 0, "expired": 0, "cancelled": 0}
     assert records[-1]["requests"] == ended
-    refusals = of_kind(records, event="request refused", model="plain", version="2", code="unsupported_media_type")
+    refusals = of_kind(records, **refused)
     assert refusals[0]["request_id"] == answers[0]["request_id"]
     assert refusals[0]["detail"] == answers[0]["detail"]
     assert of_kind(records, status=404, code="not_found", detail=lost["detail"], level="info")

@@ -1,4 +1,4 @@
-"""Many scrapes at once: one rendering for all that wait, and no one is told what was so before it asked."""
+"""Many scrapes at once: one rendering for all that wait, and each is told what was so after it asked."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
