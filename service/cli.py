@@ -1,12 +1,16 @@
 """The command `resnet-serve`: serve (also meant without a sub-command), predict, check.
 
-What each command needs is imported when it is chosen: `--help` answers at once.
+What each command needs is imported when it is chosen: `--help` answers at once. What keeps a server from starting is
+told in the format of its log, as far as that is known before the settings are.
 """
 
+import os
 import signal
 import sys
+from importlib.metadata import version
 from types import FrameType
 
+import structlog
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
@@ -14,6 +18,7 @@ from models.artifact.metadata import ArtifactError
 from models.command_line import explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
+from service.logs import configure_logs, is_for_people
 from service.repository import RepositoryError
 from service.settings import ENV_PREFIX, SettingError, Settings, check_environment
 
@@ -23,20 +28,27 @@ FAILURE, USAGE_ERROR = 1, 2
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    say = _say if arguments[:1] in (["predict"], ["check"]) or is_for_people(_log_format(arguments)) else _log
     try:
         injected = check_environment()
         if injected:
-            _say(f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}")
-        return _run(arguments)
+            say(
+                f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}", "warning"
+            )
+        return _run(arguments, explain_usage=say is _say)
     except ValidationError as error:
-        return _fail(explain_options(error, env_prefix=ENV_PREFIX), USAGE_ERROR)
+        say(explain_options(error, env_prefix=ENV_PREFIX), "critical")
+        return USAGE_ERROR
     except (SettingsError, SettingError) as error:
-        return _fail(str(error), USAGE_ERROR)
+        say(str(error), "critical")
+        return USAGE_ERROR
     except (RepositoryError, ArtifactError, EngineError, DeviceError, OSError) as error:
-        return _fail(str(error), FAILURE)
+        say(str(error), "critical")
+        return FAILURE
 
 
-def _run(arguments: list[str]) -> int:
+def _run(arguments: list[str], *, explain_usage: bool) -> int:
+    """`explain_usage`: answer a flag that there is not with all that there are; else SettingsError."""
     match arguments:
         case ["predict", *rest]:
             from service.commands.predict import Predict, predict
@@ -46,10 +58,13 @@ def _run(arguments: list[str]) -> int:
             from service.commands.check import Check, check
 
             return check(CliApp.run(Check, cli_args=rest))
+        case ["--version"] | ["serve", "--version"]:
+            print(f"resnet-serve {version('resnet-serve')}")  # noqa: T201
+            return 0
         case ["serve", *rest] | rest:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, _leave)  # until the supervisor takes over; the first process would ignore them
-            settings = CliApp.run(Settings, cli_args=rest)
+            settings = CliApp.run(Settings, cli_args=rest, cli_exit_on_error=explain_usage)
             from service.commands.serve import serve
 
             return serve(settings)
@@ -59,10 +74,20 @@ def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
 
 
-def _say(text: str) -> None:
+def _log_format(arguments: list[str]) -> str:
+    """What --log-format or its variable asks for, also if the other settings are wrong."""
+    for i, argument in enumerate(arguments):
+        name, _, value = argument.partition("=")
+        if name == "--log-format":
+            return value or (arguments[i + 1 : i + 2] or [""])[0]
+    return os.environ.get(f"{ENV_PREFIX}LOG_FORMAT", "auto")
+
+
+def _say(text: str, _level: str) -> None:
     print(f"resnet-serve: {text}", file=sys.stderr)  # noqa: T201
 
 
-def _fail(text: str, code: int) -> int:
-    _say(text)
-    return code
+def _log(text: str, level: str) -> None:
+    configure_logs("json", "info")
+    event = "not started" if level == "critical" else "settings"
+    getattr(structlog.get_logger(), level)(event, reason=text)

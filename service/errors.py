@@ -18,7 +18,7 @@ turns any exception into an answer's content; what is not a ServiceError becomes
 """
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from models.images.preprocessor import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 
@@ -134,14 +134,14 @@ def from_image_error(error: ImageError) -> ServiceError:
     return by_type[type(error)](str(error))
 
 
-def problem(error: Exception, request_id: str) -> dict[str, object]:
+def problem(error: Exception, request_id: str) -> dict[str, Any]:
     """The RFC 9457 problem document of any exception; an unknown one shows nothing but the request's id."""
     if isinstance(error, ServiceError) and error.status != InternalError.status:
         detail, code, title, status = str(error), error.code, error.title, error.status
     else:
         detail = "The server failed to answer this request; the reason is in its log under this request id."
         code, title, status = InternalError.code, InternalError.title, InternalError.status
-    document: dict[str, object] = {
+    document: dict[str, Any] = {
         "type": "about:blank",
         "title": title,
         "status": status,

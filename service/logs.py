@@ -2,9 +2,15 @@
 
 import logging
 import sys
-from typing import Literal
+import threading
+from collections.abc import Callable
+from functools import wraps
+from types import TracebackType
+from typing import Literal, ParamSpec
 
 import structlog
+
+_P = ParamSpec("_P")
 
 _SHARED: list[structlog.typing.Processor] = [
     structlog.contextvars.merge_contextvars,
@@ -13,12 +19,16 @@ _SHARED: list[structlog.typing.Processor] = [
 ]
 
 
+def is_for_people(log_format: str) -> bool:
+    """Whether this format, `auto` perhaps, is the console's rather than JSON."""
+    return log_format == "console" or (log_format != "json" and sys.stderr.isatty())
+
+
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
-    """Send our events and every library's log records to standard error in one format."""
-    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    """Send our events, every library's log records, warnings and crashes to standard error in one format."""
     last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
-        if console
+        if is_for_people(log_format)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )
     structlog.configure(
@@ -37,6 +47,28 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    logging.captureWarnings(True)
+    sys.excepthook = _log_crash
+    threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
     # What they log of starting and stopping repeats our events.
     for name in ("uvicorn.error", "litserve"):
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def log_crash(function: Callable[_P, None]) -> Callable[_P, None]:
+    """The main function of a forked process; multiprocessing would write its traceback as plain text."""
+
+    @wraps(function)
+    def logged(*args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except Exception as error:
+            _log_crash(type(error), error, error.__traceback__)
+            raise SystemExit(1) from error
+
+    return logged
+
+
+def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:
+    """An exception that nothing has caught (sys.excepthook)."""
+    structlog.get_logger().critical("crashed", exc_info=(kind, error, traceback))

@@ -148,6 +148,21 @@ CACHED_HEAD_BYTES = 1024
 CACHED_HEADS = 256
 """Request heads that are remembered: more distinct clients than a process has at a time would only thrash it."""
 
+# Metrics (`metrics/shared_scrape.py`).
+
+SCRAPE_INTERVAL_S = 0.1
+"""Between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a thousand
+classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for longer."""
+
+# The log of refusals and errors (`prediction/problem_log.py`).
+
+FOLDING_S = 1.0
+"""Time in which equal refusals and errors become one line of the log. Less, and an overload fills the disk; more, and
+it is told late."""
+
+FOLDED_IDS = 50
+"""Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
+
 # Decoding (`prediction/decoding.py`) and processes (`commands/serve.py`).
 
 TINY_BYTES = 4096

@@ -1,6 +1,6 @@
-"""The model repository: which models are served, and which one answers `/predict`."""
+"""The model repository: which models are served in which version, and which one answers `/predict`."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,12 +18,26 @@ class RepositoryError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The models to be served, in a fixed order, and those that could not be read, with the reason."""
+    """The models to be served, in a fixed order, and what could not be read, with the reason.
+
+    Attributes:
+        failed: reasons by model and version; the version is empty if the model has none.
+
+    """
 
     artifacts: tuple[Artifact, ...]
-    failed: dict[tuple[str, int], str]
+    failed: Mapping[tuple[str, str], str]
     default: int
     """Index of the default model in `artifacts`."""
+
+    def fallbacks(self) -> dict[str, list[str]]:
+        """The versions of each served model that could not be read, the highest first: an older one is served."""
+        found: dict[str, list[str]] = {}
+        served = {artifact.name for artifact in self.artifacts}
+        for name, version in self.failed:
+            if name in served:
+                found.setdefault(name, []).append(version)
+        return found
 
     def without_weights(self) -> "Catalog":
         """The same without the copies of the weights, which an engine that runs the graph does not need."""
@@ -44,46 +58,98 @@ class Catalog:
         return versions[version]
 
 
-def read_repository(repository: Path, default_model: str | None) -> Catalog:
-    """Read the highest version of every model under `repository`.
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model as the repository's folders show it.
 
-    A model that cannot be read is listed as failed and the rest are served, unless it is the default.
+    Attributes:
+        versions: the folders of its versions, the highest first.
+        problem: why there are none, if there are none.
+
     """
-    directories = highest_versions(repository)
-    default = _choose_default(repository, default_model, [directory.parent.name for directory in directories])
+
+    name: str
+    versions: tuple[Path, ...]
+    problem: str = ""
+
+
+def read_repository(repository: Path, default_model: str | None) -> Catalog:
+    """Read the highest version of every model under `repository` that can be read.
+
+    What cannot be read is listed as failed and the rest are served; RepositoryError if nothing of the default can.
+    """
+    folders = list_models(repository)
+    default = _choose_default(repository, default_model, folders)
     artifacts: list[Artifact] = []
-    failed: dict[tuple[str, int], str] = {}
-    for directory in directories:
+    failed: dict[tuple[str, str], str] = {}
+    for folder in folders:
+        if folder.problem:
+            failed[folder.name, ""] = folder.problem
+        elif artifact := _read_newest(folder, failed):
+            artifacts.append(artifact)
+    names = [artifact.name for artifact in artifacts]
+    if default not in names:
+        reasons = "; ".join(reason for (name, _), reason in failed.items() if name == default)
+        raise RepositoryError(f"the default model cannot be served: {reasons}")
+    return Catalog(tuple(artifacts), failed, names.index(default))
+
+
+def _read_newest(folder: ModelFolder, failed: dict[tuple[str, str], str]) -> Artifact | None:
+    """The highest version that can be read; why those above cannot goes to `failed`."""
+    for directory in folder.versions:
         try:
-            artifacts.append(read_artifact(directory))
+            return read_artifact(directory)
         except ArtifactError as error:
-            if directory.parent.name == default:
-                raise RepositoryError(f"the default model cannot be served: {error}") from error
-            failed[directory.parent.name, int(directory.name)] = str(error)
-    index = [artifact.name for artifact in artifacts].index(default)
-    return Catalog(tuple(artifacts), failed, index)
+            failed[folder.name, directory.name] = str(error)
+    return None
 
 
-def highest_versions(repository: Path) -> list[Path]:
-    """The directory of the highest version of each model, by name; RepositoryError if there is none."""
+def list_models(repository: Path) -> list[ModelFolder]:
+    """Every model by name; RepositoryError if none has a version.
+
+    What is hidden, `lost+found`, and files that are no model's are passed over.
+    """
     if not repository.is_dir():
         raise RepositoryError(f"the model repository {repository} is no directory")
-    versions = (path for path in repository.glob("*/*/") if path.name.isdecimal() and int(path.name) > 0)
-    highest: dict[str, Path] = {}
-    for path in sorted(versions, key=lambda path: int(path.name)):
-        highest[path.parent.name] = path
-    if not highest:
+    try:
+        paths = sorted(path for path in repository.iterdir() if _may_be_model(path))
+    except OSError as error:
+        raise RepositoryError(f"the model repository {repository} cannot be read: {error}") from error
+    folders = [_list_versions(path) for path in paths]
+    if not any(folder.versions for folder in folders):
+        problems = "".join(f"; {folder.problem}" for folder in folders)
         raise RepositoryError(
             f"no models in {repository}: expected <model>/<version>/model.onnx; make one with `resnet-train export`"
+            f"{problems}"
         )
-    return [highest[name] for name in sorted(highest)]
+    return folders
 
 
-def _choose_default(repository: Path, wanted: str | None, names: Sequence[str]) -> str:
-    """The setting, else the only model, else (in the zoo that ships) the zoo's own default."""
+def _may_be_model(path: Path) -> bool:
+    """Whether a model is probably meant: a folder, or a network's file in the place of its folder."""
+    if path.name.startswith(".") or path.name == "lost+found":
+        return False
+    return path.suffix in ("", ".onnx", ".safetensors") or not path.is_file()
+
+
+def _list_versions(path: Path) -> ModelFolder:
+    try:
+        versions = [entry for entry in path.iterdir() if entry.name.isdecimal() and int(entry.name) > 0]
+    except NotADirectoryError:
+        return ModelFolder(path.name, (), f"{path}: is a file, not a folder of versions")
+    except OSError as error:
+        return ModelFolder(path.name, (), f"{path}: cannot be read: {error}")
+    versions.sort(key=lambda entry: int(entry.name), reverse=True)
+    problem = "" if versions else f"{path}: no version in it; expected a folder such as {path.name}/1 with model.onnx"
+    return ModelFolder(path.name, tuple(versions), problem)
+
+
+def _choose_default(repository: Path, wanted: str | None, folders: Sequence[ModelFolder]) -> str:
+    """The setting, else the only model with a version, else (in the zoo that ships) the zoo's own default."""
+    names = [folder.name for folder in folders if folder.versions]
     choices = ", ".join(names)
     if wanted is not None:
-        if wanted not in names:
+        if wanted not in [folder.name for folder in folders]:
             raise RepositoryError(f"no model {wanted!r} in {repository}; choose one of: {choices}")
         return wanted
     if len(names) == 1:

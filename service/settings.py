@@ -37,8 +37,8 @@ class Batching(BaseModel):
 class Settings(BaseSettings):
     """Serve image classifiers over HTTP.
 
-    Other commands: `resnet-serve predict --help`, `resnet-serve check --help`. Each option can also be set in the
-    environment: --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE.
+    Other commands: `resnet-serve predict --help`, `resnet-serve check --help`, `resnet-serve --version`. Each option
+    can also be set in the environment: --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE.
     """
 
     model_config = command_line("resnet-serve", env_prefix=ENV_PREFIX)

@@ -60,6 +60,7 @@ def _make_session(artifact: Artifact, options: ort.SessionOptions, providers: _P
 
 def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
+    options.log_severity_level = 4  # only what is fatal: it writes plain text beside our log, and raises what matters
     # 0 would pin one thread to each core of the machine, which fails where a container may use fewer.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

@@ -8,14 +8,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
-from models.artifact.artifact import read_artifact
+from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.command_line import command_line
 from models.engines.engine import EngineError
 from models.engines.loader import resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
-from service.repository import highest_versions
+from service.repository import ModelFolder, list_models
 from service.settings import ENV_PREFIX, DeviceName, EngineName, PrecisionName
 from service.worker.warmup import Load, load_model
 
@@ -38,16 +38,16 @@ def check(options: Check) -> int:
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
     resolve_precision(options.engine, device, options.precision, options.compile)
-    directories = highest_versions(options.repository)
-    sizes = {directory.parent.name: options.max_batch_size for directory in directories}
+    folders = list_models(options.repository)
+    sizes = {folder.name: options.max_batch_size for folder in folders}
     load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)
     name = Column("model", no_wrap=True)
     table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
     failures = 0
-    for directory in directories:
-        row = [directory.parent.name, directory.name]
+    for folder in folders:
+        row = [folder.name, folder.versions[0].name if folder.versions else ""]
         try:
-            model = load_model(read_artifact(directory), device, load)
+            model = load_model(_read(folder), device, load)
         except (ArtifactError, EngineError) as error:
             failures += 1
             table.add_row(*row, f"[red]failed[/red]: {escape(str(error))}")
@@ -57,3 +57,10 @@ def check(options: Check) -> int:
             table.add_row(*row, "ready", str(size), *ms)
     Console().print(table)
     return 1 if failures else 0
+
+
+def _read(folder: ModelFolder) -> Artifact:
+    """The highest version; ArtifactError."""
+    if folder.problem:
+        raise ArtifactError(folder.problem)
+    return read_artifact(folder.versions[0])

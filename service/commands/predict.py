@@ -1,6 +1,7 @@
 """`resnet-serve predict`: classes of image files, from the shell."""
 
 import json
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -69,6 +70,9 @@ def _read(file: Path) -> bytes:
 def _in_process(options: Predict) -> Callable[[bytes], Classes]:
     catalog = read_repository(options.model_repository, options.model)
     artifact = catalog.artifacts[catalog.default]
+    for version in catalog.fallbacks().get(artifact.name, []):
+        reason = catalog.failed[artifact.name, version]
+        print(f"resnet-serve: version {artifact.version} is used, for {reason}", file=sys.stderr)  # noqa: T201
     engine = load_engine(artifact, threads=usable_cores())
     preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
 

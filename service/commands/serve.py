@@ -32,6 +32,9 @@ def serve(settings: Settings) -> int:
     catalog = read_repository(settings.model_repository, settings.default_model)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
+    for name, versions in catalog.fallbacks().items():
+        served = catalog.artifacts[catalog.find(name, None)].version
+        log.error("an older version is served", model=name, version=served, instead_of=versions)
     check_batching(settings, catalog)
     if settings.engine != "torch":
         catalog = catalog.without_weights()
@@ -48,6 +51,7 @@ def serve(settings: Settings) -> int:
         ROUTES,
         channels.shared_state.workers,
         settings.api_processes,
+        settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
     load = Load(
@@ -59,7 +63,9 @@ def serve(settings: Settings) -> int:
     )
     server = LaunchServer(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
-    return Supervisor(server, channels, catalog, metrics, settings).run()
+    code = Supervisor(server, channels, catalog, metrics, settings).run()
+    log.info("stopped", exit_code=code, requests=metrics.requests_by_outcome())
+    return code
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

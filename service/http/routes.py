@@ -45,7 +45,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
 
     async def metrics() -> Response:
         """Prometheus text."""
-        return Response(api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+        return Response(await api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
     missing: dict[int | str, dict[str, Any]] = {404: openapi.PROBLEMS[404]}
     app.add_api_route("/models", models, response_model=schemas.ModelsDocument)

@@ -37,14 +37,14 @@ class Family:
         sparse: bool = False,
     ) -> None:
         self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._places: dict[tuple[str, ...], int] = {}
         self._row: Any = None
 
     def lay_out(self, start: int) -> int:
         """Occupy the row from `start` on; return where the next family begins."""
-        self._places = {key: start + i * self.width for i, key in enumerate(self._keys)}
-        return start + len(self._keys) * self.width
+        self._places = {key: start + i * self.width for i, key in enumerate(self.keys)}
+        return start + len(self.keys) * self.width
 
     def use(self, row: memoryview) -> None:
         """Count into this row (float64) from now on."""
@@ -60,6 +60,15 @@ class Family:
             cells = sums[place : place + self.width]
             if not self.sparse or cells.any():
                 yield key, cells
+
+    def cells_of(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """This family's part of a row, [series, width]."""
+        start = self.cell(*self.keys[0])
+        return sums[start : start + len(self.keys) * self.width].reshape(-1, self.width)
+
+    def samples(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The values that `collect` gives of each series, [series, samples of one], of sparse families too."""
+        return self.cells_of(sums)
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""
@@ -82,7 +91,19 @@ class Counter(Family):
 
 
 class Gauge(Family):
-    """A value that each process sets; the sum over all processes is exported."""
+    """A value that each process sets; the sum over all processes is exported, or the highest."""
+
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: tuple[str, ...] = (),
+        keys: Iterable[tuple[str, ...]] = ((),),
+        *,
+        highest: bool = False,
+    ) -> None:
+        super().__init__(name, text, labels, keys)
+        self.highest = highest
 
     def set(self, value: float, *labels: str) -> None:
         """Set this process's part."""
@@ -125,6 +146,12 @@ class Histogram(Family):
         """Where a series lies in the row."""
         place = self._places[labels]
         return HistogramCells(place, place + self.width - 1, self._buckets)
+
+    def samples(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Each series' buckets, which hold all below their bound, its count, and its sum."""
+        cells = self.cells_of(sums)
+        counts = cells[:, :-1].cumsum(axis=1)
+        return np.hstack([counts, counts[:, -1:], cells[:, -1:]])
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""

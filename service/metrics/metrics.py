@@ -1,23 +1,23 @@
 """Every metric of the server: counts in shared memory, so that counting costs a fraction of a microsecond.
 
 Every process adds to its own row; the process that is scraped sums all rows. The row of an API process that died is
-taken over by its successor, so sums never fall. prometheus_client turns the sums into families and text; its own
-multiprocess mode would cost tens of microseconds a request.
+taken over by its successor, so sums never fall. prometheus_client turns the sums into families; its own multiprocess
+mode would cost tens of microseconds a request. How they become text is `exposition`'s.
 """
 
-import platform
-from collections.abc import Iterator, Sequence
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
 
-from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from models.artifact.artifact import Artifact
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
+from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.timings import STAGES
 
@@ -28,12 +28,25 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "other")
 CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "503", "504", "other")
 
 _CODES = {int(code): code for code in CODES if code != "other"}
-_MS = 1e-3
-REQUEST_BUCKETS = tuple(x * _MS for x in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 3e4))
-STAGE_BUCKETS = tuple(x * _MS for x in (0.05, 0.1, 0.2)) + REQUEST_BUCKETS[:-1]
+_SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies
+_REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
+REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
 CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
+
+
+def request_buckets(longest_s: float) -> tuple[float, ...]:
+    """Bounds in seconds that reach as far as a request may take: beyond the usual minute each is double the last."""
+    buckets = list(REQUEST_BUCKETS)
+    while buckets[-1] < longest_s:
+        buckets.append(2 * buckets[-1])
+    return tuple(buckets)
+
+
+def stage_buckets(longest_s: float) -> tuple[float, ...]:
+    """Bounds in seconds for a stage, which may take a fraction of what a request takes, or nearly all of it."""
+    return (50e-6, 100e-6, 200e-6, *request_buckets(longest_s))
 
 
 class MeteredModel(NamedTuple):
@@ -55,9 +68,18 @@ class Metrics(Collector):
     Rows: one for each API process, and a last one for the supervisor. `attach` chooses the row of this process.
     """
 
-    def __init__(self, models: Sequence[MeteredModel], routes: Sequence[str], workers: int, api_processes: int) -> None:
+    def __init__(
+        self,
+        models: Sequence[MeteredModel],
+        routes: Sequence[str],
+        workers: int,
+        api_processes: int,
+        longest_s: float = REQUEST_BUCKETS[-1],
+    ) -> None:
+        """`longest_s`: the latest deadline that a request may have."""
         self._names = [(name,) for name in dict.fromkeys(model.name for model in models)]
         self._add_requests(models, routes)
+        self._add_durations(longest_s)
         self._add_work(workers)
         self._add_images(models)
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
@@ -67,7 +89,7 @@ class Metrics(Collector):
         self._memory = SharedMemory((api_processes + 1) * width * 8)
         self._rows = self._memory.array("f8", (api_processes + 1, width))
         self.supervisor_row = api_processes
-        self.info: dict[tuple[str, ...], None] = {}
+        self._exposition = Exposition(self._families, width)
 
     def _add_requests(self, models: Sequence[MeteredModel], routes: Sequence[str]) -> None:
         versions = [*((model.name, model.version) for model in models), ("", "")]
@@ -84,27 +106,34 @@ class Metrics(Collector):
             product([*routes, ""], METHODS, CODES),
             sparse=True,
         )
+        self.inflight = Gauge("inflight_requests", "Prediction requests between headers and answer.")
+        self.shed = Counter("requests_shed", "Requests refused with 503.", ("reason",), product(SHED_REASONS))
+
+    def _add_durations(self, longest_s: float) -> None:
         self.request_duration = Histogram(
             "request_duration_seconds",
-            "From headers complete to answer written.",
-            REQUEST_BUCKETS,
-            ("model",),
-            [*self._names, ("",)],
+            "From headers complete to answer written, or to the client's leaving.",
+            request_buckets(longest_s),
+            ("model", "outcome"),
+            ((*name, outcome) for name in [*self._names, ("",)] for outcome in OUTCOMES),
         )
         self.stage_duration = Histogram(
             "stage_duration_seconds",
             "How long answered requests spent in each stage.",
-            STAGE_BUCKETS,
+            stage_buckets(longest_s),
             ("model", "stage"),
             ((*name, stage) for name in self._names for stage in STAGES),
         )
-        self.inflight = Gauge("inflight_requests", "Prediction requests between headers and answer.")
-        self.shed = Counter("requests_shed", "Requests refused with 503.", ("reason",), product(SHED_REASONS))
 
     def _add_work(self, workers: int) -> None:
         names, numbers = self._names, [(str(worker),) for worker in range(workers)]
         self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
         self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
+        self.decode_queue_depth = Gauge("decode_queue_depth", "Images that wait for a decoder.")
+        self.decoders_busy = Gauge("decoders_busy", "Images that are being decoded on a thread.")
+        self.estimated_wait = Gauge(
+            "estimated_wait_seconds", "How long what is admitted will keep decoders and workers busy.", highest=True
+        )
         self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
@@ -144,24 +173,32 @@ class Metrics(Collector):
         """Where such HTTP requests are counted in the row."""
         return self.http_requests.cell(route, method if method in METHODS else "other", _CODES.get(status, "other"))
 
+    def sums(self) -> NDArray[np.float64]:
+        """One row for the whole server."""
+        sums: NDArray[np.float64] = self._rows.sum(axis=0)
+        for family in self._families:
+            if isinstance(family, Gauge) and family.highest:
+                family.cells_of(sums)[:] = np.max([family.cells_of(row) for row in self._rows], axis=0)
+        return sums
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: a registry needs no names in advance, and would have to collect everything to find them."""
+        return iter(())
+
     def collect(self) -> Iterator[Metric]:
-        """Every family, summed over all processes."""
-        sums = self._rows.sum(axis=0)
+        """Every family, over all processes."""
+        sums = self.sums()
         for family in self._families:
             yield family.collect(sums)
-        labels = ["model", "version", "engine", "device", "precision", "sha256"]
-        info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)
-        for key in self.info:
-            info.add_metric(key, 1.0)
-        yield info
-        build = GaugeMetricFamily("resnet_build_info", "1; what this server is made of.", labels=["version", "python"])
-        build.add_metric([version("resnet-serve"), platform.python_version()], 1.0)
-        yield build
 
+    def render(self, others: Iterable[Metric] = ()) -> bytes:
+        """The Prometheus text of every family now, and of these behind them."""
+        return self._exposition.render(self.sums(), others)
 
-def expose(metrics: Metrics, supervisor_pid: int) -> bytes:
-    """The Prometheus text of all metrics, with `process_*` of the supervisor."""
-    registry = CollectorRegistry()
-    registry.register(metrics)
-    ProcessCollector(pid=lambda: supervisor_pid, registry=registry)
-    return generate_latest(registry)
+    def requests_by_outcome(self) -> dict[str, int]:
+        """How many requests ended in each way, of all models."""
+        sums = self.sums()
+        totals = dict.fromkeys(OUTCOMES, 0)
+        for (_, _, outcome), cells in self.requests.series(sums):
+            totals[outcome] += int(cells[0])
+        return totals

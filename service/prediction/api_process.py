@@ -11,11 +11,17 @@ from service.errors import Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
-from service.metrics.metrics import MeteredModel, Metrics, expose
+from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.process_tree import ProcessTree
+from service.metrics.shared_scrape import SharedScrape
+from service.metrics.snapshot import Snapshot
+from service.policy import SCRAPE_INTERVAL_S
 from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
 from service.prediction.model_status import ModelStatus
+from service.prediction.problem_log import problem_log
+from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.served_model import ServedModels
 from service.prediction.services import Services
@@ -46,7 +52,8 @@ class ApiProcess:
         stop: Callable[[], None],
     ) -> None:
         metrics.attach(index)
-        self.metrics, self._catalog, self._stop, self._control = metrics, catalog, stop, control
+        self._index = index
+        self.metrics, self._stop, self._control = metrics, stop, control
         models = ServedModels(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
@@ -69,7 +76,10 @@ class ApiProcess:
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
         self._settling: asyncio.Task[None] | None = None
-        self._supervisor_pid = os.getppid()
+        self._shared_state = channels.shared_state
+        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate)
+        self._process_tree = ProcessTree(os.getppid())
+        self._scrape = SharedScrape(self._render_metrics, SCRAPE_INTERVAL_S)
         self._publish_depth()
 
     def close(self) -> None:
@@ -77,25 +87,31 @@ class ApiProcess:
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
+        problem_log.flush(all_=True)
 
     @property
     def ready(self) -> bool:
         """Whether the default model can take work now."""
         return self.services.admission.open and self.status.ready
 
-    def expose_metrics(self) -> bytes:
+    async def expose_metrics(self) -> bytes:
         """The Prometheus text of the whole server."""
-        self.metrics.queue_depth.set(self.services.batcher.depth)
-        self.metrics.info = {
-            (a.name, str(a.version), report.engine, report.device, report.precision, a.sha256): None
-            for a, report in ((self._catalog.artifacts[i], report) for i, report in self.status.known.items())
-            if report.state == "ready"
-        }
-        return expose(self.metrics, self._supervisor_pid)
+        return await self._scrape.text()
+
+    async def _render_metrics(self) -> bytes:
+        """On a thread, as it takes milliseconds; what the event loop changes is read before."""
+        self._gauges.publish()
+        busy = sum(self._shared_state.began_ns[worker] > 0 for worker in self.status.workers)
+        snapshot = Snapshot(self.ready, busy, self.status.snapshot())
+        return await asyncio.to_thread(self._render, snapshot)
+
+    def _render(self, snapshot: Snapshot) -> bytes:
+        return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()])
 
     def _publish_depth(self) -> None:
-        """Publish the depth of this process's queue: another process may be the one that is scraped."""
-        self.metrics.queue_depth.set(self.services.batcher.depth)
+        """Publish the depth of this process's queues, as another one may be scraped, and write what the log folds."""
+        self._gauges.publish()
+        problem_log.flush()
         self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
 
     def _on_message(self, message: ControlMessage) -> None:
@@ -121,8 +137,9 @@ class ApiProcess:
 
     def _open_if_ready(self) -> None:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""
-        if self._settled and self.status.ready:
+        if self._settled and self.status.ready and not self.services.admission.open:
             self.services.admission.open = True
+            log.info("ready", api_process=self._index)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True

@@ -55,6 +55,8 @@ class MemoryBudget:
     def __init__(self, total_bytes: int) -> None:
         self._total = self._left = total_bytes
         self._returned = threading.Condition()
+        self.holders = 0
+        """How many hold some of it now."""
 
     @contextmanager
     def taken(self, size: int) -> Iterator[None]:
@@ -66,11 +68,13 @@ class MemoryBudget:
         with self._returned:
             self._returned.wait_for(lambda: self._left >= size)
             self._left -= size
+            self.holders += 1
         try:
             yield
         finally:
             with self._returned:
                 self._left += size
+                self.holders -= 1
                 self._returned.notify_all()
 
 
@@ -81,7 +85,18 @@ class Decoder:
         self.estimate = DecodeEstimate(threads)
         self._budget = MemoryBudget(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._jobs: set[_Job] = set()
         self._loop = asyncio.get_running_loop()
+
+    @property
+    def waiting(self) -> int:
+        """Images that wait for a decoder, or for the memory that it takes."""
+        return sum([len(job.waiting) for job in self._jobs])
+
+    @property
+    def busy(self) -> int:
+        """Images that are being decoded."""
+        return self._budget.holders
 
     def close(self) -> None:
         """Forget what has not begun."""
@@ -90,6 +105,7 @@ class Decoder:
     def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
         job = _Job(preprocessor, dict(enumerate(images)), self._budget)
+        self._jobs.add(job)
         costs_ns = [self.estimate.add(image) for image in images]
         decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, job.decode, i) for i in range(len(images))])
         decoding.add_done_callback(partial(self._on_end, job, images, costs_ns, on_done))
@@ -98,6 +114,7 @@ class Decoder:
     def _on_end(
         self, job: "_Job", images: Sequence[bytes], costs_ns: list[float], on_done: OnDecoded, decoding: Decoding
     ) -> None:
+        self._jobs.discard(job)
         job.waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
         for cost_ns in costs_ns:
             self.estimate.remove(cost_ns)
@@ -118,11 +135,12 @@ class _Job:
 
     def decode(self, i: int) -> Pixels | ServiceError:
         """One image's pixels or error; nothing of worth if the request was cancelled meanwhile."""
-        return decode(partial(self._within_budget, i), self.waiting.pop(i, b""))
+        return decode(partial(self._within_budget, i), self.waiting.get(i, b""))
 
     def _within_budget(self, i: int, image: bytes) -> Pixels:
         size = self.preprocessor.memory_bytes(image)
         with self.budget.taken(size):
+            self.waiting.pop(i, None)  # a decoder has it
             began_ns = time.monotonic_ns()
             pixels = self.preprocessor(image)
             self.took_ns[i] = time.monotonic_ns() - began_ns

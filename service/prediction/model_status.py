@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from service.ipc.reports import ModelReport
+from service.metrics.snapshot import ModelSnapshot
 from service.prediction.served_model import ServedModel
 from service.repository import Catalog
 
@@ -50,14 +51,33 @@ class ModelStatus:
             return "failed"
         return "loading"
 
+    @property
+    def workers(self) -> list[int]:
+        """The numbers of those that are up."""
+        return list(self._reports)
+
+    def snapshot(self) -> list[ModelSnapshot]:
+        """Every model for the metrics: those that are served, and those that could not be read."""
+        served = [self._snapshot(index) for index in range(len(self._models))]
+        return served + [ModelSnapshot(name, version, "failed") for name, version in self._catalog.failed]
+
+    def _snapshot(self, model: int) -> ModelSnapshot:
+        artifact, report = self._catalog.artifacts[model], self.known.get(model)
+        snapshot = ModelSnapshot(artifact.name, str(artifact.version), self.state(model), sha256=artifact.sha256)
+        if report is None:
+            return snapshot
+        return snapshot._replace(engine=report.engine, device=report.device, precision=report.precision)
+
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""
         return [self._describe(index) for index in range(len(self._models))] + self._describe_unreadable()
 
     def describe_named(self, name: str) -> dict[str, Any]:
-        """One model by name, also one that could not be read; NotFound."""
-        unreadable = (document for document in self._describe_unreadable() if document["name"] == name)
-        return next(unreadable, None) or self._describe(self._catalog.find(name, None))
+        """One model by name, in the version that is served, or else why none is; NotFound."""
+        unreadable = [document for document in self._describe_unreadable() if document["name"] == name]
+        if unreadable and name not in [model.name for model in self._models]:
+            return unreadable[0]
+        return self._describe(self._catalog.find(name, None))
 
     def _describe(self, model: int) -> dict[str, Any]:
         """What a client may want to know of one model."""
@@ -85,6 +105,6 @@ class ModelStatus:
 
     def _describe_unreadable(self) -> list[dict[str, Any]]:
         return [
-            {"name": name, "version": str(version), "state": "failed", "reason": reason}
+            {"name": name, "version": version, "state": "failed", "reason": reason}
             for (name, version), reason in self._catalog.failed.items()
         ]

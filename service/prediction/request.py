@@ -82,12 +82,12 @@ class PredictionRequest:
         services, head, settings = self._services, self._head, self._services.settings
         services.request_metrics.begin()
         try:
+            model = self._model = services.models[head.target.model, head.target.version]
+            self._response.model, self._response.version = model.name, model.version
             if head.method not in METHODS:
                 raise MethodNotAllowed(head.method, METHODS)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
-            model = self._model = services.models[head.target.model, head.target.version]
-            self._response.model, self._response.version = model.name, model.version
             services.admission.check(model.index, self._left_s("while the server had no time for the request"))
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
         except ServiceError as error:

@@ -1,5 +1,6 @@
 """What is counted of a prediction request, from its headers to its end."""
 
+import time
 from bisect import bisect_left
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -14,7 +15,7 @@ class _ModelCells(NamedTuple):
     """Where the series lie that every good response of a model counts in."""
 
     ok: int
-    durations: tuple[HistogramCells, ...]  # of the request, then of each stage
+    durations: tuple[HistogramCells, ...]  # of the request that ends well, then of each stage
     confidence: HistogramCells
     predictions: dict[str, int]  # by label
     batch_size: HistogramCells
@@ -39,7 +40,7 @@ class RequestMetrics:
         stages = (metrics.stage_duration.cells(name, stage) for stage in STAGES)
         return _ModelCells(
             metrics.requests.cell(name, model.version, "ok"),
-            (metrics.request_duration.cells(name), *stages),
+            (metrics.request_duration.cells(name, "ok"), *stages),
             metrics.confidence.cells(name),
             {label: metrics.predictions.cell(name, label) for label in model.labels},
             metrics.batch_size.cells(name),
@@ -63,6 +64,8 @@ class RequestMetrics:
         """Count a request whose client left before the response."""
         self._row[self._inflight] -= 1.0
         self._metrics.requests.inc(response.model, response.version, "cancelled")
+        took_ns = time.monotonic_ns() - response.timestamps.headers_ns
+        self._metrics.request_duration.observe(took_ns / 1e9, response.model, "cancelled")
 
     def count_batch(self, model: int, size: int) -> None:
         """Count a batch of so many images of the model of this index."""
@@ -84,10 +87,10 @@ class RequestMetrics:
             self._count_rejected(response)
 
     def _count_other(self, response: Response, route: str) -> None:
-        metrics, model = self._metrics, response.model
+        metrics, model, outcome = self._metrics, response.model, response.outcome
         metrics.count_http(route, response.method, response.status)
-        metrics.requests.inc(model, response.version, response.outcome)
-        metrics.request_duration.observe(response.timestamps.total_ns / 1e9, model)
+        metrics.requests.inc(model, response.version, outcome)
+        metrics.request_duration.observe(response.timestamps.total_ns / 1e9, model, outcome)
         if response.shed:
             metrics.shed.inc(response.shed)
         self._count_rejected(response)

@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-import structlog
 
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
 from service.metrics.timings import STAGES
 from service.prediction.head import Head
 from service.prediction.image_task import Outcome
-
-log = structlog.get_logger()
+from service.prediction.problem_log import ProblemKind, problem_log
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 
@@ -88,24 +86,29 @@ class Response:
 
     def _render(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
         if isinstance(outcome, ServiceError):
-            return problem(outcome, self.request_id)
+            return self._describe(outcome)
         self.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
         ranked = zip(outcome.indices, outcome.probabilities, strict=True)
         predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
         return {"predictions": predictions, "batch_size": outcome.batch_size}
 
     def fail(self, error: Exception) -> None:
-        """Fill in an error; an internal one goes to the log with its traceback."""
-        document = problem(error, self.request_id)
+        """Fill in an error."""
+        document = self._describe(error)
         if isinstance(error, ServiceError):
             self.headers |= error.headers
         if isinstance(error, Unavailable):
             self.shed = error.reason
-        self.status = int(str(document["status"]))
-        if self.status == InternalError.status:
-            log.error("request failed", request_id=self.request_id, exc_info=error)
+        self.status = document["status"]
         self.headers["content-type"] = PROBLEM
         self.body = orjson.dumps(document)
+
+    def _describe(self, error: Exception) -> dict[str, Any]:
+        """The error's problem document; it goes to the log, an internal one with its traceback."""
+        document = problem(error, self.request_id)
+        kind = ProblemKind(self.model, self.version, document["status"], document["code"], document.get("reason"))
+        problem_log.note(kind, self.request_id, str(error), error if kind.status == InternalError.status else None)
+        return document
 
     @property
     def outcome(self) -> str:

@@ -101,6 +101,11 @@ class WaitEstimate:
         others = zip(range(len(self._images)), self._images, self._asked_ns, strict=True)
         return sum([max(0, images - held) for other, held, asked in others if other != model and asked > oldest_ns])
 
+    @property
+    def total_s(self) -> float:
+        """Seconds until the workers have done all that is held, by whichever API process."""
+        return sum(self._times_ns) * self._s_per_ns
+
     def wait_s(self, model: int) -> float:
         """Seconds until the workers have done what is held of this model; models in demand take turns."""
         wait_s = sum(self._times_ns) * self._s_per_ns

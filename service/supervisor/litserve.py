@@ -29,7 +29,7 @@ from service.http.server import ApiServer
 from service.ipc.channels import Channels
 from service.ipc.pipe import Pipe
 from service.ipc.shared_memory import SharedObject
-from service.logs import configure_logs
+from service.logs import configure_logs, log_crash
 from service.metrics.metrics import Metrics
 from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
@@ -141,6 +141,7 @@ class LaunchServer(LitServer):  # type: ignore[misc]
         """Close this process's copy of the listening socket."""
         self.listener.close()
 
+    @log_crash
     def _run_api(self, index: int, control: Pipe, parent_pid: int) -> None:
         """The whole life of an API process."""
         signal.set_wakeup_fd(-1)

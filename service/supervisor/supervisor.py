@@ -215,6 +215,7 @@ class Supervisor:
         api.control = Pipe()
         api.process = self._launcher.launch_api(api.index, api.control)
         self._watch(api.process.sentinel, partial(self._on_api_end, api))
+        log.info("API process started", index=api.index, pid=api.process.pid)
         for worker in self._workers:
             if worker.up:
                 send(api.control, _worker_up(worker))

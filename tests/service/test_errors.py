@@ -187,7 +187,8 @@ def test_a_failing_engine_is_500_without_a_word_of_why(server: Served, client: h
     detail = problem(answer, 500, "internal_error")["detail"]
     other = client.post("/models/faulty/predict", content=png(first=first))
     assert other.json()["detail"] == detail
-    server.wait_for_event("request failed", level="error", request_id=f"failing-{first}")
+    until(lambda: f'"failing-{first}"' in "".join(server.lines), "the log to name the request")
+    assert server.events("request failed", level="error", model="faulty")
     check(client.post("/models/faulty/predict", content=png()).json(), pixels())
 
 

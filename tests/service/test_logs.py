@@ -1,10 +1,22 @@
 """What a process writes to standard error, ours and its libraries' alike."""
 
+import base64
 import json
+import os
+import pty
+import signal
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+
+from tests.service.pictures import png
+from tests.service.served import DEADLINE_S, Servers, environment, until
+from tests.service.stock import FAILING
 
 CODE = """
 import logging, sys
@@ -52,3 +64,129 @@ def test_people_read_words() -> None:
 def test_what_is_below_the_level_is_not_written() -> None:
     (record,) = map(json.loads, written("json", "error").splitlines())
     assert record["event"] == "failed"
+
+
+CRASH = """
+import multiprocessing, sys, threading, warnings
+from service.logs import configure_logs, log_crash
+configure_logs(sys.argv[1], sys.argv[2])
+warnings.warn("of the library")
+thread = threading.Thread(target=lambda: 1 / 0)
+thread.start()
+thread.join()
+forked = multiprocessing.get_context("fork").Process(target=log_crash(lambda: [][0]))
+forked.start()
+forked.join()
+assert forked.exitcode == 1
+raise OSError("of the main thread")
+"""
+
+
+def test_warnings_and_crashes_are_documents_too() -> None:
+    command = [sys.executable, "-W", "always", "-c", CRASH, "json", "info"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    warning, thread, forked, main = map(json.loads, ended.stderr.splitlines())
+    assert ended.returncode == 1
+    assert "of the library" in warning["event"]
+    assert [(record["event"], record["level"]) for record in (thread, forked, main)] == [("crashed", "critical")] * 3
+    assert "ZeroDivisionError" in thread["exception"]
+    assert "IndexError" in forked["exception"]
+    assert "of the main thread" in main["exception"]
+
+
+# Before there is a server
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "service", *arguments]
+    settings = environment(**variables)
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "code", "words"),
+    [
+        (["--model-repository", "/nowhere"], {}, 1, "/nowhere"),
+        (["serve", "--log-format", "json", "--model-repository", "/nowhere"], {}, 1, "/nowhere"),
+        (["--log-format=json", "--workers", "-1"], {"RESNET_SERVE_LOG_FORMAT": "console"}, 2, "--workers"),
+        (["--worker", "1"], {}, 2, "--worker"),
+        (["--port"], {"RESNET_SERVE_LOG_FORMAT": "json"}, 2, "--port"),
+        ([], {"RESNET_SERVE_WORKER": "1"}, 2, "RESNET_SERVE_WORKER"),
+        (["--log-format", "yaml"], {}, 2, "--log-format"),
+    ],
+)
+def test_why_it_does_not_start_is_one_document(
+    arguments: list[str], variables: dict[str, str], code: int, words: str
+) -> None:
+    ended = run(*arguments, **variables)
+    (record,) = map(json.loads, ended.stderr.splitlines())
+    assert (ended.returncode, ended.stdout) == (code, "")
+    assert (record["event"], record["level"]) == ("not started", "critical")
+    assert words in record["reason"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        (["--log-format", "console", "--model-repository", "/nowhere"], {}),
+        (["--model-repository", "/nowhere"], {"RESNET_SERVE_LOG_FORMAT": "console"}),
+        (["check", "/nowhere"], {}),
+    ],
+)
+def test_people_read_why_it_does_not_start(arguments: list[str], variables: dict[str, str]) -> None:
+    assert run(*arguments, **variables).stderr == "resnet-serve: the model repository /nowhere is no directory\n"
+
+
+def test_people_on_a_terminal_read_words_unless_they_ask_for_documents() -> None:
+    reader, writer = pty.openpty()
+    for arguments in ([], ["--log-format", "json"]):
+        command = [sys.executable, "-m", "service", "--model-repository", "/nowhere", *arguments]
+        subprocess.run(command, env=environment(), stderr=writer, timeout=DEADLINE_S, check=False)
+        said = os.read(reader, 4096).decode()
+        assert said.startswith("{" if arguments else "resnet-serve: the model repository")
+
+
+def test_it_tells_its_version() -> None:
+    ended = run("--version")
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"resnet-serve {version('resnet-serve')}\n", "")
+
+
+# A server's life
+
+
+def of_kind(records: list[dict[str, Any]], **fields: object) -> list[dict[str, Any]]:
+    return [record for record in records if fields.items() <= record.items()]
+
+
+def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository: Path) -> None:
+    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--api-processes", "1")
+    served = serve(*flags).ready()
+    served.wait_for_event("ready", api_process=0)
+    (process,) = served.api_processes()
+    assert served.events("API process started") == of_kind(served.events(), index=0, pid=process)
+    for _ in range(3):
+        assert httpx.post(served.url + "/predict", content=png()).status_code == 200
+    answers = [httpx.post(served.url + "/predict", content=b"text").json() for _ in range(20)]
+    wrong = [httpx.post(served.url + "/models/faulty/predict", content=png(first=FAILING)).json() for _ in range(2)]
+    body = {"images": [base64.b64encode(image).decode() for image in (png(), b"text")]}
+    assert httpx.post(served.url + "/predict", json=body).status_code == 200
+    lost = httpx.get(served.url + "/nowhere").json()
+    refused = {"event": "request refused", "model": "plain", "version": "2", "code": "unsupported_media_type"}
+    until(
+        lambda: sum(line.get("count", 1) for line in of_kind(served.events(), **refused)) == 20 + 1, "what was folded"
+    )
+    os.kill(process, signal.SIGKILL)
+    until(lambda: len(served.events("API process started")) == 2, "its successor")
+    served.wait_for_event("ready", api_process=0)
+    assert served.stop() == 0
+    records = [json.loads(line) for line in served.lines]  # every line is a document
+    assert records[-1]["event"] == "stopped"
+    assert records[-1]["exit_code"] == 0
+    ended = {"ok": 3 + 1, "client_error": 20, "server_error": 2, "shed": 0, "expired": 0, "cancelled": 0}
+    assert records[-1]["requests"] == ended
+    refusals = of_kind(records, **refused)
+    assert refusals[0]["request_id"] == answers[0]["request_id"]
+    assert refusals[0]["detail"] == answers[0]["detail"]
+    assert of_kind(records, status=404, code="not_found", detail=lost["detail"], level="info")
+    (failure,) = of_kind(records, event="request failed", request_id=wrong[0]["request_id"], level="error")
+    assert "InternalError" in failure["exception"]

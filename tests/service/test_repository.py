@@ -1,96 +1,148 @@
-"""Which models of a repository are served, and which one answers `/predict`."""
+"""Which models of a repository are served, and what is said of the rest."""
 
 import shutil
-from dataclasses import replace
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from models.artifact.artifact import read_artifact
-from service.errors import NotFound
-from service.repository import ZOO, ZOO_DEFAULT, Catalog, RepositoryError, highest_versions, read_repository
+from service.repository import RepositoryError, list_models, read_repository
+from tests.artifacts import make_artifact
+from tests.service.pictures import png
+from tests.service.served import Served, Servers
 
 
-def copy(repository: Path, tmp_path: Path, *names: str) -> Path:
-    """A repository of some models of another."""
-    for name in names:
-        shutil.copytree(repository / name, tmp_path / name)
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A version of a model, to be copied."""
+    return make_artifact(tmp_path_factory.mktemp("sound"), "plain")
+
+
+def place(sound: Path, *path: str | Path) -> Path:
+    """A sound version there."""
+    return shutil.copytree(sound, Path(*path))
+
+
+def damage(version: Path) -> None:
+    with (version / "model.onnx").open("ab") as model:
+        model.write(b"!")
+
+
+@pytest.fixture
+def repository(sound: Path, tmp_path: Path) -> Path:
+    """One sound model, and each way in which another can be none."""
+    place(sound, tmp_path, "plain", "1")
+    (tmp_path / "note.onnx").write_bytes(b"a file")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "named" / "newest").mkdir(parents=True)
+    (tmp_path / "hollow" / "3").mkdir(parents=True)
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "flat" / "2").write_bytes(b"a file")
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "gone").symlink_to("nowhere")
+    damage(place(sound, tmp_path, "damaged", "1"))
+    for name in (".hidden", "lost+found"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "README.md").write_text("about these models")
     return tmp_path
 
 
-def test_the_highest_version_is_the_largest_number(tmp_path: Path) -> None:
-    for name in ("b/2", "b/10", "b/9", "a/1", "c/latest", "c/0", "c/-3", "c/1.5"):
-        (tmp_path / name).mkdir(parents=True)
-    (tmp_path / "d").mkdir()
-    (tmp_path / "d" / "1").write_text("a file")
-    assert [str(path.relative_to(tmp_path)) for path in highest_versions(tmp_path)] == ["a/1", "b/10"]
+FAILED = {
+    ("note.onnx", ""): "is a file",
+    ("empty", ""): "no version",
+    ("named", ""): "no version",
+    ("hollow", "3"): "SHA256SUMS is missing",
+    ("flat", "2"): "no such directory",
+    ("loop", ""): "cannot be read",
+    ("gone", ""): "cannot be read",
+    ("damaged", "1"): "SHA-256",
+}
 
 
-@pytest.mark.parametrize(("name", "says"), [("missing", "is no directory"), ("empty", "no models in")])
-def test_a_repository_without_models_is_an_error(tmp_path: Path, name: str, says: str) -> None:
+def test_what_cannot_be_read_is_failed_with_its_reason_and_path(repository: Path) -> None:
+    catalog = read_repository(repository, "plain")
+    assert [(artifact.name, artifact.version) for artifact in catalog.artifacts] == [("plain", 1)]
+    assert catalog.failed.keys() == FAILED.keys()
+    for (name, version), reason in catalog.failed.items():
+        assert FAILED[name, version] in reason
+        assert reason.startswith(str(repository / name / version))
+    assert catalog.fallbacks() == {}
+
+
+def test_a_folder_that_may_not_be_listed_is_failed(
+    repository: Path, sound: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place(sound, repository, "secret", "1")
+    iterdir = Path.iterdir
+
+    def refuse(self: Path) -> Iterator[Path]:
+        if self.name == "secret":
+            raise PermissionError(13, "Permission denied", str(self))
+        return iterdir(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert "Permission denied" in read_repository(repository, "plain").failed["secret", ""]
+
+
+@pytest.mark.parametrize("newest", ["damaged", "empty", "file"])
+def test_a_broken_newest_version_falls_back_to_the_last_good_one(sound: Path, tmp_path: Path, newest: str) -> None:
+    for version in ("1", "9"):
+        place(sound, tmp_path, "plain", version)
+    damage(place(sound, tmp_path, "plain", "10"))
+    if newest == "damaged":
+        damage(place(sound, tmp_path, "plain", "11"))
+    elif newest == "empty":
+        (tmp_path / "plain" / "11").mkdir()
+    else:
+        (tmp_path / "plain" / "11").write_bytes(b"")
+    catalog = read_repository(tmp_path, None)
+    assert [(artifact.name, artifact.version) for artifact in catalog.artifacts] == [("plain", 9)]
+    assert list(catalog.failed) == [("plain", "11"), ("plain", "10")]
+    assert catalog.fallbacks() == {"plain": ["11", "10"]}
+
+
+@pytest.mark.parametrize("default", ["damaged", "hollow", "empty", "note.onnx"])
+def test_a_default_model_without_any_good_version_is_an_error(repository: Path, default: str) -> None:
+    with pytest.raises(RepositoryError, match=f"default model cannot be served: .*/{default}"):
+        read_repository(repository, default)
+
+
+def test_the_only_model_with_a_version_is_the_default(sound: Path, tmp_path: Path) -> None:
+    place(sound, tmp_path, "plain", "1")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RepositoryError, match=rf"{says}|{name} {says}"):
-        highest_versions(tmp_path / name)
-
-
-def test_a_model_that_cannot_be_read_is_listed_with_the_reason_and_the_rest_are_served(
-    repository: Path, tmp_path: Path
-) -> None:
-    catalog = read_repository(copy(repository, tmp_path, "colour", "damaged", "plain"), "plain")
-    assert [(artifact.name, artifact.version) for artifact in catalog.artifacts] == [("colour", 1), ("plain", 2)]
+    catalog = read_repository(tmp_path, None)
     assert catalog.artifacts[catalog.default].name == "plain"
-    ((key, reason),) = catalog.failed.items()
-    assert key == ("damaged", 1)
-    assert "SHA-256" in reason
 
 
-@pytest.mark.parametrize(
-    ("models", "wanted", "says"),
-    [
-        (["plain", "colour"], None, "--default-model one of: colour, plain"),
-        (["plain", "colour"], "zebra", "no model 'zebra' .*: colour, plain"),
-        (["plain", "damaged"], "damaged", "the default model cannot be served: .*SHA-256"),
-    ],
-    ids=["several and none chosen", "one that is not there", "one that cannot be read"],
-)
-def test_a_default_model_that_cannot_be_chosen_is_an_error(
-    repository: Path, tmp_path: Path, models: list[str], wanted: str | None, says: str
-) -> None:
-    with pytest.raises(RepositoryError, match=says):
-        read_repository(copy(repository, tmp_path, *models), wanted)
+def test_a_repository_without_any_version_says_what_is_there(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RepositoryError, match=r"no models in .*empty: no version"):
+        list_models(tmp_path)
+    with pytest.raises(RepositoryError, match="no directory"):
+        list_models(tmp_path / "missing")
 
 
-def test_the_only_model_is_the_default_and_the_zoo_has_its_own(repository: Path, tmp_path: Path) -> None:
-    only, zoo = read_repository(copy(repository, tmp_path, "colour"), None), read_repository(ZOO, None)
-    assert only.artifacts[only.default].name == "colour"
-    assert len(zoo.artifacts) > 1
-    assert zoo.artifacts[zoo.default].name == ZOO_DEFAULT
+def test_clients_the_log_and_the_metrics_tell_of_all_that_failed(serve: Servers, repository: Path, sound: Path) -> None:
+    damage(place(sound, repository, "plain", "2"))
+    served = serve("--model-repository", repository, "--default-model", "plain", "--workers", "1").ready()
+    models = httpx.get(served.url + "/models").json()["models"]
+    states = {(model["name"], model["version"]): model["state"] for model in models}
+    assert states == dict.fromkeys(FAILED, "failed") | {("plain", "1"): "ready", ("plain", "2"): "failed"}
+    assert all(model["reason"] for model in models if model["state"] == "failed")
+    logged = {(event["model"], event["version"]) for event in served.events("model failed", level="error")}
+    assert logged == {*FAILED, ("plain", "2")}
+    check_fallback(served)
+    gauges = served.metrics()
+    for (name, version), state in states.items():
+        assert gauges[f'resnet_model_state{{model="{name}",state="{state}",version="{version}"}}'] == 1
 
 
-@pytest.mark.parametrize(
-    ("name", "version", "found"),
-    [(None, None, "plain"), ("colour", None, "colour"), ("colour", "1", "colour"), ("plain", "2", "plain")],
-)
-def test_models_are_found_by_name_and_version(
-    repository: Path, tmp_path: Path, name: str | None, version: str | None, found: str
-) -> None:
-    catalog = read_repository(copy(repository, tmp_path, "colour", "plain"), "plain")
-    assert catalog.artifacts[catalog.find(name, version)].name == found
-
-
-@pytest.mark.parametrize(
-    ("name", "version", "says"),
-    [("zebra", None, "no model 'zebra' here; served are: colour, plain"), ("plain", "1", "no version 1 of plain.*: 2")],
-)
-def test_what_is_not_served_is_not_found_and_what_is_is_told(
-    repository: Path, tmp_path: Path, name: str, version: str | None, says: str
-) -> None:
-    catalog = read_repository(copy(repository, tmp_path, "colour", "plain"), "plain")
-    with pytest.raises(NotFound, match=says):
-        catalog.find(name, version)
-
-
-def test_weights_beside_the_graph_can_be_let_go(repository: Path) -> None:
-    artifact = read_artifact(repository / "colour" / "1")
-    catalog = Catalog((artifact, replace(artifact, version=2, weights=b"much")), {("other", 1): "why"}, 1)
-    assert catalog.without_weights() == replace(catalog, artifacts=(artifact, replace(artifact, version=2)))
+def check_fallback(served: Served) -> None:
+    """Version 1 answers for the broken version 2, and the log says so."""
+    (event,) = served.events("an older version is served", level="error")
+    assert (event["model"], event["version"], event["instead_of"]) == ("plain", 1, ["2"])
+    one = httpx.get(served.url + "/models/plain").json()
+    assert (one["version"], one["state"]) == ("1", "ready")
+    assert httpx.post(served.url + "/predict", content=png()).json()["version"] == "1"
+    assert httpx.get(served.url + "/models/empty").json()["state"] == "failed"

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from service.commands.serve import share_cores
+from models.machine.memory import usable_memory
+from service.commands.serve import share_machine
 from service.settings import Settings
 from tests.service.served import Servers
 
@@ -24,8 +25,14 @@ from tests.service.served import Servers
 def test_cores_are_shared_among_processes_and_their_threads(
     chosen: dict[str, int], cores: int, processes: int, threads: int
 ) -> None:
-    settings = share_cores(Settings(**chosen), cores)
+    settings = share_machine(Settings(**chosen), cores)
     assert (settings.api_processes, settings.decode_threads) == (processes, threads)
+
+
+def test_a_quarter_of_the_memory_is_for_decoding_unless_it_is_set() -> None:
+    shared, chosen = share_machine(Settings(), 8), share_machine(Settings(decode_memory=5), 8)
+    assert chosen.decode_memory == 5
+    assert 8 * shared.decode_memory <= usable_memory() < 9 * shared.decode_memory  # of each of two processes
 
 
 def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repository: Path) -> None:

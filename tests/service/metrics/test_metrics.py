@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -17,12 +18,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from models.artifact.artifact import read_artifact
 from service.metrics.families import Family
 from service.metrics.metrics import (
+    OUTCOMES,
     MeteredModel,
     Metrics,
+    request_buckets,
+    stage_buckets,
 )
+from service.metrics.snapshot import MODEL_STATES
+from tests.artifacts import make_artifact
 from tests.service.pictures import png
-from tests.service.served import Served, Servers, until
-from tests.service.stock import FAILING, MAX_IMAGES
+from tests.service.served import DEADLINE_S, Served, Servers, until
+from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, SLOW
+from tests.service.wire import Wire, post
 
 STAGES = ("read", "decode", "queue", "inference", "respond")
 B64 = base64.b64encode(png()).decode()
@@ -38,6 +45,10 @@ def counted(served: Served) -> Iterator[Callable[[str], float]]:
 
 def requests_total(outcome: str, model: str = "plain", version: str = "2") -> str:
     return f'resnet_requests_total{{model="{model}",outcome="{outcome}",version="{version}"}}'
+
+
+def durations(outcome: str, model: str = "plain", what: str = "count") -> str:
+    return f'resnet_request_duration_seconds_{what}{{model="{model}",outcome="{outcome}"}}'
 
 
 def http_total(code: int, method: str = "POST", route: str = "/predict") -> str:
@@ -56,8 +67,8 @@ def test_what_was_sent_is_what_is_counted(server: Served, client: httpx.Client) 
         client.post("/predict", json={"images": [B64, "AAAA", B64]})
         client.get("/predict")
     assert grew(requests_total("ok")) == 5 + 1 + 1
-    assert grew(requests_total("client_error")) == 3
-    assert grew(requests_total("client_error", "", "")) == 1 + 1
+    assert grew(requests_total("client_error")) == 3 + 1
+    assert grew(requests_total("client_error", "", "")) == 1
     assert grew(requests_total("server_error", "faulty", "1")) == 1
     assert grew(http_total(200)) == 6
     assert grew(http_total(200, "PUT", "/models/{model}/predict")) == 1
@@ -65,7 +76,10 @@ def test_what_was_sent_is_what_is_counted(server: Served, client: httpx.Client) 
     assert grew(http_total(404, route="/predictions/{model}")) == 1
     assert grew(http_total(405, "GET")) == 1
     assert grew(http_total(500, route="/models/{model}/predict")) == 1
-    assert grew('resnet_request_duration_seconds_count{model="plain"}') == 7 + 3
+    assert grew(durations("ok")) == 7
+    assert grew(durations("client_error")) == 3 + 1
+    assert grew(durations("client_error", "")) == 1
+    assert grew(durations("server_error", "faulty")) == 1
     for stage in STAGES:
         assert grew(f'resnet_stage_duration_seconds_count{{model="plain",stage="{stage}"}}') == 7
     assert grew('resnet_batch_size_sum{model="plain"}') == 5 + 1 + 2
@@ -103,7 +117,7 @@ def test_durations_are_those_that_the_answers_tell(server: Served, client: httpx
     for stage in STAGES[:-1]:  # the answer cannot know when its own last byte is written
         series = f'resnet_stage_duration_seconds_sum{{model="plain",stage="{stage}"}}'
         assert grew(series) * 1e3 == pytest.approx(sum(timings[stage] for timings in told), abs=0.01)
-    total = grew('resnet_request_duration_seconds_sum{model="plain"}') * 1e3
+    total = grew(durations("ok", what="sum")) * 1e3
     assert sum(timings["total"] for timings in told) <= total
 
 
@@ -119,9 +133,17 @@ def test_every_metric_is_there_from_the_start(serve: Servers, repository: Path) 
         *(f'resnet_worker_restarts_total{{reason="{why}"}}' for why in ("exit", "hang", "oom")),
         *(f'resnet_stage_duration_seconds_count{{model="plain",stage="{stage}"}}' for stage in STAGES),
         'resnet_stage_duration_seconds_bucket{le="5e-05",model="plain",stage="queue"}',
-        'resnet_request_duration_seconds_bucket{le="0.0005",model="plain"}',
+        *(
+            f'resnet_request_duration_seconds_bucket{{le="{bound}",model="plain",outcome="expired"}}'
+            for bound in ("0.0005", "0.1", "0.15", "0.2", "0.3", "0.4", "0.5", "0.7", "1.0", "60.0", "+Inf")
+        ),
+        'resnet_stage_duration_seconds_bucket{le="60.0",model="plain",stage="inference"}',
         'resnet_batch_size_count{model="plain"}',
         "resnet_queue_depth",
+        "resnet_decode_queue_depth",
+        "resnet_decoders_busy",
+        "resnet_estimated_wait_seconds",
+        "resnet_workers_busy",
         "resnet_inflight_requests",
         "resnet_image_bytes_count",
         'resnet_images_rejected_total{reason="too_large"}',
@@ -138,11 +160,73 @@ def test_every_metric_is_there_from_the_start(serve: Servers, repository: Path) 
     assert any(series.startswith("resnet_build_info{") for series in metrics)
 
 
-def test_process_metrics_are_of_the_supervisor(server: Served) -> None:
-    ticks = int(Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()[19])
-    boot = next(line for line in Path("/proc/stat").read_text().splitlines() if line.startswith("btime"))
-    started = int(boot.split()[1]) + ticks / os.sysconf("SC_CLK_TCK")
-    assert server.metrics()["process_start_time_seconds"] == pytest.approx(started, abs=1)
+def test_refusals_and_errors_before_the_body_have_their_model(server: Served, client: httpx.Client) -> None:
+    predict = "/models/colour/predict"
+    with counted(server) as grew:
+        codes = [
+            client.post(predict, content=bytes(MAX_BODY_BYTES + 1)).status_code,
+            client.post(predict, content=png(), headers={"x-request-timeout-ms": "soon"}).status_code,
+            client.post(predict, content=png(), params={"top_k": "0"}).status_code,
+            client.delete(predict).status_code,
+            client.post("/models/wrong/predict", content=png()).status_code,
+            client.post("/models/zebra/predict", content=png()).status_code,
+        ]
+    assert codes == [413, 400, 400, 405, 503, 404]
+    assert grew(requests_total("client_error", "colour", "1")) == grew(durations("client_error", "colour")) == 4
+    assert grew(requests_total("shed", "wrong", "1")) == grew(durations("shed", "wrong")) == 1
+    assert grew(requests_total("client_error", "", "")) == grew(durations("client_error", "")) == 1
+
+
+def test_refusals_of_a_server_that_loads_is_full_or_waits_for_a_body_have_their_model(
+    serve: Servers, tmp_path: Path
+) -> None:
+    make_artifact(tmp_path, "slow", loops={0: 1000})
+    served = serve("--model-repository", tmp_path, "--workers", "1", "--max-batch-size", "1", "--queue-capacity", "1",
+                   "--api-processes", "1", "--body-timeout", "0.1")  # fmt: skip
+    assert httpx.post(served.url + "/predict", content=png()).json()["reason"] == "loading"
+    served.ready()
+    with ThreadPoolExecutor(1) as pool, served.paused():
+        pool.submit(httpx.post, served.url + "/predict", content=png(), timeout=DEADLINE_S)
+        until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the first request")
+        assert httpx.post(served.url + "/predict", content=png()).json()["reason"] == "full"
+    with Wire(served.address) as wire:
+        wire.send(post(png())[:-1])
+        assert wire.answer().status == 408
+    metrics = served.metrics()
+    ended = {outcome: metrics[requests_total(outcome, "slow", "1")] for outcome in ("shed", "client_error", "ok")}
+    assert ended == {"shed": 2, "client_error": 1, "ok": 1}
+    assert all(metrics[durations(outcome, "slow")] == count for outcome, count in ended.items())
+
+
+def test_a_client_that_leaves_has_a_duration(server: Served) -> None:
+    with counted(server) as grew, server.paused(), Wire(server.address) as wire:
+        wire.send(post(png()))
+        until(lambda: server.metrics()["resnet_inflight_requests"] == 1, "the request")
+        assert server.metrics()["resnet_estimated_wait_seconds"] > 0
+        wire.close()
+        until(lambda: server.metrics()["resnet_inflight_requests"] == 0, "its end")
+    assert grew(requests_total("cancelled")) == grew(durations("cancelled")) == 1
+    assert grew(durations("cancelled", what="sum")) > 0
+
+
+@pytest.mark.parametrize(("longest_s", "last"), [(1.0, 60.0), (60.0, 60.0), (61.0, 120.0), (300.0, 480.0)])
+def test_buckets_reach_the_latest_deadline(longest_s: float, last: float) -> None:
+    assert (request_buckets(longest_s)[-1], stage_buckets(longest_s)[-1]) == (last, last)
+
+
+def test_what_the_server_is_doing_shows(server: Served, client: httpx.Client) -> None:
+    metrics = server.metrics()
+    states = {series: value for series, value in metrics.items() if series.startswith("resnet_model_state")}
+    for model, version, state in [("plain", "2", "ready"), ("wrong", "1", "failed"), ("damaged", "1", "failed")]:
+        of_model = [f'{{model="{model}",state="{one}",version="{version}"}}' for one in MODEL_STATES]
+        expected = [float(one == state) for one in MODEL_STATES]
+        assert [states["resnet_model_state" + labels] for labels in of_model] == expected
+    assert metrics["resnet_ready"] == 1
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(lambda: [client.post("/models/faulty/predict", content=png(first=SLOW)) for _ in range(20)])
+        until(lambda: server.metrics()["resnet_workers_busy"] == 1 or slow.done(), "the worker to be busy")
+        assert not slow.done()
+    until(lambda: server.metrics()["resnet_workers_busy"] == 0, "the worker to be idle")
 
 
 def test_promtool_finds_nothing_to_say(require: Callable[[str], str], server: Served) -> None:
@@ -217,12 +301,15 @@ def test_rows_are_summed() -> None:
         metrics.attach(row)
         metrics.requests.inc("m", "1", "ok")
         metrics.queue_depth.set(3.0)
+        metrics.estimated_wait.set(0.5 - row / 4)
     metrics.attach(metrics.supervisor_row)
     metrics.worker_up.set(1.0, "0")
     sums = exposed(metrics)
     ok = frozenset({"model": "m", "version": "1", "outcome": "ok"}.items())
     assert sums["resnet_requests_total", ok] == 2
+    assert metrics.requests_by_outcome() == dict.fromkeys(OUTCOMES, 0) | {"ok": 2}
     assert sums["resnet_queue_depth", frozenset()] == 6
+    assert sums["resnet_estimated_wait_seconds", frozenset()] == 0.5
     assert sums["resnet_worker_up", frozenset({("worker", "0")})] == 1
 
 

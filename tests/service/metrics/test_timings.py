@@ -174,7 +174,7 @@ def test_the_header_says_what_the_document_says(crowd: Crowd) -> None:
 def series_of(stage: str) -> tuple[str, str]:
     """Family and labels of a stage's histogram, or of the total's."""
     if stage == "total":
-        return "resnet_request_duration_seconds", 'model="mnist-residual"'
+        return "resnet_request_duration_seconds", 'model="mnist-residual",outcome="ok"'
     return "resnet_stage_duration_seconds", f'model="mnist-residual",stage="{stage}"'
 
 

@@ -100,12 +100,12 @@ def test_a_draining_process_is_not_ready_stops_after_the_delay_and_refuses_what_
 def test_metrics_tell_the_models_that_are_ready_and_how_much_waits(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
         Sent(process, head(len(picture(1))), picture(1)).send()
-        text = process.api.expose_metrics().decode()
+        text = (await process.api.expose_metrics()).decode()
         assert "resnet_queue_depth 1.0" in text
         assert "resnet_queue_capacity 1024.0" in text
         assert "resnet_model_info{" not in text
         process.up()
-        text = process.api.expose_metrics().decode()
+        text = (await process.api.expose_metrics()).decode()
         assert f'sha256="{artifact.sha256}"' in text
         await asyncio.sleep(0)
 

@@ -59,3 +59,24 @@ def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -
         assert slow.begun == [running, last]
 
     asyncio.run(scene())
+
+
+def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -> None:
+    async def scene() -> None:
+        slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)
+        try:
+            assert (decoder.waiting, decoder.busy) == (0, 0)
+            decodings = [decoder.decode(slow, [bytes(8)] * n, lambda _: None) for n in (1, 3)]
+            assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
+            assert (decoder.waiting, decoder.busy) == (3, 1)
+            decodings[1].cancel()
+            await asyncio.wait([decodings[1]], timeout=DEADLINE_S)
+            assert (decoder.waiting, decoder.busy) == (0, 1)
+            slow.may_go_on.set()
+            await asyncio.wait_for(decodings[0], DEADLINE_S)
+        finally:
+            slow.may_go_on.set()
+            decoder.close()
+        assert decoder.waiting == 0
+
+    asyncio.run(scene())

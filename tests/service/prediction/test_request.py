@@ -581,7 +581,7 @@ def test_a_request_is_counted_once_by_how_it_ended(
         assert process.counted("requests_total") == {(model[0], outcome, model[1]): 1}
         http = {} if status is None else {(status, "POST", "/predict"): 1}
         assert process.counted("http_requests_total") == http
-        assert process.counted("request_duration_seconds_count") == ({} if status is None else {(model[0],): 1})
+        assert process.counted("request_duration_seconds_count") == {(model[0], outcome): 1}
         assert process.counted("requests_shed_total") == ({("full",): 1} if outcome == "shed" else {})
         assert process.count("inflight_requests") == 0
 
@@ -600,7 +600,7 @@ def test_a_good_request_is_counted_with_its_images_classes_batch_and_stages(arti
         assert process.count("batch_size_sum", model="plain") == 2
         stages = process.counted("stage_duration_seconds_count")
         assert stages == {("plain", stage): 1 for stage in STAGES}
-        total = process.count("request_duration_seconds_sum", model="plain")
+        total = process.count("request_duration_seconds_sum", model="plain", outcome="ok")
         parts = sum(process.count("stage_duration_seconds_sum", model="plain", stage=stage) for stage in STAGES)
         assert parts == pytest.approx(total)
         assert total == pytest.approx(sent.responses[0].timestamps.total_ns / 1e9)

@@ -1,0 +1,50 @@
+"""What is not counted but is so now, as the API process sees it that is scraped: models, readiness, busy workers."""
+
+import platform
+from collections.abc import Iterator
+from importlib.metadata import version
+from typing import NamedTuple
+
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+MODEL_STATES = ("ready", "loading", "failed")
+
+
+class ModelSnapshot(NamedTuple):
+    """One model; the version is empty if a model has none that could be read."""
+
+    name: str
+    version: str
+    state: str
+    engine: str = ""
+    device: str = ""
+    precision: str = ""
+    sha256: str = ""
+
+
+class Snapshot(NamedTuple):
+    """The server at one moment."""
+
+    ready: bool
+    busy_workers: int
+    models: list[ModelSnapshot]
+
+    def collect(self) -> Iterator[Metric]:
+        """Its families."""
+        yield GaugeMetricFamily("resnet_ready", "1 while GET /readyz answers 200.", float(self.ready))
+        yield GaugeMetricFamily("resnet_workers_busy", "Workers that run a batch.", float(self.busy_workers))
+        labels = ["model", "version", "state"]
+        states = GaugeMetricFamily("resnet_model_state", "1 for the state that each model is in.", labels=labels)
+        for model in self.models:
+            for state in MODEL_STATES:
+                states.add_metric((model.name, model.version, state), float(model.state == state))
+        yield states
+        labels = ["model", "version", "engine", "device", "precision", "sha256"]
+        info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)
+        for model in self.models:
+            if model.state == "ready":
+                info.add_metric((model.name, model.version, *model[3:]), 1.0)
+        yield info
+        build = GaugeMetricFamily("resnet_build_info", "1; what this server is made of.", labels=["version", "python"])
+        build.add_metric([version("resnet-serve"), platform.python_version()], 1.0)
+        yield build

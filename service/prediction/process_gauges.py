@@ -1,0 +1,21 @@
+"""What an API process publishes of itself: another one may be the one that is scraped."""
+
+from service.metrics.metrics import Metrics
+from service.prediction.batcher import Batcher
+from service.prediction.decoding import Decoder
+from service.prediction.wait_estimate import WaitEstimate
+
+
+class ProcessGauges:
+    """The gauges of one API process."""
+
+    def __init__(self, metrics: Metrics, batcher: Batcher, decoder: Decoder, wait_estimate: WaitEstimate) -> None:
+        self._metrics, self._batcher, self._decoder, self._wait_estimate = metrics, batcher, decoder, wait_estimate
+
+    def publish(self) -> None:
+        """Write down what they are now."""
+        metrics, decoder = self._metrics, self._decoder
+        metrics.queue_depth.set(self._batcher.depth)
+        metrics.decode_queue_depth.set(decoder.waiting)
+        metrics.decoders_busy.set(decoder.busy)
+        metrics.estimated_wait.set(self._wait_estimate.total_s + decoder.estimate.wait_s)
