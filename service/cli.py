@@ -15,7 +15,7 @@ from models.command_line import explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.repository import RepositoryError
-from service.settings import ENV_PREFIX, SettingError, Settings, check_environment
+from service.settings import ENV_PREFIX, SettingError, Settings, drop_service_links
 
 FAILURE, USAGE_ERROR = 1, 2
 
@@ -24,9 +24,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        injected = check_environment()
-        if injected:
-            _say(f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}")
+        dropped = drop_service_links()
+        if dropped:
+            _say(f"ignored, for Kubernetes sets them for Services: {', '.join(dropped)}")
         return _run(arguments)
     except ValidationError as error:
         return _fail(explain_options(error, env_prefix=ENV_PREFIX), USAGE_ERROR)
