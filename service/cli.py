@@ -47,8 +47,9 @@ def _run(arguments: list[str]) -> int:
 
             return check(CliApp.run(Check, cli_args=rest))
         case ["serve", *rest] | rest:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _leave)  # until the supervisor takes over; the first process would ignore them
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # by `nohup`
+                    signal.signal(number, _leave)  # until the supervisor takes over; a first process would ignore them
             settings = CliApp.run(Settings, cli_args=rest)
             from service.commands.serve import serve
 

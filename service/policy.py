@@ -92,6 +92,14 @@ PROBE_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.25
 """Between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
 
+BEAT_INTERVAL_S = 0.25
+"""Between two signs of life of an API process, and two publications of its queue's depth. Less costs idle CPU."""
+
+SILENCE_LIMIT_S = 10.0
+"""Time without a sign of life after which an API process counts as hung (a judgement). A turn of its event loop may be
+long: 16 MiB of JSON or of a form take most of a second, and several on a busy machine. Less, and a sound process dies
+with all that it holds; more, and clients of a stopped one wait for longer."""
+
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 """Before the first, second, ... restart in a row (a judgement): one crash costs no time, a crash at every start little
 CPU."""

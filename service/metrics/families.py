@@ -37,14 +37,14 @@ class Family:
         sparse: bool = False,
     ) -> None:
         self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
-        self._keys = tuple(keys)
+        self.keys = tuple(keys)
         self._places: dict[tuple[str, ...], int] = {}
         self._row: Any = None
 
     def lay_out(self, start: int) -> int:
         """Occupy the row from `start` on; return where the next family begins."""
-        self._places = {key: start + i * self.width for i, key in enumerate(self._keys)}
-        return start + len(self._keys) * self.width
+        self._places = {key: start + i * self.width for i, key in enumerate(self.keys)}
+        return start + len(self.keys) * self.width
 
     def use(self, row: memoryview) -> None:
         """Count into this row (float64) from now on."""
@@ -69,9 +69,9 @@ class Family:
 class Counter(Family):
     """A count that only grows."""
 
-    def inc(self, *labels: str) -> None:
-        """Count one."""
-        self._row[self._places[labels]] += 1.0
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Count one, or so many."""
+        self._row[self._places[labels]] += by
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""

@@ -11,6 +11,7 @@ from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.metrics.metrics import MeteredModel, Metrics, expose
+from service.policy import BEAT_INTERVAL_S
 from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
@@ -24,7 +25,6 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-DEPTH_INTERVAL_S = 0.5  # between two publications of the queue's depth
 REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
@@ -64,7 +64,8 @@ class ApiProcess:
         self._settled = False
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
-        self._publish_depth()
+        self._index, self._beats = index, channels.shared_state.beats
+        self._beat()
 
     def close(self) -> None:
         """Release what the process holds."""
@@ -87,10 +88,11 @@ class ApiProcess:
         }
         return expose(self.metrics, self._supervisor_pid)
 
-    def _publish_depth(self) -> None:
-        """Publish the depth of this process's queue: another process may be the one that is scraped."""
+    def _beat(self) -> None:
+        """Give a sign of life, and publish the queue's depth: another process may be the one that is scraped."""
+        self._beats[self._index] += 1
         self.metrics.queue_depth.set(self.services.batcher.depth)
-        self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
+        self._loop.call_later(BEAT_INTERVAL_S, self._beat)
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
@@ -98,7 +100,7 @@ class ApiProcess:
                 self.status.worker_up(worker, reports)
                 self._wait_estimate.worker_up(worker, reports)
                 self.services.batcher.worker_up(worker, epoch, reports)
-            case WorkerDown(worker):
+            case WorkerDown(worker, _):
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
                 self.services.batcher.worker_down(worker)

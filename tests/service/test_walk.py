@@ -22,7 +22,7 @@ from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
-from service.ipc.control import Begin, WorkerUp, send
+from service.ipc.control import Begin, ControlWriter, WorkerUp
 from service.ipc.pipe import Pipe
 from service.ipc.reports import WorkerReport
 from service.metrics.metrics import MeteredModel, Metrics
@@ -89,9 +89,9 @@ class House:
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, stop=lambda: None)
         app.state.heads, app.state.budget = HeadCache(), ReadBudget()
-        send(control, Begin())
+        ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
-        send(control, WorkerUp(0, 1, (report,)))
+        ControlWriter(control).send(WorkerUp(0, 1, (report,)))
         config = uvicorn.Config(app, log_config=None)
         config.load()
         self.api, self.client = app.state.api, Client()
