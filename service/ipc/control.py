@@ -47,6 +47,8 @@ class Drain:
     kind: Literal["drain"] = "drain"
 
 
+CUT_SHORT = 3  # exit code of an API process that had to refuse, at the end of a drain, what it had accepted
+
 ControlMessage = WorkerUp | WorkerDown | Begin | Drain
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 

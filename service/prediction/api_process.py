@@ -1,12 +1,13 @@
 """One API process: what it owns between its first request and its last."""
 
 import asyncio
+import math
 import os
 from collections.abc import Callable
 
 import structlog
 
-from service.errors import Unavailable
+from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
@@ -31,7 +32,8 @@ REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing req
 class ApiProcess:
     """Makes the services that requests need, and follows the supervisor's messages.
 
-    `stop` is called once draining is so far that no new connection is to be taken.
+    `stop` is called once draining is so far that no new connection is to be taken, `refuse_all` at its end with the
+    error for every request that is still under way.
     """
 
     def __init__(
@@ -43,9 +45,11 @@ class ApiProcess:
         metrics: Metrics,
         settings: Settings,
         stop: Callable[[], None],
+        refuse_all: Callable[[ServiceError], None],
     ) -> None:
         metrics.attach(index)
-        self.metrics, self._catalog, self._stop, self._control = metrics, catalog, stop, control
+        self.metrics, self._catalog, self._control = metrics, catalog, control
+        self._stop, self._refuse_all = stop, refuse_all
         models = ServedModels(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
@@ -64,14 +68,27 @@ class ApiProcess:
         self._settled = False
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
+        self._refused_before = math.inf  # requests, when the time to drain was over
         self._index, self._beats = index, channels.shared_state.beats
         self._beat()
 
     def close(self) -> None:
-        """Release what the process holds."""
+        """Release what the process holds, and tell what it could not answer."""
+        if self.refused:
+            log.warning("drain cut short", refused=self.refused)
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
+
+    @property
+    def refused(self) -> int:
+        """Requests that were not answered in the time that there was to drain, and were refused."""
+        return int(max(0.0, self._refusals - self._refused_before))
+
+    @property
+    def _refusals(self) -> float:
+        """Of this process and its predecessors, because of a drain."""
+        return float(self.metrics.row[self.metrics.shed.cell("draining")])
 
     @property
     def ready(self) -> bool:
@@ -127,4 +144,5 @@ class ApiProcess:
 
     def _refuse_the_rest(self) -> None:
         self.services.admission.draining = True
-        self.services.batcher.fail_all(Unavailable("draining", "the server stopped before this request was answered"))
+        self._refused_before = self._refusals
+        self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))

@@ -6,7 +6,7 @@ from multiprocessing.process import BaseProcess
 import structlog
 
 from service.ipc.channels import Channels
-from service.ipc.control import Begin, ControlMessage
+from service.ipc.control import CUT_SHORT, Begin, ControlMessage
 from service.metrics.metrics import Metrics
 from service.supervisor.children import ApiChild
 from service.supervisor.launcher import Launcher
@@ -76,7 +76,7 @@ class ApiPool(ProcessPool[ApiChild]):
         if self._closing:
             self.lost += lost
             self.failed |= code != 0
-        if self._closing and code == 0:
+        if self._closing and code in (0, CUT_SHORT):
             return
         log.error("API process died", index=child.index, exit_code=code, reason=reason, requests_lost=lost)
         if not self._closing:

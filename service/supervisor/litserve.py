@@ -30,6 +30,7 @@ from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from service.http.server import ApiServer
 from service.ipc.channels import Channels
+from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
 from service.ipc.shared_memory import SharedObject
 from service.logs import configure_logs
@@ -193,10 +194,19 @@ class LaunchServer(LitServer):  # type: ignore[misc]
         async def serve() -> None:
             self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
             api = self.app.state.api = ApiProcess(
-                index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
+                index,
+                self._channels,
+                control,
+                self._catalog,
+                self._metrics,
+                self._settings,
+                server.stop,
+                server.refuse_all,
             )
             await server.serve([self.listener])
             api.close()
 
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(serve())
+        if self.app.state.api.refused:
+            sys.exit(CUT_SHORT)

@@ -87,7 +87,7 @@ class House:
         settings = Settings(_cli_parse_args=False, decode_threads=1)  # type: ignore[call-arg]
         metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
-        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, stop=lambda: None)
+        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
         app.state.heads, app.state.budget = HeadCache(), ReadBudget()
         ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
