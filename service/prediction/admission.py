@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from service.errors import TooLarge, Unavailable
-from service.policy import PATIENCE
+from service.policy import PATIENCE, RESTART_S
 from service.prediction.wait_estimate import WaitEstimate
 
 
@@ -25,6 +25,7 @@ class Admission:
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
+        self.workers_lost = False
 
     def check(self, left_s: float) -> None:
         """Raise Unavailable if a request that begins now, with so many seconds left to it, would be refused."""
@@ -32,6 +33,8 @@ class Admission:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
             raise Unavailable("loading", "the models are still loading")
+        if self.workers_lost:
+            raise Unavailable("worker_lost", "no worker is up; another is being started", retry_after_s=RESTART_S)
         if not self._free:
             raise self._full()
         self._check_wait(left_s)

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -12,10 +12,11 @@ from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.metrics.metrics import MeteredModel, Metrics, expose
-from service.policy import BEAT_INTERVAL_S
+from service.policy import BEAT_INTERVAL_S, RESTART_S, RESTART_WAIT_S
 from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
+from service.prediction.image_task import ImageTask
 from service.prediction.model_status import ModelStatus
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.served_model import ServedModels
@@ -66,6 +67,7 @@ class ApiProcess:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
+        self._workers_seen = 0  # that have come up
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
         self._refused_before = math.inf  # requests, when the time to drain was over
@@ -117,10 +119,13 @@ class ApiProcess:
                 self.status.worker_up(worker, reports)
                 self._wait_estimate.worker_up(worker, reports)
                 self.services.batcher.worker_up(worker, epoch, reports)
-            case WorkerDown(worker, _):
+                self._workers_seen += 1
+                self.services.admission.workers_lost = False
+            case WorkerDown(worker, reason):
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
-                self.services.batcher.worker_down(worker)
+                self._log_lost(worker, reason, self.services.batcher.worker_down(worker))
+                self._await_restart()
             case Begin():
                 self._settling = self._loop.create_task(self._settle())
             case Drain(delay_s, grace_s):
@@ -136,6 +141,23 @@ class ApiProcess:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""
         if self._settled and self.status.ready:
             self.services.admission.open = True
+
+    def _log_lost(self, worker: int, reason: str, tasks: Sequence[ImageTask]) -> None:
+        """Name what a worker was running when it died: one of these images may be the cause."""
+        if tasks:
+            model, ids = self._catalog.artifacts[tasks[0].model].name, dict.fromkeys(task.request_id for task in tasks)
+            log.error("batch lost", worker=worker, reason=reason, model=model, images=len(tasks), requests=list(ids))
+
+    def _await_restart(self) -> None:
+        """While no worker is up no request begins, and those that have begun wait for a while."""
+        lost = self.services.admission.workers_lost = not self.status.any_worker
+        if lost:
+            self._loop.call_later(RESTART_WAIT_S, self._stop_waiting, self._workers_seen)
+
+    def _stop_waiting(self, workers_seen: int) -> None:
+        if workers_seen == self._workers_seen:
+            self.services.batcher.fail_all(Unavailable("worker_lost", "no worker is up", retry_after_s=RESTART_S))
+            self._loop.call_later(RESTART_WAIT_S, self._stop_waiting, workers_seen)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.ipc.messages import MAX_BATCH_SIZE
-from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
+from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
 from service.prediction.image_task import ImageTask
 from service.prediction.wait_estimate import LatencyModel
 
@@ -62,7 +62,9 @@ class WorkerQueue:
         self.loads_ns[self.api] = 0  # not any more what a predecessor sent that died
 
     def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
-        """It has been sent a batch that will take so long."""
+        """It has been sent a batch that will take so long; nothing is to wait behind one that may never end."""
+        if tasks and tasks[0].retried:
+            load_ns += SUSPECT_NS
         self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
         self.loads_ns[self.api] += load_ns
 
@@ -83,6 +85,11 @@ class WorkerQueue:
     def load_ns(self) -> int:
         """How long what all API processes have sent will take."""
         return sum(self.loads_ns)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it runs an image, of any API process, which was in a worker that died."""
+        return self.load_ns >= SUSPECT_NS
 
     def takes_more(self) -> bool:
         """Whether the worker may be sent another batch."""
@@ -107,7 +114,9 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
     """The batch to be sent now, None if there is none; nothing is changed."""
     for model, queue in enumerate(queues):
         if queue.tasks and queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, queue.latency, now_ns)):
-            return Batch(worker, model, *_first_images(queue, now_ns))
+            batch = Batch(worker, model, *_first_images(queue, workers, now_ns))
+            if batch.tasks or batch.expired:
+                return batch
     return None
 
 
@@ -120,18 +129,26 @@ def choose_worker(workers: Sequence[WorkerQueue], latency: LatencyModel, now_ns:
     free = [worker for worker in workers if worker.takes_more()]
     enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
     running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
-    return min(running or free, key=lambda worker: worker.load_ns, default=None)
+    least = min(running or free, key=lambda worker: worker.load_ns, default=None)
+    return None if least is None or least.is_in_doubt else least
 
 
-def _first_images(queue: ModelQueue, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
-    """The images at the head of the queue that run together, a retried one alone; and the expired ones among them."""
+def _first_images(
+    queue: ModelQueue, workers: Sequence[WorkerQueue], now_ns: int
+) -> tuple[list[ImageTask], list[ImageTask]]:
+    """The images at the head of the queue that run together; and the expired ones among them.
+
+    A retried one runs alone, and in one worker at a time: those behind it do not wait for it.
+    """
     tasks: list[ImageTask] = []
     expired: list[ImageTask] = []
     for task in queue.tasks:
         if task.deadline_ns <= now_ns:
             expired.append(task)
             continue
-        if tasks and (task.retried or tasks[0].retried or len(tasks) == queue.max_batch_size):
+        if tasks and (tasks[0].retried or len(tasks) == queue.max_batch_size):
             break
+        if task.retried and (tasks or any(worker.is_in_doubt for worker in workers)):
+            continue
         tasks.append(task)
     return tasks, expired

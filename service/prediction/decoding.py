@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Barrier
 
 import numpy as np
 import structlog
@@ -47,6 +48,7 @@ class Decoder:
 
     def __init__(self, threads: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        _start_all(self._pool, threads)
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
@@ -60,6 +62,17 @@ class Decoder:
         decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, call, i) for i in range(len(images))])
         decoding.add_done_callback(partial(_on_end, waiting, on_done))
         return decoding
+
+
+def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
+    """Start every thread now, RuntimeError if that is not possible: later is too late to find out."""
+    together = Barrier(threads)
+    try:
+        for _ in range(threads):
+            pool.submit(together.wait)
+    except RuntimeError:
+        together.abort()
+        raise
 
 
 def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -> None:

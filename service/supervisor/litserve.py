@@ -79,8 +79,9 @@ class InferenceLoop(LitLoop):  # type: ignore[misc]
         try:
             lit_api.worker.serve()
         except Exception:
-            log.exception("worker failed", worker=os.environ["LITSERVE_WORKER_ID"])
-            sys.exit(1)
+            log.exception("worker failed", worker=int(os.environ["LITSERVE_WORKER_ID"]))
+        finally:
+            os._exit(1)  # LitServe would have it run again
 
 
 class InferenceAPI(LitAPI):  # type: ignore[misc]
@@ -206,7 +207,11 @@ class LaunchServer(LitServer):  # type: ignore[misc]
             await server.serve([self.listener])
             api.close()
 
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(serve())
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                runner.run(serve())
+        except Exception:
+            log.exception("API process failed", index=index)
+            sys.exit(1)
         if self.app.state.api.refused:
             sys.exit(CUT_SHORT)

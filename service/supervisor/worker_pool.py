@@ -57,7 +57,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
                 self._look_for_hang(worker, now_s)
 
     def _launch(self, child: WorkerChild) -> BaseProcess:
-        self._channels.requests[child.index].drain()
+        for pipe in (self._channels.requests[child.index], self._channels.reports[child.index]):
+            pipe.drain()
         shared_state = self._channels.shared_state
         shared_state.began_ns[child.index], shared_state.epochs[child.index] = 0, child.epoch
         return self._launcher.launch_worker(child.index)
@@ -65,8 +66,11 @@ class WorkerPool(ProcessPool[WorkerChild]):
     # Reports
 
     def _read_reports(self, worker: WorkerChild) -> None:
-        data = worker.unparsed + os.read(self._channels.reports[worker.index].reader, 1 << 16)
-        *lines, worker.unparsed = data.split(b"\n")
+        try:
+            data = os.read(self._channels.reports[worker.index].reader, 1 << 16)
+        except BlockingIOError:  # it was of a former life, and is gone
+            return
+        *lines, worker.unparsed = (worker.unparsed + data).split(b"\n")
         for line in lines:
             sent = WorkerReport.from_line(line)
             if sent.epoch == worker.epoch and not worker.killed_as:
@@ -87,24 +91,16 @@ class WorkerPool(ProcessPool[WorkerChild]):
             self._on_loaded(worker)
 
     def _on_loaded(self, worker: WorkerChild) -> None:
-        """All models are loaded or have failed: take the worker, unless it lacks one that others have."""
-        failed = {model for model, report in worker.reports.items() if report.state == "failed"}
-        if all(other.lacks_default for other in self.children):
-            self._give_up("the default model cannot be served")
-        elif failed & self._ready_elsewhere(worker) or worker.lacks_default:
-            self._start_over(worker)
-        else:
+        """All models are loaded or have failed: take the worker, unless it lacks the one that matters most."""
+        if not worker.lacks_default:
             self._on_worker_up(worker)
-
-    def _ready_elsewhere(self, worker: WorkerChild) -> set[int]:
-        """The models that another worker, which is up, can run."""
-        reports = (
-            report for other in self.children if other.up and other is not worker for report in other.reports.values()
-        )
-        return {report.model for report in reports if report.state == "ready"}
+        elif all(other.lacks_default for other in self.children):
+            self._give_up("the default model cannot be served")
+        else:
+            self._start_over(worker)
 
     def _start_over(self, worker: WorkerChild) -> None:
-        log.error("worker starts over", worker=worker.index, why="it could not load every model that it should have")
+        log.error("worker starts over", worker=worker.index, why="it could not load the default model")
         worker.killed_as = "exit"
         if worker.process:
             worker.process.kill()

@@ -1,7 +1,9 @@
 """What the supervisor does about processes that cannot be started, stand still, or are signalled by others."""
 
 import os
+import resource
 import signal
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -11,12 +13,15 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.artifacts import make_artifact
+from tests.faults.conftest import HANGS
 from tests.faults.ledger import load
 from tests.service.pictures import check, pixels, png
-from tests.service.served import DEADLINE_S, Served, Servers, until
+from tests.service.served import DEADLINE_S, Served, Servers, stopped, until
 
 STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 API_HANGS = 'resnet_api_restarts_total{reason="hang"}'
+GREED_BYTES = 400 << 20
 INFLIGHT, LOST = "resnet_inflight_requests", "resnet_requests_lost_total"
 
 
@@ -55,8 +60,8 @@ def pids_group() -> Iterator[PidsGroup]:
     path.rmdir()
 
 
-def predict(served: Served) -> httpx.Response:
-    return httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S)
+def predict(served: Served, first: int = 255) -> httpx.Response:
+    return httpx.post(served.url + "/predict", content=png(first=first), timeout=DEADLINE_S)
 
 
 def descriptors(pid: int) -> int:
@@ -92,7 +97,95 @@ def test_a_server_that_cannot_start_a_process_can_be_stopped(pids_group: PidsGro
     assert served.stop() == 0, served.log
 
 
+# Workers
+
+
+def test_without_a_worker_requests_are_refused_at_once_and_those_that_wait_get_its_successor(serve: Servers) -> None:
+    served = serve("--workers", "1", "--request-timeout", "60").ready()
+    with ThreadPoolExecutor(1) as pool:
+        with stopped(served.process.pid, served.worker()):
+            held = pool.submit(predict, served)
+            until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+            os.kill(served.worker(), signal.SIGKILL)
+        until(lambda: served.status("/readyz") == 503, "not ready")
+        answer = predict(served)
+        if not served.events("worker up", worker=0)[1:]:
+            assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
+            assert int(answer.headers["retry-after"]) > 0
+        check(held.result().json(), pixels())
+    assert served.stop() == 0
+
+
+def test_requests_do_not_wait_for_ever_for_a_worker_that_cannot_be_started(
+    pids_group: PidsGroup, serve: Servers
+) -> None:
+    served = serve("--workers", "1", "--request-timeout", "60", "--api-processes", "1").ready()
+    pids_group.bound(served, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with stopped(served.process.pid, served.worker()):
+            held = pool.submit(predict, served)
+            until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+            os.kill(served.worker(), signal.SIGKILL)
+        assert (held.result().status_code, held.result().json()["reason"]) == (503, "worker_lost")
+    began = time.monotonic()
+    answers = [predict(served) for _ in range(5)]
+    assert time.monotonic() - began < 60, "they waited for their deadline"
+    assert {(answer.status_code, answer.json()["reason"]) for answer in answers} == {(503, "worker_lost")}
+    assert served.stop() == 0
+
+
+def test_the_log_names_what_hung(serve: Servers) -> None:
+    served = serve("--workers", "2").ready()
+    headers = {"X-Request-ID": "poison", "X-Request-Timeout-Ms": "60000"}
+    with load(served, timeout_s=60) as ledger:
+        answer = httpx.post(served.url + "/predict", content=png(0, HANGS), headers=headers, timeout=DEADLINE_S)
+        ledger.wait_for(50)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
+    first, second = served.events("batch lost", reason="hang", model="faulty")
+    assert "poison" in first["requests"]
+    assert first["images"] >= 1
+    assert (second["requests"], second["images"]) == (["poison"], 1)
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_a_default_model_that_one_worker_of_two_cannot_load_does_not_end_the_server(tmp_path: Path) -> None:
+    make_artifact(tmp_path, "greedy", hoards={0: GREED_BYTES})  # as much as that takes the warm-up
+    with Served("--model-repository", tmp_path, "--workers", "2", "--max-batch-size", "1") as served:
+        served.ready()
+        most = min(virtual_bytes(pid) for pid in served.workers()) - GREED_BYTES // 2
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        other = served.worker(1)
+        os.kill(served.worker(0), signal.SIGKILL)
+        until(lambda: len(served.events("model failed", worker=0)) > 1, "more than one try")
+        assert served.worker(1) == other
+        check(predict(served).json(), pixels())
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        until(lambda: len(served.events("worker up", worker=0)) == 2, "the worker back")
+        assert served.stop() == 0
+
+
+def virtual_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
 # API processes
+
+
+def test_an_api_process_that_cannot_start_its_decoding_threads_says_so_and_is_replaced(
+    pids_group: PidsGroup, serve: Servers
+) -> None:
+    served = serve("--workers", "1", "--api-processes", "1", "--decode-threads", "8").ready()
+    pids_group.bound(served, "max")
+    (api,) = served.api_processes()
+    threads = sum(1 for _ in Path(f"/proc/{api}/task").iterdir())
+    assert threads > 8, "they are not started at once"
+    pids_group.bound(served, pids_group.size - 4)
+    os.kill(api, signal.SIGKILL)
+    assert "can't start new thread" in served.wait_for_event("API process failed")["exception"]
+    pids_group.bound(served, "max")
+    until(lambda: served.status("/readyz") == 200, "its successor")
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0
 
 
 def test_an_api_process_that_stands_still_is_replaced_and_what_it_held_is_counted_as_lost(serve: Servers) -> None:
