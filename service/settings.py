@@ -85,7 +85,9 @@ class Settings(BaseSettings):
     body_timeout: Seconds = Field(10.0, description="time for a request's body to arrive, in seconds")
     keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
-    drain_delay: float = Field(0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds")
+    drain_delay: float = Field(
+        0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
+    )
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")

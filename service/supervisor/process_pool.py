@@ -109,7 +109,7 @@ class ProcessPool(ABC, Generic[C]):
             return
         child.plan_restart(time.monotonic())
         if child.deaths >= FIRST_STARTS and not any(other.ever_up for other in self.children):
-            self._give_up(f"the {self.noun}s die before they are ready; see the errors above")
+            self._give_up(f"{self.noun}: all die before they are ready; see the errors above")
 
     def _bury(self, child: C) -> int | None:
         """Take leave of a process that has ended; its exit code."""
