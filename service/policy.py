@@ -110,13 +110,10 @@ LONG_LIFE_S = 30.0
 FIRST_STARTS = 3
 """Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""
 
-RESTART_S = 2
-"""Seconds that a worker's restart takes with a small network: Retry-After while no worker is up. Less, and clients come
-back too early; more, and the server is idle meanwhile."""
-
-RESTART_WAIT_S = 5.0
-"""Time that accepted requests wait for a worker when the last one has died, unless their deadline ends it before: more
-than twice RESTART_S. Less, and a single crash loses requests; more, and clients wait for what may never come back."""
+RESTART_PATIENCE = 3.0
+"""Times the last start of a worker that accepted requests wait for another when no worker is up, unless their deadline
+ends it before (a judgement). Less, and a crash on a busy machine loses requests; more, and clients wait for what may
+never come."""
 
 SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any

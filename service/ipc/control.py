@@ -14,11 +14,12 @@ from service.ipc.reports import ModelReport
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """A worker takes batches, in this epoch of it; with its reports on the models."""
+    """A worker takes batches, in this epoch of it; with its reports on the models, and how long its start took."""
 
     worker: int
     epoch: int
     reports: tuple[ModelReport, ...]
+    start_s: float = 1.0
     kind: Literal["worker_up"] = "worker_up"
 
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from service.errors import TooLarge, Unavailable
-from service.policy import PATIENCE, RESTART_S
+from service.policy import PATIENCE
 from service.prediction.wait_estimate import WaitEstimate
 
 
@@ -25,7 +25,7 @@ class Admission:
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
-        self.workers_lost = False
+        self.restart_s: float | None = None  # while no worker is up: what a start takes
 
     def check(self, left_s: float) -> None:
         """Raise Unavailable if a request that begins now, with so many seconds left to it, would be refused."""
@@ -33,8 +33,8 @@ class Admission:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
             raise Unavailable("loading", "the models are still loading")
-        if self.workers_lost:
-            raise Unavailable("worker_lost", "no worker is up; another is being started", retry_after_s=RESTART_S)
+        if self.restart_s is not None:
+            raise no_worker(self.restart_s)
         if not self._free:
             raise self._full()
         self._check_wait(left_s)
@@ -82,6 +82,11 @@ class Admission:
 
     def _full(self) -> Unavailable:
         return Unavailable("full", f"all {self.capacity} places are taken")
+
+
+def no_worker(restart_s: float) -> Unavailable:
+    """The error while none is up, if a start takes so long."""
+    return Unavailable("worker_lost", "no worker is up; another is being started", retry_after_s=math.ceil(restart_s))
 
 
 class IncomingBody:

@@ -12,8 +12,8 @@ from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.metrics.metrics import MeteredModel, Metrics, expose
-from service.policy import BEAT_INTERVAL_S, RESTART_S, RESTART_WAIT_S
-from service.prediction.admission import Admission
+from service.policy import BEAT_INTERVAL_S, RESTART_PATIENCE
+from service.prediction.admission import Admission, no_worker
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
 from service.prediction.image_task import ImageTask
@@ -67,7 +67,8 @@ class ApiProcess:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
-        self._workers_seen = 0  # that have come up
+        self._ups = 0  # of workers
+        self._start_s = 0.0  # what the last of these took
         self._settling: asyncio.Task[None] | None = None
         self._supervisor_pid = os.getppid()
         self._refused_before = math.inf  # requests, when the time to drain was over
@@ -115,12 +116,12 @@ class ApiProcess:
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
-            case WorkerUp(worker, epoch, reports):
+            case WorkerUp(worker, epoch, reports, start_s):
                 self.status.worker_up(worker, reports)
                 self._wait_estimate.worker_up(worker, reports)
                 self.services.batcher.worker_up(worker, epoch, reports)
-                self._workers_seen += 1
-                self.services.admission.workers_lost = False
+                self._ups, self._start_s = self._ups + 1, start_s
+                self.services.admission.restart_s = None
             case WorkerDown(worker, reason):
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
@@ -150,14 +151,15 @@ class ApiProcess:
 
     def _await_restart(self) -> None:
         """While no worker is up no request begins, and those that have begun wait for a while."""
-        lost = self.services.admission.workers_lost = not self.status.any_worker
-        if lost:
-            self._loop.call_later(RESTART_WAIT_S, self._stop_waiting, self._workers_seen)
+        if not self.status.any_worker:
+            self.services.admission.restart_s = self._start_s
+            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, self._ups)
 
-    def _stop_waiting(self, workers_seen: int) -> None:
-        if workers_seen == self._workers_seen:
-            self.services.batcher.fail_all(Unavailable("worker_lost", "no worker is up", retry_after_s=RESTART_S))
-            self._loop.call_later(RESTART_WAIT_S, self._stop_waiting, workers_seen)
+    def _stop_waiting(self, ups: int) -> None:
+        """None came up: tell all that wait, and again those that are decoded later."""
+        if ups == self._ups:
+            self.services.batcher.fail_all(no_worker(self._start_s))
+            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, ups)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True

@@ -47,10 +47,17 @@ class Child:
 
 @dataclass(eq=False, slots=True)
 class WorkerChild(Child):
-    """A worker. `lacks_default`: the last that was heard of the default model there is that it could not be loaded."""
+    """A worker.
+
+    Attributes:
+        start_s: how long its last start took.
+        lacks_default: the last that was heard of the default model there is that it could not be loaded.
+
+    """
 
     epoch: int = 0
     up: bool = False
+    start_s: float = 0.0
     lacks_default: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""

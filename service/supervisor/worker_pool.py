@@ -107,9 +107,10 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _on_worker_up(self, worker: WorkerChild) -> None:
         worker.up = worker.ever_up = True
+        worker.start_s = time.monotonic() - worker.born_s
         self._metrics.worker_up.set(1, str(worker.index))
         self._tell(_worker_up(worker))
-        log.info("worker up", worker=worker.index, seconds=round(time.monotonic() - worker.born_s, 3))
+        log.info("worker up", worker=worker.index, seconds=round(worker.start_s, 3))
 
     # Ends
 
@@ -136,4 +137,4 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
 
 def _worker_up(worker: WorkerChild) -> WorkerUp:
-    return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()))
+    return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()), worker.start_s)
