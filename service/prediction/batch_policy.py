@@ -129,7 +129,9 @@ def choose_worker(workers: Sequence[WorkerQueue], latency: LatencyModel, now_ns:
     free = [worker for worker in workers if worker.takes_more()]
     enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
     running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
-    least = min(running or free, key=lambda worker: worker.load_ns, default=None)
+    if running:
+        return min(running, key=lambda worker: worker.load_ns)
+    least = min(free, key=lambda worker: worker.load_ns, default=None)
     return None if least is None or least.is_in_doubt else least
 
 

@@ -180,7 +180,18 @@ class LaunchServer(LitServer):  # type: ignore[misc]
         ignore_stops()
         die_with_parent(parent_pid)
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
-        config = uvicorn.Config(
+        config = self._uvicorn_config()
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                refused = runner.run(self._serve(index, control, ApiServer(config)))
+        except Exception:
+            log.exception("API process failed", index=index)
+            sys.exit(1)
+        if refused:
+            sys.exit(CUT_SHORT)
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
             self.app,
             loop="uvloop",
             ws="none",
@@ -190,28 +201,20 @@ class LaunchServer(LitServer):  # type: ignore[misc]
             timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
         )
-        server = ApiServer(config)
 
-        async def serve() -> None:
-            self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
-            api = self.app.state.api = ApiProcess(
-                index,
-                self._channels,
-                control,
-                self._catalog,
-                self._metrics,
-                self._settings,
-                server.stop,
-                server.refuse_all,
-            )
-            await server.serve([self.listener])
-            api.close()
-
-        try:
-            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                runner.run(serve())
-        except Exception:
-            log.exception("API process failed", index=index)
-            sys.exit(1)
-        if self.app.state.api.refused:
-            sys.exit(CUT_SHORT)
+    async def _serve(self, index: int, control: Pipe, server: ApiServer) -> int:
+        """Serve until the drain ends; how many requests had to be refused then."""
+        self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
+        api = self.app.state.api = ApiProcess(
+            index,
+            self._channels,
+            control,
+            self._catalog,
+            self._metrics,
+            self._settings,
+            server.stop,
+            server.refuse_all,
+        )
+        await server.serve([self.listener])
+        api.close()
+        return api.refused

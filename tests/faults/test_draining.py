@@ -9,7 +9,6 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
-import numpy as np
 from PIL import Image
 
 from tests.faults.ledger import GOOD
@@ -17,15 +16,14 @@ from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Wire, post
 
-SIDE = 6000  # pixels of a picture whose decoding takes long
+SIDE, HUGE = 7000, 60  # pixels of pictures whose decoding takes long, and how many together take longer than a drain
 PIPELINE = 200  # connections that wait to be accepted
 
 
-def large() -> bytes:
-    """A PNG of noise: it takes a second to decode, and is several megabytes."""
-    noise = np.random.default_rng(1).integers(0, 255, (SIDE, SIDE // 4), np.uint8)
+def huge() -> bytes:
+    """A PNG of few bytes that takes long to decode."""
     stream = io.BytesIO()
-    Image.fromarray(noise).resize((SIDE, SIDE), Image.Resampling.NEAREST).save(stream, "PNG", compress_level=1)
+    Image.new("L", (SIDE, SIDE)).save(stream, "PNG")
     return stream.getvalue()
 
 
@@ -34,23 +32,20 @@ def inflight(served: Served, n: int) -> bool:
 
 
 def test_everything_that_is_held_at_the_end_of_the_grace_period_is_told_so(serve: Servers) -> None:
-    served = serve("--workers", "1", "--api-processes", "1", "--decode-threads", "1", "--grace", "3").ready()
-    picture, waiting, url = large(), 8, served.url + "/predict"
-    with served.stopped_workers(), ThreadPoolExecutor(waiting + 1) as pool, Wire(served.address) as half:
-        half.send(post(picture)[:-1])
+    flags = ("--workers", "1", "--api-processes", "1", "--decode-threads", "1", "--max-request-timeout", "600")
+    served = serve(*flags, "--grace", "2").ready()
+    picture = huge()
+    files = [("file", (f"{i}.png", picture, "image/png")) for i in range(HUGE)]
+    headers = {"X-Request-Timeout-Ms": "600000"}
+    with ThreadPoolExecutor(1) as pool, Wire(served.address) as half:
+        half.send(post(png())[:-1])
         until(lambda: inflight(served, 1), "a body that never ends")
-        answers = [pool.submit(httpx.post, url, content=png(), timeout=DEADLINE_S)]
-        until(lambda: inflight(served, 2), "a request in a worker")
-        answers += [
-            pool.submit(httpx.post, served.url + "/predict", content=picture, timeout=DEADLINE_S)
-            for _ in range(waiting)
-        ]
-        until(lambda: inflight(served, 2 + waiting), "requests that wait for decoding")
+        answer = pool.submit(httpx.post, served.url + "/predict", files=files, headers=headers, timeout=DEADLINE_S)
+        until(lambda: inflight(served, 2), "a request that waits for decoding")
         assert served.stop() == 1
-        bodies = [half.answer().body, *[answer.result().content for answer in answers]]
-    told = Counter((body["status"], body["reason"]) for body in map(json.loads, bodies))
-    assert told == {(503, "draining"): waiting + 2}
-    assert served.events("drain cut short", refused=waiting + 2)
+        told = [json.loads(half.answer().body), answer.result().json()]
+    assert [(one["status"], one["reason"]) for one in told] == [(503, "draining")] * 2
+    assert served.events("drain cut short", refused=2)
     assert served.events("stopped", exit_code=1, requests_lost=0)
 
 
