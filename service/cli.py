@@ -20,7 +20,7 @@ from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
 from service.repository import RepositoryError
-from service.settings import ENV_PREFIX, SettingError, Settings, check_environment
+from service.settings import ENV_PREFIX, SettingError, Settings, drop_service_links
 
 FAILURE, USAGE_ERROR = 1, 2
 
@@ -30,11 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     say = _say if arguments[:1] in (["predict"], ["check"]) or is_for_people(_log_format(arguments)) else _log
     try:
-        injected = check_environment()
-        if injected:
-            say(
-                f"ignored, for Kubernetes sets them for a Service called resnet-serve: {', '.join(injected)}", "warning"
-            )
+        if dropped := drop_service_links():
+            say(f"ignored, for Kubernetes sets them for Services: {', '.join(dropped)}", "warning")
         return _run(arguments, explain_usage=say is _say)
     except ValidationError as error:
         say(explain_options(error, env_prefix=ENV_PREFIX), "critical")
@@ -62,8 +59,9 @@ def _run(arguments: list[str], *, explain_usage: bool) -> int:
             print(f"resnet-serve {version('resnet-serve')}")  # noqa: T201
             return 0
         case ["serve", *rest] | rest:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, _leave)  # until the supervisor takes over; the first process would ignore them
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+                if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # by `nohup`
+                    signal.signal(number, _leave)  # until the supervisor takes over; a first process would ignore them
             settings = CliApp.run(Settings, cli_args=rest, cli_exit_on_error=explain_usage)
             from service.commands.serve import serve
 

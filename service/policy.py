@@ -105,6 +105,14 @@ PROBE_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.25
 """Between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
 
+BEAT_INTERVAL_S = 0.25
+"""Between two signs of life of an API process, and two publications of its queue's depth. Less costs idle CPU."""
+
+SILENCE_LIMIT_S = 10.0
+"""Time without a sign of life after which an API process counts as hung (a judgement). A turn of its event loop may be
+long: 16 MiB of JSON or of a form take most of a second, and several on a busy machine. Less, and a sound process dies
+with all that it holds; more, and clients of a stopped one wait for longer."""
+
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 """Before the first, second, ... restart in a row (a judgement): one crash costs no time, a crash at every start little
 CPU."""
@@ -114,6 +122,15 @@ LONG_LIFE_S = 30.0
 
 FIRST_STARTS = 3
 """Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""
+
+RESTART_PATIENCE = 3.0
+"""Times the last start of a worker that accepted requests wait for another when no worker is up, unless their deadline
+ends it before (a judgement). Less, and a crash on a busy machine loses requests; more, and clients wait for what may
+never come."""
+
+SUSPECT_NS = 1 << 50
+"""Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any
+load, so that no API process sends it anything until it has answered."""
 
 # Fairness between connections (`http/`).
 

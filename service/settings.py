@@ -1,6 +1,7 @@
 """Every setting of the server: one typed model, from which flags, environment variables, help and documents come."""
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -92,7 +93,9 @@ class Settings(BaseSettings):
     body_timeout: Seconds = Field(10.0, description="time for a request's body to arrive, in seconds")
     keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
-    drain_delay: float = Field(0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds")
+    drain_delay: float = Field(
+        0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
+    )
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -108,24 +111,57 @@ class Settings(BaseSettings):
         return self.batch_delay if own is None else own
 
 
-def check_environment(environment: dict[str, str] | None = None) -> list[str]:
-    """Names of RESNET_SERVE_* variables that Kubernetes injected for a service of this name; they are removed.
+_BOUNDS = {
+    "max_body_bytes": "max_bytes_in_flight",
+    "request_timeout": "max_request_timeout",
+    "max_images_per_request": "queue_capacity",
+}
+"""Settings, and which other one each must not be above."""
+
+
+def fit_together(settings: Settings) -> Settings:
+    """The settings, where a default that is above its bound is lowered to it; SettingError if two contradict."""
+    lowered = {}
+    for name, bound in _BOUNDS.items():
+        value, most = getattr(settings, name), getattr(settings, bound)
+        if value > most:
+            if name in settings.model_fields_set or bound not in settings.model_fields_set:
+                raise SettingError(f"{_quote(settings, name)} is above {_quote(settings, bound)}")
+            lowered[name] = most
+    if settings.drain_delay >= settings.grace:
+        delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
+        raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it")
+    return settings.model_copy(update=lowered)
+
+
+def _quote(settings: Settings, name: str) -> str:
+    value = getattr(settings, name)
+    return f"--{name.replace('_', '-')} {value if isinstance(value, int) else f'{value:g}'}"
+
+
+def drop_service_links(environment: dict[str, str] | None = None) -> list[str]:
+    """Remove the variables that Kubernetes injects for Services whose names begin with ours; their names.
 
     Any other name that is no setting raises SettingError: a misspelt setting must not be ignored.
     """
     variables = os.environ if environment is None else environment
     known = {ENV_PREFIX + name.upper() for name in Settings.model_fields}
-    injected = []
+    dropped = []
     for name in [name for name in variables if name.upper().startswith(ENV_PREFIX)]:
         if _is_service_link(name, variables[name]):
-            injected.append(name)
+            dropped.append(name)
             del variables[name]
         elif name.upper() not in known:
             raise SettingError(f"unknown environment variable {name}; the settings are: {', '.join(sorted(known))}")
-    return injected
+    return dropped
+
+
+# What Kubernetes sets for a Service called resnet-serve, or resnet-serve-something, with a port called http.
+_SERVICE_LINK = re.compile(
+    ENV_PREFIX + r"([A-Z0-9_]+_)?(SERVICE_HOST|SERVICE_PORT(_[A-Z0-9_]+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_SERVICE_URL = re.compile(ENV_PREFIX + r"([A-Z0-9_]+_)?PORT")
 
 
 def _is_service_link(name: str, value: str) -> bool:
-    """Kubernetes sets these for a Service called resnet-serve: ..._SERVICE_HOST, ..._SERVICE_PORT, ..._PORT=tcp://..."""
-    rest = name.removeprefix(ENV_PREFIX)
-    return rest.startswith(("SERVICE_HOST", "SERVICE_PORT", "PORT_")) or (rest == "PORT" and "://" in value)
+    return bool(_SERVICE_LINK.fullmatch(name) or ("://" in value and _SERVICE_URL.fullmatch(name)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-PACKAGES = ("service",)
+PACKAGES = ("service", "models", "training")
 
 ROW = re.compile(r"^\| `(?P<module>[\w/]+\.py)` \| (?P<tests>[^|]+) \|", re.MULTILINE)
 NAMED = re.compile(r"`(tests/[\w/.-]+)`")

@@ -43,7 +43,15 @@ FILLING = 1 / 15  # share of --minutes, spent before they begin
 FILLING_CONNECTIONS = 16  # connections for each kind of request
 CALM_S = 10.0  # time for the server to notice that the last client has left
 INFLIGHT = "resnet_inflight_requests"
-FAILURES = ('outcome="shed"', 'outcome="expired"', 'outcome="server_error"', "resnet_worker_restarts_total", INFLIGHT)
+FAILURES = (
+    'outcome="shed"',
+    'outcome="expired"',
+    'outcome="server_error"',
+    "resnet_worker_restarts_total",
+    "resnet_api_restarts_total",
+    "resnet_requests_lost_total",
+    INFLIGHT,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import SECOND_API_PROCESS_CORES
 from service.repository import Catalog, read_repository
-from service.settings import SettingError, Settings
+from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LaunchServer
 from service.supervisor.supervisor import Supervisor
 from service.worker.warmup import Load
@@ -27,6 +27,7 @@ def serve(settings: Settings) -> int:
 
     A SettingError, RepositoryError, DeviceError, EngineError or OSError prevents the start.
     """
+    settings = fit_together(settings)
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
     catalog = read_repository(settings.model_repository, settings.default_model)

@@ -67,7 +67,8 @@ class Acceptor:
         self._loop.remove_reader(self._listener)
         if self._pause:
             self._pause.cancel()
-        self._accept(BACKLOG)
+        while self._accept(BACKLOG):  # there is no room for them before others have ended
+            await asyncio.sleep(DESCRIPTOR_PAUSE_S)
         await asyncio.gather(*self._connecting, return_exceptions=True)
 
     def _listen(self) -> None:

@@ -292,6 +292,16 @@ class PredictionProtocol(HttpToolsProtocol):
             self._api.metrics.count_http("", "other", response.status)
         self._linger()
 
+    def refuse_request(self, error: ServiceError) -> None:
+        """The server's time is over: respond with this error to what is under way, whole or not, and close."""
+        if self._request is None:
+            return
+        self._keep_alive = False
+        is_incomplete = self._state is _BODY
+        self._request.refuse(error)
+        if is_incomplete:
+            self._linger()
+
     # The connection's beginning and end
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]

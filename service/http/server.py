@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from service.errors import ServiceError
 from service.http.acceptor import Acceptor
 from service.http.protocol import PredictionProtocol
 
@@ -25,6 +26,12 @@ class ApiServer(uvicorn.Server):
         self.should_exit = True
         self._stopping.set()
 
+    def refuse_all(self, error: ServiceError) -> None:
+        """Respond with this error to every request that is under way, whole or not."""
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, PredictionProtocol):
+                connection.refuse_request(error)
+
     async def main_loop(self) -> None:
         """Keep the date in the responses until stopped; uvicorn's own loop wakes ten times a second."""
         while not await self.on_tick(0):
@@ -42,7 +49,9 @@ class ApiServer(uvicorn.Server):
         self._acceptors = [Acceptor(one, self._make_protocol, self.server_state.connections) for one in sockets or []]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Accept the connections that are established already, then close."""
+        """Accept the connections that are established already, for which idle ones make room, then close."""
+        for connection in list(self.server_state.connections):
+            connection.shutdown()
         await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         await super().shutdown(sockets)
 

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import Field, TypeAdapter
@@ -13,19 +14,21 @@ from service.ipc.reports import ModelReport
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """A worker takes batches, in this epoch of it; with its reports on the models."""
+    """A worker takes batches, in this epoch of it; with its reports on the models, and how long its start took."""
 
     worker: int
     epoch: int
     reports: tuple[ModelReport, ...]
+    start_s: float = 1.0
     kind: Literal["worker_up"] = "worker_up"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerDown:
-    """A worker is dead: it writes to no slot any more."""
+    """A worker is dead, by exit, hang or oom: it writes to no slot any more."""
 
     worker: int
+    reason: str = "exit"
     kind: Literal["worker_down"] = "worker_down"
 
 
@@ -45,16 +48,31 @@ class Drain:
     kind: Literal["drain"] = "drain"
 
 
+CUT_SHORT = 3  # exit code of an API process that had to refuse, at the end of a drain, what it had accepted
+
 ControlMessage = WorkerUp | WorkerDown | Begin | Drain
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 
 
-def send(pipe: Pipe, message: ControlMessage) -> None:
-    """Send a message. A process that no longer reads is about to be found dead: what it misses does not matter."""
-    try:
-        os.write(pipe.writer, _ADAPTER.dump_json(message) + b"\n")
-    except BlockingIOError:
-        return
+class ControlWriter:
+    """Writes messages to a pipe; what it has no room for waits, in its order, until `flush` finds some.
+
+    A process that reads nothing any more is found by its heartbeat, so what waits is bounded.
+    """
+
+    def __init__(self, pipe: Pipe) -> None:
+        self._writer, self._rest = pipe.writer, bytearray()
+
+    def send(self, message: ControlMessage) -> None:
+        """Send a message, after those that wait."""
+        self._rest += _ADAPTER.dump_json(message) + b"\n"
+        self.flush()
+
+    def flush(self) -> None:
+        """Write as much as there is room for."""
+        with suppress(BlockingIOError):
+            while self._rest:
+                del self._rest[: os.write(self._writer, self._rest)]
 
 
 class ControlReader:

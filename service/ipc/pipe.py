@@ -1,12 +1,14 @@
 """A pipe between processes."""
 
 import os
+import select
+from contextlib import suppress
 from multiprocessing.reduction import DupFd
 from typing import Any
 
 
 class Pipe:
-    """Both ends of a pipe that outlives the processes using it; the writer never blocks."""
+    """Both ends of a pipe that outlives the processes using it; a write to its descriptor never blocks."""
 
     def __init__(self, *, packets: bool = False) -> None:
         # O_DIRECT: one read returns one written message, not a run of them (pipe(2), "packet mode").
@@ -19,8 +21,18 @@ class Pipe:
     def __setstate__(self, state: tuple[Any, Any]) -> None:
         self.reader, self.writer = (end.detach() for end in state)
 
+    def write(self, data: bytes) -> None:
+        """Write all of it, and wait for room if need be; for the only writer."""
+        room = select.poll()  # `select` itself takes no descriptor above 1023
+        room.register(self.writer, select.POLLOUT)
+        while data:
+            room.poll()
+            with suppress(BlockingIOError):
+                data = data[os.write(self.writer, data) :]
+
     def drain(self) -> None:
         """Discard what lies in the pipe."""
+        blocking = os.get_blocking(self.reader)
         os.set_blocking(self.reader, False)
         try:
             while os.read(self.reader, 1 << 16):
@@ -28,7 +40,7 @@ class Pipe:
         except BlockingIOError:
             pass
         finally:
-            os.set_blocking(self.reader, True)
+            os.set_blocking(self.reader, blocking)
 
     def close(self) -> None:
         """Close both ends in this process."""

@@ -1,4 +1,4 @@
-"""What every process may know of the workers at any time, without asking."""
+"""What every process may know of the others at any time, without asking."""
 
 from service.ipc.shared_memory import SharedMemory
 
@@ -9,12 +9,13 @@ class SharedState:
     Written by the supervisor: `epochs`, which life each worker is in. Written by a worker: when its batch began (ns of
     the monotonic clock, 0 when idle), how long that may take, and for each API process the last batch it took up.
     Written by each API process: its element of each worker's `loads_ns`, how long what it has sent there will take, and
-    of `held_ns`, the worker time that all images it has admitted will take.
+    of `held_ns`, the worker time that all images it has admitted will take; and its element of `beats`, which it counts
+    up several times a second as long as its event loop turns.
     """
 
     def __init__(self, workers: int, api_processes: int) -> None:
         self.workers, self.api_processes = workers, api_processes
-        self._memory = SharedMemory((workers * (3 + 2 * api_processes) + api_processes) * 8)
+        self._memory = SharedMemory((workers * (3 + 2 * api_processes) + 2 * api_processes) * 8)
         self._make_views()
 
     def _make_views(self) -> None:
@@ -22,7 +23,8 @@ class SharedState:
         self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
         self.taken = rows[:, 3:]
         times = memoryview(self._memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
-        self.held_ns, loads = times[: self.api_processes], times[self.api_processes :]
+        n = self.api_processes
+        self.held_ns, self.beats, loads = times[:n], times[n : 2 * n], times[2 * n :]
         self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.workers)]
 
     def __getstate__(self) -> tuple[int, int, SharedMemory]:

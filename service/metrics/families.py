@@ -78,9 +78,9 @@ class Family:
 class Counter(Family):
     """A count that only grows."""
 
-    def inc(self, *labels: str) -> None:
-        """Count one."""
-        self._row[self._places[labels]] += 1.0
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Count one, or so many."""
+        self._row[self._places[labels]] += by
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""

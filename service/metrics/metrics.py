@@ -124,6 +124,7 @@ class Metrics(Collector):
             ("model", "stage"),
             ((*name, stage) for name in self._names for stage in STAGES),
         )
+        self.requests_lost = Counter("requests_lost", "Prediction requests whose API process died before their answer.")
 
     def _add_work(self, workers: int) -> None:
         names, numbers = self._names, [(str(worker),) for worker in range(workers)]
@@ -137,6 +138,7 @@ class Metrics(Collector):
         self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
+        self.api_restarts = Counter("api_restarts", "API processes replaced.", ("reason",), product(RESTART_REASONS))
         self.model_load_seconds = Gauge(
             "model_load_seconds", "How long loading, proving and warming took.", ("model",), names
         )
@@ -160,10 +162,19 @@ class Metrics(Collector):
         self.row: Any = memoryview(self._rows[row])  # of float64, which memoryview's type cannot say
         for family in self._families:
             family.use(self.row)
+        self._clear_gauges(row)
+
+    def lose(self, row: int) -> int:
+        """An API process has ended: count the requests that it held as lost; how many that were."""
+        lost = int(self._rows[row, self.inflight.cell()])
+        self.requests_lost.inc(by=lost)
+        self._clear_gauges(row)
+        return lost
+
+    def _clear_gauges(self, row: int) -> None:
         for family in self._families:
             if isinstance(family, Gauge):
-                for place in family._places.values():
-                    self._rows[row, place] = 0.0
+                self._rows[row, [family.cell(*key) for key in family.keys]] = 0.0
 
     def count_http(self, route: str, method: str, status: int) -> None:
         """Count an HTTP request; methods and codes that are not known from the start are counted as `other`."""

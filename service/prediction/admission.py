@@ -35,6 +35,7 @@ class Admission:
         self._bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
+        self.restart_s: float | None = None  # while no worker is up: what a start takes
 
     def check(self, model: int, left_s: float) -> None:
         """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused."""
@@ -42,6 +43,8 @@ class Admission:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
             raise Unavailable("loading", "the models are still loading")
+        if self.restart_s is not None:
+            raise no_worker(self.restart_s)
         self._wait_estimate.note_demand(model)
         self._check_slots(1, model)
         self._check_wait(model, left_s)
@@ -93,6 +96,11 @@ class Admission:
                 f"what waits already takes {wait_s:.1f} s, too long for a request that may wait {most_s:.1f} s",
                 retry_after_s=math.ceil(wait_s - most_s),
             )
+
+
+def no_worker(restart_s: float) -> Unavailable:
+    """The error while none is up, if a start takes so long."""
+    return Unavailable("worker_lost", "no worker is up; another is being started", retry_after_s=math.ceil(restart_s))
 
 
 class IncomingBody:

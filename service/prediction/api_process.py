@@ -3,11 +3,11 @@
 import asyncio
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import structlog
 
-from service.errors import Unavailable
+from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
@@ -15,10 +15,11 @@ from service.metrics.metrics import MeteredModel, Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
-from service.policy import SCRAPE_INTERVAL_S
-from service.prediction.admission import Admission
+from service.policy import BEAT_INTERVAL_S, RESTART_PATIENCE, SCRAPE_INTERVAL_S
+from service.prediction.admission import Admission, no_worker
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
+from service.prediction.image_task import ImageTask
 from service.prediction.model_status import ModelStatus
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
@@ -31,14 +32,14 @@ from service.settings import Settings
 
 log = structlog.get_logger()
 
-DEPTH_INTERVAL_S = 0.5  # between two publications of the queue's depth
 REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
 class ApiProcess:
     """Makes the services that requests need, and follows the supervisor's messages.
 
-    `stop` is called once draining is so far that no new connection is to be taken.
+    `stop` is called once draining is so far that no new connection is to be taken, `refuse_all` at its end with the
+    error for every request that is still under way.
     """
 
     def __init__(
@@ -50,10 +51,12 @@ class ApiProcess:
         metrics: Metrics,
         settings: Settings,
         stop: Callable[[], None],
+        refuse_all: Callable[[ServiceError], None],
     ) -> None:
         metrics.attach(index)
         self._index = index
-        self.metrics, self._stop, self._control = metrics, stop, control
+        self.metrics, self._catalog, self._control = metrics, catalog, control
+        self._stop, self._refuse_all = stop, refuse_all
         models = ServedModels(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
@@ -75,19 +78,35 @@ class ApiProcess:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
+        self._ups = 0  # of workers
+        self._start_s = 0.0  # what the last of these took
         self._settling: asyncio.Task[None] | None = None
         self._shared_state = channels.shared_state
         self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate)
         self._process_tree = ProcessTree(os.getppid())
         self._scrape = SharedScrape(self._render_metrics, SCRAPE_INTERVAL_S)
-        self._publish_depth()
+        self._refused_before = math.inf  # requests, when the time to drain was over
+        self._beats = channels.shared_state.beats
+        self._beat()
 
     def close(self) -> None:
-        """Release what the process holds."""
+        """Release what the process holds, and tell what it could not answer."""
+        if self.refused:
+            log.warning("drain cut short", refused=self.refused)
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
         problem_log.flush(all_=True)
+
+    @property
+    def refused(self) -> int:
+        """Requests that were not answered in the time that there was to drain, and were refused."""
+        return int(max(0.0, self._refusals - self._refused_before))
+
+    @property
+    def _refusals(self) -> float:
+        """Of this process and its predecessors, because of a drain."""
+        return float(self.metrics.row[self.metrics.shed.cell("draining")])
 
     @property
     def ready(self) -> bool:
@@ -108,22 +127,26 @@ class ApiProcess:
     def _render(self, snapshot: Snapshot) -> bytes:
         return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()])
 
-    def _publish_depth(self) -> None:
-        """Publish the depth of this process's queues, as another one may be scraped, and write what the log folds."""
+    def _beat(self) -> None:
+        """Give a sign of life, publish gauges, as another process may be scraped, and write what the log folds."""
+        self._beats[self._index] += 1
         self._gauges.publish()
         problem_log.flush()
-        self._loop.call_later(DEPTH_INTERVAL_S, self._publish_depth)
+        self._loop.call_later(BEAT_INTERVAL_S, self._beat)
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
-            case WorkerUp(worker, epoch, reports):
+            case WorkerUp(worker, epoch, reports, start_s):
                 self.status.worker_up(worker, reports)
                 self._wait_estimate.worker_up(worker, reports)
                 self.services.batcher.worker_up(worker, epoch, reports)
-            case WorkerDown(worker):
+                self._ups, self._start_s = self._ups + 1, start_s
+                self.services.admission.restart_s = None
+            case WorkerDown(worker, reason):
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
-                self.services.batcher.worker_down(worker)
+                self._log_lost(worker, reason, self.services.batcher.worker_down(worker))
+                self._await_restart()
             case Begin():
                 self._settling = self._loop.create_task(self._settle())
             case Drain(delay_s, grace_s):
@@ -141,6 +164,24 @@ class ApiProcess:
             self.services.admission.open = True
             log.info("ready", api_process=self._index)
 
+    def _log_lost(self, worker: int, reason: str, tasks: Sequence[ImageTask]) -> None:
+        """Name what a worker was running when it died: one of these images may be the cause."""
+        if tasks:
+            model, ids = self._catalog.artifacts[tasks[0].model].name, dict.fromkeys(task.request_id for task in tasks)
+            log.error("batch lost", worker=worker, reason=reason, model=model, images=len(tasks), requests=list(ids))
+
+    def _await_restart(self) -> None:
+        """While no worker is up no request begins, and those that have begun wait for a while."""
+        if not self.status.any_worker:
+            self.services.admission.restart_s = self._start_s
+            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, self._ups)
+
+    def _stop_waiting(self, ups: int) -> None:
+        """None came up: tell all that wait, and again those that are decoded later."""
+        if ups == self._ups:
+            self.services.batcher.fail_all(no_worker(self._start_s))
+            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, ups)
+
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True
         self._loop.call_later(delay_s, self._stop)
@@ -148,4 +189,5 @@ class ApiProcess:
 
     def _refuse_the_rest(self) -> None:
         self.services.admission.draining = True
-        self.services.batcher.fail_all(Unavailable("draining", "the server stopped before this request was answered"))
+        self._refused_before = self._refusals
+        self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from service.ipc.messages import MAX_BATCH_SIZE
-from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
+from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
 from service.prediction.image_task import ImageTask
 from service.prediction.wait_estimate import LatencyModel
 
@@ -80,7 +80,9 @@ class WorkerQueue:
         self.loads_ns[self.api] = 0  # not any more what a predecessor sent that died
 
     def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
-        """It has been sent a batch that will take so long."""
+        """It has been sent a batch that will take so long; nothing is to wait behind one that may never end."""
+        if tasks and tasks[0].retried:
+            load_ns += SUSPECT_NS
         self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
         self.loads_ns[self.api] += load_ns
 
@@ -101,6 +103,11 @@ class WorkerQueue:
     def load_ns(self) -> int:
         """How long what all API processes have sent will take."""
         return sum(self.loads_ns)
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether it runs an image, of any API process, which was in a worker that died."""
+        return self.load_ns >= SUSPECT_NS
 
     def takes_more(self, most: int) -> bool:
         """Whether the worker may be sent another batch: up to so many, and more while all are short."""
@@ -137,7 +144,9 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
         queue = queues[model]
         if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):
             most = _most_images(queue, demand) if contended else queue.max_batch_size
-            return Batch(worker, model, *_first_images(queue, most, now_ns), max(queue.served_ns, shared_ns))
+            tasks, expired = _first_images(queue, most, workers, now_ns)
+            if tasks or expired:
+                return Batch(worker, model, tasks, expired, max(queue.served_ns, shared_ns))
     return None
 
 
@@ -153,7 +162,10 @@ def choose_worker(
     free = [worker for worker in workers if model in worker.models and worker.takes_more(most)]
     enough_ns = WAKE_NS if latency.warm_ns > QUICK_IMAGE_NS else LEAD_NS
     running = [worker for worker in free if 0 < worker.load_ns < enough_ns and not worker.is_late(now_ns)]
-    return min(running or free, key=lambda worker: worker.load_ns, default=None)
+    if running:
+        return min(running, key=lambda worker: worker.load_ns)
+    least = min(free, key=lambda worker: worker.load_ns, default=None)
+    return None if least is None or least.is_in_doubt else least
 
 
 def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
@@ -162,15 +174,22 @@ def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
     return min(queue.max_batch_size, max(1, int(longest_ns / max(1.0, queue.latency.image_ns))))
 
 
-def _first_images(queue: ModelQueue, most: int, now_ns: int) -> tuple[list[ImageTask], list[ImageTask]]:
-    """The images at the head of the queue that run together, a retried one alone; and the expired ones among them."""
+def _first_images(
+    queue: ModelQueue, most: int, workers: Sequence[WorkerQueue], now_ns: int
+) -> tuple[list[ImageTask], list[ImageTask]]:
+    """The images at the head of the queue that run together, at most so many; and the expired ones among them.
+
+    A retried one runs alone, and in one worker at a time: those behind it do not wait for it.
+    """
     tasks: list[ImageTask] = []
     expired: list[ImageTask] = []
     for task in queue.tasks:
         if task.deadline_ns <= now_ns:
             expired.append(task)
             continue
-        if tasks and (task.retried or tasks[0].retried or len(tasks) == most):
+        if tasks and (tasks[0].retried or len(tasks) == most):
             break
+        if task.retried and (tasks or any(worker.is_in_doubt for worker in workers)):
+            continue
         tasks.append(task)
     return tasks, expired

@@ -177,16 +177,18 @@ class Batcher:
         worker.epoch, worker.up, worker.models = epoch, True, frozenset(report.model for report in ready)
         self._dispatch()
 
-    def worker_down(self, index: int) -> None:
-        """The worker is dead: retry alone, once, what it had begun; queue again what it had not."""
+    def worker_down(self, index: int) -> list[ImageTask]:
+        """The worker is dead: retry alone, once, what it had begun, which is returned; queue again what it had not."""
         begun = int(self._shared_state.taken[index, self._api])
         worker = self._workers[index]
         worker.up = False
         self._pass_fence(worker)
-        for batch, tasks in sorted(worker.take_all_back().items(), reverse=True):
+        lost = worker.take_all_back()
+        for batch, tasks in sorted(lost.items(), reverse=True):
             for task in reversed(tasks):
                 self._recover(task, was_running=batch <= begun)
         self._dispatch()
+        return [task for batch, tasks in lost.items() if batch <= begun for task in tasks]
 
     def _recover(self, task: ImageTask, *, was_running: bool) -> None:
         """Make it the first of its queue again, unless it is not wanted, or was in two workers that died."""

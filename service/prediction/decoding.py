@@ -86,6 +86,7 @@ class Decoder:
         self._budget = MemoryBudget(memory_bytes)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
         self._jobs: set[_Job] = set()
+        _start_all(self._pool, threads)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -147,3 +148,14 @@ class _Job:
         if size > TRIMMED_BYTES:
             _trim_memory(0)
         return pixels
+
+
+def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
+    """Start every thread now, RuntimeError if that is not possible: later is too late to find out."""
+    together = threading.Barrier(threads)
+    try:
+        for _ in range(threads):
+            pool.submit(together.wait)
+    except RuntimeError:
+        together.abort()
+        raise

@@ -27,6 +27,7 @@ class ImageTask:
     Attributes:
         model: index in the catalog.
         on_done: called once, when `outcome` is there, unless the task is not wanted any more.
+        request_id: of its request, for the log.
         retried: it was in a batch whose worker died; from then on it runs alone.
 
     """
@@ -36,6 +37,7 @@ class ImageTask:
     top_k: int
     deadline_ns: int
     on_done: Callable[[], None]
+    request_id: str = ""
     outcome: Outcome | None = None
     queued_ns: int = 0
     wanted: bool = True

@@ -38,6 +38,11 @@ class ModelStatus:
             model.failure = report.reason if report and self.state(model.index) == "failed" else None
 
     @property
+    def any_worker(self) -> bool:
+        """Whether a worker is up."""
+        return bool(self._reports)
+
+    @property
     def ready(self) -> bool:
         """Whether the default model can take work now."""
         return not self.draining and self.state(self._catalog.default) == "ready"

@@ -172,8 +172,9 @@ class PredictionRequest:
         self._response.timestamps.pixels_ns = time.monotonic_ns()
         self.state = RequestState.WAITING
         self._missing = len(decoded)
+        model, request_id = self._model.index, self._response.request_id
         for pixels in decoded:
-            task = ImageTask(self._slots.pop(), self._model.index, self._top_k, self._deadline_ns, self._on_outcome)
+            task = ImageTask(self._slots.pop(), model, self._top_k, self._deadline_ns, self._on_outcome, request_id)
             self._tasks.append(task)
             if isinstance(pixels, ServiceError):
                 self._services.admission.release((task.slot,))

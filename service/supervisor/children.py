@@ -5,25 +5,39 @@ import fcntl
 import math
 import os
 import termios
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
 from service.ipc.channels import Channels
+from service.ipc.control import ControlWriter
 from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
-from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, UNREAD_LIMIT_S
+from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
 
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """One place that a process fills, life after life. `deaths`: in a row, each after a short life."""
+    """One place that a process fills, life after life.
+
+    Attributes:
+        deaths: in a row, each after a short life; a start that failed is one.
+        killed_as: why the supervisor ended it, if it did.
+
+    """
 
     index: int
     process: BaseProcess | None = None
     born_s: float = 0.0
     deaths: int = 0
     restart_at_s: float = math.inf
+    ever_up: bool = False
+    killed_as: str | None = None
+
+    def begin_life(self, now_s: float) -> None:
+        """Forget what was so in the life before."""
+        self.born_s, self.restart_at_s, self.killed_as = now_s, math.inf, None
 
     def plan_restart(self, now_s: float) -> None:
         """Decide when the next life begins."""
@@ -33,23 +47,29 @@ class Child:
 
 @dataclass(eq=False, slots=True)
 class WorkerChild(Child):
-    """A worker. `killed_as`: why the supervisor ended it, if it did."""
+    """A worker.
+
+    Attributes:
+        start_s: how long its last start took.
+        lacks_default: the last that was heard of the default model there is that it could not be loaded.
+
+    """
 
     epoch: int = 0
     up: bool = False
-    ever_up: bool = False
+    start_s: float = 0.0
+    lacks_default: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
-    killed_as: str | None = None
     unread_since_s: float | None = None
     probed_s: float = 0.0
     last_taken: bytes = b""
 
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""
+        Child.begin_life(self, now_s)
         self.epoch += 1
-        self.born_s, self.restart_at_s = now_s, math.inf
-        self.reports, self.unparsed, self.killed_as, self.unread_since_s = {}, b"", None, None
+        self.reports, self.unparsed, self.unread_since_s = {}, b"", None
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
         """Whether a message waits in its pipe though the worker has run and read nothing for a while.
@@ -61,7 +81,8 @@ class WorkerChild(Child):
         waits = idle and _readable_bytes(pipe.reader) > 0
         if idle and not waits and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
-            os.write(pipe.writer, PROBE)
+            with suppress(BlockingIOError):  # it has become full meanwhile, so there is something to be read
+                os.write(pipe.writer, PROBE)
         if not waits or taken != self.last_taken:
             self.unread_since_s, self.last_taken = None, taken
         elif self.unread_since_s is None:
@@ -71,9 +92,48 @@ class WorkerChild(Child):
 
 @dataclass(eq=False, slots=True)
 class ApiChild(Child):
-    """An API process, and the pipe through which it hears from the supervisor."""
+    """An API process, and the pipe through which it hears from the supervisor.
+
+    Attributes:
+        silent_s: how long its heartbeat has been missing, as far as the supervisor was awake to notice.
+
+    """
 
     control: Pipe | None = None
+    writer: ControlWriter | None = None
+    beat: int = 0
+    silent_s: float = 0.0
+    looked_s: float = 0.0
+
+    def is_silent(self, beat: int, now_s: float) -> bool:
+        """Whether its heartbeat, a count, has stood still for too long.
+
+        A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it
+        no more counts than of a usual one.
+        """
+        gap_s, self.looked_s = now_s - max(self.looked_s, self.born_s), now_s
+        if beat != self.beat:
+            self.beat, self.silent_s, self.ever_up = beat, 0.0, True
+        else:
+            self.silent_s += min(gap_s, 2 * WATCH_INTERVAL_S)
+        return self.silent_s > SILENCE_LIMIT_S
+
+    def begin_life(self, now_s: float) -> None:
+        """Forget what was so in the life before."""
+        Child.begin_life(self, now_s)
+        self.silent_s = 0.0
+
+    def open_control(self) -> Pipe:
+        """A new pipe for a new life."""
+        self.control = Pipe()
+        self.writer = ControlWriter(self.control)
+        return self.control
+
+    def close_control(self) -> None:
+        """Close it, for there is no life any more."""
+        if self.control:
+            self.control.close()
+        self.control = self.writer = None
 
 
 def _readable_bytes(fd: int) -> int:

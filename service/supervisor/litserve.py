@@ -11,10 +11,13 @@ import ctypes
 import gc
 import os
 import signal
-from collections.abc import AsyncIterator
-from multiprocessing import get_context
+import sys
+from collections.abc import AsyncIterator, Iterator
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 
+import structlog
 import uvicorn
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
@@ -27,6 +30,7 @@ from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from service.http.server import ApiServer
 from service.ipc.channels import Channels
+from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
 from service.ipc.shared_memory import SharedObject
 from service.logs import configure_logs, log_crash
@@ -34,8 +38,11 @@ from service.metrics.metrics import Metrics
 from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
 from service.settings import Settings
+from service.supervisor.signals import ignore_stops, stops_wait
 from service.worker.warmup import Load
 from service.worker.worker import Worker
+
+log = structlog.get_logger()
 
 _PR_SET_PDEATHSIG = 1  # prctl(2)
 
@@ -47,12 +54,34 @@ def die_with_parent(parent_pid: int) -> None:
         os._exit(1)
 
 
+@contextlib.contextmanager
+def _no_leak() -> Iterator[None]:
+    """Close what a failed fork leaves open: multiprocessing forgets the pipes that it had made for the child."""
+    before = _open_descriptors()
+    try:
+        yield
+    except OSError:
+        for fd in _open_descriptors() - before:
+            os.close(fd)
+        raise
+
+
+def _open_descriptors() -> set[int]:
+    """All but the one that the list is read from."""
+    return {int(path.name) for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()}
+
+
 class InferenceLoop(LitLoop):  # type: ignore[misc]
     """LitServe calls `run` again whenever it returns or fails."""
 
     def run(self, lit_api: "InferenceAPI", *_: object) -> None:
-        """Answer batches until the process is ended."""
-        lit_api.worker.serve()
+        """Answer batches until the process is ended; a worker that fails ends, and its batch is run by another."""
+        try:
+            lit_api.worker.serve()
+        except Exception:
+            log.exception("worker failed", worker=int(os.environ["LITSERVE_WORKER_ID"]))
+        finally:
+            os._exit(1)  # LitServe would have it run again
 
 
 class InferenceAPI(LitAPI):  # type: ignore[misc]
@@ -69,7 +98,7 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
     def setup(self, device: str) -> None:
         """Load and prove the models; runs in the worker."""
         die_with_parent(self._parent_pid)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the supervisor ends us
+        ignore_stops()
         configure_logs(*self._logs)
         index = int(os.environ["LITSERVE_WORKER_ID"])
         self.worker = Worker(index, device, self._artifacts.load(), self._load, self._channels)
@@ -126,7 +155,10 @@ class LaunchServer(LitServer):  # type: ignore[misc]
 
     def launch_worker(self, index: int) -> BaseProcess:
         """Spawn the worker of this number."""
-        process: BaseProcess = self.launch_single_inference_worker(self.lit_api, index)
+        with stops_wait():
+            resource_tracker.ensure_running()  # would let signals through when it starts
+        with stops_wait():
+            process: BaseProcess = self.launch_single_inference_worker(self.lit_api, index)
         return process
 
     def launch_api(self, index: int, control: Pipe) -> BaseProcess:
@@ -134,7 +166,8 @@ class LaunchServer(LitServer):  # type: ignore[misc]
         process = get_context("fork").Process(
             target=self._run_api, args=(index, control, os.getpid()), name=f"api-{index}"
         )
-        process.start()
+        with stops_wait(), _no_leak():
+            process.start()
         return process
 
     def close_listener(self) -> None:
@@ -145,11 +178,21 @@ class LaunchServer(LitServer):  # type: ignore[misc]
     def _run_api(self, index: int, control: Pipe, parent_pid: int) -> None:
         """The whole life of an API process."""
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # the supervisor tells us when to stop
+        ignore_stops()
         die_with_parent(parent_pid)
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
-        config = uvicorn.Config(
+        config = self._uvicorn_config()
+        try:
+            with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+                refused = runner.run(self._serve(index, control, ApiServer(config)))
+        except Exception:
+            log.exception("API process failed", index=index)
+            sys.exit(1)
+        if refused:
+            sys.exit(CUT_SHORT)
+
+    def _uvicorn_config(self) -> uvicorn.Config:
+        return uvicorn.Config(
             self.app,
             loop="uvloop",
             ws="none",
@@ -159,15 +202,20 @@ class LaunchServer(LitServer):  # type: ignore[misc]
             timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
         )
-        server = ApiServer(config)
 
-        async def serve() -> None:
-            self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
-            api = self.app.state.api = ApiProcess(
-                index, self._channels, control, self._catalog, self._metrics, self._settings, server.stop
-            )
-            await server.serve([self.listener])
-            api.close()
-
-        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-            runner.run(serve())
+    async def _serve(self, index: int, control: Pipe, server: ApiServer) -> int:
+        """Serve until the drain ends; how many requests had to be refused then."""
+        self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
+        api = self.app.state.api = ApiProcess(
+            index,
+            self._channels,
+            control,
+            self._catalog,
+            self._metrics,
+            self._settings,
+            server.stop,
+            server.refuse_all,
+        )
+        await server.serve([self.listener])
+        api.close()
+        return api.refused

@@ -53,7 +53,7 @@ class Worker:
         self._models: dict[int, LoadedModel] = {}
         for model, artifact in enumerate(artifacts):
             report = self._load(model, artifact, device, load)
-            os.write(channels.reports[index].writer, WorkerReport(self._epoch, report).to_line())
+            channels.reports[index].write(WorkerReport(self._epoch, report).to_line())
 
     def _load(self, index: int, artifact: Artifact, device: str, load: Load) -> ModelReport:
         began = time.monotonic()
@@ -141,11 +141,17 @@ class Worker:
             log.exception("inference failed", images=len(slots), worker=self._index)
             if len(slots) == 1:
                 pool.statuses[slots[0]] = FAILED
+                self._prove(model)
                 return
             for slot in slots:
                 self._infer(model, [slot], k)
             return
         write_results(pool, slots, logits, k)
+
+    @staticmethod
+    def _prove(model: LoadedModel) -> None:
+        """EngineError if the engine does not run what it ran at warm-up: then it is not the image's fault."""
+        model.engine.run(np.zeros((1, *model.shape), np.uint8))
 
     def _reply(self, messages: list[BatchMessage], taken_ns: int, ran: list[int]) -> None:
         """Reply to each API process that had images in the batch; the first of them counts it."""

@@ -1,6 +1,8 @@
 """Settings: flags over environment over defaults, and nothing misspelt passes."""
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -8,8 +10,15 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service.settings import SettingError, Settings, check_environment
-from tests.service.served import Servers
+from service.settings import SettingError, Settings, drop_service_links, fit_together
+from tests.service.served import DEADLINE_S, Servers, environment
+
+
+def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    """The command, which must end by itself."""
+    command = [sys.executable, "-m", "service", *arguments]
+    variables = environment(COLUMNS="200", **variables)
+    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
 def parse(monkeypatch: pytest.MonkeyPatch, *flags: str, **variables: str) -> Settings:
@@ -45,10 +54,20 @@ def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, f
         parse(monkeypatch, **{f"RESNET_SERVE_{name.upper()}": value})
 
 
-@pytest.mark.parametrize("name", ["RESNET_SERVE_SERVICE", "resnet_serve_typo", "RESNET_SERVE_", "RESNET_SERVE_PORTS"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RESNET_SERVE_SERVICE",
+        "resnet_serve_typo",
+        "RESNET_SERVE_",
+        "RESNET_SERVE_PORTS",
+        "RESNET_SERVE_QUEUE_CAPACITIES",
+        "RESNET_SERVE_API_PORT_TCP",
+    ],
+)
 def test_only_what_kubernetes_injects_is_passed_over(name: str) -> None:
     with pytest.raises(SettingError, match="unknown"):
-        check_environment({name: "tcp://10.0.0.1:8000"})
+        drop_service_links({name: "tcp://10.0.0.1:8000"})
 
 
 # As a Service called resnet-serve with a port called http makes them (kubernetes.io, "Environment variables").
@@ -64,12 +83,14 @@ LINKS = {
 }
 
 
-def test_kubernetes_service_links_are_told_from_settings() -> None:
-    variables = LINKS | {"RESNET_SERVE_WORKERS": "2", "PATH": "/bin"}
-    assert check_environment(variables) == list(LINKS)
+@pytest.mark.parametrize("service", ["", "CANARY_", "V2_MAX_"], ids=["its own", "another", "one like a setting"])
+def test_kubernetes_service_links_are_told_from_settings(service: str) -> None:
+    links = {name.replace("RESNET_SERVE_", f"RESNET_SERVE_{service}"): value for name, value in LINKS.items()}
+    variables = links | {"RESNET_SERVE_WORKERS": "2", "PATH": "/bin"}
+    assert drop_service_links(variables) == list(links)
     assert variables == {"RESNET_SERVE_WORKERS": "2", "PATH": "/bin"}
     variables = {"RESNET_SERVE_PORT": "9000"}
-    assert check_environment(variables) == []
+    assert drop_service_links(variables) == []
     assert variables == {"RESNET_SERVE_PORT": "9000"}
 
 
@@ -84,3 +105,40 @@ def test_a_server_takes_its_settings_from_the_environment_and_passes_over_servic
     assert served.metrics()["resnet_queue_capacity"] == 77
     (warning,) = [line for line in served.lines if "Kubernetes" in line]
     assert all(name in warning for name in LINKS)
+
+
+CONTRADICTIONS = [
+    (("--drain-delay", "30"), ("--grace", "3")),
+    (("--drain-delay", "3"), ("--grace", "3")),
+    (("--max-body-bytes", "67108864"), ("--max-bytes-in-flight", "33554432")),
+    (("--request-timeout", "20"), ("--max-request-timeout", "10")),
+    (("--max-images-per-request", "9"), ("--queue-capacity", "8")),
+]
+
+
+@pytest.mark.parametrize(("one", "other"), CONTRADICTIONS, ids=lambda pair: " ".join(pair))
+def test_two_settings_that_contradict_each_other_are_an_error_that_names_both(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    answer = run(*one, *other)
+    assert (answer.returncode, answer.stdout) == (2, "")
+    assert all(" ".join(pair) in answer.stderr for pair in (one, other))
+    assert "Traceback" not in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("bound", "name"),
+    [
+        ("max_bytes_in_flight", "max_body_bytes"),
+        ("max_request_timeout", "request_timeout"),
+        ("queue_capacity", "max_images_per_request"),
+    ],
+)
+def test_a_default_gives_way_to_a_bound_that_was_chosen(bound: str, name: str) -> None:
+    settings = fit_together(Settings(**{bound: 1}, _cli_parse_args=False))  # type: ignore[arg-type]
+    assert getattr(settings, name) == 1
+
+
+def test_a_default_that_bounds_what_was_chosen_is_named() -> None:
+    with pytest.raises(SettingError, match="--request-timeout 120 is above --max-request-timeout 60"):
+        fit_together(Settings(request_timeout=120, _cli_parse_args=False))

@@ -90,7 +90,7 @@ def test_what_is_not_done_at_the_end_of_the_grace_period_is_refused(serve: Serve
     with ThreadPoolExecutor(1) as pool, served.stopped_workers():
         answer = pool.submit(predict, served)
         until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
-        assert served.stop() == 0
+        assert served.stop() == 1
         assert (answer.result().status_code, answer.result().json()["reason"]) == (503, "draining")
         served.kill()
 

@@ -22,7 +22,7 @@ from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
-from service.ipc.control import Begin, WorkerUp, send
+from service.ipc.control import Begin, ControlWriter, WorkerUp
 from service.ipc.pipe import Pipe
 from service.ipc.reports import WorkerReport
 from service.metrics.metrics import MeteredModel, Metrics
@@ -87,11 +87,11 @@ class House:
         settings = Settings(_cli_parse_args=False, decode_threads=1, decode_memory=1 << 26)  # type: ignore[call-arg]
         metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
-        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, stop=lambda: None)
+        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
         app.state.heads, app.state.budget = HeadCache(), ReadBudget()
-        send(control, Begin())
+        ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
-        send(control, WorkerUp(0, 1, (report,)))
+        ControlWriter(control).send(WorkerUp(0, 1, (report,)))
         config = uvicorn.Config(app, log_config=None)
         config.load()
         self.api, self.client = app.state.api, Client()

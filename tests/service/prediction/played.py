@@ -52,8 +52,11 @@ class PlayedProcess:
         self.control = Pipe()
         self.metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         self.stops = 0
+        self.connected: list[PredictionRequest] = []
         catalog = Catalog((artifact,), {}, 0)
-        self.api = ApiProcess(0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop)
+        self.api = ApiProcess(
+            0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop, self._refuse
+        )
         self.services = self.api.services
         self.services.admission.open = True
         self.epoch = 0
@@ -63,6 +66,11 @@ class PlayedProcess:
 
     def _stop(self) -> None:
         self.stops += 1
+
+    def _refuse(self, error: ServiceError) -> None:
+        """What the server does for every connection."""
+        for request in self.connected:
+            request.refuse(error)
 
     def close(self) -> None:
         """End the threads, and close every pipe."""

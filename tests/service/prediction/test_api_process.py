@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
-from service.ipc.control import Begin, ControlMessage, Drain, WorkerDown, WorkerUp, send
+from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 
@@ -22,7 +22,7 @@ def artifact(repository: Path) -> Artifact:
 async def tell(process: PlayedProcess, *messages: ControlMessage) -> tuple[bool, bool]:
     """Whether it admits requests, and says that it is ready, once it has heard this."""
     for message in messages:
-        send(process.control, message)
+        ControlWriter(process.control).send(message)
         await turn()
     return process.services.admission.open, process.api.ready
 
@@ -65,16 +65,19 @@ def test_a_successor_admits_none_before_the_workers_are_done_with_its_predecesso
     play(scene, artifact)
 
 
-def test_a_worker_that_restarts_costs_readiness_but_requests_wait_for_it(artifact: Artifact) -> None:
+def test_while_the_worker_restarts_accepted_requests_wait_for_it_and_others_are_refused(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
         process.services.admission.open = False
         assert await tell(process, Begin(), UP) == (True, True)
+        process.epoch = 1
+        accepted = Sent(process, head(len(picture(1))), picture(1)).send()
         assert await tell(process, DOWN) == (True, False)
-        sent = Sent(process, head(len(picture(1))), picture(1)).send()
+        refused = Sent(process, head(len(picture(1))), picture(1)).begin()
+        assert (refused.responses[0].status, refused.document["reason"]) == (503, "worker_lost")
         process.epoch = 2
         assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
         process.reply(await process.taken())
-        assert (await sent.response()).status == 200
+        assert (await accepted.response()).status == 200
 
     play(scene, artifact)
 
@@ -83,10 +86,10 @@ def test_a_draining_process_is_not_ready_stops_after_the_delay_and_refuses_what_
     artifact: Artifact,
 ) -> None:
     async def scene(process: PlayedProcess) -> None:
-        assert await tell(process, Begin(), UP, DOWN) == (True, False)
+        assert await tell(process, Begin(), UP) == (True, True)
         waiting = Sent(process, head(len(picture(1))), picture(1)).send()
-        assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
-        assert await tell(process, DOWN, Drain(0.02, 0.0)) == (True, False)
+        process.connected.append(waiting.request)
+        assert await tell(process, Drain(0.02, 0.0)) == (True, False)
         assert (process.stops, waiting.responses) == (0, [])
         response = await waiting.response()
         assert process.stops == 1

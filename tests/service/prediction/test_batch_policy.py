@@ -182,8 +182,8 @@ SITUATIONS = [
     ),
     pytest.param(
         Situation([Queued([image(1), image(2, retried=True), image(3)])]),
-        Expected([1]),
-        id="a retried image does not join others, nor is it overtaken",
+        Expected([1, 3]),
+        id="a retried image does not join others, and those behind it do not wait for it",
     ),
     pytest.param(
         Situation([Queued([image(1, left_ns=-1), image(2, retried=True)])]),
@@ -328,3 +328,74 @@ def test_a_model_alone_has_full_batches_and_one_sent_ahead() -> None:
     world.arrive(0, 100)
     world.dispatch()
     assert [len(tasks) for _, _, tasks in world.running[0]] == [8, 8]
+
+
+# Images that were in a worker which died: one of them may end the next worker, too
+
+
+def task(slot: int, *, retried: bool = False) -> ImageTask:
+    return ImageTask(slot, 0, 1, 2 * NOW_NS, print, queued_ns=NOW_NS, retried=retried)
+
+
+def queue(*tasks: ImageTask) -> ModelQueue:
+    made = ModelQueue(LatencyModel(), max_batch_size=4)
+    made.tasks.update(dict.fromkeys(tasks))
+    return made
+
+
+def workers(loads_ns: list[list[int]], api: int = 0) -> list[WorkerQueue]:
+    return [WorkerQueue(index, api, loads, models=frozenset({0}), up=True) for index, loads in enumerate(loads_ns)]
+
+
+def send_next(queues: list[ModelQueue], seats: list[WorkerQueue]) -> tuple[int, list[int]] | None:
+    """Send what the policy chooses: to which worker, and which slots."""
+    batch = next_batch(queues, seats, NOW_NS)
+    if batch is None:
+        return None
+    assert batch.tasks
+    for one in batch.tasks:
+        del queues[0].tasks[one]
+    batch.worker.add(1 + max([0, *batch.worker.batches]), batch.tasks, 5)
+    return batch.worker.worker, [one.slot for one in batch.tasks]
+
+
+def test_a_retried_image_runs_alone_in_a_worker_that_others_do_not_wait_for() -> None:
+    queues = [queue(task(0, retried=True), task(1, retried=True), task(2), task(3))]
+    seats = workers([[0], [0]])
+    assert send_next(queues, seats) == (0, [0])
+    assert send_next(queues, seats) == (1, [2, 3])
+    assert send_next(queues, seats) is None  # the second one waits for the first
+    queues[0].tasks.update(dict.fromkeys(task(slot) for slot in (4, 5)))
+    assert send_next(queues, seats) == (1, [4, 5])
+    seats[0].take_back(1)
+    assert send_next(queues, seats) == (1, [1])  # which runs already
+    assert send_next(queues, seats) is None
+
+
+def test_a_retried_image_waits_for_one_worker_where_there_is_only_one() -> None:
+    queues, seats = [queue(task(0, retried=True), task(1))], workers([[0]])
+    assert send_next(queues, seats) == (0, [0])
+    assert send_next(queues, seats) is None
+    seats[0].take_back(1)
+    assert send_next(queues, seats) == (0, [1])
+
+
+def test_other_api_processes_send_nothing_behind_it_either() -> None:
+    loads_ns = [[0, 0], [0, 0]]
+    other = workers(loads_ns, api=1)
+    assert send_next([queue(task(0, retried=True))], workers(loads_ns, api=0)) == (0, [0])
+    queues = [queue(task(1, retried=True), task(2))]
+    assert send_next(queues, other) == (1, [2])
+    assert send_next(queues, other) is None
+
+
+def test_an_image_whose_deadline_has_passed_is_found_behind_those_that_wait() -> None:
+    loads_ns = [[0], [0]]
+    seats = workers(loads_ns)
+    late = task(1)
+    late.deadline_ns = 0
+    queues = [queue(task(0, retried=True), task(2, retried=True), late)]
+    assert send_next(queues, seats) == (0, [0])
+    batch = next_batch(queues, seats, NOW_NS)
+    assert batch is not None
+    assert (batch.tasks, batch.expired) == ([], [late])

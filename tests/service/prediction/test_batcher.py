@@ -539,13 +539,12 @@ def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
         played.batcher.worker_down(0)
         played.up()
         await turn()
-        assert played.names(played.take()) == [0]
-        assert played.names(played.take()) == [1]
-        for _ in range(2):
+        for name in (0, 1):
+            assert played.names(played.take()) == [name]
             played.batcher.worker_down(0)
+            assert kinds(played.outcomes[name]) == [Unavailable]
             played.up()
-        assert kinds(played.outcomes[0]) == [Unavailable]
-        await turn()
+            await turn()
         assert played.names(played.take()) == [2, 3]
 
     play(scene, max_batch_size=2)

@@ -356,7 +356,6 @@ def test_a_response_stops_the_clock(artifact: Artifact) -> None:
         first = lone(process, picture(1), x_request_timeout_ms="20").send()
         process.reply(await process.taken())
         status = (await first.response()).status
-        process.die()
         second = lone(process, picture(1), x_request_timeout_ms="40").send()
         await second.response()
         assert (status, len(first.responses), code(second)[0]) == (200, 1, 504)

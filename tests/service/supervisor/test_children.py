@@ -1,13 +1,15 @@
 """Processes as the supervisor sees them: when they are started again, and when they count as hung."""
 
 import os
+from contextlib import suppress
 from itertools import pairwise
 
 import pytest
 
 from service.ipc.channels import Channels
-from service.policy import LONG_LIFE_S, UNREAD_LIMIT_S
-from service.supervisor.children import Child, WorkerChild
+from service.ipc.pipe import Pipe
+from service.policy import LONG_LIFE_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.supervisor.children import ApiChild, Child, WorkerChild
 
 
 def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> None:
@@ -27,6 +29,33 @@ def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> Non
     child.born_s = now
     child.plan_restart(now + LONG_LIFE_S + 1)
     assert child.restart_at_s == pytest.approx(now + LONG_LIFE_S + 1)
+
+
+def test_an_api_process_without_heartbeat_is_noticed_unless_nobody_looked() -> None:
+    api = ApiChild(0)
+    api.begin_life(1000.0)
+    looks = [1000 + i * WATCH_INTERVAL_S for i in range(1, 1000)]
+    assert not any(api.is_silent(beat, now) for beat, now in enumerate(looks))
+    assert api.ever_up
+    begin, beat = looks[-1], len(looks) - 1
+    assert not api.is_silent(beat, begin + 100 * SILENCE_LIMIT_S)  # the whole machine stood still
+    times = [begin + 100 * SILENCE_LIMIT_S + i * WATCH_INTERVAL_S for i in range(1, 1000)]
+    noticed = next(now for now in times if api.is_silent(beat, now))
+    assert noticed - times[0] == pytest.approx(SILENCE_LIMIT_S, abs=4 * WATCH_INTERVAL_S)
+    api.begin_life(noticed)
+    assert not api.is_silent(beat, noticed + WATCH_INTERVAL_S)
+
+
+def test_a_probe_that_finds_no_room_is_none() -> None:
+    """What fills the pipe came between the look into it and the probe; here the look is at an empty copy."""
+    channels = Channels(workers=1, api_processes=1, slots=1, input_bytes=1, classes=2)
+    pipe, empty = channels.requests[0], Pipe()
+    with suppress(BlockingIOError):
+        while True:
+            os.write(pipe.writer, b"a batch")
+    full, pipe.reader = pipe.reader, empty.reader
+    assert not WorkerChild(0).leaves_unread(channels, 100.0)
+    pipe.reader = full
 
 
 def test_a_worker_that_takes_nothing_up_is_noticed() -> None:

@@ -54,12 +54,17 @@ def wait_for_the_end(control: Pipe) -> None:
 
 def supervise(work: Callable[[int], None], repository: Path, births: Path) -> None:
     """Run a supervisor of one worker to its end."""
+    supervise_with(Played(work, births), repository)
+
+
+def supervise_with(launcher: Played, repository: Path) -> None:
+    """Run a supervisor with this launcher to its end."""
     artifact = read_artifact(repository / "plain" / "2")
     channels = Channels(1, 1, 2, 64, 10)
     metrics = Metrics([MeteredModel.of(artifact)], ["/predict"], 1, 1)
     metrics.attach(metrics.supervisor_row)
     catalog = Catalog((artifact,), {}, 0)
-    sys.exit(Supervisor(Played(work, births), channels, catalog, metrics, Settings(_cli_parse_args=False)).run())
+    sys.exit(Supervisor(launcher, channels, catalog, metrics, Settings(_cli_parse_args=False)).run())
 
 
 def die(worker: int) -> None:

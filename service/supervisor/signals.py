@@ -1,0 +1,53 @@
+"""The signals that stop the server: the supervisor reads them in its loop, and its children never get them.
+
+A terminal, systemd and `kill -- -GROUP` signal every process at once. If workers and API processes heeded that, what
+they hold would be lost; so they leave the end to the supervisor.
+"""
+
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+AT_ONCE = signal.SIGQUIT  # by custom the way out that waits for nothing
+
+
+class SignalReader:
+    """Signals in the order in which they came: a handler of Python's would run between any two instructions."""
+
+    def __init__(self) -> None:
+        self._reader, self._writer = socket.socketpair()
+        self._reader.setblocking(False)
+        self._writer.setblocking(False)
+        signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
+        for number in STOPS:
+            if not _is_for_others(number):
+                signal.signal(number, lambda *_: None)  # without a handler it is not written to the descriptor
+        self.fd = self._reader.fileno()
+
+    def read(self) -> Iterator[signal.Signals]:
+        """The signals that have come; there is one at least."""
+        return map(signal.Signals, self._reader.recv(64))
+
+
+def _is_for_others(number: signal.Signals) -> bool:
+    """Whether `nohup` has said that this one is not meant for us."""
+    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+
+
+@contextmanager
+def stops_wait() -> Iterator[None]:
+    """What stops the server waits meanwhile; a process that is started meanwhile is born with these signals blocked."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def ignore_stops() -> None:
+    """Leave the end to the supervisor, in a process that was started while `stops_wait`."""
+    for number in STOPS:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)

@@ -1,0 +1,259 @@
+"""What the supervisor does about processes that cannot be started, stand still, or are signalled by others."""
+
+import os
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.artifacts import make_artifact
+from tests.faults.conftest import HANGS
+from tests.faults.ledger import load
+from tests.service.pictures import check, pixels, png
+from tests.service.served import DEADLINE_S, Served, Servers, stopped, until
+
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+API_HANGS = 'resnet_api_restarts_total{reason="hang"}'
+GREED_BYTES = 400 << 20
+INFLIGHT, LOST = "resnet_inflight_requests", "resnet_requests_lost_total"
+
+
+class PidsGroup:
+    """A control group that bounds how many processes and threads a server may have (`docker run --pids-limit`)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def bound(self, served: Served, most: int | str) -> None:
+        """Let the server have so many from now on."""
+        for pid in served.processes():
+            with suppress(ProcessLookupError):
+                (self._path / "cgroup.procs").write_text(str(pid))
+        (self._path / "pids.max").write_text(str(most))
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return int((self._path / "pids.current").read_text())
+
+
+@pytest.fixture
+def pids_group() -> Iterator[PidsGroup]:
+    first = Path("/sys/fs/cgroup/pids")
+    path = (first if first.is_dir() else first.parent) / f"resnet-serve-pids-{os.getpid()}"
+    try:
+        path.mkdir()
+        (path / "pids.max").write_text("max")
+    except OSError as error:
+        with suppress(OSError):
+            path.rmdir()
+        pytest.skip(f"no control group that limits processes can be made here: {error}")
+    yield PidsGroup(path)
+    until(lambda: not (path / "cgroup.procs").read_text(), "the group's processes to end")
+    path.rmdir()
+
+
+def predict(served: Served, first: int = 255) -> httpx.Response:
+    return httpx.post(served.url + "/predict", content=png(first=first), timeout=DEADLINE_S)
+
+
+def descriptors(pid: int) -> int:
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
+
+
+# Starts that fail
+
+
+def test_processes_that_cannot_be_started_are_started_once_there_is_room(pids_group: PidsGroup, serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", "2").ready()
+    open_before = descriptors(served.process.pid)
+    pids_group.bound(served, 1)
+    os.kill(served.worker(), signal.SIGKILL)
+    os.kill(served.api_processes()[0], signal.SIGKILL)
+    for event in ("worker not started", "API process not started"):
+        assert "temporarily unavailable" in served.wait_for_event(event)["why"]
+    until(lambda: served.status("/readyz") == 503, "not ready")
+    until(lambda: len(served.events("API process not started")) > 2, "more tries")
+    pids_group.bound(served, "max")
+    until(lambda: len(served.events("worker up")) == 2 and len(served.api_processes()) == 2, "their successors")
+    until(lambda: served.status("/readyz") == 200, "ready")
+    check(predict(served).json(), pixels())
+    until(lambda: descriptors(served.process.pid) <= open_before, "failed starts to leave no descriptor open")
+    assert served.stop() == 0, served.log
+
+
+def test_a_server_that_cannot_start_a_process_can_be_stopped(pids_group: PidsGroup, serve: Servers) -> None:
+    served = serve("--workers", "1").ready()
+    pids_group.bound(served, 1)
+    os.kill(served.worker(), signal.SIGKILL)
+    served.wait_for_event("worker not started")
+    assert served.stop() == 0, served.log
+
+
+# Workers
+
+
+def test_requests_do_not_wait_for_a_worker_that_cannot_be_started(pids_group: PidsGroup, serve: Servers) -> None:
+    patient = ("--request-timeout", str(DEADLINE_S), "--max-request-timeout", str(DEADLINE_S))
+    served = serve("--workers", "1", *patient, "--api-processes", "1").ready()
+    pids_group.bound(served, 1)
+    with ThreadPoolExecutor(1) as pool:
+        with stopped(served.process.pid, served.worker()):
+            held = pool.submit(predict, served)
+            until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+            os.kill(served.worker(), signal.SIGKILL)
+        assert (held.result().status_code, held.result().json()["reason"]) == (503, "worker_lost")
+    began = time.monotonic()
+    answers = [predict(served) for _ in range(5)]
+    assert time.monotonic() - began < DEADLINE_S, "they waited for their deadline"
+    assert {(answer.status_code, answer.json()["reason"]) for answer in answers} == {(503, "worker_lost")}
+    assert all(int(answer.headers["retry-after"]) > 0 for answer in answers)
+    assert served.stop() == 0
+
+
+def test_the_log_names_what_hung(serve: Servers) -> None:
+    served = serve("--workers", "2").ready()
+    headers = {"X-Request-ID": "poison", "X-Request-Timeout-Ms": "60000"}
+    with load(served, timeout_s=60) as ledger:
+        answer = httpx.post(served.url + "/predict", content=png(0, HANGS), headers=headers, timeout=DEADLINE_S)
+        ledger.wait_for(50)
+    assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
+    first, second = served.events("batch lost", reason="hang", model="faulty")
+    assert "poison" in first["requests"]
+    assert first["images"] >= 1
+    assert (second["requests"], second["images"]) == (["poison"], 1)
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_a_default_model_that_one_worker_of_two_cannot_load_does_not_end_the_server(tmp_path: Path) -> None:
+    make_artifact(tmp_path, "greedy", hoards={0: GREED_BYTES})  # as much as that takes the warm-up
+    with Served("--model-repository", tmp_path, "--workers", "2", "--max-batch-size", "1") as served:
+        served.ready()
+        most = min(virtual_bytes(pid) for pid in served.workers()) - GREED_BYTES // 2
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+        other = served.worker(1)
+        os.kill(served.worker(0), signal.SIGKILL)
+        until(lambda: len(served.events("model failed", worker=0)) > 1, "more than one try")
+        assert served.worker(1) == other
+        check(predict(served).json(), pixels())
+        resource.prlimit(served.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        until(lambda: len(served.events("worker up", worker=0)) == 2, "the worker back")
+        assert served.stop() == 0
+
+
+def virtual_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+
+# API processes
+
+
+def test_an_api_process_that_cannot_start_its_decoding_threads_says_so_and_is_replaced(
+    pids_group: PidsGroup, serve: Servers
+) -> None:
+    served = serve("--workers", "1", "--api-processes", "1", "--decode-threads", "8").ready()
+    pids_group.bound(served, "max")
+    (api,) = served.api_processes()
+    threads = sum(1 for _ in Path(f"/proc/{api}/task").iterdir())
+    assert threads > 8, "they are not started at once"
+    pids_group.bound(served, pids_group.size - 4)
+    os.kill(api, signal.SIGKILL)
+    assert "can't start new thread" in served.wait_for_event("API process failed")["exception"]
+    pids_group.bound(served, "max")
+    until(lambda: served.status("/readyz") == 200, "its successor")
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0
+
+
+def test_an_api_process_that_stands_still_is_replaced_and_what_it_held_is_counted_as_lost(serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", "1").ready()
+    (api,) = served.api_processes()
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+        os.kill(api, signal.SIGSTOP)
+        with pytest.raises(httpx.TransportError):
+            answer.result()
+    served.wait_for_event("API process hangs", pid=api)
+    assert served.wait_for_event("API process died", reason="hang")["requests_lost"] == 1
+    until(lambda: served.status("/readyz") == 200, "its successor")
+    samples = served.metrics()
+    assert (samples[API_HANGS], samples[LOST], samples[INFLIGHT]) == (1, 1, 0)
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0
+
+
+def test_a_drain_in_which_a_process_had_to_be_killed_is_no_success(serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", "1", "--grace", "2").ready()
+    os.kill(served.api_processes()[0], signal.SIGSTOP)
+    assert served.stop() == 1
+    assert served.events("stopped", exit_code=1)
+
+
+# Signals that others send
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+def test_a_signal_to_every_process_loses_no_request(serve: Servers, number: int) -> None:
+    served = serve("--workers", "2", "--api-processes", "2").ready()
+    with load(served) as ledger:
+        os.killpg(served.process.pid, number)
+        assert served.wait() == 0, served.log
+    assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
+    assert not served.events("worker died")
+
+
+def test_no_signal_ends_a_process_that_the_supervisor_should_end(serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", "1")
+    served.wait_for_event("worker started")
+    served.wait_for_event("API process started")
+    for pid in (served.worker(), *(event["pid"] for event in served.events("API process started"))):
+        for number in STOPS:
+            os.kill(pid, number)  # within its first instructions
+    served.ready()
+    assert not served.events(level="error"), served.log
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0
+
+
+@pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGHUP, signal.SIGTERM)], ids=["SIGQUIT", "two"])
+def test_a_stop_at_once_tells_how_many_requests_it_lost(serve: Servers, signals: tuple[int, ...]) -> None:
+    served = serve("--workers", "1", "--grace", "300").ready()
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+        for number in signals:
+            served.signal(number)
+            until(partial(served.events, signal=signal.Signals(number).name), "the signal to be read")
+        assert served.wait() == 1
+        with pytest.raises(httpx.TransportError):
+            answer.result()
+    assert served.events("stopping at once")
+    assert served.events("stopped", requests_lost=1)
+
+
+def test_a_hang_up_that_comes_beside_another_signal_adds_nothing(serve: Servers) -> None:
+    """systemd sends both with SendSIGHUP=yes."""
+    served = serve("--workers", "1", "--grace", "60").ready()
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+        served.signal(signal.SIGTERM)
+        served.signal(signal.SIGHUP)
+        served.wait_for_event("stopping")
+    check(answer.result().json(), pixels())
+    assert served.wait() == 0
+
+
+def test_nohup_is_heeded(serve: Servers) -> None:
+    served = serve("--workers", "1", within=("nohup",)).ready()
+    served.signal(signal.SIGHUP)
+    assert served.stop() == 0
+    assert [event["signal"] for event in served.events("stopping")] == ["SIGTERM"]

@@ -1,0 +1,82 @@
+"""What the supervisor does when a process cannot be made, and while it drains."""
+
+import multiprocessing
+import os
+import resource
+import time
+from pathlib import Path
+
+from service.ipc.pipe import Pipe
+from service.policy import FIRST_STARTS
+from tests.service.served import DEADLINE_S
+from tests.service.supervisor.test_supervisor import Played, die, start, supervise_with, wait_for_the_end
+
+DRAIN_S = 5.0
+
+
+class Broken(Played):
+    """Its second worker cannot be made, for a reason that no second try can mend."""
+
+    launched = 0
+
+    def launch_worker(self, worker: int) -> multiprocessing.process.BaseProcess:
+        self.launched += 1
+        if self.launched > 1:
+            raise LookupError("a fault of our own")
+        return super().launch_worker(worker)
+
+
+def test_what_the_supervisor_cannot_handle_ends_every_process(repository: Path, tmp_path: Path) -> None:
+    supervisor = start(supervise_with, Broken(die, tmp_path / "births"), repository)
+    supervisor.join(DEADLINE_S)
+    assert supervisor.exitcode == 1
+
+
+class Lingering(Played):
+    """An API process that takes its time to drain."""
+
+    def launch_api(self, index: int, control: Pipe) -> multiprocessing.process.BaseProcess:
+        del index
+        return start(linger, control)
+
+
+def linger(control: Pipe) -> None:
+    wait_for_the_end(control)
+    time.sleep(DRAIN_S)
+
+
+def test_a_restart_that_is_due_does_not_keep_the_supervisor_busy_while_it_drains(
+    repository: Path, tmp_path: Path
+) -> None:
+    births, before = tmp_path / "births", cpu_s()
+    supervisor = start(supervise_with, Lingering(die, births), repository)  # gives up, and so drains
+    supervisor.join(DEADLINE_S)
+    assert supervisor.exitcode == 1
+    assert len(births.read_text().splitlines()) == FIRST_STARTS
+    assert cpu_s() - before < DRAIN_S / 2
+
+
+def cpu_s() -> float:
+    """CPU time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+class Short(Played):
+    """There is no room for a process, at first."""
+
+    launched = 0
+
+    def launch_worker(self, worker: int) -> multiprocessing.process.BaseProcess:
+        self.launched += 1
+        if self.launched == 1:
+            raise BlockingIOError(os.EX_OSERR, "no room")
+        return super().launch_worker(worker)
+
+
+def test_a_start_that_fails_counts_as_a_death(repository: Path, tmp_path: Path) -> None:
+    births = tmp_path / "births"
+    supervisor = start(supervise_with, Short(die, births), repository)
+    supervisor.join(DEADLINE_S)
+    assert supervisor.exitcode == 1
+    assert len(births.read_text().splitlines()) == 2
