@@ -14,7 +14,7 @@ class _StopsAfter(Observer):
     def step_done(self, _: Progress) -> None:
         self.left -= 1
         if not self.left:
-            self.interrupt.signal = signal.SIGINT
+            self.interrupt.noted = signal.SIGINT
 
 
 def train_for(run: Run, steps: int) -> None:

@@ -46,7 +46,7 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
         run = _prepare(options, recipe, earlier, processes, console)
         with Interrupt(patient=processes.size > 1) as interrupt, ProgressBar(console, run) as bar:
             run.train(bar, interrupt, save_seconds)
-        if interrupt.signal is None:
+        if interrupt.agreed is None:
             _conclude(run)
         console.print(_conclusion(run, options.folder, interrupt), highlight=False, soft_wrap=True)
         return interrupt.exit_code
@@ -168,9 +168,9 @@ def _conclude(run: Run) -> None:
 
 def _conclusion(run: Run, folder: Path, interrupt: Interrupt) -> str:
     progress = run.progress
-    if interrupt.signal is not None:
+    if interrupt.agreed is not None:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
-        return f"stopped by {interrupt.signal.name} in {place}; saved: the same command with --resume goes on"
+        return f"stopped by {interrupt.agreed.name} in {place}; saved: the same command with --resume goes on"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     judged = [row for row in progress.history if "validation_accuracy" in row]
     if judged and run.held_back:

@@ -70,19 +70,15 @@ def find_store(path: Path) -> Store | None:
 
 @dataclass(frozen=True, slots=True)
 class Folder:
-    """All files below a folder, by name; links are followed."""
+    """All files below a folder, by name; links are followed, unless back to a folder on the way to them."""
 
     path: Path
 
     def entries(self) -> list[Entry]:
         """List all files."""
         with _damage_told(self.path):
-            files = (
-                Path(folder, file)
-                for folder, _, files in os.walk(self.path, followlinks=True, onerror=_raise)
-                for file in files
-            )
-            named = sorted((file.relative_to(self.path).as_posix(), _size(file)) for file in _bounded(files))
+            files = _bounded(_files_below(self.path))
+            named = sorted((file.relative_to(self.path).as_posix(), _size(file)) for file in files)
         return [Entry(name, size, place) for place, (name, size) in enumerate(named)]
 
     @contextmanager
@@ -161,6 +157,20 @@ def _bounded(files: Iterable[_T]) -> Iterator[_T]:
         if count == _MOST_FILES:
             raise DataError(f"there are more than {_MOST_FILES:,} files")
         yield file
+
+
+def _files_below(top: Path) -> Iterator[Path]:
+    for folder, folders, files in os.walk(top, followlinks=True, onerror=_raise):
+        folders[:] = [name for name in folders if not _leads_back(Path(folder, name))]
+        yield from (Path(folder, file) for file in files)
+
+
+def _leads_back(folder: Path) -> bool:
+    """Whether this is a link to one of the folders on the way to it, or around them: all in there is met without it."""
+    if not folder.is_symlink():
+        return False
+    target = folder.resolve()
+    return any(parent.resolve().is_relative_to(target) for parent in folder.parents)
 
 
 def _size(file: Path) -> int:

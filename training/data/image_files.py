@@ -1,9 +1,8 @@
 """Labelled image files in a folder or an archive, read when they are needed."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +20,13 @@ from training.data.mapped_images import MappedSet, allocate
 _LARGEST_FILE = 1 << 28
 """Bytes of a file that is still read: photographs have a hundredth of that."""
 
-_CHUNK = 512
-"""Files whose bytes are in memory at once."""
+_CHUNK_FILES = 512
+"""Most files in memory at once: more than the cores need, few enough that their images come without a pause."""
+
+_CHUNK_BYTES = 1 << 28
+"""Most bytes of files in memory at once: those of the largest file, which has to fit anyhow."""
+
+_Labelled = tuple[Entry, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +53,11 @@ class FileSet:
     def pixels(self, preprocessing: Preprocessing) -> Iterator[tuple[NDArray[np.uint8], int]]:
         """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
         decode = Preprocessor(preprocessing, MAX_PIXELS)
-        pairs = iter(sorted(zip(self.entries, self.labels.tolist(), strict=True), key=lambda pair: pair[0].place))
+        pairs = sorted(zip(self.entries, self.labels.tolist(), strict=True), key=lambda pair: pair[0].place)
         with self.store.opened() as read, ThreadPoolExecutor(usable_cores()) as pool:
-            while chunk := list(islice(pairs, _CHUNK)):
-                files = [_read(read, entry) for entry, _ in chunk]
-                decoded = pool.map(lambda file: _decode(decode, file), files)
+            for chunk in _chunks(pairs):
+                # No name for the list of files: each is let go when it is decoded, none stays for the next chunk.
+                decoded = pool.map(lambda file: _decode(decode, file), [_read(read, entry) for entry, _ in chunk])
                 for (entry, label), result in zip(chunk, decoded, strict=True):
                     if isinstance(result, str):
                         self.unreadable[entry.name] = result
@@ -72,6 +76,25 @@ class FileSet:
             room[index] = pixels.transpose(2, 0, 1)
             labels.append(label)
         return MappedSet(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), self.classes, path=path)
+
+
+def _chunks(pairs: Iterable[_Labelled]) -> Iterator[list[_Labelled]]:
+    """The same in their order, in lists that are read at once: at most _CHUNK_FILES, and _CHUNK_BYTES altogether."""
+    chunk: list[_Labelled] = []
+    held = 0
+    for pair in pairs:
+        size = _bytes_read(pair[0])
+        if chunk and (len(chunk) == _CHUNK_FILES or held + size > _CHUNK_BYTES):
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(pair)
+        held += size
+    if chunk:
+        yield chunk
+
+
+def _bytes_read(entry: Entry) -> int:
+    return entry.size if entry.size <= _LARGEST_FILE else 0
 
 
 def _read(read: Callable[[Entry], bytes], entry: Entry) -> bytes | str:

@@ -1,5 +1,6 @@
 """How an image data set is laid out: a folder for each class, and perhaps folders above them for its parts."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -24,10 +25,10 @@ _Placed = tuple[tuple[str, ...], Entry]
 def read_parts(path: Path) -> dict[Part | None, FileSet] | None:
     """Return the parts of the image data set at a path as `find_parts` does, None if it is no folder and no archive.
 
-    A folder may also hold an archive for each part: train.tar.gz, test.tar.gz.
+    A folder may also hold an archive for some parts or all: train.tar.gz, test.tar.gz, val/.
     """
-    if archives := _archives(path):
-        return {part: _part(part, archive) for part, archive in archives.items()}
+    if holders := _holders(path):
+        return {part: _part(part, path / name) for part, name in holders.items()}
     store = find_store(path)
     return None if store is None else find_parts(store)
 
@@ -42,25 +43,41 @@ def find_parts(store: Store) -> dict[Part | None, FileSet]:
     tops = {parts[0] for parts, _ in placed if len(parts) > 1}
     if not tops or not tops <= _PARTS.keys():
         return {None: _file_set(store, placed)}
-    names = {_PARTS[top]: top for top in sorted(tops)}
-    return {part: _file_set(store, _below(placed, name), f"{name}/ of ") for part, name in names.items()}
+    names = _one_for_each(store.path, ((_PARTS[top], f"{top}/") for top in sorted(tops)))
+    return {part: _file_set(store, _below(placed, name.rstrip("/")), f"{name} of ") for part, name in names.items()}
 
 
-def _archives(path: Path) -> dict[Part, Path]:
-    """The archives in a folder that have the name of a part."""
-    if not path.is_dir():
-        return {}
+def _holders(path: Path) -> dict[Part, str]:
+    """The names of the archives and folders that hold one part each, in a folder with such an archive."""
     names = {f"{name}{suffix}": part for name, part in _PARTS.items() for suffix in ARCHIVES}
-    return {names[file.name]: file for file in sorted(path.iterdir()) if file.name in names}
+    inside = sorted(path.iterdir()) if path.is_dir() else []
+    archives = [(names[file.name], file.name) for file in inside if file.name in names]
+    if not archives:
+        return {}
+    folders = [(_PARTS[file.name], f"{file.name}/") for file in inside if file.name in _PARTS and file.is_dir()]
+    return _one_for_each(path, archives + folders)
 
 
-def _part(part: Part, archive: Path) -> FileSet:
-    store = find_store(archive)
+def _one_for_each(path: Path, named: Iterable[tuple[Part, str]]) -> dict[Part, str]:
+    """The name of each part's folder or archive; DataError if a part has two, for one would be passed over."""
+    names: dict[Part, str] = {}
+    for part, name in named:
+        if part in names:
+            raise DataError(
+                f"{path} holds {names[part]} and {name}, both of them for {part}: "
+                "move all that should count into one, and the other away"
+            )
+        names[part] = name
+    return names
+
+
+def _part(part: Part, holder: Path) -> FileSet:
+    store = find_store(holder)
     parts = find_parts(store) if store is not None else {}
     for name in (part, None):
         if name in parts:
             return parts[name]
-    raise DataError(f"{archive} must hold {part}/, or one folder of images for each class")
+    raise DataError(f"{holder} must hold {part}/, or one folder of images for each class")
 
 
 def _is_hidden(entry: Entry) -> bool:

@@ -90,8 +90,8 @@ class Run:
                 first = self.progress.step * self.batch_size
                 self._step(order[first : first + self.batch_size])
                 observer.step_done(self.progress)
-                interrupt.signal = self.processes.agree(interrupt.signal)
-                if interrupt.signal is not None:
+                interrupt.agreed = self.processes.agree(interrupt.noted)
+                if interrupt.agreed is not None:
                     self._save(LAST)
                     return
                 if time.monotonic() - saved >= save_seconds:

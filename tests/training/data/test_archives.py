@@ -1,6 +1,7 @@
 import io
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,31 @@ def test_anything_else_is_no_store(tmp_path, name):
 
 def test_linked_folders_are_followed(tmp_path):
     pack(tmp_path, "folder", FILES)
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "b").symlink_to(tmp_path / "folder" / "b")
+    assert [entry.name for entry in find_store(tmp_path / "links").entries()] == ["b/1.png", "b/2.png"]
+
+
+@pytest.mark.parametrize("target", ["..", "../..", "."])
+def test_links_that_lead_back_are_passed_over(tmp_path, monkeypatch, target):
+    folder = pack(tmp_path, "folder", FILES)
+    (folder / "a" / "back").symlink_to(target, target_is_directory=True)
+    monkeypatch.chdir(tmp_path)
+    for path in (folder, Path("folder")):
+        assert sorted(entry.name for entry in find_store(path).entries()) == sorted(FILES)
+
+
+def test_folders_that_link_to_each_other_are_each_listed_once_more(tmp_path):
+    folder = pack(tmp_path, "folder", {"a/1.png": b"one", "b/2.png": b"two"})
+    (folder / "a" / "other").symlink_to(folder / "b")
+    (folder / "b" / "other").symlink_to(folder / "a")
+    names = [entry.name for entry in find_store(folder).entries()]
+    assert names == ["a/1.png", "a/other/2.png", "b/2.png", "b/other/1.png"]
+
+
+def test_link_back_behind_another_link_is_passed_over(tmp_path):
+    pack(tmp_path, "folder", FILES)
+    (tmp_path / "folder" / "b" / "all").symlink_to(tmp_path / "folder")
     (tmp_path / "links").mkdir()
     (tmp_path / "links" / "b").symlink_to(tmp_path / "folder" / "b")
     assert [entry.name for entry in find_store(tmp_path / "links").entries()] == ["b/1.png", "b/2.png"]

@@ -1,5 +1,7 @@
 import io
 from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from tests.training.folders import COLOURS, KINDS, pack, picture, pictures
-from training.data.archives import find_store
+from training.data.archives import Entry, find_store
 from training.data.dataset import hold_out
+from training.data.image_files import FileSet
 from training.data.layout import find_parts
 from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
@@ -97,6 +100,39 @@ def test_cifar10_is_the_published_one(shared_data):
     means = (images.images.double().mean((0, 2, 3)) / 255).tolist()
     assert means == pytest.approx([0.4942, 0.4851, 0.4504], abs=1e-4)
     assert torch.equal(images.labels.sort().values, images.labels)
+
+
+class _ManyOf:
+    """A store of files with the same content, which lies in memory once; counts the bytes that were read."""
+
+    def __init__(self, content, count):
+        self.path, self.content, self.read = Path("many"), content, 0
+        self.listed = [Entry(f"a/{place}.png", len(content), place) for place in range(count)]
+
+    def entries(self):
+        return self.listed
+
+    @contextmanager
+    def opened(self):
+        yield self._read
+
+    def _read(self, entry):
+        self.read += entry.size
+        return self.content
+
+
+@pytest.mark.parametrize(("size", "count", "ahead"), [(60 << 20, 10, 240 << 20), (150 << 20, 3, 150 << 20)])
+def test_files_are_read_ahead_up_to_a_bound_of_bytes(size, count, ahead):
+    """Pictures with so much behind their end: each comes, in order, and no more are read than fit."""
+    start = FILES["blue/0.png"]
+    store = _ManyOf(start + bytes(size - len(start)), count)
+    files = FileSet(store, tuple(store.listed), torch.arange(count), tuple(map(str, range(count))))
+    most, labels = 0, []
+    for given, (pixels, label) in enumerate(files.pixels(spec_of_files(3, 32))):
+        most = max(most, store.read - given * size)
+        labels.append(label)
+        np.testing.assert_array_equal(pixels, _pixels(start))
+    assert (most, labels) == (ahead, list(range(count)))
 
 
 def test_file_of_absurd_size_is_not_read(tmp_path):

@@ -55,6 +55,39 @@ def test_archive_of_another_part_is_refused(tmp_path):
         read_parts(tmp_path)
 
 
+def test_parts_may_be_archives_and_folders(tmp_path):
+    pack(tmp_path, "set.zip", CLASSES).rename(tmp_path / "train.zip")
+    pack(tmp_path, "folder", CLASSES).rename(tmp_path / "val")
+    parts = read_parts(tmp_path)
+    assert {part: sorted(_labelled(images)) for part, images in parts.items()} == {"train": FOUND[1], "val": FOUND[1]}
+
+
+@pytest.mark.parametrize("kind", ["folder", "set.zip"])
+@pytest.mark.parametrize(("first", "second"), [("val", "validation"), ("val", "valid"), ("valid", "validation")])
+def test_two_folders_for_one_part_are_refused(tmp_path, kind, first, second):
+    files = [below(f"pets/{part}", CLASSES) for part in ("train", second, first)]
+    path = pack(tmp_path, kind, {name: content for part in files for name, content in part.items()})
+    with pytest.raises(DataError, match=rf"{kind} holds {first}/ and {second}/, both of them for val: move all"):
+        read_parts(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "told"),
+    [
+        (("train.tar", "train.zip"), r"train\.tar and train\.zip, both of them for train: move all"),
+        (("val.zip", "validation.tgz"), r"val\.zip and validation\.tgz, both of them for val"),
+        (("train.tar.gz", "train"), r"train\.tar\.gz and train/, both of them for train"),
+        (("valid.tar", "val"), r"valid\.tar and val/, both of them for val"),
+    ],
+)
+def test_two_archives_or_an_archive_and_a_folder_for_one_part_are_refused(tmp_path, names, told):
+    for name in names:
+        kind = "set" + "".join((tmp_path / name).suffixes).replace(".tgz", ".tar.gz")
+        pack(tmp_path, kind if kind in KINDS else "folder", CLASSES).rename(tmp_path / name)
+    with pytest.raises(DataError, match=told):
+        read_parts(tmp_path)
+
+
 def test_class_may_be_called_train(tmp_path):
     parts = _parts(tmp_path, {"bus/1.png": b"", "train/1.png": b""})
     assert parts == {None: (("bus", "train"), [("1.png", 0), ("1.png", 1)])}

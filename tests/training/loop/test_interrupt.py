@@ -8,11 +8,13 @@ from training.loop.interrupt import Interrupt
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_the_first_signal_is_noted_and_told_as_a_shell_expects(number, code):
+def test_the_first_signal_is_noted_and_what_stopped_the_run_told_as_a_shell_expects(number, code):
     with Interrupt() as interrupt:
-        assert (interrupt.signal, interrupt.exit_code) == (None, 0)
+        assert (interrupt.noted, interrupt.exit_code) == (None, 0)
         signal.raise_signal(number)
-        assert (interrupt.signal, interrupt.exit_code) == (number, code)
+        assert (interrupt.noted, interrupt.exit_code) == (number, 0)
+        interrupt.agreed = interrupt.noted
+        assert interrupt.exit_code == code
 
 
 def test_the_second_acts_as_outside():
@@ -21,7 +23,7 @@ def test_the_second_acts_as_outside():
     try:
         with Interrupt() as interrupt:
             signal.raise_signal(signal.SIGINT)
-            assert (interrupt.signal, reached) == (signal.SIGINT, [])
+            assert (interrupt.noted, reached) == (signal.SIGINT, [])
             signal.raise_signal(signal.SIGINT)
             assert reached == [signal.SIGINT]
     finally:
@@ -33,5 +35,5 @@ def test_a_patient_one_notes_all_and_leaves_the_handlers_as_they_were():
     with Interrupt(patient=True) as interrupt:
         for number in (signal.SIGINT, signal.SIGINT, signal.SIGTERM):
             signal.raise_signal(number)
-        assert interrupt.signal == signal.SIGTERM
+        assert interrupt.noted == signal.SIGTERM
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import signal
 from itertools import chain
 
 import pytest
@@ -13,6 +14,8 @@ from training.data.dataset import ImageSet, Normalization, measure
 from training.data.sources import load
 from training.errors import Diverged
 from training.loop.checkpoint import read_checkpoint, write_checkpoint
+from training.loop.distributed import TrainingProcesses
+from training.loop.interrupt import Interrupt
 from training.loop.progress import Observer
 from training.loop.recipe import Recipe
 from training.loop.run import Run
@@ -142,6 +145,23 @@ def test_resumed_run_ends_with_the_same_bits(digits, changes, stop_after, tmp_pa
     assert _equal(resumed, whole)
     assert _untimed(resumed.progress.history) == _untimed(whole.progress.history)
     assert not _equal(broken, whole)
+
+
+class _SentWhileAgreeing(TrainingProcesses):
+    """Is sent a real signal whenever it agrees, too late to be agreed on at once."""
+
+    def agree(self, number):
+        agreed = TrainingProcesses.agree(self, number)
+        signal.raise_signal(signal.SIGTERM)
+        return agreed
+
+
+def test_signal_that_comes_while_processes_agree_stops_the_run_after_the_next_step(digits):
+    run = Run(registry.build("mnist-residual"), _recipe(), digits, measure(digits), 0, processes=_SentWhileAgreeing())
+    with Interrupt(patient=True) as interrupt:
+        run.train(interrupt=interrupt)
+    assert (run.progress.epoch, run.progress.step) == (0, 2)
+    assert (interrupt.agreed, interrupt.exit_code) == (signal.SIGTERM, 143)
 
 
 def test_dropout_goes_on_where_it_was(digits):
