@@ -22,7 +22,7 @@ class Admission:
         self._wait_estimate = wait_estimate
         self._models: dict[int, int] = {}  # by slot, of those that are not free
         self._free = list(reversed(slots))
-        self._bytes_left = max_bytes_in_flight
+        self.bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
 
@@ -58,14 +58,14 @@ class Admission:
             self._wait_estimate.add(model, -models.count(model))
 
     def reserve_bytes(self, n: int) -> None:
-        """Set n bytes aside for a body that arrives, or raise Unavailable."""
-        if n > self._bytes_left:
-            raise Unavailable("full", "too many bytes of request bodies are in flight")
-        self._bytes_left -= n
+        """Count n bytes of a body that have arrived, or raise Unavailable."""
+        if n > self.bytes_left:
+            raise self.full_of_bytes()
+        self.bytes_left -= n
 
     def return_bytes(self, n: int) -> None:
         """Take n bytes back."""
-        self._bytes_left += n
+        self.bytes_left += n
 
     def _check_wait(self, left_s: float) -> None:
         """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""
@@ -77,38 +77,46 @@ class Admission:
                 retry_after_s=math.ceil(wait_s - left_s * PATIENCE),
             )
 
+    def full_of_bytes(self) -> Unavailable:
+        """The refusal of a body for which there is no room now."""
+        return Unavailable("full", "too many bytes of request bodies are in flight")
+
     def _full(self) -> Unavailable:
         return Unavailable("full", f"all {self.capacity} places are taken")
 
 
 class IncomingBody:
-    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`.
+
+    Only what has arrived counts: what clients merely declare costs nothing, and must not keep others out.
+    """
 
     def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
         """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
         self._admission, self._max_bytes = admission, max_bytes
         self._parts: list[bytes] = []
-        self._size = self._reserved = 0
-        if content_length is not None:
-            self._reserve(content_length)
+        self._size, self._declared = 0, content_length or 0
+        if self._declared > max_bytes:
+            raise self._too_large()
+        if self._declared > admission.bytes_left:
+            raise admission.full_of_bytes()
 
     def feed(self, part: bytes) -> None:
         """Take the next part of the body; TooLarge or Unavailable if there is no room for it."""
-        self._size += len(part)
-        if self._size > self._reserved:
-            self._reserve(self._size)
+        size = len(part)
+        if self._size + size > self._max_bytes:
+            raise self._too_large()
+        self._admission.reserve_bytes(size)
+        self._size += size
         self._parts.append(part)
 
-    def _reserve(self, total: int) -> None:
-        if total > self._max_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
-        self._admission.reserve_bytes(total - self._reserved)
-        self._reserved = total
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
 
     @property
     def missing_bytes(self) -> int:
         """How much is still to come; 0 for a chunked body."""
-        return self._reserved - self._size
+        return max(self._declared - self._size, 0)
 
     @property
     def content(self) -> bytes:
@@ -117,5 +125,5 @@ class IncomingBody:
 
     def close(self) -> None:
         """Give the bytes back."""
-        self._admission.return_bytes(self._reserved)
-        self._parts, self._reserved = [], 0
+        self._admission.return_bytes(self._size)
+        self._parts, self._size = [], 0

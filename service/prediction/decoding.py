@@ -5,6 +5,7 @@ import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -16,6 +17,7 @@ from service.policy import TINY_BYTES, TINY_PIXELS
 
 log = structlog.get_logger()
 
+Found = TypeVar("Found")
 Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
@@ -53,6 +55,16 @@ class Decoder:
         """Forget what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def run(self, call: Callable[[], Found], on_done: Callable[[asyncio.Future[Found]], None]) -> asyncio.Future[Found]:
+        """Run a call on one of the threads, then call `on_done` with what became of it, also if it was cancelled."""
+        waiting = [call]
+        running = self._loop.run_in_executor(self._pool, _run_one, waiting)
+        running.add_done_callback(
+            lambda _: waiting.clear()
+        )  # as for images: what it holds is free when it is cancelled
+        running.add_done_callback(on_done)
+        return running
+
     def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
         waiting = dict(enumerate(images))
@@ -66,6 +78,10 @@ def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -
     waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
     if not decoding.exception():  # the only one is that it was cancelled
         on_done(decoding.result())
+
+
+def _run_one(waiting: list[Callable[[], Found]]) -> Found:
+    return waiting.pop()()  # without it, it has just been cancelled, and nobody hears of the error
 
 
 def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
