@@ -25,7 +25,7 @@ OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error"
 REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image")
 RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
-CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "503", "504", "other")
+CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "501", "503", "504", "other")
 
 _CODES = {int(code): code for code in CODES if code != "other"}
 _MS = 1e-3

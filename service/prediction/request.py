@@ -81,6 +81,11 @@ class PredictionRequest:
         """How much of the body is still to come; 0 if its length is not declared."""
         return self._body.missing_bytes if self._body else 0
 
+    @property
+    def deadline_ns(self) -> int:
+        """When the response has to be there, on the monotonic clock; known once the request is admitted."""
+        return self._deadline_ns
+
     def begin(self) -> None:
         """The headers are complete: admit the request, or refuse it at once."""
         services, head, settings = self._services, self._head, self._services.settings
@@ -117,7 +122,7 @@ class PredictionRequest:
 
     def expire_body(self) -> None:
         """The body did not arrive in time."""
-        self.refuse(RequestTimeout(f"the body did not arrive within {self._services.settings.body_timeout:g} s"))
+        self.refuse(RequestTimeout("the body did not arrive in time, or too slowly"))
 
     def refuse(self, error: Exception) -> None:
         """Respond with this error, unless there is a response already."""
