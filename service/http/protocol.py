@@ -95,18 +95,22 @@ class PredictionProtocol(HttpConnection):
 
     def _parse(self, data: bytes) -> None:
         """Parse what came; a message that offers another protocol, h2c say, is taken as if it did not."""
-        try:
-            self.parser.feed_data(data)
-            return
-        except httptools.HttpParserUpgrade as upgrade:
-            end = upgrade.args[0]
-        if self._state is _HEAD:
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                end = upgrade.args[0]
+            if self._state is not _HEAD:
+                return
             head = without_offer(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             self._enter(_IDLE)
             self._chunk = None
-            self.parser.feed_data(head + data[end:])  # not a second offer: that is a HttpParserUpgrade, and an error
+            self.parser.feed_data(head)
+            rest = memoryview(rest)[end:]  # no copy for each of thousands of such messages
 
     def _take_known(self, data: bytes) -> bool:
         """Take exactly one message whose head came before and needs no parsing; False for any other."""
@@ -262,7 +266,7 @@ class PredictionProtocol(HttpConnection):
 
     def _fail(self, error: BaseException) -> None:
         """Refuse what came with an error: the client's, or our own if it is of no kind that is known here."""
-        if isinstance(error, (httptools.HttpParserError, httptools.HttpParserUpgrade)):
+        if isinstance(error, httptools.HttpParserError):
             error = BadRequest("what came is not HTTP/1.1")
         elif not isinstance(error, ServiceError):
             log.error("connection failed", state=self._state.name, exc_info=error)

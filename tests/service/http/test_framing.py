@@ -208,9 +208,8 @@ def test_an_offer_of_another_protocol_changes_nothing_else(server: Served) -> No
     assert code(only_answer(server, post(png(), "/predict", "Host: other", *UPGRADE)))[0] == 400
 
 
-def test_thousands_of_offers_cost_one(server: Served) -> None:
-    offer = get("/livez", "Connection: Upgrade", "Upgrade: h2c")
+def test_thousands_of_offers_are_passed_over(server: Served) -> None:
+    count = 2000
     with nothing_failed(server), Wire(server.address) as wire:
-        wire.send(offer * 5000)
-        assert wire.answer().status == 200
-        assert wire.ended()
+        wire.send(get("/livez", "Connection: Upgrade", "Upgrade: h2c") * count)
+        assert {wire.answer().status for _ in range(count)} == {200}
