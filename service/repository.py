@@ -21,7 +21,7 @@ class Catalog:
     """The models to be served, in a fixed order, and those that could not be read, with the reason."""
 
     artifacts: tuple[Artifact, ...]
-    failed: dict[tuple[str, int], str]
+    failed: dict[tuple[str, int], ArtifactError]
     default: int
     """Index of the default model in `artifacts`."""
 
@@ -52,14 +52,14 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
     directories = highest_versions(repository)
     default = _choose_default(repository, default_model, [directory.parent.name for directory in directories])
     artifacts: list[Artifact] = []
-    failed: dict[tuple[str, int], str] = {}
+    failed: dict[tuple[str, int], ArtifactError] = {}
     for directory in directories:
         try:
             artifacts.append(read_artifact(directory))
         except ArtifactError as error:
             if directory.parent.name == default:
                 raise RepositoryError(f"the default model cannot be served: {error}") from error
-            failed[directory.parent.name, int(directory.name)] = str(error)
+            failed[directory.parent.name, int(directory.name)] = error
     index = [artifact.name for artifact in artifacts].index(default)
     return Catalog(tuple(artifacts), failed, index)
 

@@ -29,8 +29,8 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
     catalog = read_repository(settings.model_repository, settings.default_model)
-    for (name, version), reason in catalog.failed.items():
-        log.error("model failed", model=name, version=version, reason=reason)
+    for (name, version), error in catalog.failed.items():
+        log.error("model failed", model=name, version=version, reason=str(error))
     check_batching(settings, catalog)
     if settings.engine != "torch":
         catalog = catalog.without_weights()

@@ -88,6 +88,8 @@ class Response:
 
     def _render(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
         if isinstance(outcome, ServiceError):
+            if outcome.status == InternalError.status:
+                log.error("image failed", request_id=self.request_id, model=self.model, exc_info=outcome)
             return problem(outcome, self.request_id)
         self.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
         ranked = zip(outcome.indices, outcome.probabilities, strict=True)

@@ -8,10 +8,15 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from models.artifact.artifact import read_artifact
+from service.ipc.reports import ModelReport
+from service.prediction.head import MAX_NUMBER
+from service.prediction.model_status import ModelStatus
+from service.prediction.served_model import ServedModels
+from service.repository import read_repository
 from tests.artifacts import LABELS
 from tests.service.pictures import png
 from tests.service.served import Served
-from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE, FAILING, MAX_BODY_BYTES
+from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE, FAILING, MAX_BODY_BYTES, MAX_IMAGES
 
 Document = dict[str, Any]
 
@@ -43,7 +48,35 @@ def test_models_lists_what_is_served_and_what_failed(client: httpx.Client) -> No
     }
     assert [name for name, model in models.items() if model.get("default")] == ["plain"]
     assert "golden example" in models["wrong"]["reason"]
-    assert "SHA-256" in models["damaged"]["reason"]
+    assert models["damaged"]["reason"].startswith("model.onnx has SHA-256")
+
+
+def test_no_client_learns_where_the_server_looks_for_its_models(
+    server: Served, client: httpx.Client, repository: Any
+) -> None:
+    told = [client.get("/models"), client.get("/models/damaged"), client.post("/models/damaged/predict", content=png())]
+    assert not [answer.text for answer in told if str(repository.parent) in answer.text]
+    (failure,) = server.events("model failed", model="damaged")
+    assert failure["reason"].startswith(str(repository / "damaged" / "1"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "Failed to load library /usr/lib/python3/ort/lib.so: libcudnn.so.9",
+            "Failed to load library lib.so: libcudnn.so.9",
+        ),
+        ("[/a/b]: '/c/d/e'; (/f/g)", "[b]: 'e'; (g)"),
+        ("model/1: 3/4 at https://host/path, and/or", "model/1: 3/4 at https://host/path, and/or"),
+    ],
+)
+def test_what_an_engine_says_of_a_failure_is_told_without_directories(repository: Any, reason: str, told: str) -> None:
+    catalog = read_repository(repository, "plain")
+    models = ServedModels(catalog, 1).by_index
+    status = ModelStatus(catalog, models)
+    status.worker_up(0, [ModelReport(model.index, "failed", reason=reason) for model in models])
+    assert [status.describe_all()[0]["reason"], models[0].failure] == [told, told]
 
 
 def test_a_model_tells_what_a_client_must_know(client: httpx.Client, repository: Any) -> None:
@@ -161,6 +194,44 @@ def test_the_document_would_notice_a_wrong_answer(client: httpx.Client, openapi:
     assert not schema.is_valid(document | {spoil: 7})
     assert not schema.is_valid(document | {"extra": 7})
     assert not schema.is_valid({key: value for key, value in document.items() if key != spoil})
+
+
+def test_the_limits_that_the_document_tells_are_those_that_hold(client: httpx.Client, openapi: Document) -> None:
+    operation = openapi["paths"]["/predict"]["post"]
+    numbers = {one["name"]: one["schema"] for one in operation["parameters"] if one["schema"]["type"] == "integer"}
+    assert {name: schema["maximum"] for name, schema in numbers.items()} == dict.fromkeys(
+        ("top_k", "X-Request-Timeout-Ms"), MAX_NUMBER
+    )
+    for number, status in ((MAX_NUMBER, 200), (MAX_NUMBER + 1, 400)):
+        assert client.post("/predict", content=png(), params={"top_k": number}).status_code == status
+        assert (
+            client.post("/predict", content=png(), headers={"x-request-timeout-ms": str(number)}).status_code == status
+        )
+    document = Draft202012Validator(operation["requestBody"]["content"]["application/json"]["schema"])
+    for body, status in (
+        ({"image": B64}, 200),
+        ({"images": [B64] * MAX_IMAGES}, 200),
+        ({"images": [B64] * (MAX_IMAGES + 1)}, 413),
+        ({"images": []}, 400),
+        ({"image": ""}, 400),
+        ({"image": B64, "note": 1}, 400),
+        ({"image": B64, "images": [B64]}, 400),
+        ({}, 400),
+        ([B64], 400),
+    ):
+        answer = client.post("/predict", json=body)
+        assert (answer.status_code, document.is_valid(body)) == (status, status == 200)
+    assert operation["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["image"]
+
+
+def test_every_status_that_can_come_is_told(client: httpx.Client, openapi: Document) -> None:
+    everywhere = {"400", "408", "431", "500", "501"}
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            assert operation["responses"].keys() > everywhere
+    answer = client.get("/models", headers={"x-long": "x" * (1 << 17)})
+    assert answer.status_code == 431
+    schema_of(openapi, answer, "/models").validate(answer.json())
 
 
 def test_nothing_of_litserves_own_routes_is_left(server: Served) -> None:
