@@ -214,6 +214,7 @@ def test_the_limits_that_the_document_tells_are_those_that_hold(client: httpx.Cl
         ({"images": [B64] * (MAX_IMAGES + 1)}, 413),
         ({"images": []}, 400),
         ({"image": ""}, 400),
+        ({"image": B64 + "AA=A"}, 400),
         ({"image": B64, "note": 1}, 400),
         ({"image": B64, "images": [B64]}, 400),
         ({}, 400),

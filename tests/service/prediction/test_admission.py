@@ -1,5 +1,7 @@
 """Who is let in: slots all or none, bytes counted to the last, and nobody whom the workers cannot serve in time."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -140,6 +142,23 @@ def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
         arrival.feed(b"!")
     arrival.close()
     IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+
+
+def test_a_body_of_tiny_chunks_takes_no_more_than_its_size() -> None:
+    count = 1 << 18
+    admission = Admission(range(SLOTS), 4 * count, WaitEstimate(0, SharedState(1, 1), models=1))
+    arrival = IncomingBody(admission, max_bytes=4 * count, content_length=None)
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            arrival.feed(number.to_bytes(4, "big"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 4 * count
+    assert arrival.content == b"".join(number.to_bytes(4, "big") for number in range(count))
+    arrival.close()
+    assert admission.bytes_left == 4 * count
 
 
 class Bodies(RuleBasedStateMachine):
