@@ -33,7 +33,7 @@ class HttpConnection(HttpToolsProtocol):
     def _enter(self, state: ConnectionState) -> None:
         raise NotImplementedError
 
-    def _refuse(self, error: Exception) -> None:
+    def _refuse(self, error: Exception) -> bool:
         raise NotImplementedError
 
     @property

@@ -7,7 +7,7 @@ import httptools
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.errors import BadRequest, HeadersTooLarge, InternalError, ServiceError
+from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
 from service.http.connection_state import NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
@@ -183,6 +183,8 @@ class PredictionProtocol(HttpConnection):
         if target is None:
             super().on_headers_complete()
             self._enter(_BODY)
+            if self.pipeline:
+                self.transport.pause_reading()  # also if deferred data made the transport go on behind uvicorn's back
             if self._api.status.draining:
                 self.cycle.keep_alive = False
         elif self._in_cycle:
@@ -265,30 +267,35 @@ class PredictionProtocol(HttpConnection):
         self.transport.write(b"".join(parts))
 
     def _fail(self, error: BaseException) -> None:
-        """Refuse what came with an error: the client's, or our own if it is of no kind that is known here."""
+        """Refuse what came with an error: the parser's, one that a client is to be told, or a fault of our own."""
         if isinstance(error, httptools.HttpParserError):
             error = BadRequest("what came is not HTTP/1.1")
-        elif not isinstance(error, ServiceError):
-            log.error("connection failed", state=self._state.name, exc_info=error)
-        self._refuse(error if isinstance(error, Exception) else InternalError(str(error)))
+        if not isinstance(error, Exception):
+            raise error
+        if not self._refuse(error) and not isinstance(error, ServiceError):
+            log.error("connection failed", exc_info=error)
 
-    def _refuse(self, error: Exception) -> None:
-        """Respond to what is no request yet, or no longer one, and close; what has come whole before it has its answer.
+    def _refuse(self, error: Exception) -> bool:
+        """Respond to what is no request yet, or no longer one, and close; whether the response could tell this error.
 
-        That answer is the last: what is wrong behind it is told nothing.
+        What has come whole before it has its answer, which is then the last: what is wrong behind it is told nothing.
         """
         self._keep_alive = False
+        request, is_told = self._request, False
         if self._in_cycle:
             self.cycle.keep_alive = False
             self._enter(_LAST)
-        elif self._state in (_ANSWERING, _LAST) and self._request and self._request.state is not RequestState.ENDED:
+        elif request is not None and request.state is not RequestState.ENDED and self._state is not _BODY:
             self._enter(_LAST)
         else:
-            if self._request is not None:
-                self._request.refuse(error)
+            if request is not None:
+                is_told = request.state is not RequestState.ENDED
+                request.refuse(error)
             elif self._state is not _BODY:  # where FastAPI has answered already
+                is_told = True
                 self._respond_without_request(error)
             self._linger()
+        return is_told
 
     def _respond_without_request(self, error: Exception) -> None:
         response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns())

@@ -81,7 +81,7 @@ def _on_end(waiting: dict[int, bytes], on_done: OnDecoded, decoding: Decoding) -
 
 
 def _run_one(waiting: list[Callable[[], Found]]) -> Found:
-    return waiting.pop()()  # without it, it has just been cancelled, and nobody hears of the error
+    return waiting.pop()()  # without it, it has just been cancelled, and the error goes nowhere
 
 
 def _decode_one(preprocessor: Preprocessor, waiting: dict[int, bytes], i: int) -> Pixels | ServiceError:
