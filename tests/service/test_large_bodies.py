@@ -7,29 +7,27 @@ from pathlib import Path
 import pytest
 
 from service.settings import Settings
-from tests.service.pictures import png
 from tests.service.test_walk import House
 from tests.service.wire import post
 
 SIZE: int = Settings.model_fields["max_body_bytes"].default
 MANY_TURNS = 5
 JSON, FORM = "application/json", "multipart/form-data; boundary=q"
-PART = b'--q\r\nContent-Disposition: form-data; name="a"; filename="a"\r\n%s\r\n%s\r\n--q--\r\n'
-PADDED = png() + bytes(SIZE // 4 * 3 - 4096)
+FIELD = b'--q\r\nContent-Disposition: form-data; name="a"\r\n\r\n%s\r\n--q--\r\n'
+LARGE = bytes(SIZE // 4 * 3 - 4096)
 HEADERS = b"".join(b"%c:%s\r\n" % (letter, b" " * 2000) for letter in b"ABCDEFG")
 ESCAPED = base64.b64encode(b"\xff" * (SIZE // 8 * 3 - 4096)).replace(b"/", b"\\/")
 BODIES = {
-    "a large image in JSON": (JSON, b'{"image": "%s"}' % base64.b64encode(PADDED), 200),
-    "a large image in a form": (FORM, PART % (b"", PADDED), 200),
-    "escaped": (JSON, b'{"image": "%s"}' % ESCAPED, 415),
-    "long headers": (FORM, (b"--q\r\n" + HEADERS + b"\r\n\r\n") * 120 + PART % (b"", png()), 200),
+    "base64 that ends badly": (JSON, b'{"image": "%s!"}' % base64.b64encode(LARGE)),
+    "escapes that end badly": (JSON, b'{"image": "%s!"}' % ESCAPED),
+    "a large field that is no file": (FORM, FIELD % LARGE),
+    "long headers": (FORM, (b"--q\r\n" + HEADERS + b"\r\n\r\n") * 120 + FIELD % b""),
 }
+"""All are refused once they are taken apart, so that no turn of the loop is one of the decoding."""
 
 
-@pytest.mark.parametrize(("content_type", "body", "status"), BODIES.values(), ids=BODIES)
-def test_the_loop_turns_while_a_large_body_is_taken_apart(
-    repository: Path, content_type: str, body: bytes, status: int
-) -> None:
+@pytest.mark.parametrize(("content_type", "body"), BODIES.values(), ids=BODIES)
+def test_the_loop_turns_while_a_large_body_is_taken_apart(repository: Path, content_type: str, body: bytes) -> None:
     """On the loop itself it would be answered in the very call that brings its last byte, or in one turn."""
     assert len(body) <= SIZE
 
@@ -48,7 +46,7 @@ def test_the_loop_turns_while_a_large_body_is_taken_apart(
             await asyncio.sleep(0)
         await house.work_until(turn)
         (answer,) = house.client.received
-        assert answer.startswith(b"HTTP/1.1 %d " % status), answer
+        assert answer.startswith(b"HTTP/1.1 400 "), answer
         assert turns > MANY_TURNS
         house.protocol.connection_lost(None)
         house.api.close()
