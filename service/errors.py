@@ -10,6 +10,7 @@ ServiceError                     status  code
 ├── UndecodableImage             422     undecodable_image
 ├── HeadersTooLarge              431     headers_too_large
 ├── InternalError                500     internal_error
+├── NotImplementedHere           501     not_implemented
 ├── Unavailable                  503     (reason: full, draining, loading, worker_lost)
 └── DeadlineExceeded             504     deadline_exceeded
 
@@ -100,6 +101,12 @@ class InternalError(ServiceError):
     """Our own fault, for this image alone: the engine or a decoder failed in a way that no image should cause."""
 
     status, code, title = 500, "internal_error", "Internal server error"
+
+
+class NotImplementedHere(ServiceError):
+    """A method or a transfer coding that this server does not know."""
+
+    status, code, title = 501, "not_implemented", "Not implemented"
 
 
 class Unavailable(ServiceError):

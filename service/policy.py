@@ -192,3 +192,21 @@ TINY_PIXELS = 64 * 64
 SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""
+
+# Bodies (`prediction/body.py`, `prediction/request.py`, `http/body_pace.py`).
+
+SMALL_BODY_BYTES = 64 << 10
+"""Size up to which a form or JSON is taken apart on the event loop, in 0.1 ms: a thread costs as much. More, and one
+body keeps all connections waiting."""
+
+BODY_PIECE_BYTES = 256 << 10
+"""Part of a larger body that is taken apart in one call, in about 1 ms, which the event loop waits for at the most
+beside the interpreter's own 5 ms. Far larger, and probes wait for a body; far smaller, and bodies cost more."""
+
+FORM_FIELDS = 64
+"""Parts that a form may have beside its images (a judgement). Many more, and forms of empty parts keep a thread
+busy."""
+
+BODY_BYTES_PER_S = 4096
+"""Average from which a body comes too slowly, once --body-timeout is over: below a modem's. More, and honest clients
+are cut off; less, and clients that send a byte now and then hold a connection until their deadline."""

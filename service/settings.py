@@ -90,7 +90,7 @@ class Settings(BaseSettings):
     request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
     max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
     header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")
-    body_timeout: Seconds = Field(10.0, description="time for a request's body to arrive, in seconds")
+    body_timeout: Seconds = Field(10.0, description="time without a byte of a request's body, in seconds")
     keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
     drain_delay: float = Field(

@@ -62,9 +62,9 @@ def read_artifact(directory: Path) -> Artifact:
         weights, _ = files.get(WEIGHTS_FILE, (None, ""))
         return Artifact(name, int(version), read_metadata(model), model, sha256, weights)
     except ArtifactError as error:
-        raise ArtifactError(f"{directory}: {error}") from error
+        raise ArtifactError(error.reason, directory) from error
     except OSError as error:
-        raise ArtifactError(f"{directory}: cannot be read: {error}") from error
+        raise ArtifactError(f"cannot be read: {error.strerror}", directory) from error
 
 
 def read_metadata(model: bytes) -> Metadata:

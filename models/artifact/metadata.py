@@ -1,5 +1,6 @@
 """What a released model says about itself: the JSON document inside its `model.onnx`."""
 
+from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
@@ -20,7 +21,14 @@ _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 class ArtifactError(Exception):
-    """A released model is not what it should be; the message says what is wrong and what to do."""
+    """A released model is not what it should be; the message says what is wrong and what to do.
+
+    `reason` is the message without the directory, for clients that shall not know where on its machine a server looks.
+    """
+
+    def __init__(self, reason: str, directory: Path | None = None) -> None:
+        super().__init__(f"{directory}: {reason}" if directory else reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)

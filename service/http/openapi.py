@@ -1,5 +1,6 @@
 """The documentation of the predict routes, which are answered before FastAPI sees them."""
 
+from collections.abc import Callable
 from itertools import product
 from typing import Any
 
@@ -7,59 +8,74 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.http import schemas
-from service.prediction.head import METHODS, PREDICT_ROUTES
+from service.prediction.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
-_IMAGE = {"type": "string", "format": "binary"}
-_BASE64 = {"type": "string", "contentEncoding": "base64"}
-_REQUEST = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "image/*": {"schema": _IMAGE},
-            "multipart/form-data": {"schema": {"type": "object", "properties": {"image": _IMAGE}}},
-            "application/json": {
-                "schema": {
-                    "oneOf": [
-                        {"type": "object", "required": ["image"], "properties": {"image": _BASE64}},
-                        {
-                            "type": "object",
-                            "required": ["images"],
-                            "properties": {"images": {"type": "array", "items": _BASE64}},
-                        },
-                    ]
-                }
-            },
-        },
+_IMAGE = {"type": "string", "format": "binary", "minLength": 1}
+_PATTERN = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
+_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4, "pattern": _PATTERN}
+_PARAMETERS = [
+    {
+        "name": "top_k",
+        "in": "query",
+        "description": "how many classes; all of them where there are fewer",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER, "default": DEFAULT_TOP_K},
     },
-    "parameters": [
-        {"name": "top_k", "in": "query", "schema": {"type": "integer", "minimum": 1, "default": 5}},
-        {"name": "X-Request-Timeout-Ms", "in": "header", "schema": {"type": "integer", "minimum": 1}},
-        {"name": "X-Request-ID", "in": "header", "schema": {"type": "string", "maxLength": 128}},
-    ],
-}
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "description": "the deadline; the latest that the server takes where that is earlier",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
+    },
+    {"name": "X-Request-ID", "in": "header", "schema": {"type": "string", "maxLength": 128}},
+]
+
+
+def _document(**properties: object) -> dict[str, Any]:
+    """A JSON object with these properties and no other."""
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _body(max_images: int) -> dict[str, Any]:
+    """What a predict route takes."""
+    several = {"type": "array", "minItems": 1, "maxItems": max_images}
+    form = {"type": "object", "required": ["image"], "properties": {"image": several | {"items": _IMAGE}}}
+    one_of = [_document(image=_BASE64), _document(images=several | {"items": _BASE64})]
+    content = {"image/*": _IMAGE, "multipart/form-data": form, "application/json": {"oneOf": one_of}}
+    return {"required": True, "content": {media_type: {"schema": schema} for media_type, schema in content.items()}}
+
+
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": _PROBLEM}
     for status, description in {
-        400: "Malformed JSON, base64, form or parameter",
+        400: "Malformed HTTP, JSON, base64, form or parameter",
         404: "Unknown model or version",
         405: "Another method than POST or PUT",
-        408: "The body did not arrive in time",
+        408: "The headers or the body did not arrive in time, or too slowly",
         413: "Body, number of images, or width x height over the limit",
         415: "Not an image type that is taken",
         422: "An image that does not decode",
+        431: "Header fields over the limit",
         500: "The server's own fault",
+        501: "A transfer coding that the server does not know",
         503: "Full, draining, loading, or the worker was lost: see Retry-After",
         504: "The deadline passed",
     }.items()
 }
+EVERYWHERE: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (400, 408, 431, 500, 501)}
+"""Of every route: what comes is read, or is not, before the route is known."""
 
 
 def predict() -> None:
     """Classify the image or images in the body; a raw body may be of any Content-Type."""
 
 
-def _predict_routes() -> APIRouter:
+def _predict_routes(max_images: int) -> APIRouter:
     router = APIRouter(tags=["prediction"])
     for route, method in product(PREDICT_ROUTES, METHODS):
         router.add_api_route(
@@ -68,21 +84,21 @@ def _predict_routes() -> APIRouter:
             methods=[method],
             response_model=schemas.PredictAnswer | schemas.PredictSeveralAnswer,
             responses=PROBLEMS,
-            openapi_extra=_with_path_parameters(route),
+            openapi_extra={"requestBody": _body(max_images), "parameters": _parameters(route)},
         )
     return router
 
 
-def _with_path_parameters(route: str) -> dict[str, Any]:
+def _parameters(route: str) -> list[dict[str, Any]]:
     named = [name for name in ("model", "version") if f"{{{name}}}" in route]
     path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
-    return _REQUEST | {"parameters": [*path, *_REQUEST["parameters"]]}
+    return [*path, *_PARAMETERS]
 
 
-def describe(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document of every route."""
+def describe(app: FastAPI, get_max_images: Callable[[], int]) -> dict[str, Any]:
+    """The OpenAPI document of every route, with the limits that hold."""
     if app.openapi_schema is None:
-        routes = [*_predict_routes().routes, *app.routes]
+        routes = [*_predict_routes(get_max_images()).routes, *app.routes]
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=routes)
         schemas_ = app.openapi_schema["components"]["schemas"]
         schemas_["Problem"] = schemas.Problem.model_json_schema()

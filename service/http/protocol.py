@@ -1,58 +1,37 @@
 """One HTTP connection: uvicorn's protocol, from which prediction requests leave for a `PredictionRequest`."""
 
-import asyncio
 import time
-from enum import IntEnum
-from functools import partial
 from typing import Any
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+import structlog
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.errors import BadRequest, HeadersTooLarge, RequestTimeout, ServiceError
+from service.errors import BadRequest, HeadersTooLarge, ServiceError
+from service.http.connection import HttpConnection
+from service.http.connection_state import NEXT, ConnectionState
+from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.head_cache import HEAD_END, HeadCache
 from service.http.read_budget import ReadBudget
-from service.http.read_timeout import ReadTimeout
-from service.policy import CACHED_HEAD_BYTES, GRACE_LOOK_S, LINGER_S
-from service.prediction.api_process import ApiProcess
+from service.policy import CACHED_HEAD_BYTES
 from service.prediction.head import Head, Target, parse_target
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
 
+log = structlog.get_logger()
+
 MAX_HEAD_BYTES = 64 << 10  # bound on the request line and header fields of one request; nginx allows 32 KiB
 
 _PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /metrics")
-_UPGRADE_FIELDS = (
-    b"connection",
-    b"upgrade",
-    b"http2-settings",
-)  # header fields of an offer to change the protocol (RFC 9110, 7.8)
+
+_IDLE, _HEAD, _BODY, _ANSWERING, _LAST, _CLOSING = ConnectionState
 
 
-class ConnectionState(IntEnum):
-    """Where a connection is, as far as its newest message goes; what FastAPI answers is left out."""
-
-    IDLE = 0  # between messages
-    HEAD = 1  # a message has begun, its headers are incomplete
-    BODY = 2  # its headers are complete, its body is not
-    ANSWERING = 3  # a prediction request has come whole, its response is due
-    PIPELINED = 4  # so is a response, and what has come behind its request is not read
-    CLOSING = 5  # the last response is given, what still comes is ignored
+def _headers_too_large() -> HeadersTooLarge:
+    return HeadersTooLarge(f"over {MAX_HEAD_BYTES} bytes of headers have come, more than are taken")
 
 
-_IDLE, _HEAD, _BODY, _ANSWERING, _PIPELINED, _CLOSING = ConnectionState
-
-_NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
-    _IDLE: frozenset({_HEAD, _BODY, _PIPELINED, _CLOSING}),  # to BODY at once with a known head
-    _HEAD: frozenset({_BODY, _IDLE, _PIPELINED, _CLOSING}),  # to IDLE if it offers another protocol: parsed again
-    _BODY: frozenset({_IDLE, _ANSWERING, _PIPELINED, _CLOSING}),
-    _ANSWERING: frozenset({_IDLE, _PIPELINED, _CLOSING}),
-    _PIPELINED: frozenset({_CLOSING}),
-    _CLOSING: frozenset({_CLOSING}),
-}
-
-
-class PredictionProtocol(HttpToolsProtocol):
+class PredictionProtocol(HttpConnection):
     """Prediction requests leave for a `PredictionRequest` once their headers are complete, others go on to FastAPI.
 
     What is pipelined behind a prediction is not read: the connection closes after the response, and the client sends it
@@ -62,21 +41,16 @@ class PredictionProtocol(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         state = self.config.app.state  # type: ignore[union-attr]
-        self._api: ApiProcess = state.api
         self._heads: HeadCache = state.heads
         self._budget: ReadBudget = state.budget
-        self._state = ConnectionState.IDLE
-        self._request: PredictionRequest | None = None
-        self._keep_alive = True  # after the response that is due
-        self._head_bytes = 0
-        self._chunk: bytes | None = None  # what is being parsed, if a message began with it
-        self._deferred = False  # data that has come waits for another turn of the loop
-        self._timeout = ReadTimeout()  # runs while a message is incomplete
-        self._idle_since_s = self.loop.time()
+        self._head_bytes = 0  # of the target and the fields that are parsed
+        self._unparsed_bytes = 0  # of data that held nothing but a part of the head
+        self._begun = False  # a message began in the data that is being parsed
+        self._chunk: bytes | None = None  # what is being parsed, if a message began with it and its head is incomplete
 
     def _enter(self, state: ConnectionState) -> None:
         """Go to another state; the time that the former one had is forgotten."""
-        assert state in _NEXT[self._state], f"from {self._state.name} to {state.name}"
+        assert state in NEXT[self._state], f"from {self._state.name} to {state.name}"
         self._state = state
         if self._timeout.runs:
             self._timeout.stop()
@@ -102,21 +76,41 @@ class PredictionProtocol(HttpToolsProtocol):
     def _take(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
         self._deferred = False
-        if self._state is _CLOSING:
+        if self._state is _CLOSING or self._state is _LAST:
             return
         is_fresh = self._state is _IDLE
-        if is_fresh and self._keep_alive and not self._in_cycle and self._take_known(data):
-            return
-        self._chunk = data if is_fresh else None
         try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._stay_with_http(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._refuse(BadRequest("what came is not HTTP/1.1"))
+            cycle = self.cycle
+            if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_known(data):
+                return
+            self._chunk, self._begun = data if is_fresh else None, False
+            self._parse(data)
+        except httptools.HttpParserCallbackError as error:
+            self._fail(error.__context__ or error)  # what one of our own callbacks raised
+        except Exception as error:
+            self._fail(error)
         else:
             if self._state in (_HEAD, _BODY) and not self.transport.is_closing():
                 self._await_rest(len(data))
+
+    def _parse(self, data: bytes) -> None:
+        """Parse what came; a message that offers another protocol, h2c say, is taken as if it did not."""
+        rest: bytes | memoryview = data
+        while True:
+            try:
+                self.parser.feed_data(rest)
+                return
+            except httptools.HttpParserUpgrade as upgrade:
+                end = upgrade.args[0]
+            if self._state is not _HEAD:
+                return
+            head = without_offer(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
+            self.parser = httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
+            self._enter(_IDLE)
+            self._chunk = None
+            self.parser.feed_data(head)
+            rest = memoryview(rest)[end:]  # no copy for each of thousands of such messages
 
     def _take_known(self, data: bytes) -> bool:
         """Take exactly one message whose head came before and needs no parsing; False for any other."""
@@ -125,7 +119,6 @@ class PredictionProtocol(HttpToolsProtocol):
         if head is None or len(data) - end != head.content_length:
             return False
         self.expect_100_continue = False
-        self._enter(_BODY)
         request = self._begin_request(head)
         request.feed(data[end:])
         self._complete_request(request)
@@ -133,70 +126,76 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _await_rest(self, received: int) -> None:
         """Give the rest of a message its time, and its head a bound."""
-        if self._state is _HEAD and (size := self._head_bytes + received) > MAX_HEAD_BYTES:
-            self._refuse(HeadersTooLarge(f"{size} bytes of headers have come; at most {MAX_HEAD_BYTES} are taken"))
+        if self._state is _BODY:
+            self._await_body(received, self._budget.arrived_ns)
             return
-        self._head_bytes += received
-        if not self._timeout.runs:
-            settings = self._api.services.settings
-            seconds = settings.body_timeout if self._state is _BODY else settings.header_timeout
-            self._timeout.start(seconds, self._on_late)
-
-    def _stay_with_http(self, rest: bytes) -> None:
-        """Take a request that offers another protocol, h2c say, as if it did not: a server may (RFC 9110, 7.8)."""
-        if self._state is not _HEAD:
-            return
-        method = self.parser.get_method()
-        if method == b"CONNECT":  # which would be an offer again, however often it is parsed
-            self._refuse(BadRequest("CONNECT is for proxies, and this is none"))
-            return
-        fields = [name + b": " + value + b"\r\n" for name, value in self.headers if name not in _UPGRADE_FIELDS]
-        self.parser = httptools.HttpRequestParser(self)
-        self._enter(_IDLE)
-        self._take(b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method, self.url, b"".join(fields), rest))
+        if self._chunk is not None or not self._begun:
+            self._unparsed_bytes += received
+        if self._unparsed_bytes > MAX_HEAD_BYTES:
+            self._refuse(_headers_too_large())
+        else:
+            self._await_head()
 
     # What the parser finds
 
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
         if self._state is _ANSWERING:
-            self._leave_unread()
+            self._enter(_LAST)
+            self._keep_alive = False
+            self.flow.pause_reading()
         elif self._state is _IDLE:
             self._enter(_HEAD)
-            self._head_bytes = 0
+            self._head_bytes = self._unparsed_bytes = 0
+            self._begun, self._pace = True, None
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """Part of the request's target."""
         if self._state is _HEAD:
+            self._head_bytes += len(url)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise _headers_too_large()
             super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header field."""
+        """One header field; blanks behind its value are no part of it (RFC 9112, 5.1)."""
         if self._state is _HEAD:
-            super().on_header(name, value)
+            self._head_bytes += len(name) + len(value)
+            if self._head_bytes > MAX_HEAD_BYTES:
+                raise _headers_too_large()
+            super().on_header(name, value.rstrip(b" \t"))
 
     def on_headers_complete(self) -> None:
         """Choose what answers: a prediction request or FastAPI."""
-        if self._state is not _HEAD or self.parser.should_upgrade():
+        if self._state is not _HEAD:
             return
-        self._enter(_BODY)
+        method, version = self.parser.get_method(), self.parser.get_http_version()
+        check_head(method, version, self.headers)
+        if self.parser.should_upgrade():
+            return
+        if version == "1.0":
+            self.expect_100_continue = False  # RFC 9110, 10.1.1
         chunk, self._chunk = self._chunk, None  # another message in it does not begin it
+        self.url = to_origin_form(self.url)
         url = httptools.parse_url(self.url)
         target = parse_target(url.path)
         if target is None:
             super().on_headers_complete()
+            self._enter(_BODY)
+            if self.pipeline:
+                self.transport.pause_reading()  # also if deferred data made the transport go on behind uvicorn's back
             if self._api.status.draining:
                 self.cycle.keep_alive = False
         elif self._in_cycle:
-            self._leave_unread()
+            self._enter(_LAST)
+            self.cycle.keep_alive = False
         else:
-            head = Head(self.parser.get_method().decode("latin-1"), target, url.query or b"", dict(self.headers))
-            self._predict(head, chunk)
+            self._keep_alive = self._keep_alive and version == "1.1" and self.parser.should_keep_alive()
+            self._predict(Head(method.decode("latin-1"), target, url.query or b"", dict(self.headers)), chunk)
 
     def _predict(self, head: Head, chunk: bytes | None) -> None:
         """Begin a prediction request; its head begins the chunk, if that is given."""
-        self._keep_alive = self._keep_alive and self.parser.should_keep_alive()
         if chunk and self._keep_alive and not self.expect_100_continue:
             self._heads.remember(chunk, head)
         request = self._begin_request(head)
@@ -214,7 +213,7 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The message has come whole."""
-        if self._state is not _BODY or self.parser.should_upgrade():
+        if self._state is not _BODY:
             return
         if self._request is None:
             self._enter(_IDLE)
@@ -226,6 +225,7 @@ class PredictionProtocol(HttpToolsProtocol):
 
     def _begin_request(self, head: Head) -> PredictionRequest:
         self._request = PredictionRequest(self._api.services, head, self._budget.arrived_ns, self._respond)
+        self._enter(_BODY)
         self._request.begin()
         return self._request
 
@@ -248,7 +248,7 @@ class PredictionProtocol(HttpToolsProtocol):
     def _end_request(self) -> None:
         """The connection is free for the next request, or closes."""
         self._request = None
-        if self._state is _PIPELINED:
+        if self._state is _LAST:
             self._linger()
         elif self._keep_alive:
             self._enter(_IDLE)
@@ -266,120 +266,39 @@ class PredictionProtocol(HttpToolsProtocol):
             parts.append(response.body)
         self.transport.write(b"".join(parts))
 
-    def _leave_unread(self) -> None:
-        """Close after the response that is due, whatever has come behind its request."""
-        self._enter(_PIPELINED)
-        if self._request is None:
-            self.cycle.keep_alive = False
-        else:
-            self._keep_alive = False
-            self.flow.pause_reading()
+    def _fail(self, error: BaseException) -> None:
+        """Refuse what came with an error: the parser's, one that a client is to be told, or a fault of our own."""
+        if isinstance(error, httptools.HttpParserError):
+            error = BadRequest("what came is not HTTP/1.1")
+        if not isinstance(error, Exception):
+            raise error
+        if not self._refuse(error) and not isinstance(error, ServiceError):
+            log.error("connection failed", exc_info=error)
 
-    def _refuse(self, error: ServiceError) -> None:
-        """Respond to what can be no request, and close; it is not read if the response to one before is due."""
-        if self._state in (_PIPELINED, _CLOSING):
-            return
-        if self._state is _ANSWERING or self._in_cycle:
-            self._leave_unread()
-            return
+    def _refuse(self, error: Exception) -> bool:
+        """Respond to what is no request yet, or no longer one, and close; whether the response could tell this error.
+
+        What has come whole before it has its answer, which is then the last: what is wrong behind it is told nothing.
+        """
         self._keep_alive = False
-        if self._request is not None:
-            self._request.refuse(error)
-        else:
-            response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns())
-            response.fail(error)
-            self._write(response)
-            self._api.metrics.count_http("", "other", response.status)
-        self._linger()
-
-    def refuse_request(self, error: ServiceError) -> None:
-        """The server's time is over: respond with this error to what is under way, whole or not, and close."""
-        if self._request is None:
-            return
-        self._keep_alive = False
-        is_incomplete = self._state is _BODY
-        self._request.refuse(error)
-        if is_incomplete:
-            self._linger()
-
-    # The connection's beginning and end
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """A client has connected; if it sends nothing it is closed like an idle one."""
-        super().connection_made(transport)
-        self._watch_idleness(self.timeout_keep_alive)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The client has left."""
-        super().connection_lost(exc)
-        self._enter(_CLOSING)
-        self._unset_keepalive_if_required()  # which uvicorn leaves if the connection was reset
-        self._deferred = False
-        if self._request:
-            self._request.abandon()
-            self._request = None
-
-    def shutdown(self) -> None:
-        """Close once no response is due; a request may be on its way to an idle connection."""
-        self._keep_alive = False
-        if self._request is not None:
-            return
+        request, is_told = self._request, False
         if self._in_cycle:
             self.cycle.keep_alive = False
+            self._enter(_LAST)
+        elif request is not None and request.state is not RequestState.ENDED and self._state is not _BODY:
+            self._enter(_LAST)
         else:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
-
-    @property
-    def _in_cycle(self) -> bool:
-        """Whether FastAPI is answering."""
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def _close_if_idle(self) -> None:
-        if self._deferred:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
-        elif self._request is None and not self._in_cycle:
-            self.transport.close()
-
-    def timeout_keep_alive_handler(self, *, looked: bool = False) -> None:
-        """Close the connection if it has been idle for so long, and is so after another look; else go on watching."""
-        if self._state not in (_IDLE, _CLOSING) or self._in_cycle or self._deferred:
-            self._watch_idleness(self.timeout_keep_alive)
-        elif (left_s := self._idle_since_s + self.timeout_keep_alive - self.loop.time()) > 0:
-            self._watch_idleness(left_s)
-        elif not looked:
-            self._watch_idleness(GRACE_LOOK_S, looked=True)
-        else:
-            self.transport.abort()  # also if what was last written has not gone out in all this time
-
-    def _watch_idleness(self, seconds: float, *, looked: bool = False) -> None:
-        handler = partial(self.timeout_keep_alive_handler, looked=looked)
-        self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
-
-    def _on_late(self) -> None:
-        """The rest of a message did not come in time."""
-        if self._deferred:  # it did, or some of it
-            self._timeout.start(GRACE_LOOK_S, self._on_late)
-        elif self._state is _HEAD:
-            self._refuse(RequestTimeout("the headers did not arrive in time"))
-        elif self._request is None:
-            self.transport.close()
-        else:
-            self._keep_alive = False
-            self._request.expire_body()
+            if request is not None:
+                is_told = request.state is not RequestState.ENDED
+                request.refuse(error)
+            elif self._state is not _BODY:  # where FastAPI has answered already
+                is_told = True
+                self._respond_without_request(error)
             self._linger()
+        return is_told
 
-    def _close(self) -> None:
-        """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
-        self._enter(_CLOSING)
-        self.transport.close()
-        if self.transport.get_write_buffer_size():
-            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
-
-    def _linger(self) -> None:
-        """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""
-        self._request = None
-        self._enter(_CLOSING)
-        self.flow.resume_reading()
-        if not self.transport.is_closing():
-            self.transport.write_eof()
-            self._timeout.start(LINGER_S, self._close)
+    def _respond_without_request(self, error: Exception) -> None:
+        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns())
+        response.fail(error)
+        self._write(response)
+        self._api.metrics.count_http("", "other", response.status)

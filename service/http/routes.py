@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
@@ -47,16 +46,23 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         """Prometheus text."""
         return Response(await api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
-    missing: dict[int | str, dict[str, Any]] = {404: openapi.PROBLEMS[404]}
-    app.add_api_route("/models", models, response_model=schemas.ModelsDocument)
+    everywhere = openapi.EVERYWHERE
+    missing = everywhere | {404: openapi.PROBLEMS[404]}
+    unready = everywhere | {503: {"description": "Not ready", "content": {"text/plain": {}}}}
+    app.add_api_route("/models", models, response_model=schemas.ModelsDocument, responses=everywhere)
     app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
-    for path, endpoint in (("/livez", livez), ("/readyz", readyz), ("/metrics", metrics)):
-        app.add_api_route(path, endpoint, methods=["GET"], response_class=Response)
+    for path, endpoint, others in (
+        ("/livez", livez, everywhere),
+        ("/readyz", readyz, unready),
+        ("/metrics", metrics, everywhere),
+    ):
+        responses = others | {200: {"content": {"text/plain": {}}}}
+        app.add_api_route(path, endpoint, methods=["GET"], response_class=Response, responses=responses)
     app.add_exception_handler(Exception, _problem)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(NotFound, _problem)
     app.add_middleware(CountRequests, api=api)
-    app.openapi = partial(openapi.describe, app)  # type: ignore[method-assign]
+    app.openapi = partial(openapi.describe, app, lambda: api().services.settings.max_images_per_request)  # type: ignore[method-assign]
 
 
 async def _problem(request: Request, error: Exception) -> Response:

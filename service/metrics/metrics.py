@@ -22,10 +22,10 @@ from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.timings import STAGES
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
-REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image")
+REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image", "internal_error")
 RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
-CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "503", "504", "other")
+CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "501", "503", "504", "other")
 
 _CODES = {int(code): code for code in CODES if code != "other"}
 _SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies
@@ -145,7 +145,12 @@ class Metrics(Collector):
 
     def _add_images(self, models: Sequence[MeteredModel]) -> None:
         self.image_bytes = Histogram("image_bytes", "Size of encoded images.", BYTES_BUCKETS)
-        self.images_rejected = Counter("images_rejected", "Images that were refused.", ("reason",), product(REJECTIONS))
+        self.images_rejected = Counter(
+            "images_rejected",
+            "Images that were refused, or that the server failed for.",
+            ("reason",),
+            product(REJECTIONS),
+        )
         self.confidence = Histogram(
             "prediction_confidence", "Probability of the top class.", CONFIDENCE_BUCKETS, ("model",), self._names
         )

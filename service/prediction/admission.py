@@ -11,6 +11,8 @@ from service.policy import PATIENCE
 from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.wait_estimate import WaitEstimate
 
+_MOST_PARTS = 1024  # of a body that are held as they came; the usual ones have 16 to 256 KiB
+
 
 class Admission:
     """The slots of one API process, free or held by images of a model, and the bytes of bodies it still takes.
@@ -32,7 +34,7 @@ class Admission:
         self._target_latency_s = target_latency_s
         self._models: dict[int, int] = {}  # by slot, of those that are not free
         self._free = list(reversed(slots))
-        self._bytes_left = max_bytes_in_flight
+        self.bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
         self.restart_s: float | None = None  # while no worker is up: what a start takes
@@ -70,14 +72,14 @@ class Admission:
             self._wait_estimate.add(model, -models.count(model))
 
     def reserve_bytes(self, n: int) -> None:
-        """Set n bytes aside for a body that arrives, or raise Unavailable."""
-        if n > self._bytes_left:
-            raise Unavailable("full", "too many bytes of request bodies are in flight")
-        self._bytes_left -= n
+        """Count n bytes of a body that have arrived, or raise Unavailable."""
+        if n > self.bytes_left:
+            raise self.full_of_bytes()
+        self.bytes_left -= n
 
     def return_bytes(self, n: int) -> None:
         """Take n bytes back."""
-        self._bytes_left += n
+        self.bytes_left += n
 
     def _check_slots(self, n: int, model: int) -> None:
         """Raise Unavailable if there are too few slots, or those left are what other models in demand are due."""
@@ -97,6 +99,10 @@ class Admission:
                 retry_after_s=math.ceil(wait_s - most_s),
             )
 
+    def full_of_bytes(self) -> Unavailable:
+        """The refusal of a body for which there is no room now."""
+        return Unavailable("full", "too many bytes of request bodies are in flight")
+
 
 def no_worker(restart_s: float) -> Unavailable:
     """The error while none is up, if a start takes so long."""
@@ -104,40 +110,54 @@ def no_worker(restart_s: float) -> Unavailable:
 
 
 class IncomingBody:
-    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`."""
+    """One request's body as it arrives: bounded, and counted against the bytes in flight until `close`.
+
+    Only what has arrived counts: what clients merely declare costs nothing, and must not keep others out.
+    """
 
     def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
         """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
         self._admission, self._max_bytes = admission, max_bytes
-        self._parts: list[bytes] = []
-        self._size = self._reserved = 0
-        if content_length is not None:
-            self._reserve(content_length)
+        self._parts: list[bytes | bytearray] = []
+        self._size, self._declared = 0, content_length or 0
+        if self._declared > max_bytes:
+            raise self._too_large()
+        if self._declared > admission.bytes_left:
+            raise admission.full_of_bytes()
 
     def feed(self, part: bytes) -> None:
         """Take the next part of the body; TooLarge or Unavailable if there is no room for it."""
-        self._size += len(part)
-        if self._size > self._reserved:
-            self._reserve(self._size)
-        self._parts.append(part)
+        size = len(part)
+        if self._size + size > self._max_bytes:
+            raise self._too_large()
+        self._admission.reserve_bytes(size)
+        self._size += size
+        if len(self._parts) < _MOST_PARTS:
+            self._parts.append(part)
+        else:
+            self._extend(part)
 
-    def _reserve(self, total: int) -> None:
-        if total > self._max_bytes:
-            raise TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
-        self._admission.reserve_bytes(total - self._reserved)
-        self._reserved = total
+    def _extend(self, part: bytes) -> None:
+        """Add to the last part: millions of tiny chunks, each an object, would take twenty times their size."""
+        last = self._parts[-1]
+        if not isinstance(last, bytearray):
+            last = self._parts[-1] = bytearray(last)
+        last += part
+
+    def _too_large(self) -> TooLarge:
+        return TooLarge(f"the body is over the limit of {self._max_bytes} bytes")
 
     @property
     def missing_bytes(self) -> int:
         """How much is still to come; 0 for a chunked body."""
-        return self._reserved - self._size
+        return max(self._declared - self._size, 0)
 
     @property
     def content(self) -> bytes:
         """What has arrived."""
-        return self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
 
     def close(self) -> None:
         """Give the bytes back."""
-        self._admission.return_bytes(self._reserved)
-        self._parts, self._reserved = [], 0
+        self._admission.return_bytes(self._size)
+        self._parts, self._size = [], 0

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 import structlog
@@ -22,6 +23,7 @@ from service.prediction.decode_estimate import DecodeEstimate
 
 log = structlog.get_logger()
 
+Found = TypeVar("Found")
 Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
@@ -103,6 +105,16 @@ class Decoder:
         """Forget what has not begun."""
         self._pool.shutdown(wait=False, cancel_futures=True)
 
+    def run(self, call: Callable[[], Found], on_done: Callable[[asyncio.Future[Found]], None]) -> asyncio.Future[Found]:
+        """Run a call on one of the threads, then call `on_done` with what became of it, also if it was cancelled."""
+        waiting = [call]
+        running = self._loop.run_in_executor(self._pool, _run_one, waiting)
+        running.add_done_callback(
+            lambda _: waiting.clear()
+        )  # as for images: what it holds is free when it is cancelled
+        running.add_done_callback(on_done)
+        return running
+
     def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
         job = _Job(preprocessor, dict(enumerate(images)), self._budget)
@@ -159,3 +171,7 @@ def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
     except RuntimeError:
         together.abort()
         raise
+
+
+def _run_one(waiting: list[Callable[[], Found]]) -> Found:
+    return waiting.pop()()  # without it, it has just been cancelled, and the error goes nowhere

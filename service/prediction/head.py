@@ -16,6 +16,7 @@ PREDICT_ROUTES = (
     "/predictions/{model}",  # as TorchServe has it
 )
 DEFAULT_TOP_K = 5
+MAX_NUMBER = 2**53 - 1  # largest whole number that every reader of JSON knows exactly (RFC 8259, 6)
 
 _PATTERNS = [(route, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route))) for route in PREDICT_ROUTES]
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
@@ -103,7 +104,7 @@ class Head:
 
 
 def _positive(name: str, text: str) -> int:
-    """The positive whole number of at most nine digits that a text is."""
-    if len(text) < 10 and text.isascii() and text.isdigit() and int(text) > 0:
+    """The positive whole number of at most MAX_NUMBER that a text is."""
+    if len(text) < 20 and text.isascii() and text.isdigit() and 0 < int(text) <= MAX_NUMBER:
         return int(text)
     raise BadRequest(f"{name} must be a positive whole number, not {text[:40]!r}")

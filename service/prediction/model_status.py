@@ -1,5 +1,6 @@
 """What an API process knows of the models in the workers: for readiness and the model routes."""
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,8 @@ from service.ipc.reports import ModelReport
 from service.metrics.snapshot import ModelSnapshot
 from service.prediction.served_model import ServedModel
 from service.repository import Catalog
+
+_DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute paths
 
 
 class ModelStatus:
@@ -35,7 +38,8 @@ class ModelStatus:
     def _update_failures(self) -> None:
         for model in self._models:
             report = self.known.get(model.index)
-            model.failure = report.reason if report and self.state(model.index) == "failed" else None
+            failed = report is not None and self.state(model.index) == "failed"
+            model.failure = _without_directories(report.reason) if report and failed else None
 
     @property
     def any_worker(self) -> bool:
@@ -102,7 +106,7 @@ class ModelStatus:
         }
         if report := self.known.get(model):
             if report.state == "failed":
-                return document | {"reason": report.reason}
+                return document | {"reason": _without_directories(report.reason)}
             document |= {"engine": report.engine, "device": report.device, "precision": report.precision}
             document["max_batch_size"] = report.max_batch_size
             document["batch_latency_ms"] = {str(size): round(ms, 3) for size, ms in report.batch_latency_ms}
@@ -110,6 +114,11 @@ class ModelStatus:
 
     def _describe_unreadable(self) -> list[dict[str, Any]]:
         return [
-            {"name": name, "version": version, "state": "failed", "reason": reason}
+            {"name": name, "version": version, "state": "failed", "reason": _without_directories(reason)}
             for (name, version), reason in self._catalog.failed.items()
         ]
+
+
+def _without_directories(reason: str) -> str:
+    """What a worker says of a failure, for clients: engines name the files of their libraries."""
+    return _DIRECTORIES.sub("", reason)

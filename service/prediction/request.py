@@ -8,12 +8,15 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
+from functools import partial
 from operator import attrgetter
+from typing import Any
 
 from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
+from service.policy import SMALL_BODY_BYTES
 from service.prediction.admission import IncomingBody
-from service.prediction.body import STRUCTURED_TYPES, parse
-from service.prediction.decoding import Decoding, Pixels, decode, is_tiny
+from service.prediction.body import STRUCTURED_TYPES, Payload, parse
+from service.prediction.decoding import Pixels, decode, is_tiny
 from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.response import Response, begin_response
@@ -29,6 +32,7 @@ class RequestState(Enum):
     """Where a request is."""
 
     RECEIVING = "its body arrives"
+    PARSING = "its images are found in its body"
     DECODING = "its images become pixels"
     WAITING = "for the workers' results"
     ENDED = "it has its response, or its client has left"
@@ -44,11 +48,11 @@ class PredictionRequest:
     __slots__ = (
         "_body",
         "_deadline_ns",
-        "_decoding",
         "_head",
         "_image_bytes",
         "_missing",
         "_model",
+        "_on_threads",
         "_respond",
         "_response",
         "_services",
@@ -69,13 +73,18 @@ class PredictionRequest:
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []
         self._missing = 0  # tasks without an outcome
-        self._decoding: Decoding | None = None
+        self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def missing_bytes(self) -> int:
         """How much of the body is still to come; 0 if its length is not declared."""
         return self._body.missing_bytes if self._body else 0
+
+    @property
+    def deadline_ns(self) -> int:
+        """When the response has to be there, on the monotonic clock; known once the request is admitted."""
+        return self._deadline_ns
 
     def begin(self) -> None:
         """The headers are complete: admit the request, or refuse it at once."""
@@ -109,13 +118,13 @@ class PredictionRequest:
             return
         self._response.timestamps.body_ns = time.monotonic_ns()
         try:
-            self._decode()
+            self._take_apart()
         except Exception as error:
             self.refuse(error)
 
     def expire_body(self) -> None:
         """The body did not arrive in time."""
-        self.refuse(RequestTimeout(f"the body did not arrive within {self._services.settings.body_timeout:g} s"))
+        self.refuse(RequestTimeout("the body did not arrive in time, or too slowly"))
 
     def refuse(self, error: Exception) -> None:
         """Respond with this error, unless there is a response already."""
@@ -129,37 +138,62 @@ class PredictionRequest:
             self._end()
             self._services.request_metrics.count_cancelled(self._response)
 
-    def _decode(self) -> None:
-        """Take the body apart, reserve a slot for each image, and have them decoded."""
-        services, head, model = self._services, self._head, self._model
+    def _take_apart(self) -> None:
+        """Find the encoded images in the body, which most often is one itself: a large form or JSON on a thread."""
+        services, head = self._services, self._head
         assert self._body is not None
-        self._top_k = min(head.top_k, len(model.labels))
-        images = self._images(self._body.content)
+        self._top_k = min(head.top_k, len(self._model.labels))
+        body = self._body.content
+        if body and head.media_type not in STRUCTURED_TYPES:
+            self._several = False
+            self._decode([body])
+            return
+        call = partial(parse, head, body, services.settings.max_images_per_request)
+        if len(body) <= SMALL_BODY_BYTES:
+            images, self._several = call()
+            self._decode(images)
+        else:
+            left_s = self._left_s("while the request was being received")
+            self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
+            self.state = RequestState.PARSING
+            self._on_threads = services.decoder.run(call, self._on_payload)
+
+    def _on_payload(self, parsing: asyncio.Future[Payload]) -> None:
+        """A large body is taken apart, or cannot be."""
+        self._on_threads = None
+        if parsing.cancelled():
+            return
+        if error := parsing.exception():
+            assert isinstance(error, Exception)
+            self.refuse(error)
+        elif self.state is not RequestState.ENDED:
+            try:
+                images, self._several = parsing.result()
+                self._decode(images)
+            except Exception as error:
+                self.refuse(error)
+
+    def _decode(self, images: list[bytes]) -> None:
+        """Reserve a slot for each image, and have them decoded."""
+        services, model = self._services, self._model
+        self._image_bytes = list(map(len, images))
         if model.failure is not None:
             raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
         left_s = self._left_s("while the request was being received")
         tiny = all(map(is_tiny, images))
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
-        self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
         self.state = RequestState.DECODING
         if tiny:
             self._on_pixels([decode(model.preprocessor, image) for image in images])
         else:
-            self._decoding = services.decoder.decode(model.preprocessor, images, self._on_pixels)
-
-    def _images(self, body: bytes) -> list[bytes]:
-        """The encoded images in the body, which most often is one itself."""
-        if body and self._head.media_type not in STRUCTURED_TYPES:
-            images, self._several = [body], False
-        else:
-            images, self._several = parse(self._head, body, self._services.settings.max_images_per_request)
-        self._image_bytes = list(map(len, images))
-        return images
+            self._on_threads = services.decoder.decode(model.preprocessor, images, self._on_pixels)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Every image is decoded or has its own error."""
-        self._decoding = None  # it holds the pixels, too
+        self._on_threads = None  # it holds the pixels, too
         if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
         try:
@@ -229,8 +263,8 @@ class PredictionRequest:
         self.state = RequestState.ENDED
         if self._timer:
             self._timer.cancel()
-        if self._decoding:
-            self._decoding.cancel()
+        if self._on_threads:
+            self._on_threads.cancel()
         if self._slots:
             self._services.admission.release(self._slots)
             self._slots.clear()

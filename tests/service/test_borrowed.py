@@ -23,6 +23,7 @@ from litserve.loops import LitLoop
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from service.http.connection import HttpConnection
 from service.http.protocol import PredictionProtocol
 from service.http.server import ApiServer
 from service.supervisor.litserve import InferenceAPI, InferenceLoop, LaunchServer
@@ -200,7 +201,7 @@ def protocol() -> Iterator[HttpToolsProtocol]:
 
 
 PROTOCOL = (
-    "parser loop config server_state cycle flow transport headers expect_100_continue timeout_keep_alive "
+    "parser loop config server_state cycle pipeline flow transport headers expect_100_continue timeout_keep_alive "
     "timeout_keep_alive_task timeout_keep_alive_handler _unset_keepalive_if_required"
 )
 
@@ -212,18 +213,22 @@ def test_uvicorns_protocol_has_the_attribute(protocol: HttpToolsProtocol, name: 
 
 OVERRIDDEN = (
     "connection_made connection_lost data_received shutdown timeout_keep_alive_handler "
-    "on_message_begin on_url on_header on_headers_complete on_body on_message_complete"
+    "on_message_begin on_url on_header on_headers_complete on_body on_message_complete "
+    "on_response_complete"
 )
+
+
+OURS = vars(PredictionProtocol) | vars(HttpConnection)
 
 
 @pytest.mark.parametrize("name", OVERRIDDEN.split())
 def test_our_protocol_overrides_a_method_that_uvicorn_has(name: str) -> None:
     assert name in vars(HttpToolsProtocol)
-    assert name in vars(PredictionProtocol)
+    assert name in OURS
 
 
 def test_our_protocol_overrides_nothing_else_by_accident() -> None:
-    ours = {name for name in vars(PredictionProtocol) if not name.startswith("__")}
+    ours = {name for name in OURS if not name.startswith("__")}
     assert ours & set(dir(HttpToolsProtocol)) == set(OVERRIDDEN.split())
 
 
@@ -245,6 +250,16 @@ def test_status_lines_are_there() -> None:
 
 def test_default_headers_are_pairs_of_bytes() -> None:
     assert ServerState().default_headers == []
+
+
+def test_what_a_callback_raises_is_the_context_of_the_parsers_error() -> None:
+    class Callbacks:
+        def on_headers_complete(self) -> None:
+            raise ZeroDivisionError
+
+    with pytest.raises(httptools.HttpParserCallbackError) as error:
+        httptools.HttpRequestParser(Callbacks()).feed_data(b"GET / HTTP/1.1\r\n\r\n")
+    assert isinstance(error.value.__context__, ZeroDivisionError)
 
 
 def test_an_upgrade_tells_where_the_rest_begins() -> None:

@@ -4,7 +4,9 @@ import json
 import os
 import socket
 import struct
+import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -232,6 +234,32 @@ def test_single_bytes_do_not_prolong_the_timeout(impatient: Served) -> None:
             except TimeoutError:
                 continue
     assert received.startswith(b"HTTP/1.1 408 ")
+
+
+def upload(served: Served, seconds: float, *fields: str) -> tuple[int, float]:
+    """Send a body steadily for so long: the status that it gets, and after how many seconds."""
+    whole = post(png() + bytes(100_000), "/predict", "Connection: close", *fields)
+    began, sent, received = time.monotonic(), 0, b""
+    with Wire(served.address) as wire:
+        wire.socket.settimeout(0.01)
+        while not received:
+            due = int((time.monotonic() - began) / seconds * len(whole))
+            with suppress(TimeoutError):
+                wire.send(whole[sent:due])
+                sent = max(sent, due)
+                received = wire.socket.recv(65536)
+    return int(received.split()[1]), time.monotonic() - began
+
+
+def test_a_body_that_comes_steadily_may_take_longer_than_a_silent_one(serve: Servers, repository: Path) -> None:
+    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--body-timeout", "2")
+    status, took_s = upload(serve(*flags).ready(), 3.0)
+    assert (status, took_s > 3.0) == (200, True)
+
+
+def test_a_body_that_comes_steadily_has_until_its_requests_deadline(impatient: Served) -> None:
+    status, took_s = upload(impatient, 60.0, "X-Request-Timeout-Ms: 200")
+    assert (status, took_s < 60.0) == (408, True)
 
 
 def test_a_body_of_a_question_that_does_not_come_ends_the_connection(impatient: Served) -> None:

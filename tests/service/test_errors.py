@@ -192,6 +192,22 @@ def test_a_failing_engine_is_500_without_a_word_of_why(server: Served, client: h
     check(client.post("/models/faulty/predict", content=png()).json(), pixels())
 
 
+@pytest.mark.parametrize("first", [FAILING, NOT_A_NUMBER])
+def test_a_failing_engine_among_several_images_is_logged_and_counted(
+    server: Served, client: httpx.Client, first: int
+) -> None:
+    series, request_id = 'resnet_images_rejected_total{reason="internal_error"}', f"several-{first}"
+    before = server.metrics()[series]
+    images = {"images": [b64(png()), b64(png(first=first))]}
+    good, failed = client.post("/models/faulty/predict", json=images, headers={"x-request-id": request_id}).json()[
+        "results"
+    ]
+    check(good, pixels())
+    assert (failed["status"], failed["code"]) == (500, "internal_error")
+    server.wait_for_event("image failed", level="error", request_id=request_id, model="faulty")
+    assert server.metrics()[series] - before == 1
+
+
 def test_a_deadline_that_passes_is_504(client: httpx.Client) -> None:
     answer = client.post("/models/faulty/predict", content=png(first=SLOW), headers={"x-request-timeout-ms": "20"})
     problem(answer, 504, "deadline_exceeded")
@@ -310,8 +326,11 @@ def test_many_bytes_in_flight_are_refused(serve: Servers, repository: Path) -> N
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
     served = serve(*flags, "--max-bytes-in-flight", "100000").ready()
     with Wire(served.address) as wire:
-        wire.send(post(bytes(90_000))[:200])
-        until(lambda: _refused_for_bytes(served), "the bytes to be reserved")
+        whole = post(bytes(90_000))
+        wire.send(whole[:200])
+        assert not _refused_for_bytes(served)  # what is only declared does not count
+        wire.send(whole[200:-1])
+        until(lambda: _refused_for_bytes(served), "the bytes to be counted")
     until(lambda: not _refused_for_bytes(served), "the bytes to come back")
     assert served.stop() == 0
 

@@ -7,8 +7,9 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
+from service.prediction.head import MAX_NUMBER
 from tests.service.pictures import png
-from tests.service.stock import FAILING, MAX_BODY_BYTES
+from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES
 
 Document = dict[str, Any]
 
@@ -98,3 +99,42 @@ def test_the_document_would_notice_a_wrong_answer(client: httpx.Client, openapi:
     assert not schema.is_valid(document | {spoil: 7})
     assert not schema.is_valid(document | {"extra": 7})
     assert not schema.is_valid({key: value for key, value in document.items() if key != spoil})
+
+
+def test_the_limits_that_the_document_tells_are_those_that_hold(client: httpx.Client, openapi: Document) -> None:
+    operation = openapi["paths"]["/predict"]["post"]
+    numbers = {one["name"]: one["schema"] for one in operation["parameters"] if one["schema"]["type"] == "integer"}
+    assert {name: schema["maximum"] for name, schema in numbers.items()} == dict.fromkeys(
+        ("top_k", "X-Request-Timeout-Ms"), MAX_NUMBER
+    )
+    for number, status in ((MAX_NUMBER, 200), (MAX_NUMBER + 1, 400)):
+        assert client.post("/predict", content=png(), params={"top_k": number}).status_code == status
+        assert (
+            client.post("/predict", content=png(), headers={"x-request-timeout-ms": str(number)}).status_code == status
+        )
+    document = Draft202012Validator(operation["requestBody"]["content"]["application/json"]["schema"])
+    for body, status in (
+        ({"image": B64}, 200),
+        ({"images": [B64] * MAX_IMAGES}, 200),
+        ({"images": [B64] * (MAX_IMAGES + 1)}, 413),
+        ({"images": []}, 400),
+        ({"image": ""}, 400),
+        ({"image": B64 + "AA=A"}, 400),
+        ({"image": B64, "note": 1}, 400),
+        ({"image": B64, "images": [B64]}, 400),
+        ({}, 400),
+        ([B64], 400),
+    ):
+        answer = client.post("/predict", json=body)
+        assert (answer.status_code, document.is_valid(body)) == (status, status == 200)
+    assert operation["requestBody"]["content"]["multipart/form-data"]["schema"]["required"] == ["image"]
+
+
+def test_every_status_that_can_come_is_told(client: httpx.Client, openapi: Document) -> None:
+    everywhere = {"400", "408", "431", "500", "501"}
+    for operations in openapi["paths"].values():
+        for operation in operations.values():
+            assert operation["responses"].keys() > everywhere
+    answer = client.get("/models", headers={"x-long": "x" * (1 << 17)})
+    assert answer.status_code == 431
+    schema_of(openapi, answer, "/models").validate(answer.json())

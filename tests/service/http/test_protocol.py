@@ -18,8 +18,9 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from models.artifact.artifact import Artifact, read_artifact
+from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, ConnectionState
 from service.http.head_cache import HeadCache
-from service.http.protocol import MAX_HEAD_BYTES, ConnectionState, PredictionProtocol
+from service.http.protocol import MAX_HEAD_BYTES, PredictionProtocol
 from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from tests.artifacts import LABELS
@@ -27,7 +28,6 @@ from tests.service.prediction.played import BYTES, PlayedProcess, picture, play
 from tests.service.served import until
 from tests.service.wire import Answer, get, post, read_answer
 
-IDLE, HEAD, BODY, ANSWERING, PIPELINED, CLOSING = ConnectionState
 SHORT_S = 0.02
 
 LIVEZ, NOWHERE = get("/livez"), get("/nowhere")
@@ -153,7 +153,7 @@ class Connection:
 
     async def rest(self) -> "Connection":
         """Let the worker and the application answer all that is due."""
-        while self.protocol._in_cycle or self.state in (ANSWERING, PIPELINED):
+        while self.protocol._in_cycle or self.state in (ANSWERING, LAST):
             if message := self.process.take():
                 self.process.reply(message)
             await asyncio.sleep(0)
@@ -192,8 +192,8 @@ TRANSITIONS = {
     "all but one byte of the body": ([GOOD[:-1]], BODY, []),
     "a prediction": ([GOOD], ANSWERING, []),
     "a prediction in chunks": ([CHUNKED], ANSWERING, []),
-    "a prediction and the first byte of another": ([GOOD + OTHER[:1]], PIPELINED, []),
-    "a prediction, and then a question": ([GOOD, LIVEZ], PIPELINED, []),
+    "a prediction and the first byte of another": ([GOOD + OTHER[:1]], LAST, []),
+    "a prediction, and then a question": ([GOOD, LIVEZ], LAST, []),
     "a prediction that is refused when it is complete": ([UNKNOWN], IDLE, [404]),
     "the headers of a prediction that is refused at its headers": ([DELETE[:-5]], BODY, [405]),
     "a prediction that is refused at its headers": ([DELETE], IDLE, [405]),
@@ -203,7 +203,7 @@ TRANSITIONS = {
     "a refused prediction and a good one": ([UNKNOWN + GOOD], ANSWERING, [404]),
     "a refused prediction of a client that wants to close": ([post(b"x", "/predictions/zebra", CLOSE)], CLOSING, [404]),
     "garbage behind that": ([post(b"x", "/predictions/zebra", CLOSE) + GARBAGE], CLOSING, [404]),
-    "a tunnel behind a prediction": ([GOOD + CONNECT], PIPELINED, []),
+    "a tunnel behind a prediction": ([GOOD + CONNECT], LAST, []),
     "what comes behind that": ([post(b"x", "/predictions/zebra", CLOSE) + GOOD], CLOSING, [404]),
     "a refused prediction of HTTP/1.0": ([UNKNOWN.replace(b"HTTP/1.1", b"HTTP/1.0")], CLOSING, [404]),
     "the headers of a client that waits for 100": ([post(picture(1), "/predict", EXPECT)[:-70]], BODY, [100]),
@@ -213,8 +213,8 @@ TRANSITIONS = {
     "a good request behind garbage": ([GARBAGE, GOOD], CLOSING, [400]),
     "garbage behind a refused prediction": ([UNKNOWN + GARBAGE], CLOSING, [404, 400]),
     "garbage in the place of a chunk": ([CHUNKED[: CHUNKED.index(b"\r\n\r\n") + 4] + GARBAGE], CLOSING, [400]),
-    "garbage behind a prediction is not read": ([GOOD + GARBAGE], PIPELINED, []),
-    "garbage behind a prediction, in pieces": ([GOOD, GARBAGE, GARBAGE], PIPELINED, []),
+    "garbage behind a prediction is not read": ([GOOD + GARBAGE], LAST, []),
+    "garbage behind a prediction, in pieces": ([GOOD, GARBAGE, GARBAGE], LAST, []),
     "headers without end": ([b"GET / HTTP/1.1\r\nX: " + bytes(MAX_HEAD_BYTES).replace(b"\0", b"x")], CLOSING, [431]),
     "headers without end, in pieces": (
         [b"GET / HTTP/1.1\r\nX: ", *[b"x" * 1024] * (MAX_HEAD_BYTES // 1024)],
@@ -222,9 +222,9 @@ TRANSITIONS = {
         [431],
     ),
     "an offer of another protocol is passed over": ([post(picture(1), "/predict", *H2C)], ANSWERING, []),
-    "such an offer behind a prediction": ([GOOD + post(picture(1), "/predict", *H2C)], PIPELINED, []),
-    "a tunnel": ([CONNECT], CLOSING, [400]),
-    "a tunnel to a predict route": ([b"CONNECT /predict HTTP/1.1\r\nHost: x\r\n\r\n"], CLOSING, [400]),
+    "such an offer behind a prediction": ([GOOD + post(picture(1), "/predict", *H2C)], LAST, []),
+    "a tunnel": ([CONNECT], CLOSING, [501]),
+    "a tunnel to a predict route": ([b"CONNECT /predict HTTP/1.1\r\nHost: x\r\n\r\n"], CLOSING, [501]),
 }
 
 
@@ -237,7 +237,7 @@ def test_what_comes_leaves_the_connection(
     async def scene(server: Server) -> None:
         connection = server.connect().send(*pieces)
         assert (connection.state, connection.statuses()) == (state, statuses)
-        assert connection.transport.reading == (state is not PIPELINED)
+        assert connection.transport.reading == (state is not LAST)
         assert connection.transport.over.is_set() == (state is CLOSING)
         connection.leave()
         assert connection.state is CLOSING
@@ -279,17 +279,17 @@ ENDS = {
     "pipelined questions": ([LIVEZ + NOWHERE + LIVEZ], IDLE, [200, 404, 200]),
     "a question that offers another protocol": ([get("/livez", *H2C)], IDLE, [200]),
     "a prediction after a question": ([LIVEZ, None, GOOD], IDLE, [200, 200]),
-    "a prediction pipelined behind a question is not read": ([LIVEZ + GOOD], PIPELINED, [200]),
-    "garbage behind a question is not read": ([LIVEZ + GARBAGE], PIPELINED, [200]),
-    "garbage behind two questions is not read": ([LIVEZ + NOWHERE + GARBAGE], PIPELINED, [200, 404]),
-    "headers without end behind a question": ([LIVEZ + LONG[:-9] + b"x" * MAX_HEAD_BYTES], PIPELINED, [200]),
+    "a prediction pipelined behind a question is not read": ([LIVEZ + GOOD], LAST, [200]),
+    "garbage behind a question is not read": ([LIVEZ + GARBAGE], LAST, [200]),
+    "garbage behind two questions is not read": ([LIVEZ + NOWHERE + GARBAGE], LAST, [200, 404]),
+    "headers without end behind a question": ([LIVEZ + LONG[:-9], b"x" * (MAX_HEAD_BYTES + 1)], LAST, [200]),
     "garbage in the body of a question": (
         [get("/livez", "Transfer-Encoding: chunked") + GARBAGE],
-        PIPELINED,
+        LAST,
         [200],
     ),
-    "a tunnel behind a question": ([LIVEZ + CONNECT], PIPELINED, [200]),
-    "garbage behind a question and a prediction": ([LIVEZ + GOOD + GARBAGE], PIPELINED, [200]),
+    "a tunnel behind a question": ([LIVEZ + CONNECT], LAST, [200]),
+    "garbage behind a question and a prediction": ([LIVEZ + GOOD + GARBAGE], LAST, [200]),
 }
 
 
@@ -311,7 +311,7 @@ def test_what_is_due_is_answered_in_order(
         assert connection.transport.over.is_set() == (state is not IDLE)
         closes = [answer.headers.get("connection") == "close" for answer in connection.answers()]
         assert closes == [*[False] * (len(statuses) - 1), state is not IDLE]
-        assert connection.transport.reading or state is PIPELINED
+        assert connection.transport.reading or state is LAST
         connection.leave()
 
     serve(scene, artifact)
@@ -463,7 +463,7 @@ def test_what_does_not_come_in_time_ends_the_connection(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch, data: bytes, statuses: list[int]
 ) -> None:
     """With one response, and what comes later is ignored."""
-    monkeypatch.setattr("service.http.protocol.LINGER_S", SHORT_S)
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
 
     async def scene(server: Server) -> None:
         connection = server.connect().send(data)
@@ -577,7 +577,7 @@ def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> 
 def test_a_stop_waits_for_what_is_due_and_then_closes(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch, data: bytes, statuses: list[int]
 ) -> None:
-    monkeypatch.setattr("service.http.protocol.LINGER_S", SHORT_S)
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
 
     async def scene(server: Server) -> None:
         connection = server.connect().send(data)
@@ -597,7 +597,7 @@ def test_a_request_that_comes_at_the_last_moment_is_answered_before_the_end(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was on its way to an idle connection when the stop came; the next one is told to close."""
-    monkeypatch.setattr("service.http.protocol.LINGER_S", SHORT_S)
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
 
     async def scene(server: Server) -> None:
         connection = await server.connect().send(GOOD).rest()

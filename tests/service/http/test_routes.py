@@ -3,9 +3,15 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from models.artifact.artifact import read_artifact
+from service.ipc.reports import ModelReport
+from service.prediction.model_status import ModelStatus
+from service.prediction.served_model import ServedModels
+from service.repository import read_repository
 from tests.artifacts import LABELS
+from tests.service.pictures import png
 from tests.service.served import Served
 from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE
 
@@ -21,7 +27,35 @@ def test_models_lists_what_is_served_and_what_failed(client: httpx.Client) -> No
     }
     assert [name for name, model in models.items() if model.get("default")] == ["plain"]
     assert "golden example" in models["wrong"]["reason"]
-    assert "SHA-256" in models["damaged"]["reason"]
+    assert models["damaged"]["reason"].startswith("1: model.onnx has SHA-256")
+
+
+def test_no_client_learns_where_the_server_looks_for_its_models(
+    server: Served, client: httpx.Client, repository: Any
+) -> None:
+    told = [client.get("/models"), client.get("/models/damaged"), client.post("/models/damaged/predict", content=png())]
+    assert not [answer.text for answer in told if str(repository.parent) in answer.text]
+    (failure,) = server.events("model failed", model="damaged")
+    assert failure["reason"].startswith(str(repository / "damaged" / "1"))
+
+
+@pytest.mark.parametrize(
+    ("reason", "told"),
+    [
+        (
+            "Failed to load library /usr/lib/python3/ort/lib.so: libcudnn.so.9",
+            "Failed to load library lib.so: libcudnn.so.9",
+        ),
+        ("[/a/b]: '/c/d/e'; (/f/g)", "[b]: 'e'; (g)"),
+        ("model/1: 3/4 at https://host/path, and/or", "model/1: 3/4 at https://host/path, and/or"),
+    ],
+)
+def test_what_an_engine_says_of_a_failure_is_told_without_directories(repository: Any, reason: str, told: str) -> None:
+    catalog = read_repository(repository, "plain")
+    models = ServedModels(catalog, 1).by_index
+    status = ModelStatus(catalog, models)
+    status.worker_up(0, [ModelReport(model.index, "failed", reason=reason) for model in models])
+    assert [status.describe_all()[0]["reason"], models[0].failure] == [told, told]
 
 
 def test_a_model_tells_what_a_client_must_know(client: httpx.Client, repository: Any) -> None:

@@ -1,5 +1,7 @@
 """Which requests are admitted: slots all or none, bytes counted to the last, none that would be late."""
 
+import tracemalloc
+
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -114,10 +116,21 @@ def test_a_declared_body_is_refused_at_its_headers() -> None:
     with pytest.raises(TooLarge):
         IncomingBody(admission, max_bytes=10, content_length=11)
     arrival = IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+    arrival.feed(bytes(BYTES))
     with pytest.raises(Unavailable, match="bytes"):
         IncomingBody(admission, max_bytes=10, content_length=1)
     arrival.close()
     IncomingBody(admission, max_bytes=10, content_length=1)
+
+
+def test_what_is_only_declared_keeps_no_other_out() -> None:
+    admission = open_admission()
+    silent = [IncomingBody(admission, max_bytes=BYTES, content_length=BYTES) for _ in range(16)]
+    arrival = IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+    arrival.feed(bytes(BYTES))
+    assert (arrival.missing_bytes, silent[0].missing_bytes) == (0, BYTES)
+    with pytest.raises(Unavailable, match="bytes"):
+        silent[0].feed(b"x")
 
 
 def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
@@ -132,47 +145,65 @@ def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
     IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
 
 
+def test_a_body_of_tiny_chunks_takes_no_more_than_its_size() -> None:
+    count = 1 << 18
+    admission = Admission(range(SLOTS), 4 * count, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
+    arrival = IncomingBody(admission, max_bytes=4 * count, content_length=None)
+    tracemalloc.start()
+    try:
+        for number in range(count):
+            arrival.feed(number.to_bytes(4, "big"))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 * 4 * count
+    assert arrival.content == b"".join(number.to_bytes(4, "big") for number in range(count))
+    arrival.close()
+    assert admission.bytes_left == 4 * count
+
+
 class Bodies(RuleBasedStateMachine):
     """Bodies that arrive in pieces, and a count of the bytes they may hold."""
 
     def __init__(self) -> None:
         super().__init__()
         self.admission = open_admission()
-        self.arrivals: list[tuple[IncomingBody, int]] = []  # with the bytes that each has been promised
+        self.arrivals: list[IncomingBody] = []
+
+    @property
+    def left(self) -> int:
+        return BYTES - sum(len(arrival.content) for arrival in self.arrivals)
 
     @rule(length=st.none() | st.integers(0, BYTES + 10))
     def begin(self, length: int | None) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
         try:
-            self.arrivals.append((IncomingBody(self.admission, BYTES, length), length or 0))
+            self.arrivals.append(IncomingBody(self.admission, BYTES, length))
         except ServiceError:
             assert length is not None
-            assert length > left
+            assert length > self.left
         else:
-            assert (length or 0) <= left
+            assert (length or 0) <= self.left
 
     @rule(which=st.integers(0, 9), size=st.integers(0, 40))
     def feed(self, which: int, size: int) -> None:
         if which < len(self.arrivals):
-            arrival, promised = self.arrivals[which]
-            needed = max(promised, len(arrival.content) + size)
-            left = BYTES - sum(other for _, other in self.arrivals) + promised
+            left = self.left
             try:
-                arrival.feed(bytes(size))
+                self.arrivals[which].feed(bytes(size))
             except ServiceError:
-                assert needed > left
+                assert size > left
                 self.close(which)
             else:
-                self.arrivals[which] = arrival, needed
+                assert size <= left
 
     @rule(which=st.integers(0, 9))
     def close(self, which: int) -> None:
         if which < len(self.arrivals):
-            self.arrivals.pop(which)[0].close()
+            self.arrivals.pop(which).close()
 
     @invariant()
     def what_is_left_can_be_had_and_no_more(self) -> None:
-        left = BYTES - sum(promised for _, promised in self.arrivals)
+        left = self.left
         self.admission.reserve_bytes(left)
         with pytest.raises(Unavailable):
             self.admission.reserve_bytes(1)

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import tracemalloc
 
 import httpx
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, ServiceError, TooLarge
+from service.policy import BODY_PIECE_BYTES
 from service.prediction import body as bodies
 from service.prediction.body import Payload
 from service.prediction.head import Head, Target
@@ -81,6 +83,87 @@ def test_a_form_cut_anywhere_is_an_error_or_still_whole() -> None:
         else:
             with pytest.raises(BadRequest):
                 parse(content_type, body[:length], 2)
+
+
+MANY = 1 << 20
+FORM = b"multipart/form-data; boundary=q"
+TINY_FILE = b"--q\r\nContent-Disposition: form-data; filename=a\r\n\r\nx\r\n"
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body", "error"),
+    [
+        (b"application/json", b"[" + b"1," * MANY + b"1]", BadRequest),
+        (b"application/json", b'{"images": [' + b"{}," * MANY + b"{}]}", BadRequest),
+        (b"application/json", b'{"images": [' + b"[" * MANY, BadRequest),
+        (b"application/json", b'{"images": [' + b'"",' * MANY + b'""]}', TooLarge),
+        (FORM, b"--q\r\n\r\n\r\n" * MANY + b"--q--\r\n", TooLarge),
+        (FORM, TINY_FILE * (MANY // 4) + b"--q--\r\n", TooLarge),
+        (FORM, b"--q\r\n\r\n" + b"\r\n--qx" * MANY, TooLarge),
+        (FORM, b"--q\r\n\r\n\r\n--q" + b" " * MANY, BadRequest),
+        (FORM, b"--q\r\n" + b"A: b\r\n" * 9 + b"\r\n", BadRequest),
+        (FORM, b"--q\r\nA: " + b"b" * 3000 + b"\r\n\r\n", BadRequest),
+    ],
+    ids=["numbers", "objects", "nested", "strings", "parts", "files", "delimiters", "blanks", "headers", "header"],
+)
+def test_what_a_hostile_body_makes_is_bounded(content_type: bytes, body: bytes, error: type[Exception]) -> None:
+    """A million values or parts would be 50 to 500 MiB; what is held beside the body is its last piece, or a copy."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(error):
+            parse(content_type, body, 64)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < len(body) + (4 << 20)
+
+
+@pytest.mark.parametrize("length", [70, 256, 257, 300])
+def test_a_boundary_of_any_length_is_the_clients_affair(length: int) -> None:
+    with pytest.raises(BadRequest):
+        parse(b"multipart/form-data; boundary=" + b"x" * length, b"x", 1)
+
+
+@pytest.mark.parametrize("indent", [None, 4])
+@pytest.mark.parametrize("size", [1, 3 * BODY_PIECE_BYTES // 4, BODY_PIECE_BYTES, BODY_PIECE_BYTES + 2])
+def test_large_images_in_json_come_out_as_they_went_in(size: int, indent: int | None) -> None:
+    """Also where base64 is escaped, as PHP does with the slash and .NET with the plus sign."""
+    image = bytes(range(255, -1, -1)) * (size // 256) + bytes(size % 256)
+    text = base64.b64encode(image).decode()
+    body = json.dumps({"images": [text, text]}, indent=indent)
+    for written in (body, body.replace("/", "\\/"), body.replace("+", "\\u002B")):
+        assert parse(b"application/json", written.encode(), 2) == Payload([image, image], several=True)
+
+
+@pytest.mark.parametrize(
+    "text", ["AA==AAAA", "AAAA" * BODY_PIECE_BYTES + "AA==" + "AAAA" * BODY_PIECE_BYTES, "AAA", "="]
+)
+def test_padding_ends_an_image(text: str) -> None:
+    with pytest.raises(BadRequest):
+        parse(b"application/json", json.dumps({"image": text}).encode(), 1)
+
+
+@seeded
+@given(
+    st.recursive(
+        st.none() | st.text() | st.sampled_from(["image", "images", "AAAA"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["image", "images"]), inner),
+    )
+)
+def test_json_of_any_other_shape_is_the_clients_error(document: object) -> None:
+    good = {"image": "AAAA"}, {"images": ["AAAA"]}, {"images": ["AAAA"] * 2}, {"images": ["AAAA"] * 3}
+    if document in good:
+        assert set(parse(b"application/json", json.dumps(document).encode(), 3).images) == {bytes(3)}
+    else:
+        try:
+            payload = parse(b"application/json", json.dumps(document).encode(), 3)
+        except (BadRequest, TooLarge):
+            pass
+        else:  # base64 by chance
+            assert isinstance(document, dict)
+            ((_, value),) = document.items()
+            texts = value if payload.several else [value]
+            assert [base64.b64encode(image).decode() for image in payload.images] == texts
 
 
 TYPES = st.sampled_from(

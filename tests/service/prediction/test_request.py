@@ -412,8 +412,8 @@ def test_a_client_that_leaves_gets_no_response_and_what_it_held_is_free(
 def test_a_client_that_leaves_just_when_its_image_is_decoded_is_not_queued(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
         sent = lone(process, picture(1, tiny=False)).send()
-        assert sent.request._decoding is not None
-        while not sent.request._decoding.done():  # its callback is due in the next turn
+        assert sent.request._on_threads is not None
+        while not sent.request._on_threads.done():  # its callback is due in the next turn
             await asyncio.sleep(0)
         sent.request.abandon()
         await turn()

@@ -1,0 +1,170 @@
+"""How a connection is watched and ends: clients that are late, slow or idle, and a server that shuts down."""
+
+import asyncio
+import time
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.errors import RequestTimeout
+from service.http.body_pace import BodyPace
+from service.http.connection_state import BODY, CLOSING, IDLE, ConnectionState
+from service.http.read_timeout import ReadTimeout
+from service.policy import GRACE_LOOK_S, LINGER_S
+from service.prediction.api_process import ApiProcess
+from service.prediction.request import PredictionRequest, RequestState
+
+
+class HttpConnection(HttpToolsProtocol):
+    """uvicorn's protocol with a state, timers and an end of its own; what it reads and writes is in its subclass."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
+        super().__init__(*args, **kwargs)
+        self._api: ApiProcess = self.config.app.state.api  # type: ignore[union-attr]
+        self._state = ConnectionState.IDLE
+        self._request: PredictionRequest | None = None
+        self._keep_alive = True  # after the response that is due
+        self._deferred = False  # data that has come waits for another turn of the loop
+        self._timeout = ReadTimeout()  # runs while a message is incomplete
+        self._pace: BodyPace | None = None  # of a body that did not come at once
+        self._idle_since_s = self.loop.time()
+
+    def _enter(self, state: ConnectionState) -> None:
+        raise NotImplementedError
+
+    def _refuse(self, error: Exception) -> bool:
+        raise NotImplementedError
+
+    @property
+    def _in_cycle(self) -> bool:
+        """Whether FastAPI is answering."""
+        return self.cycle is not None and not self.cycle.response_complete
+
+    # The connection's beginning and end
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """A client has connected; if it sends nothing it is closed like an idle one."""
+        super().connection_made(transport)
+        self._watch_idleness(self.timeout_keep_alive)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has left."""
+        super().connection_lost(exc)
+        self._enter(CLOSING)
+        self._unset_keepalive_if_required()  # which uvicorn leaves if the connection was reset
+        self._deferred = False
+        if self._request:
+            self._request.abandon()
+            self._request = None
+
+    def on_response_complete(self) -> None:
+        """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
+        super().on_response_complete()
+        if self.pipeline:
+            self.flow.pause_reading()
+
+    def shutdown(self) -> None:
+        """Close once no response is due; a request may be on its way to an idle connection."""
+        self._keep_alive = False
+        if self._request is not None:
+            return
+        if self._in_cycle:
+            self.cycle.keep_alive = False
+        else:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+
+    def refuse_request(self, error: Exception) -> None:
+        """The server's time is over: respond with this error to what is under way, whole or not, and close."""
+        if self._request is None:
+            return
+        self._keep_alive = False
+        is_incomplete = self._state is BODY
+        self._request.refuse(error)
+        if is_incomplete:
+            self._linger()
+
+    def _close_if_idle(self) -> None:
+        if self._deferred:
+            self.loop.call_later(LINGER_S, self._close_if_idle)
+        elif self._request is None and not self._in_cycle:
+            self.transport.close()
+
+    def _close(self) -> None:
+        """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
+        self._enter(CLOSING)
+        self.transport.close()
+        if self.transport.get_write_buffer_size():
+            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def _linger(self) -> None:
+        """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""
+        self._request = None
+        self._enter(CLOSING)
+        self.flow.resume_reading()
+        if not self.transport.is_closing():
+            self.transport.write_eof()
+            self._timeout.start(LINGER_S, self._close)
+
+    # Idle clients
+
+    def timeout_keep_alive_handler(self, *, looked: bool = False) -> None:
+        """Close the connection if it has been idle for so long, and is so after another look; else go on watching."""
+        if self._state not in (IDLE, CLOSING) or self._in_cycle or self._deferred:
+            self._watch_idleness(self.timeout_keep_alive)
+        elif (left_s := self._idle_since_s + self.timeout_keep_alive - self.loop.time()) > 0:
+            self._watch_idleness(left_s)
+        elif not looked:
+            self._watch_idleness(GRACE_LOOK_S, looked=True)
+        else:
+            self.transport.abort()  # also if what was last written has not gone out in all this time
+
+    def _watch_idleness(self, seconds: float, *, looked: bool = False) -> None:
+        handler = partial(self.timeout_keep_alive_handler, looked=looked)
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
+
+    # Late and slow ones
+
+    def _await_head(self) -> None:
+        """A head is incomplete: give the rest of it its time."""
+        if not self._timeout.runs:
+            self._timeout.start(self._api.services.settings.header_timeout, self._on_late_head)
+
+    def _on_late_head(self) -> None:
+        """The rest of a head did not come in time, unless it waits, or is not read while FastAPI answers."""
+        if self._deferred:
+            self._timeout.start(GRACE_LOOK_S, self._on_late_head)
+        elif self._in_cycle:
+            self._await_head()
+        else:
+            self._refuse(RequestTimeout("the headers did not arrive in time"))
+
+    def _await_body(self, received: int, now_ns: int) -> None:
+        """A body is incomplete, of which so many bytes have just come: give the rest of it its time."""
+        if self._pace is None:
+            self._pace = BodyPace(now_ns, self._api.services.settings.body_timeout)
+        self._pace.note(received, now_ns)
+        if not self._timeout.runs:
+            self._timeout.start(self._body_left_s(now_ns), self._on_late_body)
+
+    def _body_left_s(self, now_ns: int) -> float:
+        """How long the client has, as far as is known now; nothing buys more time for what is read to be discarded."""
+        assert self._pace is not None
+        if self._request is None or self._request.state is RequestState.ENDED:
+            ends_ns = self._pace.latest_ns
+        else:
+            ends_ns = min(self._pace.ends_ns, self._request.deadline_ns)
+        return (ends_ns - now_ns) / 1e9
+
+    def _on_late_body(self) -> None:
+        """The rest of a body did not come in time, unless it waits, or some of it came meanwhile."""
+        if self._deferred:
+            self._timeout.start(GRACE_LOOK_S, self._on_late_body)
+        elif (left_s := self._body_left_s(time.monotonic_ns())) > 0:
+            self._timeout.start(left_s, self._on_late_body)
+        elif self._request is None:
+            self.transport.close()
+        else:
+            self._keep_alive = False
+            self._request.expire_body()
+            self._linger()

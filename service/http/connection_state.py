@@ -1,0 +1,26 @@
+"""Where a connection is, and which state may follow which."""
+
+from enum import IntEnum
+
+
+class ConnectionState(IntEnum):
+    """Where a connection is, as far as its newest message goes; what FastAPI answers is left out."""
+
+    IDLE = 0  # between messages
+    HEAD = 1  # a message has begun, its headers are incomplete
+    BODY = 2  # its headers are complete, its body is not
+    ANSWERING = 3  # a prediction request has come whole, its response is due
+    LAST = 4  # so is a response, and what has come behind its request is not read
+    CLOSING = 5  # the last response is given, what still comes is ignored
+
+
+IDLE, HEAD, BODY, ANSWERING, LAST, CLOSING = ConnectionState
+
+NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
+    IDLE: frozenset({HEAD, BODY, LAST, CLOSING}),  # to BODY at once with a known head
+    HEAD: frozenset({BODY, IDLE, LAST, CLOSING}),  # to IDLE if it offers another protocol and is parsed again
+    BODY: frozenset({IDLE, ANSWERING, LAST, CLOSING}),
+    ANSWERING: frozenset({IDLE, LAST, CLOSING}),
+    LAST: frozenset({LAST, CLOSING}),
+    CLOSING: frozenset({CLOSING}),
+}

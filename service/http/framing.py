@@ -1,0 +1,43 @@
+"""What a message's head must and must not hold, so that no two readers take it for different messages."""
+
+from collections.abc import Sequence
+
+import httptools
+
+from service.errors import BadRequest, NotImplementedHere
+
+Field = tuple[bytes, bytes]
+
+
+def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
+    """Raise the refusal of a head that HTTP forbids, or whose framing this server does not undo (RFC 9112)."""
+    if method == b"CONNECT":
+        raise NotImplementedHere("CONNECT is not implemented: this server is no proxy")
+    if version not in ("1.1", "1.0"):
+        raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+    hosts = [value for name, value in fields if name == b"host"]
+    if len(hosts) > 1 or (not hosts and version == "1.1"):  # section 3.2
+        raise BadRequest(f"one Host field is needed, {len(hosts)} came")
+    if codings := b",".join(value for name, value in fields if name == b"transfer-encoding"):
+        if version == "1.0":  # section 6.1
+            raise BadRequest("Transfer-Encoding is not part of HTTP/1.0")
+        if codings.lower() != b"chunked":
+            raise NotImplementedHere(f"of the transfer codings only chunked is implemented, not {codings[:40]!r}")
+
+
+def to_origin_form(url: bytes) -> bytes:
+    """A request target without scheme and host, if it has those (RFC 9112, 3.2); BadRequest if it is none."""
+    if url.startswith(b"/") or url == b"*":
+        return url
+    try:
+        parsed = httptools.parse_url(url)
+    except httptools.HttpParserInvalidURLError as error:
+        raise BadRequest("the request target is no path and no URL") from error
+    query = parsed.query
+    return (parsed.path or b"/") + (b"" if query is None else b"?" + query)
+
+
+def without_offer(method: bytes, url: bytes, version: str, fields: Sequence[Field]) -> bytes:
+    """A head again, without its offer to change the protocol, which a server may pass over (RFC 9110, 7.8)."""
+    kept = [name + b": " + value + b"\r\n" for name, value in fields if name != b"upgrade"]
+    return b"%s %s HTTP/%s\r\n%s\r\n" % (method, url, version.encode(), b"".join(kept))

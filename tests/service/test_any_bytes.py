@@ -1,0 +1,261 @@
+"""Any bytes, cut anywhere, cold and with known heads: the protocol on a transport that keeps what is written."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from structlog.testing import capture_logs
+from uvicorn.server import ServerState
+
+from service.http.connection_state import ConnectionState
+from service.http.protocol import PredictionProtocol
+from service.http.routes import add_routes
+from service.prediction.head import Head
+from service.prediction.problem_log import ProblemLog
+from service.prediction.request import PredictionRequest
+from tests.service.pictures import png
+from tests.service.test_walk import House
+from tests.service.wire import get, post
+
+JSON, FORM = "Content-Type: application/json", "Content-Type: multipart/form-data; boundary=q"
+CHUNKED = get("/predict", "Transfer-Encoding: chunked", method="POST") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(png()), png())
+MESSAGES = [
+    post(png()),
+    post(png(1), "/predict?top_k=1"),
+    post(b"", "/predict"),
+    post(b"no image", "/models/plain/predict"),
+    post(png(), "/models/zebra/predict"),
+    post(png(), "http://server/predict"),
+    post(png(), "/predict", "X-Request-Timeout-Ms: none"),
+    post(b'{"images": ["AAAA", 7]}', "/predict", JSON),
+    post(b"--q\r\n\r\n\r\n--q--\r\n", "/predict", FORM),
+    post(png(), method="DELETE"),
+    post(png(), "/predict", "Connection: close"),
+    post(png(), "/predict", "Expect: 100-continue"),
+    post(png(), "/predict", "Connection: Upgrade", "Upgrade: h2c"),
+    post(png()).replace(b"HTTP/1.1", b"HTTP/1.0"),
+    post(png(), "/livez"),
+    CHUNKED,
+    CHUNKED.replace(b"chunked", b"gzip, chunked"),
+    get("/livez"),
+    get("/livez", "Connection: Upgrade", "Upgrade: h2c"),
+    get("/nowhere", method="HEAD"),
+    get("/livez", "Host: other"),
+    get("*", method="OPTIONS"),
+    get("server:80", method="CONNECT"),
+    b"\r\n",
+    b"\x16\x03\x01\x00garbage\r\n\r\n",
+]
+PIECES = (
+    st.sampled_from(MESSAGES)
+    | st.binary(max_size=40)
+    | st.sampled_from(MESSAGES).flatmap(lambda message: st.integers(0, len(message)).map(lambda end: message[:end]))
+)
+STREAMS = st.lists(PIECES, max_size=4).map(b"".join)
+
+
+class Recorder(asyncio.Transport):
+    """A transport that keeps what is written, and fails for what is written behind its end."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("client", 1), "sockname": ("server", 2)})
+        self.written = b""
+        self.closed = self._ended = False
+
+    def write(self, data: bytes) -> None:  # type: ignore[override]
+        assert not self._ended, data
+        self.written += data
+
+    def write_eof(self) -> None:
+        """Nothing may be written any more."""
+        self._ended = True
+
+    def close(self) -> None:
+        """A loop would close it once all is written."""
+        self.closed = self._ended = True
+
+    abort = close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def pause_reading(self) -> None:
+        """What is given nevertheless is as if it had been read before."""
+
+    def resume_reading(self) -> None:
+        """As `pause_reading`."""
+
+    @property
+    def statuses(self) -> list[int]:
+        """Of every response, also of one that is only provisional."""
+        return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d{3}) ", self.written)]
+
+
+class Scene:
+    """An API process and a worker, in a loop that runs when it is asked to; connections are recorders."""
+
+    def __init__(self, repository: Path) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._failures: list[object] = []
+        self.loop.set_exception_handler(lambda _, context: self._failures.append(context))
+        self.house: House = self.loop.run_until_complete(self._begin(repository))
+        self.admission = self.house.api.services.admission
+        self._bytes = self.admission.bytes_left
+        for message in MESSAGES:
+            self.answers([message], warm=True)
+        self._known = dict(self.house.protocol._heads)
+
+    async def _begin(self, repository: Path) -> House:
+        house = House(repository)
+        add_routes(house.protocol.config.app, lambda: house.api)  # type: ignore[arg-type]
+        await house.work_until(lambda: house.api.ready)
+        house.protocol.connection_lost(None)  # its own client knows no timers
+        return house
+
+    def close(self) -> None:
+        """End it."""
+        self.house.api.close()
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self.loop.close()
+
+    def answers(self, pieces: Sequence[bytes], *, warm: bool) -> list[int]:
+        """Statuses of what a client gets that sends these pieces, all before the loop turns, and then leaves.
+
+        Each request must have ended once by then, each response be counted once, and nothing be held.
+        """
+        heads = self.house.protocol._heads
+        if not warm:
+            heads.clear()
+        before, handler = self._counts(), _Failures(self._failures)
+        logging.getLogger("uvicorn.error").addHandler(handler)
+        with capture_logs() as logs:
+            statuses = self.loop.run_until_complete(asyncio.wait_for(self.ask(pieces), 60))
+        logging.getLogger("uvicorn.error").removeHandler(handler)
+        if not warm and hasattr(self, "_known"):
+            heads.update(self._known)
+        assert self._failures == []
+        assert [record for record in logs if record["log_level"] == "error"] == []
+        responses, predictions, inflight = (now - then for now, then in zip(self._counts(), before, strict=True))
+        assert (responses, inflight) == (sum(status >= 200 for status in statuses), 0)
+        assert predictions == self._begun
+        assert self.admission.bytes_left == self._bytes
+        return statuses
+
+    async def ask(self, pieces: Sequence[bytes]) -> list[int]:
+        """The statuses alone."""
+        recorder, self._begun = Recorder(), 0
+        protocol = PredictionProtocol(config=self.house.protocol.config, server_state=ServerState(), app_state={})
+        protocol.connection_made(recorder)
+        begin = protocol._begin_request
+
+        def count_begun(head: Head) -> PredictionRequest:
+            self._begun += 1
+            return begin(head)
+
+        protocol._begin_request = count_begun  # type: ignore[method-assign]
+        for piece in pieces:
+            if not recorder.closed:
+                protocol.data_received(piece)
+        await self.house.work_until(
+            lambda: (
+                (protocol._request is None or protocol._state is ConnectionState.BODY)
+                and (recorder.closed or not (protocol.tasks or protocol.pipeline))
+            )
+        )
+        protocol.connection_lost(None)
+        await self.house.work_until(lambda: len(self.admission._free) == self.admission.capacity)
+        return recorder.statuses
+
+    def _counts(self) -> tuple[float, float, float]:
+        """Responses and prediction requests that have been counted, and requests in flight."""
+        sums: dict[str, float] = {}
+        for family in self.house.api.metrics.collect():
+            for sample in family.samples:
+                sums[sample.name] = sums.get(sample.name, 0.0) + sample.value
+        names = "resnet_http_requests_total", "resnet_requests_total", "resnet_inflight_requests"
+        responses, predictions, inflight = (sums.get(name, 0.0) for name in names)  # none before the first
+        return responses, predictions, inflight
+
+
+class _Failures(logging.Handler):
+    """Keeps what uvicorn says of exceptions in an application."""
+
+    def __init__(self, failures: list[object]) -> None:
+        super().__init__(logging.ERROR)
+        self._failures = failures
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._failures.append(record.getMessage())
+
+
+@pytest.fixture(scope="module")
+def scene(repository: Path) -> Iterator[Scene]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("service.http.read_budget.TURN_NS", 1 << 62)  # data waits for another turn on no machine
+        scene = Scene(repository)
+        yield scene
+        scene.close()
+
+
+def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
+    """The stream in pieces, cut at these places where it is as long."""
+    places = sorted({0, len(stream), *(at % (len(stream) + 1) for at in cuts)})
+    return [stream[start:end] for start, end in pairwise(places)]
+
+
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(STREAMS, st.lists(st.integers(0, 1000), max_size=5))
+@example(b"".join(MESSAGES[:3]), [1, 2, 3])
+@example(post(png()) + b"\x00garbage", [])
+@example(get("/livez") + b"\x00garbage", [])
+def test_an_answer_depends_neither_on_cuts_nor_on_heads_that_are_known(
+    scene: Scene, stream: bytes, cuts: list[int]
+) -> None:
+    whole = scene.answers([stream], warm=False)
+    for pieces in (cut(stream, cuts), [stream[at : at + 1] for at in range(len(stream))]):
+        for warm in (False, True):
+            assert scene.answers(pieces, warm=warm) == whole
+    assert scene.answers([stream], warm=True) == whole
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
+def test_each_message_is_answered_or_nothing(scene: Scene, message: bytes) -> None:
+    """Once, or not at all if it is empty; twice with a word to continue."""
+    statuses = scene.answers([message], warm=False)
+    assert len([status for status in statuses if status >= 200]) == bool(message.strip())
+    assert scene.answers([message], warm=True) == statuses
+
+
+@pytest.mark.parametrize("name", ["service.prediction.admission.Admission.check", "service.http.protocol.parse_target"])
+@pytest.mark.parametrize("warm", [False, True])
+def test_an_error_of_our_own_is_500_and_logged(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, warm: bool
+) -> None:
+    """Not 400: the parser of HTTP takes what a callback raises for an error of what it parses."""
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    assert scene.answers([MESSAGES[0]], warm=True) == [200]
+    monkeypatch.setattr(name, fail)
+    monkeypatch.setattr("service.prediction.response.problem_log", ProblemLog())  # which has told nothing yet
+    with capture_logs() as logs:
+        statuses = scene.loop.run_until_complete(scene.ask([MESSAGES[0] + MESSAGES[0]] if not warm else [MESSAGES[0]]))
+    if warm and name.endswith("parse_target"):
+        assert statuses == [200]  # a known head is not parsed
+        return
+    assert statuses == [500]
+    failures = [record for record in logs if record["event"] == "request failed"]
+    assert [type(record["exc_info"]) for record in failures] == [ZeroDivisionError]
+    assert failures[0]["request_id"]
+    monkeypatch.undo()
+    assert scene.answers([MESSAGES[0]], warm=True) == [200]
