@@ -54,7 +54,8 @@ def connections(served: Served) -> int:
 
 def cancelled(served: Served) -> float:
     """Requests whose clients left before the answer, of whatever model."""
-    return sum(value for series, value in served.metrics().items() if 'outcome="cancelled"' in series)
+    counts = served.metrics().items()
+    return sum(n for series, n in counts if series.startswith("resnet_requests_total{") and "cancelled" in series)
 
 
 def cpu_s(pid: int) -> float:
