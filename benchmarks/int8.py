@@ -21,8 +21,8 @@ from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
 from models.artifact.artifact import read_artifact
 from training.commands.quantize import quantize
 from training.options import QuantizeOptions
+from training.release.int8_graph import to_int8
 from training.release.int8_report import BATCHES, compare_speeds
-from training.release.quantization import to_int8
 from training.release.release import assemble
 
 UNTRAINED = ("resnet18", "resnet50")

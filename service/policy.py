@@ -25,35 +25,33 @@ an image, so one worker keeps up with it (+3 % at 128 connections, p99 -10 %). T
 the network is the bottleneck."""
 
 LATE_NS = 100_000_000
-"""Age of a worker's oldest batch from which it gets no more small work: fifty times LEAD_NS, so the worker has probably
-been stopped. Less, and a pause of the scheduler counts; more, and requests wait behind a stopped worker for longer."""
+"""Time since the oldest image at a worker was queued, from which that worker is no longer preferred for small work:
+fifty times LEAD_NS. Less, and a pause of the scheduler counts; more, and requests wait behind a stopped worker for
+longer."""
 
 DEMAND_NS = 1_000_000_000
 """Age of a model's newest image up to which the model counts as in demand (a judgement). With several in demand batches
 are kept short. Less, and a model that is asked twice a second waits behind full batches of the others; more, and the
 others run in short batches for longer than there is a reason."""
 
-# The cost of an image (`prediction/wait_estimate.py`) and who is admitted (`prediction/admission.py`).
+# What an image costs (`prediction/wait_estimate.py`, `prediction/decode_estimate.py`) and who is admitted
+# (`prediction/admission.py`).
 
-NEWEST = 0.1
-"""Weight of the newest batch in the learned cost: it follows a change within some twenty batches. More, and single
-batches sway the estimate; less, and an overload is noticed late."""
+NEWEST_WEIGHT = 0.1
+"""Weight of the newest measurement, a batch or a decoded image, in a learned cost: it follows a change within some
+twenty of them. More, and single ones sway the estimate; less, and an overload is noticed late."""
 
-OUTLIER = 4.0
-"""Times the learned cost that one batch counts for at the most: one that was stopped for seconds must not have
+OUTLIER_FACTOR = 4.0
+"""Times the learned cost that one measurement counts for at the most: one that was stopped for seconds must not have
 everything refused. Less, and a machine that has become slow is noticed late."""
 
-PATIENCE = 0.75
+WAIT_SHARE = 0.75
 """Share of a request's remaining time that its estimated wait may take. More, and admitted requests miss their
 deadlines under overload; less, and requests are refused that would have been answered."""
 
 UNKNOWN_NS_PER_BYTE = 50.0
 """Assumed cost of decoding until an image of the type has been decoded: a JPEG of 100 kB takes some 5 ms. Less, and the
 first burst after a start is admitted whole; more, and parts of it are refused for nothing."""
-
-TRIMMED_BYTES = 16 << 20
-"""Memory of a decoded image from which the allocator is asked to give it back: below, glibc returns or reuses it. Less,
-and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures took."""
 
 # The batch size (`worker/warmup.py`).
 
@@ -65,14 +63,14 @@ PAYING_NS = 12_000
 """What an image may cost more in the batch at which a worker stops collecting: a smaller batch answers earlier. Less,
 and every image waits for the largest batch; more, and throughput falls (batches of 1 instead of 4 for ResNet-18)."""
 
-GAIN = 0.05
+COST_TOLERANCE = 0.05
 """Relative difference between two measured costs that counts as one: repeated runs of one size differ by as much."""
 
 QUICK_BATCH_NS = 250_000_000
-"""Duration up to which a batch may grow if it makes no image dearer by GAIN: how long images may wait for each other.
-Less, and networks of 20 ms an image lose throughput under load; more, and latency grows for nothing."""
+"""Duration up to which a batch may grow if it makes no image dearer by COST_TOLERANCE: how long images may wait for
+each other. Less, and networks of 20 ms an image lose throughput under load; more, and latency grows for nothing."""
 
-SLOW_GAIN = 0.25
+SLOW_BATCH_SAVING = 0.25
 """Relative saving an image that a batch slower than QUICK_BATCH_NS has to bring: beside another program a warm-up chose
 16 images of ResNet-18 for gains that were noise. Less, and such starts make slow batches; more, and GPUs lose."""
 
@@ -83,14 +81,14 @@ UNDISTURBED_NS = 20_000_000
 """Running time that each size is measured for: quick batches are often interrupted on a busy machine, and the quickest
 run counts. Less, and one interruption decides the batch size; more, and the start takes longer."""
 
-REPEATS = 3
+SLOW_REPEATS = 3
 """Runs of a size before it counts as slower than smaller ones: a single one may have been interrupted."""
 
-# Hangs and restarts (`worker/warmup.py`, `supervisor/`).
+# Hangs and restarts (`worker/warmup.py`, `supervisor/`, `prediction/api_process.py`).
 
 HANG_FLOOR_NS = 2_000_000_000
-"""Least time a batch may take before its worker counts as hung (a judgement): below it a stall of the machine kills
-sound workers; above, requests wait longer for their retry."""
+"""Least time a batch may take before its worker counts as hung (a judgement): less, and a stall of the machine
+kills sound workers; more, and requests wait longer for their retry."""
 
 HANG_FACTOR = 10
 """Times the warm-up latency of its size that a batch may take, if that is more than HANG_FLOOR_NS (a judgement). Too
@@ -100,13 +98,14 @@ UNREAD_LIMIT_S = 2.0
 """Time that an idle worker may leave a message unread before it counts as hung: HANG_FLOOR_NS, in seconds."""
 
 PROBE_INTERVAL_S = 1.0
-"""Between two probes of an idle worker, which find one that was stopped while it had nothing to do."""
+"""Time between two probes of an idle worker, which find one that was stopped while it had nothing to do."""
 
 WATCH_INTERVAL_S = 0.25
-"""Between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
+"""Time between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
 
 BEAT_INTERVAL_S = 0.25
-"""Between two signs of life of an API process, and two publications of its queue's depth. Less costs idle CPU."""
+"""Time between two signs of life of an API process, which publishes its queue's depth with them. Less costs idle
+CPU."""
 
 SILENCE_LIMIT_S = 10.0
 """Time without a sign of life after which an API process counts as hung (a judgement). A turn of its event loop may be
@@ -114,8 +113,8 @@ long: 16 MiB of JSON or of a form take most of a second, and several on a busy m
 with all that it holds; more, and clients of a stopped one wait for longer."""
 
 BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
-"""Before the first, second, ... restart in a row (a judgement): one crash costs no time, a crash at every start little
-CPU."""
+"""Time before the first, second, ... restart in a row (a judgement): one crash costs no time, a crash at every start
+little CPU."""
 
 LONG_LIFE_S = 30.0
 """Life after which a death counts as the first in a row: twice the longest back-off."""
@@ -123,7 +122,7 @@ LONG_LIFE_S = 30.0
 FIRST_STARTS = 3
 """Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""
 
-RESTART_PATIENCE = 3.0
+RESTART_WAIT_FACTOR = 3.0
 """Times the last start of a worker that accepted requests wait for another when no worker is up, unless their deadline
 ends it before (a judgement). Less, and a crash on a busy machine loses requests; more, and clients wait for what may
 never come."""
@@ -135,25 +134,26 @@ load, so that no API process sends it anything until it has answered."""
 # Fairness between connections (`http/`).
 
 TURN_NS = 50_000_000
-"""Time in one turn of the event loop for reading data; later data waits for the next turn. Usual loads stay below; with
-20 ms they did not, without a bound two thousand busy clients starved every probe and newcomer."""
+"""Time in one turn of the event loop for reading data; later data waits for the next turn. Usual loads stay below 50
+ms, but not below 20; without a bound two thousand busy clients starved every probe and every new connection."""
 
 WAITING_BYTES = 16 << 20
 """Data that waits for another turn, in all; beyond, turns grow longer. It bounds memory, not speed."""
 
 GRACE_LOOK_S = 0.01
-"""From the end of a client's time to the word that it is over: the event loop looks at its timers before it reads, and
-in one turn reads what had come in time."""
+"""Time between the end of a client's time and its timeout: the event loop looks at its timers before it reads, and
+needs one more turn to read what came in time."""
 
 ACCEPTS_PER_TURN = 16
 """Connections that a turn accepts at the least. Fewer, and a crowd of new clients waits for many turns (p99 660 ms with
 one a turn); many more, and the other API processes get none."""
 
 ACCEPTED_SHARE = 0.25
-"""Of the open connections, that a turn may accept if that is more: turns are long when there are many."""
+"""Share of the open connections that a turn may accept, if that is more than ACCEPTS_PER_TURN: turns are long when
+there are many."""
 
 DESCRIPTOR_PAUSE_S = 0.5
-"""Before the next try to accept when there are no descriptors or no memory for a connection."""
+"""Time until the next try to accept, when there are no descriptors or no memory for a connection."""
 
 LINGER_S = 0.5
 """Time for a client to take its last answer and close: closing on unread bytes would reset the connection and lose the
@@ -163,13 +163,15 @@ CACHED_HEAD_BYTES = 1024
 """Longest request head that is remembered; the head of a usual client has 100 to 400 bytes."""
 
 CACHED_HEADS = 256
-"""Request heads that are remembered: more distinct clients than a process has at a time would only thrash it."""
+"""Request heads that are remembered (a judgement): about as many as a process has distinct clients at a time. Fewer,
+and heads are parsed again; more cost memory."""
 
-# Metrics (`metrics/shared_scrape.py`).
+# Metrics (`prediction/api_process.py`).
 
 SCRAPE_INTERVAL_S = 0.1
-"""Between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a thousand
-classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for longer."""
+"""Time between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a
+thousand classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for
+longer."""
 
 # The log of refusals and errors (`prediction/problem_log.py`).
 
@@ -188,6 +190,11 @@ More, and one image keeps all connections waiting."""
 
 TINY_PIXELS = 64 * 64
 """Pixels up to which a PNG is decoded on the event loop: with TINY_BYTES, against small files of huge pictures."""
+
+TRIMMED_BYTES = 16 << 20
+"""Memory that decoding an image took, above which the allocator is asked to give it back; below, glibc returns or
+reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
+took."""
 
 SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
@@ -208,5 +215,5 @@ FORM_FIELDS = 64
 busy."""
 
 BODY_BYTES_PER_S = 4096
-"""Average from which a body comes too slowly, once --body-timeout is over: below a modem's. More, and honest clients
-are cut off; less, and clients that send a byte now and then hold a connection until their deadline."""
+"""Average rate below which a body comes too slowly, once --body-timeout is over: below a modem's. More, and honest
+clients are cut off; less, and clients that send a byte now and then hold a connection until their deadline."""

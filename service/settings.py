@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic_settings import BaseSettings
 
 from models.command_line import command_line
-from models.images.preprocessor import MAX_PIXELS
+from models.images.decoder import MAX_PIXELS
 from service.repository import ZOO
 
 ENV_PREFIX = "RESNET_SERVE_"

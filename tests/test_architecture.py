@@ -1,6 +1,7 @@
 """The map of the house, held against the imports in the files: each folder uses what its row names and no more."""
 
 import ast
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -193,3 +194,12 @@ def test_faults_are_found(other_house: House) -> None:
     }
     assert set(other_house.circle()) == {"models.turn", "models.images.crop"}
     assert other_house.homonyms() == {"Box"}
+
+
+def test_the_table_of_the_design_says_what_the_folders_of_the_service_may_import() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| [\w ]+ \| [^|]+ \|([^|]*)\|$", (ROOT / "docs" / "design.md").read_text(), re.MULTILINE
+    )
+    told = {folder: set(re.findall(r"`(\w+)`", imports)) for folder, imports in rows}
+    folders = MAP["service"].keys() - {"cli", "root"}
+    assert told == {folder: set(MAP["service"][folder].split()) - {"root", "models"} for folder in folders}

@@ -2,7 +2,7 @@
 
 TrainingError
 ├── UsageError       the command line names what does not exist, or what does not go together
-├── RecipeError      there is no such recipe, or it is not valid
+├── RecipeError      there is no such recipe, it is not valid, or this machine cannot run it as asked
 ├── DataError        a data set is missing or not what it should be
 ├── CheckpointError  a checkpoint cannot be read or written, or is that of another run
 ├── Diverged         the loss or a weight is no longer a finite number
@@ -23,7 +23,7 @@ class UsageError(TrainingError):
 
 
 class RecipeError(TrainingError):
-    """There is no such recipe, or it is not valid."""
+    """There is no such recipe, it is not valid, or this machine cannot run it as asked."""
 
 
 class DataError(TrainingError):

@@ -16,7 +16,7 @@ from benchmarks.serving.workloads import Workload
 from benchmarks.surroundings import ROOT
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
-from models.images.preprocessor import Preprocessor
+from models.images.decoder import Preprocessor
 from models.machine.cores import usable_cores
 
 BATCHES = (1, 8, 32)

@@ -66,7 +66,7 @@ def _options(threads: int) -> ort.SessionOptions:
     options.inter_op_num_threads = 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
     options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # A spinning thread takes the core that the web process needs.
+    # A spinning thread takes the core that the API process needs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     return options
 

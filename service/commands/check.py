@@ -17,7 +17,7 @@ from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.repository import ModelFolder, list_models
 from service.settings import ENV_PREFIX, DeviceName, EngineName, PrecisionName
-from service.worker.warmup import Load, load_model
+from service.worker.warmup import LoadOptions, load_model
 
 
 class Check(BaseSettings):
@@ -40,7 +40,7 @@ def check(options: Check) -> int:
     resolve_precision(options.engine, device, options.precision, options.compile)
     folders = list_models(options.repository)
     sizes = {folder.name: options.max_batch_size for folder in folders}
-    load = Load(options.engine, options.precision, options.compile, usable_cores(), sizes)
+    load = LoadOptions(options.engine, options.precision, options.compile, usable_cores(), sizes)
     name = Column("model", no_wrap=True)
     table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
     failures = 0

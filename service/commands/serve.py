@@ -15,9 +15,9 @@ from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import SECOND_API_PROCESS_CORES
 from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings, fit_together
-from service.supervisor.litserve import LaunchServer
+from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.supervisor import Supervisor
-from service.worker.warmup import Load
+from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
 
@@ -55,14 +55,14 @@ def serve(settings: Settings) -> int:
         settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
-    load = Load(
+    load = LoadOptions(
         settings.engine,
         settings.precision,
         settings.compile,
         max(1, cores // channels.shared_state.workers),
         {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
     )
-    server = LaunchServer(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
+    server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     code = Supervisor(server, channels, catalog, metrics, settings).run()
     log.info("stopped", exit_code=code, requests=metrics.requests_by_outcome())

@@ -148,7 +148,7 @@ class HttpConnection(HttpToolsProtocol):
             self._timeout.start(self._body_left_s(now_ns), self._on_late_body)
 
     def _body_left_s(self, now_ns: int) -> float:
-        """How long the client has, as far as is known now; nothing buys more time for what is read to be discarded."""
+        """Seconds the client still has; a body that is read to be discarded gets no more by coming steadily."""
         assert self._pace is not None
         if self._request is None or self._request.state is RequestState.ENDED:
             ends_ns = self._pace.latest_ns

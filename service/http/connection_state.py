@@ -10,8 +10,8 @@ class ConnectionState(IntEnum):
     HEAD = 1  # a message has begun, its headers are incomplete
     BODY = 2  # its headers are complete, its body is not
     ANSWERING = 3  # a prediction request has come whole, its response is due
-    LAST = 4  # so is a response, and what has come behind its request is not read
-    CLOSING = 5  # the last response is given, what still comes is ignored
+    LAST = 4  # a response is due and is the last; later bytes are not read
+    CLOSING = 5  # the last response has been given; later bytes are ignored
 
 
 IDLE, HEAD, BODY, ANSWERING, LAST, CLOSING = ConnectionState

@@ -14,10 +14,10 @@ def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
     if method == b"CONNECT":
         raise NotImplementedHere("CONNECT is not implemented: this server is no proxy")
     if version not in ("1.1", "1.0"):
-        raise BadRequest(f"HTTP/{version} is not spoken here; HTTP/1.1 is")
+        raise BadRequest(f"HTTP/{version} is not supported; use HTTP/1.1")
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):  # section 3.2
-        raise BadRequest(f"one Host field is needed, {len(hosts)} came")
+        raise BadRequest(f"a request needs exactly one Host field; this one has {len(hosts)}")
     if codings := b",".join(value for name, value in fields if name == b"transfer-encoding"):
         if version == "1.0":  # section 6.1
             raise BadRequest("Transfer-Encoding is not part of HTTP/1.0")
@@ -32,7 +32,7 @@ def to_origin_form(url: bytes) -> bytes:
     try:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError as error:
-        raise BadRequest("the request target is no path and no URL") from error
+        raise BadRequest("the request target is neither a path nor a URL") from error
     query = parsed.query
     return (parsed.path or b"/") + (b"" if query is None else b"?" + query)
 

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
-from service.http.connection_state import NEXT, ConnectionState
+from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.head_cache import HEAD_END, HeadCache
 from service.http.read_budget import ReadBudget
@@ -24,11 +24,9 @@ MAX_HEAD_BYTES = 64 << 10  # bound on the request line and header fields of one 
 
 _PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /metrics")
 
-_IDLE, _HEAD, _BODY, _ANSWERING, _LAST, _CLOSING = ConnectionState
-
 
 def _headers_too_large() -> HeadersTooLarge:
-    return HeadersTooLarge(f"over {MAX_HEAD_BYTES} bytes of headers have come, more than are taken")
+    return HeadersTooLarge(f"the request line and headers are over the limit of {MAX_HEAD_BYTES} bytes")
 
 
 class PredictionProtocol(HttpConnection):
@@ -54,7 +52,7 @@ class PredictionProtocol(HttpConnection):
         self._state = state
         if self._timeout.runs:
             self._timeout.stop()
-        if state is _IDLE:
+        if state is IDLE:
             self._idle_since_s = self.loop.time()
 
     # Data
@@ -71,14 +69,14 @@ class PredictionProtocol(HttpConnection):
         """Whether to take this keeps no other waiting: it is a probe's, or there is more of a body to come."""
         if self._request:
             return self._request.missing_bytes > len(data)
-        return self._state is _IDLE and data.startswith(_PROBES)
+        return self._state is IDLE and data.startswith(_PROBES)
 
     def _take(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
         self._deferred = False
-        if self._state is _CLOSING or self._state is _LAST:
+        if self._state is CLOSING or self._state is LAST:
             return
-        is_fresh = self._state is _IDLE
+        is_fresh = self._state is IDLE
         try:
             cycle = self.cycle
             if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_known(data):
@@ -90,7 +88,7 @@ class PredictionProtocol(HttpConnection):
         except Exception as error:
             self._fail(error)
         else:
-            if self._state in (_HEAD, _BODY) and not self.transport.is_closing():
+            if self._state in (HEAD, BODY) and not self.transport.is_closing():
                 self._await_rest(len(data))
 
     def _parse(self, data: bytes) -> None:
@@ -102,12 +100,12 @@ class PredictionProtocol(HttpConnection):
                 return
             except httptools.HttpParserUpgrade as upgrade:
                 end = upgrade.args[0]
-            if self._state is not _HEAD:
+            if self._state is not HEAD:
                 return
             head = without_offer(self.parser.get_method(), self.url, self.parser.get_http_version(), self.headers)
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
-            self._enter(_IDLE)
+            self._enter(IDLE)
             self._chunk = None
             self.parser.feed_data(head)
             rest = memoryview(rest)[end:]  # no copy for each of thousands of such messages
@@ -126,7 +124,7 @@ class PredictionProtocol(HttpConnection):
 
     def _await_rest(self, received: int) -> None:
         """Give the rest of a message its time, and its head a bound."""
-        if self._state is _BODY:
+        if self._state is BODY:
             self._await_body(received, self._budget.arrived_ns)
             return
         if self._chunk is not None or not self._begun:
@@ -140,19 +138,19 @@ class PredictionProtocol(HttpConnection):
 
     def on_message_begin(self) -> None:
         """A message begins, its first byte has come."""
-        if self._state is _ANSWERING:
-            self._enter(_LAST)
+        if self._state is ANSWERING:
+            self._enter(LAST)
             self._keep_alive = False
             self.flow.pause_reading()
-        elif self._state is _IDLE:
-            self._enter(_HEAD)
+        elif self._state is IDLE:
+            self._enter(HEAD)
             self._head_bytes = self._unparsed_bytes = 0
             self._begun, self._pace = True, None
             super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
         """Part of the request's target."""
-        if self._state is _HEAD:
+        if self._state is HEAD:
             self._head_bytes += len(url)
             if self._head_bytes > MAX_HEAD_BYTES:
                 raise _headers_too_large()
@@ -160,7 +158,7 @@ class PredictionProtocol(HttpConnection):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header field; blanks behind its value are no part of it (RFC 9112, 5.1)."""
-        if self._state is _HEAD:
+        if self._state is HEAD:
             self._head_bytes += len(name) + len(value)
             if self._head_bytes > MAX_HEAD_BYTES:
                 raise _headers_too_large()
@@ -168,7 +166,7 @@ class PredictionProtocol(HttpConnection):
 
     def on_headers_complete(self) -> None:
         """Choose what answers: a prediction request or FastAPI."""
-        if self._state is not _HEAD:
+        if self._state is not HEAD:
             return
         method, version = self.parser.get_method(), self.parser.get_http_version()
         check_head(method, version, self.headers)
@@ -182,13 +180,13 @@ class PredictionProtocol(HttpConnection):
         target = parse_target(url.path)
         if target is None:
             super().on_headers_complete()
-            self._enter(_BODY)
+            self._enter(BODY)
             if self.pipeline:
                 self.transport.pause_reading()  # also if deferred data made the transport go on behind uvicorn's back
             if self._api.status.draining:
                 self.cycle.keep_alive = False
         elif self._in_cycle:
-            self._enter(_LAST)
+            self._enter(LAST)
             self.cycle.keep_alive = False
         else:
             self._keep_alive = self._keep_alive and version == "1.1" and self.parser.should_keep_alive()
@@ -204,7 +202,7 @@ class PredictionProtocol(HttpConnection):
 
     def on_body(self, body: bytes) -> None:
         """Part of the body."""
-        if self._state is not _BODY:
+        if self._state is not BODY:
             return
         if self._request is None:
             super().on_body(body)
@@ -213,10 +211,10 @@ class PredictionProtocol(HttpConnection):
 
     def on_message_complete(self) -> None:
         """The message has come whole."""
-        if self._state is not _BODY:
+        if self._state is not BODY:
             return
         if self._request is None:
-            self._enter(_IDLE)
+            self._enter(IDLE)
             super().on_message_complete()
         else:
             self._complete_request(self._request)
@@ -225,7 +223,7 @@ class PredictionProtocol(HttpConnection):
 
     def _begin_request(self, head: Head) -> PredictionRequest:
         self._request = PredictionRequest(self._api.services, head, self._budget.arrived_ns, self._respond)
-        self._enter(_BODY)
+        self._enter(BODY)
         self._request.begin()
         return self._request
 
@@ -233,12 +231,12 @@ class PredictionProtocol(HttpConnection):
         if request.state is RequestState.ENDED:  # refused before, and the response is written
             self._end_request()
         else:
-            self._enter(_ANSWERING)
+            self._enter(ANSWERING)
             request.complete()  # may respond at once
 
     def _respond(self, response: Response) -> None:
         """Write the response; the request ends with it if it has come whole."""
-        is_incomplete = self._state is _BODY
+        is_incomplete = self._state is BODY
         if self._api.status.draining or (self.expect_100_continue and is_incomplete):
             self._keep_alive = False
         self._write(response)
@@ -248,10 +246,10 @@ class PredictionProtocol(HttpConnection):
     def _end_request(self) -> None:
         """The connection is free for the next request, or closes."""
         self._request = None
-        if self._state is _LAST:
+        if self._state is LAST:
             self._linger()
         elif self._keep_alive:
-            self._enter(_IDLE)
+            self._enter(IDLE)
         else:
             self._close()
 
@@ -269,7 +267,7 @@ class PredictionProtocol(HttpConnection):
     def _fail(self, error: BaseException) -> None:
         """Refuse what came with an error: the parser's, one that a client is to be told, or a fault of our own."""
         if isinstance(error, httptools.HttpParserError):
-            error = BadRequest("what came is not HTTP/1.1")
+            error = BadRequest("the request is not valid HTTP/1.1")
         if not isinstance(error, Exception):
             raise error
         if not self._refuse(error) and not isinstance(error, ServiceError):
@@ -284,14 +282,14 @@ class PredictionProtocol(HttpConnection):
         request, is_told = self._request, False
         if self._in_cycle:
             self.cycle.keep_alive = False
-            self._enter(_LAST)
-        elif request is not None and request.state is not RequestState.ENDED and self._state is not _BODY:
-            self._enter(_LAST)
+            self._enter(LAST)
+        elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
+            self._enter(LAST)
         else:
             if request is not None:
                 is_told = request.state is not RequestState.ENDED
                 request.refuse(error)
-            elif self._state is not _BODY:  # where FastAPI has answered already
+            elif self._state is not BODY:  # where FastAPI has answered already
                 is_told = True
                 self._respond_without_request(error)
             self._linger()

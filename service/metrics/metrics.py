@@ -19,7 +19,7 @@ from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
 from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram
-from service.metrics.timings import STAGES
+from service.metrics.stages import STAGES
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image", "internal_error")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 from service.errors import TooLarge, Unavailable
-from service.policy import PATIENCE
+from service.policy import WAIT_SHARE
 from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.wait_estimate import WaitEstimate
 
@@ -86,16 +86,17 @@ class Admission:
         demand = self._wait_estimate.demand
         reserved = self._wait_estimate.due(model, self.capacity // (2 * demand)) if demand > 1 else 0
         if n + reserved > len(self._free):
-            raise Unavailable("full", f"{self.capacity - len(self._free)} of {self.capacity} places are taken")
+            kept = f", {reserved} are kept for other models" if reserved else ""
+            raise Unavailable("full", f"{self.capacity - len(self._free)} of {self.capacity} places are taken{kept}")
 
     def _check_wait(self, model: int, left_s: float) -> None:
         """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""
         wait_s = self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
-        most_s = min(left_s * PATIENCE, self._target_latency_s)
+        most_s = min(left_s * WAIT_SHARE, self._target_latency_s)
         if wait_s > most_s and len(self._free) < self.capacity:
             raise Unavailable(
                 "full",
-                f"what waits already takes {wait_s:.1f} s, too long for a request that may wait {most_s:.1f} s",
+                f"what was admitted already takes {wait_s:.1f} s; this request can wait {most_s:.1f} s at most",
                 retry_after_s=math.ceil(wait_s - most_s),
             )
 

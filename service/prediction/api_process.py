@@ -15,7 +15,7 @@ from service.metrics.metrics import MeteredModel, Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
-from service.policy import BEAT_INTERVAL_S, RESTART_PATIENCE, SCRAPE_INTERVAL_S
+from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL_S
 from service.prediction.admission import Admission, no_worker
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
@@ -24,7 +24,7 @@ from service.prediction.model_status import ModelStatus
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
-from service.prediction.served_model import ServedModels
+from service.prediction.served_model import ModelLookup
 from service.prediction.services import Services
 from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
@@ -57,7 +57,7 @@ class ApiProcess:
         self._index = index
         self.metrics, self._catalog, self._control = metrics, catalog, control
         self._stop, self._refuse_all = stop, refuse_all
-        models = ServedModels(catalog, settings.max_pixels)
+        models = ModelLookup(catalog, settings.max_pixels)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
         decoder = Decoder(settings.decode_threads, settings.decode_memory)
@@ -174,13 +174,13 @@ class ApiProcess:
         """While no worker is up no request begins, and those that have begun wait for a while."""
         if not self.status.any_worker:
             self.services.admission.restart_s = self._start_s
-            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, self._ups)
+            self._loop.call_later(self._start_s * RESTART_WAIT_FACTOR, self._stop_waiting, self._ups)
 
     def _stop_waiting(self, ups: int) -> None:
         """None came up: tell all that wait, and again those that are decoded later."""
         if ups == self._ups:
             self.services.batcher.fail_all(no_worker(self._start_s))
-            self._loop.call_later(self._start_s * RESTART_PATIENCE, self._stop_waiting, ups)
+            self._loop.call_later(self._start_s * RESTART_WAIT_FACTOR, self._stop_waiting, ups)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True

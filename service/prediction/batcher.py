@@ -117,7 +117,7 @@ class Batcher:
             for task in batch.expired:
                 del tasks[task]
                 self._end(task, DeadlineExceeded("the deadline passed while the request waited in the queue"))
-            if not batch.expired and self._send(batch):  # to end an image may withdraw others
+            if not batch.expired and self._send(batch):  # what an end calls may have changed the queue
                 for task in batch.tasks:
                     del tasks[task]
         for model, queue in enumerate(self._queues):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from models.images.headers import image_type
-from service.policy import NEWEST, OUTLIER, UNKNOWN_NS_PER_BYTE
+from service.policy import NEWEST_WEIGHT, OUTLIER_FACTOR, UNKNOWN_NS_PER_BYTE
 
 
 class DecodeEstimate:
@@ -44,7 +44,7 @@ class DecodeEstimate:
         kind, rate = image_type(image), ns / max(1, len(image))
         for key in ((kind, len(image).bit_length()), (kind, 0)):
             known = self._ns_per_byte.get(key, rate)
-            self._ns_per_byte[key] = known + NEWEST * (min(rate, OUTLIER * known) - known)
+            self._ns_per_byte[key] = known + NEWEST_WEIGHT * (min(rate, OUTLIER_FACTOR * known) - known)
 
     def _hold(self, cost_ns: float) -> None:
         self._held_ns = max(0.0, self._held_ns + cost_ns)

@@ -16,7 +16,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from models.images.preprocessor import ImageError, ImageTooLarge, Preprocessor
+from models.images.decoder import ImageError, ImageTooLarge, Preprocessor
 from service.errors import InternalError, ServiceError, from_image_error
 from service.policy import TINY_BYTES, TINY_PIXELS, TRIMMED_BYTES
 from service.prediction.decode_estimate import DecodeEstimate
@@ -111,7 +111,7 @@ class Decoder:
         running = self._loop.run_in_executor(self._pool, _run_one, waiting)
         running.add_done_callback(
             lambda _: waiting.clear()
-        )  # as for images: what it holds is free when it is cancelled
+        )  # frees what the call holds as soon as it is cancelled, as `_on_end` does for images
         running.add_done_callback(on_done)
         return running
 
@@ -131,7 +131,7 @@ class Decoder:
         job.waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
         for cost_ns in costs_ns:
             self.estimate.remove(cost_ns)
-        for i, ns in job.took_ns.items():
+        for i, ns in list(job.took_ns.items()):  # a cancelled one may still run on a thread
             self.estimate.observe(images[i], ns)
         if not decoding.exception():  # the only one is that it was cancelled
             on_done(decoding.result())
@@ -174,4 +174,4 @@ def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
 
 
 def _run_one(waiting: list[Callable[[], Found]]) -> Found:
-    return waiting.pop()()  # without it, it has just been cancelled, and the error goes nowhere
+    return waiting.pop()()  # empty after a cancellation; the IndexError is dropped with the cancelled future

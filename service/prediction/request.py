@@ -124,7 +124,7 @@ class PredictionRequest:
 
     def expire_body(self) -> None:
         """The body did not arrive in time."""
-        self.refuse(RequestTimeout("the body did not arrive in time, or too slowly"))
+        self.refuse(RequestTimeout("the body did not arrive in time, or arrived too slowly"))
 
     def refuse(self, error: Exception) -> None:
         """Respond with this error, unless there is a response already."""

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from service.metrics.families import HistogramCells
 from service.metrics.metrics import REJECTIONS, MeteredModel, Metrics
-from service.metrics.timings import STAGES
+from service.metrics.stages import STAGES
 from service.prediction.response import Response
 
 

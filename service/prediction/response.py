@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
-from service.metrics.timings import STAGES
+from service.metrics.stages import STAGES
 from service.prediction.head import Head
 from service.prediction.image_task import Outcome
 from service.prediction.problem_log import ProblemKind, problem_log

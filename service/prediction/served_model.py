@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from models.images.preprocessor import Preprocessor
+from models.images.decoder import Preprocessor
 from service.repository import Catalog
 
 
@@ -24,7 +24,7 @@ class ServedModel:
     failure: str | None = None
 
 
-class ServedModels(dict[tuple[str | None, str | None], ServedModel]):
+class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
     """Every model by name and version: None for the highest version, and for the default model.
 
     A name or a version that is not served is NotFound.

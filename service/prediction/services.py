@@ -6,7 +6,7 @@ from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
 from service.prediction.request_metrics import RequestMetrics
-from service.prediction.served_model import ServedModels
+from service.prediction.served_model import ModelLookup
 from service.settings import Settings
 
 
@@ -15,7 +15,7 @@ class Services:
     """What a prediction request needs on its way."""
 
     settings: Settings
-    models: ServedModels
+    models: ModelLookup
     admission: Admission
     decoder: Decoder
     batcher: Batcher

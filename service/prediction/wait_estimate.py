@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import DEMAND_NS, NEWEST, OUTLIER
+from service.policy import DEMAND_NS, NEWEST_WEIGHT, OUTLIER_FACTOR
 
 
 class LatencyModel:
@@ -32,7 +32,7 @@ class LatencyModel:
         if not self._expected_ns:  # no worker that is up has the model any more
             return
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
-        self._slowdown += NEWEST * (min(ns / expected, OUTLIER * self._slowdown) - self._slowdown)
+        self._slowdown += NEWEST_WEIGHT * (min(ns / expected, OUTLIER_FACTOR * self._slowdown) - self._slowdown)
         self.image_ns = self._slowdown * self.warm_ns
 
 
@@ -74,7 +74,7 @@ class WaitEstimate:
         self._s_per_ns = 1e-9 / max(1, len(self._workers))
 
     def add(self, model: int, images: int) -> None:
-        """So many images of this model are admitted, or, if negative, released; as quick for many models as for one."""
+        """Count so many images of this model as admitted, or, if negative, as released; in constant time."""
         self._images[model] += images
         self._held_ns += images * self.latencies[model].image_ns
         self._times_ns[self._api] = int(self._held_ns)
@@ -85,10 +85,11 @@ class WaitEstimate:
         self._add_up()
 
     def _add_up(self) -> None:
-        """Compute anew what is held, at what images cost now."""
+        """Compute and publish anew what is held, at what images cost now."""
         self._held_ns = sum(
             [count * latency.image_ns for count, latency in zip(self._images, self.latencies, strict=True)]
         )
+        self._times_ns[self._api] = int(self._held_ns)
 
     def note_demand(self, model: int) -> None:
         """This model is asked for."""

@@ -69,7 +69,7 @@ class ApiPool(ProcessPool[ApiChild]):
         return process
 
     def _on_end(self, child: ApiChild) -> None:
-        code = self._bury(child)
+        code = self._reap(child)
         reason = self._reason(child, code)
         child.close_control()
         lost = self._metrics.lose(child.index)

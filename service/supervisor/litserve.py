@@ -39,7 +39,7 @@ from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.signals import ignore_stops, stops_wait
-from service.worker.warmup import Load
+from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 
 log = structlog.get_logger()
@@ -89,7 +89,9 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
 
     worker: Worker
 
-    def __init__(self, artifacts: tuple[Artifact, ...], load: Load, channels: Channels, settings: Settings) -> None:
+    def __init__(
+        self, artifacts: tuple[Artifact, ...], load: LoadOptions, channels: Channels, settings: Settings
+    ) -> None:
         super().__init__(loop=InferenceLoop())
         self._artifacts, self._load, self._channels = SharedObject(artifacts), load, channels
         self._logs = settings.log_format, settings.log_level
@@ -104,7 +106,7 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
         self.worker = Worker(index, device, self._artifacts.load(), self._load, self._channels)
 
 
-class LaunchServer(LitServer):  # type: ignore[misc]
+class LitServeLauncher(LitServer):  # type: ignore[misc]
     """LitServe's server with the parts replaced that requests and faults pass through; launches the processes."""
 
     def __init__(
@@ -113,7 +115,7 @@ class LaunchServer(LitServer):  # type: ignore[misc]
         catalog: Catalog,
         channels: Channels,
         metrics: Metrics,
-        load: Load,
+        load: LoadOptions,
         accelerator: str,
         devices: int,
         workers_per_device: int,

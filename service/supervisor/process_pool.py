@@ -111,8 +111,8 @@ class ProcessPool(ABC, Generic[C]):
         if child.deaths >= FIRST_STARTS and not any(other.ever_up for other in self.children):
             self._give_up(f"{self.noun}: all die before they are ready; see the errors above")
 
-    def _bury(self, child: C) -> int | None:
-        """Take leave of a process that has ended; its exit code."""
+    def _reap(self, child: C) -> int | None:
+        """Join a process that has ended, and forget it; its exit code."""
         process = child.process
         assert process is not None
         self._reactor.forget(process.sentinel)

@@ -115,7 +115,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
     # Ends
 
     def _on_end(self, child: WorkerChild) -> None:
-        code = self._bury(child)
+        code = self._reap(child)
         reason = self._reason(child, code)
         was_up, child.up = child.up, False
         self._metrics.worker_up.set(0, str(child.index))

@@ -15,21 +15,21 @@ from models.engines.engine import Engine
 from models.engines.golden import verify
 from models.engines.loader import load_engine
 from service.policy import (
+    COST_TOLERANCE,
     DISPATCH_NS,
-    GAIN,
     HANG_FACTOR,
     HANG_FLOOR_NS,
     LARGEST_BATCH,
     PAYING_NS,
     QUICK_BATCH_NS,
-    REPEATS,
-    SLOW_GAIN,
+    SLOW_BATCH_SAVING,
+    SLOW_REPEATS,
     UNDISTURBED_NS,
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Load:
+class LoadOptions:
     """How models are to be loaded."""
 
     engine: str
@@ -64,7 +64,7 @@ class LoadedModel:
         return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
 
 
-def load_model(artifact: Artifact, device: str, load: Load) -> LoadedModel:
+def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedModel:
     """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
     largest = load.max_batch_sizes.get(artifact.name, 0)
     engine = load_engine(
@@ -99,7 +99,7 @@ def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int,
 def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
     """Whether the next doubling would be slow, and the last made nothing cheaper."""
     *_, before, last = [math.inf, *image_costs(latency_ns).values()]
-    return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - GAIN)
+    return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - COST_TOLERANCE)
 
 
 def best_batch_size(latency_ns: Mapping[int, int]) -> int:
@@ -111,7 +111,7 @@ def best_batch_size(latency_ns: Mapping[int, int]) -> int:
     """
     best, least = 0, math.inf
     for size, cost in image_costs(latency_ns).items():
-        if cost >= least * (1 + GAIN if latency_ns[size] <= QUICK_BATCH_NS else 1 - SLOW_GAIN):
+        if cost >= least * (1 + COST_TOLERANCE if latency_ns[size] <= QUICK_BATCH_NS else 1 - SLOW_BATCH_SAVING):
             break
         best, least = size, min(least, cost)
     return best
@@ -130,11 +130,11 @@ def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Map
     images = np.zeros((size, *shape), np.uint8)
     first_ns = _time(engine, images)
     expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
-    if UNDISTURBED_NS < first_ns <= expected_ns * (1 + GAIN):
+    if UNDISTURBED_NS < first_ns <= expected_ns * (1 + COST_TOLERANCE):
         return first_ns
-    doubtful_ns = expected_ns * (1 + GAIN) or math.inf
+    doubtful_ns = expected_ns * (1 + COST_TOLERANCE) or math.inf
     times = [_time(engine, images)]
-    while len(times) * min(times) < UNDISTURBED_NS or (len(times) < REPEATS and min(times) > doubtful_ns):
+    while len(times) * min(times) < UNDISTURBED_NS or (len(times) < SLOW_REPEATS and min(times) > doubtful_ns):
         times.append(_time(engine, images))
     return min(times)
 

@@ -24,7 +24,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import MAX_REPLIES, PIPE_BUF, BatchMessage, Reply
 from service.ipc.reports import ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
-from service.worker.warmup import Load, LoadedModel, load_model
+from service.worker.warmup import LoadedModel, LoadOptions, load_model
 
 log = structlog.get_logger()
 
@@ -41,7 +41,9 @@ def write_results(pool: SlotPool, slots: Sequence[int], logits: NDArray[np.float
 class Worker:
     """One worker process."""
 
-    def __init__(self, index: int, device: str, artifacts: Sequence[Artifact], load: Load, channels: Channels) -> None:
+    def __init__(
+        self, index: int, device: str, artifacts: Sequence[Artifact], load: LoadOptions, channels: Channels
+    ) -> None:
         self._index, self._channels = index, channels
         self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
         self._requests = channels.requests[index].reader
@@ -55,7 +57,7 @@ class Worker:
             report = self._load(model, artifact, device, load)
             channels.reports[index].write(WorkerReport(self._epoch, report).to_line())
 
-    def _load(self, index: int, artifact: Artifact, device: str, load: Load) -> ModelReport:
+    def _load(self, index: int, artifact: Artifact, device: str, load: LoadOptions) -> ModelReport:
         began = time.monotonic()
         try:
             model = load_model(artifact, device, load)

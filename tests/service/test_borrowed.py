@@ -26,7 +26,7 @@ from uvicorn.server import ServerState
 from service.http.connection import HttpConnection
 from service.http.protocol import PredictionProtocol
 from service.http.server import ApiServer
-from service.supervisor.litserve import InferenceAPI, InferenceLoop, LaunchServer
+from service.supervisor.litserve import InferenceAPI, InferenceLoop, LitServeLauncher
 from tests.service.served import DEADLINE_S
 
 RUNS = 3
@@ -87,7 +87,7 @@ def stock(tmp_path: Path) -> Stock:
 @pytest.mark.parametrize("name", ["register_endpoints", "_register_middleware"])
 def test_litserve_calls_what_we_override_when_it_is_made(stock: Stock, name: str) -> None:
     assert stock.called.count(name) == 1
-    assert name in vars(LaunchServer)
+    assert name in vars(LitServeLauncher)
     assert callable(getattr(LitServer, name))
 
 
@@ -98,7 +98,7 @@ def test_litserve_calls_our_lifespan(stock: Stock) -> None:
 
     asyncio.run(live())
     assert stock.called[-2:] == ["lifespan", "alive"]
-    assert "lifespan" in vars(LaunchServer)
+    assert "lifespan" in vars(LitServeLauncher)
 
 
 @pytest.mark.parametrize("name", ["_monitor_workers", "app", "lit_api"])
@@ -125,7 +125,7 @@ def test_litserve_launches_one_worker_that_is_set_up_and_runs_our_loop_again_and
 
 
 def prepare(stock: Stock) -> None:
-    """As `service.supervisor.litserve.LaunchServer` does."""
+    """As `service.supervisor.litserve.LitServeLauncher` does."""
     stock.litapi_request_queues = {stock.lit_api.api_path: None}
     stock._transport = None
     stock.workers_setup_status = {}

@@ -16,7 +16,7 @@ from models.engines.engine import EngineError
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.supervisor.litserve import InferenceLoop
-from service.worker.warmup import Load
+from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 from tests.artifacts import LABELS, SHAPE
 from tests.service.pictures import pixels
@@ -35,7 +35,7 @@ class Broken:
 def make(repository: Path) -> tuple[Worker, Channels]:
     channels = Channels(1, 1, 4, int(np.prod(SHAPE)), len(LABELS))
     artifact = read_artifact(repository / "plain" / "2")
-    worker = Worker(0, "cpu", [artifact], Load("auto", "auto", False, 1, {"plain": 2}), channels)
+    worker = Worker(0, "cpu", [artifact], LoadOptions("auto", "auto", False, 1, {"plain": 2}), channels)
     worker._models[0] = replace(worker._models[0], engine=Broken())  # type: ignore[arg-type]
     channels.slot_pool.put(0, pixels(), time.monotonic_ns() + 10**11)
     os.write(channels.requests[0].writer, BatchMessage(0, 0, 0, 1, 1, (0,)).pack())

@@ -29,7 +29,7 @@ from service.metrics.metrics import MeteredModel, Metrics
 from service.prediction.api_process import ApiProcess
 from service.repository import read_repository
 from service.settings import Settings
-from service.worker.warmup import Load
+from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 from tests.artifacts import LABELS, SHAPE
 from tests.service.pictures import png
@@ -80,7 +80,7 @@ class House:
         catalog = type(catalog)(tuple(artifacts), {}, 0)
         channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
         channels.shared_state.epochs[0] = 1
-        self.worker = Worker(0, "cpu", artifacts, Load("auto", "auto", False, 1, {artifact.name: 4}), channels)
+        self.worker = Worker(0, "cpu", artifacts, LoadOptions("auto", "auto", False, 1, {artifact.name: 4}), channels)
         self._requests = select.poll()
         self._requests.register(channels.requests[0].reader, select.POLLIN)
         (line,) = os.read(channels.reports[0].reader, 1 << 16).splitlines()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
-from models.images.preprocessor import MAX_PIXELS, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures
 from tests.training.recipe_files import write_recipe

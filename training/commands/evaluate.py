@@ -18,8 +18,8 @@ from models.images.preprocessing import Preprocessing
 from training.data.image_files import FileSet
 from training.errors import DataError
 from training.loop.checkpoint import read_checkpoint
-from training.loop.evaluation import SPLITS, Evaluation, load_split
 from training.loop.scoring import score_model
+from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
 
 

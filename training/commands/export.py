@@ -18,8 +18,8 @@ from training.data.served_images import served_batches
 from training.data.sources import Images
 from training.errors import DataError
 from training.loop.checkpoint import Checkpoint, read_checkpoint
-from training.loop.evaluation import SPLITS, Evaluation, load_split
 from training.loop.scoring import score_model
+from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import ExportOptions
 from training.release.onnx_export import to_onnx
 from training.release.parity import PARITY_BATCHES, check_parity

@@ -17,11 +17,11 @@ from training.data.dataset import hold_out
 from training.data.served_images import served_batches
 from training.data.sources import Images
 from training.errors import DataError, QuantizeError
-from training.loop.evaluation import Evaluation
 from training.loop.scoring import Score, score_model
+from training.loop.split_score import Evaluation
 from training.options import QuantizeOptions
+from training.release.int8_graph import FIRST, LAST, to_int8
 from training.release.int8_report import BATCHES, Comparison, compare_speeds
-from training.release.quantization import FIRST, LAST, to_int8
 from training.release.release import assemble, now, release, tools
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))

@@ -2,14 +2,13 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal, Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Generator, Tensor
 
+from models.images.preprocessing import Polarity
 from training.errors import DataError
-
-Polarity = Literal["as_is", "light_on_dark"]
 
 _BLOCK = 32
 """Images whose pixels are counted at once: all of them may not fit into memory."""

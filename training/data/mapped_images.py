@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.data.dataset import ImageSet, Polarity
+from models.images.preprocessing import Polarity
+from training.data.dataset import ImageSet
 from training.errors import DataError
 
 _Shape = tuple[int, ...]

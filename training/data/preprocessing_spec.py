@@ -1,7 +1,7 @@
 """How a server turns any picture into what a network trained here expects."""
 
-from models.images.preprocessing import Preprocessing
-from training.data.dataset import ImageSet, Normalization, Polarity
+from models.images.preprocessing import Polarity, Preprocessing
+from training.data.dataset import ImageSet, Normalization
 
 
 def preprocessing_spec(
@@ -17,22 +17,8 @@ def preprocessing_spec(
     Without `draft` a JPEG is decoded at full size, and its pixels are torchvision's to one grey level.
     """
     channels, height, width = shape
-    return Preprocessing(
-        mode="L" if channels == 1 else "RGB",
-        height=height,
-        width=width,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity=polarity,
-        resize=resize,
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        draft=draft,
-        mean=normalization.mean,
-        std=normalization.std,
-    )
+    mean, std = normalization.mean, normalization.std
+    return Preprocessing.usual((height, width, channels), resize, mean, std, polarity=polarity, draft=draft)
 
 
 def spec_of_images(images: ImageSet, normalization: Normalization, crop: int | None = None) -> Preprocessing:

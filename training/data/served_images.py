@@ -9,8 +9,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.preprocessing import Preprocessing
-from models.images.preprocessor import MAX_PIXELS, Preprocessor
 from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
 from training.data.sources import Images

@@ -32,12 +32,11 @@ def build_network(
     WeightsError if there is no such network, or the weights are not those of one.
     """
     try:
-        network = registry.build(architecture, classes=classes, **arguments)
-        initial = {name: value for name, value in network.state_dict().items() if is_new(name)}
-        network.load_state_dict({**weights, **initial})
-    except (registry.ArchitectureError, RuntimeError) as error:
+        initial = registry.build(architecture, classes=classes, **arguments).state_dict()
+        new = {name: value for name, value in initial.items() if is_new(name)}
+        return registry.build_with_weights(architecture, {**weights, **new}, classes=classes, **arguments)
+    except (registry.ArchitectureError, registry.MisfitError) as error:
         raise WeightsError(f"the weights are not a {architecture}'s: {error}") from error
-    return network
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.serving.workloads import Workload, mnist_workload
 from models.engines.loader import load_engine
-from models.images.preprocessor import MAX_PIXELS, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
 from service.repository import ZOO
 
 

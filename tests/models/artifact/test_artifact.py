@@ -221,7 +221,7 @@ def test_a_contradiction_is_not_written(tmp_path: Path, metadata: Metadata, line
 
 def test_neither_torch_nor_onnx_is_needed():
     script = (
-        "import sys, models.artifact.artifact, models.images.preprocessor\n"
+        "import sys, models.artifact.artifact, models.images.decoder\n"
         "import models.engines.engine, models.engines.onnx_engine, models.engines.golden\n"
         "print([name for name in ('torch', 'onnx') if name in sys.modules])"
     )

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from models.images.decoder import Preprocessor
 from models.images.preprocessing import Preprocessing
-from models.images.preprocessor import Preprocessor
 
 MAX_PIXELS = 2_000_000
 GREY = Preprocessing.usual((24, 24, 1), 24, (0.5,), (0.5,), draft=False)

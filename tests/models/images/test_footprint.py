@@ -15,7 +15,7 @@ SIDE = 3000
 PEAK = """
 import resource, sys
 from models.images.preprocessing import Preprocessing
-from models.images.preprocessor import Preprocessor
+from models.images.decoder import Preprocessor
 from tests.models.images.test_footprint import preprocessing
 preprocessor, data = Preprocessor(preprocessing(sys.argv[2]), 89_478_485), open(sys.argv[1], "rb").read()
 small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from service.errors import ServiceError, TooLarge, Unavailable
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import PATIENCE
+from service.policy import WAIT_SHARE
 from service.prediction.admission import Admission, IncomingBody
 from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.wait_estimate import WaitEstimate
@@ -85,16 +85,16 @@ def test_a_request_that_cannot_be_answered_in_time_is_refused_and_told_when_to_c
     admission.open = True
     estimate.worker_up(0, [measured((1, 1000.0))])
     slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
-    admission.check(0, 4 / PATIENCE)
+    admission.check(0, 4 / WAIT_SHARE)
     error = refused(admission, 1.0)
     assert (error.reason, error.retry_after_s) == ("full", 4)
     estimate.worker_up(1, [measured((1, 1000.0))])  # two workers: two seconds
-    admission.check(0, 2 / PATIENCE)
+    admission.check(0, 2 / WAIT_SHARE)
     estimate.worker_down(1)
-    refused(admission, 2 / PATIENCE)
+    refused(admission, 2 / WAIT_SHARE)
     for slot in slots[:3]:
         admission.release((slot,))
-    admission.check(0, 1 / PATIENCE)
+    admission.check(0, 1 / WAIT_SHARE)
 
 
 def test_an_empty_server_tries_however_short_the_time() -> None:
@@ -239,7 +239,7 @@ def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_
     assert decoders.wait_s == pytest.approx(0.4, rel=0.01)
     admission.check(0, LEFT_S)
     costs += [decoders.add(picture) for _ in range(20)]
-    with pytest.raises(Unavailable, match=r"0\.6 s, too long for a request that may wait 0\.5 s"):
+    with pytest.raises(Unavailable, match=r"takes 0\.6 s; this request can wait 0\.5 s at most"):
         admission.check(0, LEFT_S)
     for cost in costs:
         decoders.remove(cost)

@@ -7,7 +7,7 @@ import pytest
 from service.errors import NotFound
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.prediction.served_model import ServedModels
+from service.prediction.served_model import ModelLookup
 from service.repository import read_repository
 
 COLOUR, FAULTY, PLAIN, WRONG = range(4)  # places in the catalog, by name; `damaged` cannot be read
@@ -22,14 +22,14 @@ def failed(model: int) -> ModelReport:
 
 
 @pytest.fixture
-def models(repository: Path) -> ServedModels:
+def models(repository: Path) -> ModelLookup:
     catalog = read_repository(repository, "plain")
     assert [artifact.name for artifact in catalog.artifacts] == ["colour", "faulty", "plain", "wrong"]
-    return ServedModels(catalog, max_pixels=1000)
+    return ModelLookup(catalog, max_pixels=1000)
 
 
 @pytest.fixture
-def status(repository: Path, models: ServedModels) -> ModelStatus:
+def status(repository: Path, models: ModelLookup) -> ModelStatus:
     return ModelStatus(read_repository(repository, "plain"), models.by_index)
 
 
@@ -60,7 +60,7 @@ def test_a_model_is_ready_while_any_worker_has_it(status: ModelStatus) -> None:
     ]
 
 
-def test_a_model_has_failed_only_if_no_worker_has_it(status: ModelStatus, models: ServedModels) -> None:
+def test_a_model_has_failed_only_if_no_worker_has_it(status: ModelStatus, models: ModelLookup) -> None:
     """What its requests are told then is the newest reason; it outlasts the worker."""
     failures = []
 

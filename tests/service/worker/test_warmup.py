@@ -13,8 +13,8 @@ from models.artifact.metadata import ArtifactError
 from models.engines.loader import load_engine
 from service.policy import LARGEST_BATCH
 from service.worker.warmup import (
-    Load,
     LoadedModel,
+    LoadOptions,
     best_batch_size,
     load_model,
     measure,
@@ -159,7 +159,7 @@ def test_a_slow_size_that_is_as_quick_as_was_to_be_expected_runs_once(monkeypatc
 
 def load(repository: Path, name: str, largest: int) -> LoadedModel:
     (version,) = sorted((repository / name).iterdir())[-1:]
-    return load_model(read_artifact(version), "cpu", Load("auto", "auto", False, 1, {name: largest}))
+    return load_model(read_artifact(version), "cpu", LoadOptions("auto", "auto", False, 1, {name: largest}))
 
 
 def test_a_size_that_is_set_is_warmed_with_the_doublings_below_it(repository: Path) -> None:

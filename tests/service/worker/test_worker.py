@@ -16,7 +16,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import PIPE_BUF, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
-from service.worker.warmup import Load
+from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker, write_results
 from tests.artifacts import LABELS, SHAPE, expected_probabilities
 from tests.service.pictures import TOLERANCE, pixels
@@ -63,7 +63,7 @@ def worker(repository: Path) -> tuple[Worker, Channels]:
     channels = Channels(1, 2, 16, int(np.prod(SHAPE)), CLASSES)
     channels.shared_state.epochs[0] = 2
     artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong", "faulty")]
-    return Worker(0, "cpu", artifacts, Load("auto", "auto", False, 1, {"faulty": 4}), channels), channels
+    return Worker(0, "cpu", artifacts, LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels), channels
 
 
 def run(

@@ -18,7 +18,7 @@ from training.data import sources
 from training.data.dataset import ImageSet, hold_out
 from training.errors import DataError
 from training.loop.checkpoint import read_checkpoint, write_checkpoint
-from training.loop.evaluation import Evaluation
+from training.loop.split_score import Evaluation
 from training.options import EvaluateOptions, ExportOptions, SplitChoice
 
 

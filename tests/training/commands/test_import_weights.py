@@ -16,7 +16,7 @@ from torchvision.models import ResNet50_Weights
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.engines.loader import load_engine
-from models.images.preprocessor import Preprocessor
+from models.images.decoder import Preprocessor
 from tests.training.command import Ended, resnet_train
 from tests.training.weights.test_conversion import as_saved_by_old_pytorch, net
 

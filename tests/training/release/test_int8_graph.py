@@ -10,8 +10,8 @@ from models.networks.pixel_net import PixelNet
 from training.data.dataset import Normalization
 from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import QuantizeError
+from training.release.int8_graph import FIRST, LAST, to_int8
 from training.release.onnx_export import to_onnx
-from training.release.quantization import FIRST, LAST, to_int8
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from models.images.decoder import CorruptImage, ImageError, ImageTooLarge, Preprocessor, UnsupportedImage
 from models.images.preprocessing import Preprocessing
-from models.images.preprocessor import CorruptImage, ImageError, ImageTooLarge, Preprocessor, UnsupportedImage
 from tests.models.images.pictures import COLOUR, GREY, MAX_PIXELS, encode, noise, pixels_of, run, smooth
 
 
@@ -332,5 +332,5 @@ def test_large_images_converted_in_strips_have_the_same_pixels(
     data = encode(image, **({"transparency": 7} if mode in ("P", "L") else {}))
     whole = run(data, spec)
     for pixels in (1, 100, 47 * 20):  # a row at a time, two, twenty
-        monkeypatch.setattr("models.images.preprocessor._STRIP_PIXELS", pixels)
+        monkeypatch.setattr("models.images.decoder._STRIP_PIXELS", pixels)
         np.testing.assert_array_equal(run(data, spec), whole)

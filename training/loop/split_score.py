@@ -53,7 +53,7 @@ class Evaluation:
         return json.dumps({"model": self.model, **self.metrics, **counts})
 
 
-class Trained(Protocol):
+class TrainingOrigin(Protocol):
     """What says on which data set, and by which recipe, it was trained."""
 
     @property
@@ -67,7 +67,7 @@ class Trained(Protocol):
         ...
 
 
-def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: Trained) -> Images:
+def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: TrainingOrigin) -> Images:
     """The test split, or the images that the recipe holds back from training; DataError if there are none.
 
     An image folder that has no test/ is a test split as a whole, unless it is what the model was trained on.
