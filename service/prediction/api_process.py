@@ -26,6 +26,7 @@ from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.served_model import ModelLookup
 from service.prediction.services import Services
+from service.prediction.thread_pool import started_pool
 from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 from service.settings import Settings
@@ -84,6 +85,7 @@ class ApiProcess:
         self._shared_state = channels.shared_state
         self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate)
         self._process_tree = ProcessTree(os.getppid())
+        self._scraper = started_pool(1, "metrics")
         self._scrape = SharedScrape(self._render_metrics, SCRAPE_INTERVAL_S)
         self._refused_before = math.inf  # requests, when the time to drain was over
         self._beats = channels.shared_state.beats
@@ -96,6 +98,7 @@ class ApiProcess:
         self._loop.remove_reader(self._control.reader)
         self.services.batcher.close()
         self.services.decoder.close()
+        self._scraper.shutdown(wait=False, cancel_futures=True)
         problem_log.flush(all_=True)
 
     @property
@@ -122,7 +125,7 @@ class ApiProcess:
         self._gauges.publish()
         busy = sum(self._shared_state.began_ns[worker] > 0 for worker in self.status.workers)
         snapshot = Snapshot(self.ready, busy, self.status.snapshot())
-        return await asyncio.to_thread(self._render, snapshot)
+        return await self._loop.run_in_executor(self._scraper, self._render, snapshot)
 
     def _render(self, snapshot: Snapshot) -> bytes:
         return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()])

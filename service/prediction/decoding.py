@@ -6,7 +6,6 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,6 +19,7 @@ from models.images.decoder import ImageError, ImageTooLarge, Preprocessor
 from service.errors import InternalError, ServiceError, from_image_error
 from service.policy import TINY_BYTES, TINY_PIXELS, TRIMMED_BYTES
 from service.prediction.decode_estimate import DecodeEstimate
+from service.prediction.thread_pool import started_pool
 
 log = structlog.get_logger()
 
@@ -86,9 +86,8 @@ class Decoder:
     def __init__(self, threads: int, memory_bytes: int) -> None:
         self.estimate = DecodeEstimate(threads)
         self._budget = MemoryBudget(memory_bytes)
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="decode")
+        self._pool = started_pool(threads, "decode")
         self._jobs: set[_Job] = set()
-        _start_all(self._pool, threads)
         self._loop = asyncio.get_running_loop()
 
     @property
@@ -160,17 +159,6 @@ class _Job:
         if size > TRIMMED_BYTES:
             _trim_memory(0)
         return pixels
-
-
-def _start_all(pool: ThreadPoolExecutor, threads: int) -> None:
-    """Start every thread now, RuntimeError if that is not possible: later is too late to find out."""
-    together = threading.Barrier(threads)
-    try:
-        for _ in range(threads):
-            pool.submit(together.wait)
-    except RuntimeError:
-        together.abort()
-        raise
 
 
 def _run_one(waiting: list[Callable[[], Found]]) -> Found:

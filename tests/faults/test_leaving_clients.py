@@ -15,7 +15,7 @@ from tests.faults.conftest import HANGS
 from tests.faults.hostile import bomb
 from tests.service.pictures import png
 from tests.service.served import Served, until
-from tests.service.wire import Wire, post
+from tests.service.wire import Answer, Wire, post
 
 SLOTS = 4
 BODY, HANGING = png(0), png(0, HANGS)
@@ -70,6 +70,13 @@ def enter(served: Served, data: bytes, count: int = SLOTS) -> list[Wire]:
         wire.send(data)
     until(lambda: connections(served) >= count, "the connections")
     return wires
+
+
+def answer_to(served: Served, data: bytes) -> Answer:
+    """The answer on a connection of its own."""
+    with Wire(served.address) as wire:
+        wire.send(data)
+        return wire.answer()
 
 
 def leave(wires: list[Wire], *, abruptly: bool) -> None:
@@ -154,7 +161,8 @@ def test_while_inference_runs_and_others_wait_behind_it(served: Served) -> None:
     until(lambda: served.metrics()[INFLIGHT] == SLOTS, "the others")
     leave(wires, abruptly=False)
     until(lambda: cancelled(served) - gone == SLOTS, "the server to notice")
-    until(lambda: served.metrics()[HUNG] > before[HUNG], "the worker to be replaced")
+    until(lambda: served.metrics()[HUNG] > before[HUNG], "the worker to be ended")
+    until(lambda: answer_to(served, REQUEST).status == 200, "another worker")
     await_calm(served)
     assert served.metrics()[HUNG] - before[HUNG] == 1, "what no client waits for was tried again"
 
