@@ -1,0 +1,108 @@
+"""This checkout beside an older revision of itself: interleaved pairs of rounds, a digit through `mnist-residual`.
+
+    python -m benchmarks.revisions REVISION [--rounds 7] [--seconds 3] [--connections 32 128]
+
+Both run with the same Python and its packages, so REVISION has to work with them.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from http import HTTPStatus
+from pathlib import Path
+from urllib.request import urlopen
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.serving.ratios import METHOD, Ratio, Spread
+from benchmarks.serving.workloads import Upload
+from benchmarks.serving.wrk import WrkResult, drive
+from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+
+DIGIT = Upload((ROOT / "docs" / "seven.png").read_bytes(), "image/png")
+START_S, LOOK_S = 60.0, 0.1
+WARM_S = 2  # in which also the last worker becomes ready
+
+
+@contextlib.contextmanager
+def checkout(revision: str) -> Iterator[Path]:
+    """A folder with the files of a revision."""
+    with tempfile.TemporaryDirectory() as folder:
+        archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
+        subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
+        yield Path(folder)
+
+
+def measure(home: Path, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
+    """Start the server of this checkout and load it with each count of connections in turn."""
+    command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json"]
+    environment = os.environ | {"PYTHONPATH": str(home)}
+    with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
+        try:
+            url = _url_once_ready(server) + "/predict?top_k=3"
+            drive(url, DIGIT, 8, WARM_S, scratch)
+            return {count: drive(url, DIGIT, count, seconds, scratch) for count in connections}
+        finally:
+            server.terminate()
+            server.communicate()
+
+
+def _url_once_ready(server: "subprocess.Popen[str]") -> str:
+    assert server.stderr is not None
+    events = (json.loads(line) for line in server.stderr if line.startswith("{"))
+    url = next((str(event["url"]) for event in events if "url" in event), "")
+    for _ in range(int(START_S / LOOK_S)):
+        with contextlib.suppress(OSError):
+            if urlopen(url + "/readyz", timeout=START_S).status == HTTPStatus.OK:
+                return url
+        time.sleep(LOOK_S)
+    raise SystemExit("the server does not become ready")
+
+
+def main() -> None:
+    """Measure the pairs, print the ratios, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("revision")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
+    options = parser.parse_args()
+    pairs: dict[int, list[tuple[WrkResult, WrkResult]]] = {count: [] for count in options.connections}
+    with checkout(options.revision) as other, tempfile.TemporaryDirectory() as scratch:
+        for turn in range(options.rounds):
+            homes = (ROOT, other) if turn % 2 else (other, ROOT)
+            found = {home: measure(home, options.connections, options.seconds, Path(scratch)) for home in homes}
+            for count, rounds in pairs.items():
+                rounds.append((found[ROOT][count], found[other][count]))
+    table = Table("connections", "this, requests/s", "other, requests/s", "ratio", "at least", "p99, ratio", "failed")
+    document: dict[str, object] = {**serving_surroundings("benchmarks.revisions"), "method": METHOD}
+    for count, rounds in pairs.items():
+        ours, others = ([one.per_second for one in side] for side in zip(*rounds, strict=True))
+        ratio = Ratio.of(list(zip(ours, others, strict=True)))
+        p99 = Ratio.of([(this.p99_ms, old.p99_ms) for this, old in rounds])
+        failed = sum(this.failed for this, _ in rounds)
+        document[f"connections {count}"] = {
+            "this_per_second": asdict(Spread.of(ours)),
+            "other_per_second": asdict(Spread.of(others)),
+            "ratio": ratio.median,
+            "ratio_at_least": ratio.lower,
+            "p99_ratio": p99.median,
+            "pairs": ratio.pairs,
+            "failed": failed,
+        }
+        row = (Spread.of(ours).median, Spread.of(others).median, ratio.median, ratio.lower or 0.0, p99.median)
+        table.add_row(str(count), *[f"{value:.3f}" if value < 100 else f"{value:.0f}" for value in row], str(failed))
+    Console().print(table)
+    (RESULTS / "revisions.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
