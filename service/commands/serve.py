@@ -64,9 +64,7 @@ def serve(settings: Settings) -> int:
     )
     server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
-    code = Supervisor(server, channels, catalog, metrics, settings).run()
-    log.info("stopped", exit_code=code, requests=metrics.requests_by_outcome())
-    return code
+    return Supervisor(server, channels, catalog, metrics, settings).run()
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

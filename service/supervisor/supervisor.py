@@ -34,7 +34,7 @@ class Supervisor:
     def __init__(
         self, launcher: Launcher, channels: Channels, catalog: Catalog, metrics: Metrics, settings: Settings
     ) -> None:
-        self._launcher, self._settings = launcher, settings
+        self._launcher, self._metrics, self._settings = launcher, metrics, settings
         self._reactor, oom_kills = Reactor(), OomKills()
         self._apis = ApiPool(
             launcher, channels, metrics, self._reactor, oom_kills, lambda: self._workers.ups(), self._give_up
@@ -75,7 +75,8 @@ class Supervisor:
         if self._apis.lost or (self._apis.failed and not self._at_once):
             self._exit_code = 1
         tell = log.warning if self._exit_code else log.info
-        tell("stopped", exit_code=self._exit_code, requests_lost=self._apis.lost)
+        requests = self._metrics.requests_by_outcome()
+        tell("stopped", exit_code=self._exit_code, requests_lost=self._apis.lost, requests=requests)
 
     @property
     def _draining(self) -> bool:
