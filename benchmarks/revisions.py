@@ -23,11 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.serving.ratios import METHOD, Ratio, Spread
-from benchmarks.serving.workloads import Upload
+from benchmarks.serving.workloads import Upload, digit_png
 from benchmarks.serving.wrk import WrkResult, drive
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
-DIGIT = Upload((ROOT / "docs" / "seven.png").read_bytes(), "image/png")
 START_S, LOOK_S = 60.0, 0.1
 WARM_S = 2  # in which also the last worker becomes ready
 
@@ -41,15 +40,15 @@ def checkout(revision: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(home: Path, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
+def measure(home: Path, digit: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
     """Start the server of this checkout and load it with each count of connections in turn."""
     command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json"]
     environment = os.environ | {"PYTHONPATH": str(home)}
     with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
             url = _url_once_ready(server) + "/predict?top_k=3"
-            drive(url, DIGIT, 8, WARM_S, scratch)
-            return {count: drive(url, DIGIT, count, seconds, scratch) for count in connections}
+            drive(url, digit, 8, WARM_S, scratch)
+            return {count: drive(url, digit, count, seconds, scratch) for count in connections}
         finally:
             server.terminate()
             server.communicate()
@@ -77,9 +76,10 @@ def main() -> None:
     options = parser.parse_args()
     pairs: dict[int, list[tuple[WrkResult, WrkResult]]] = {count: [] for count in options.connections}
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as scratch:
+        digit = Upload(digit_png(), "image/png")
         for turn in range(options.rounds):
             homes = (ROOT, other) if turn % 2 else (other, ROOT)
-            found = {home: measure(home, options.connections, options.seconds, Path(scratch)) for home in homes}
+            found = {home: measure(home, digit, options.connections, options.seconds, Path(scratch)) for home in homes}
             for count, rounds in pairs.items():
                 rounds.append((found[ROOT][count], found[other][count]))
     table = Table("connections", "this, requests/s", "other, requests/s", "ratio", "at least", "p99, ratio", "failed")
