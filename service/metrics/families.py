@@ -26,6 +26,8 @@ class Family:
     """
 
     width = 1
+    exposed: type[CounterMetricFamily | GaugeMetricFamily]
+    """What prometheus_client calls it, if a series is one value."""
 
     def __init__(
         self,
@@ -72,26 +74,26 @@ class Family:
 
     def collect(self, sums: NDArray[np.float64]) -> Metric:
         """This family as prometheus_client exposes it."""
-        raise NotImplementedError
-
-
-class Counter(Family):
-    """A count that only grows."""
-
-    def inc(self, *labels: str, by: float = 1.0) -> None:
-        """Count one, or so many."""
-        self._row[self._places[labels]] += by
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        family = CounterMetricFamily(self.name, self.text, labels=self.labels)
+        family = self.exposed(self.name, self.text, labels=self.labels)
         for key, cells in self.series(sums):
             family.add_metric(key, cells[0])
         return family
 
 
+class Counter(Family):
+    """A count that only grows."""
+
+    exposed = CounterMetricFamily
+
+    def inc(self, *labels: str, by: float = 1.0) -> None:
+        """Count one, or so many."""
+        self._row[self._places[labels]] += by
+
+
 class Gauge(Family):
     """A value that each process sets; the sum over all processes is exported, or the highest."""
+
+    exposed = GaugeMetricFamily
 
     def __init__(
         self,
@@ -108,17 +110,6 @@ class Gauge(Family):
     def set(self, value: float, *labels: str) -> None:
         """Set this process's part."""
         self._row[self._places[labels]] = value
-
-    def add(self, change: float, *labels: str) -> None:
-        """Change this process's part."""
-        self._row[self._places[labels]] += change
-
-    def collect(self, sums: NDArray[np.float64]) -> Metric:
-        """This family as prometheus_client exposes it."""
-        family = GaugeMetricFamily(self.name, self.text, labels=self.labels)
-        for key, cells in self.series(sums):
-            family.add_metric(key, cells[0])
-        return family
 
 
 class Histogram(Family):
