@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.errors import RequestTimeout
 from service.http.body_pace import BodyPace
-from service.http.connection_state import BODY, CLOSING, IDLE, NEXT, ConnectionState
+from service.http.connection_state import BODY, CLOSING, IDLE, ConnectionState
 from service.http.read_timeout import ReadTimeout
 from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
@@ -31,13 +31,7 @@ class HttpConnection(HttpToolsProtocol):
         self._idle_since_s = self.loop.time()
 
     def _enter(self, state: ConnectionState) -> None:
-        """Go to another state; the time that the former one had is forgotten."""
-        assert state in NEXT[self._state], f"from {self._state.name} to {state.name}"
-        self._state = state
-        if self._timeout.runs:
-            self._timeout.stop()
-        if state is IDLE:
-            self._idle_since_s = self.loop.time()
+        raise NotImplementedError
 
     def _refuse(self, error: Exception) -> bool:
         raise NotImplementedError

@@ -9,7 +9,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
-from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST
+from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.head_cache import HEAD_END, HeadCache
 from service.http.read_budget import ReadBudget
@@ -45,6 +45,15 @@ class PredictionProtocol(HttpConnection):
         self._unparsed_bytes = 0  # of data that held nothing but a part of the head
         self._begun = False  # a message began in the data that is being parsed
         self._chunk: bytes | None = None  # what is being parsed, if a message began with it and its head is incomplete
+
+    def _enter(self, state: ConnectionState) -> None:
+        """Go to another state; the time that the former one had is forgotten."""
+        assert state in NEXT[self._state], f"from {self._state.name} to {state.name}"
+        self._state = state
+        if self._timeout.runs:
+            self._timeout.stop()
+        if state is IDLE:
+            self._idle_since_s = self.loop.time()
 
     # Data
 

@@ -58,6 +58,7 @@ def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, sma
         else:
             served.signal(number)
         served.wait_for_event("stopping", signal=signal.Signals(number).name)
+        until(lambda: served.status("/readyz") != 200, "the API process to hear of it")
     check(answer.result().json(), pixels())
     assert answer.result().headers["connection"] == "close"
     assert served.wait() == 0, served.log
