@@ -190,3 +190,11 @@ def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository:
     assert of_kind(records, status=404, code="not_found", detail=lost["detail"], level="info")
     (failure,) = of_kind(records, event="request failed", request_id=wrong[0]["request_id"], level="error")
     assert "InternalError" in failure["exception"]
+
+
+def test_a_bad_form_has_one_line_and_no_librarys(serve: Servers, repository: Path) -> None:
+    served = serve("--model-repository", repository, "--default-model", "plain", "--workers", "1").ready()
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    assert httpx.post(served.url + "/predict", content=b"--x\r\n\x83\r\n", headers=headers).status_code == 400
+    served.wait_for_event("request refused", code="bad_request")
+    assert not served.events(level="warning")

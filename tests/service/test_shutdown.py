@@ -16,7 +16,7 @@ from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Wire, get
 
-IDLE_S = 3.0
+WATCHED_S = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -144,15 +144,16 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(serve: Servers, sm
 
 
 def test_a_server_without_work_rests(server: Served) -> None:
-    """The one measured wait: CPU time of all threads of all processes, from the scheduler's own account."""
+    """None of its processes spins: one that does runs all the time, or half of it beside another program."""
 
-    def cpu_s() -> float:
-        threads = [stat for pid in server.processes() for stat in Path(f"/proc/{pid}/task").glob("*/schedstat")]
-        return sum(int(stat.read_text().split()[0]) for stat in threads) / 1e9
+    def cpu_s(pid: int) -> float:
+        threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
 
-    before = cpu_s()
-    time.sleep(IDLE_S)
-    assert 0 < cpu_s() - before < 0.01 * IDLE_S
+    before = {pid: cpu_s(pid) for pid in server.processes()}
+    time.sleep(WATCHED_S)  # what is measured
+    assert len(before) > 2
+    assert max(cpu_s(pid) - spent for pid, spent in before.items()) < 0.2 * WATCHED_S
 
 
 def test_an_ipv6_address_can_be_served(serve: Servers, small: Path) -> None:
