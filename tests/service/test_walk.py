@@ -1,4 +1,5 @@
-"""The way of a warm digit: which files of the service it passes, from its bytes to its counted response."""
+"""The way of a warm digit: which files of the service it passes, from its bytes to its counted response, and where it
+comes back to one that it had left."""
 
 import asyncio
 import os
@@ -52,6 +53,9 @@ WAY = (
     "worker/worker.py",
     "prediction/results.py",
 )
+# What is called of a file that had been passed before, as a callable that was handed on.
+RETURNS_OF_ITS_BATCH = ("Batcher._dispatch", "Admission.release", "RequestMetrics.count_batch")
+RETURNS = ("PredictionRequest._on_outcome", "PredictionProtocol._respond")
 
 
 class Client(asyncio.Transport):
@@ -113,13 +117,12 @@ class House:
 
 
 @contextmanager
-def profiled(on_call: Callable[[str], None]) -> Iterator[None]:
-    """Hear of each file of the service in which a function is called."""
+def profiled(on_call: Callable[[FrameType], None]) -> Iterator[None]:
+    """Hear of each call of a function of the service."""
 
     def profile(frame: FrameType, event: str, _: object) -> None:
-        path = Path(frame.f_code.co_filename)
-        if event == "call" and path.is_relative_to(HOME):
-            on_call(path.relative_to(HOME).as_posix())
+        if event == "call" and is_ours(frame):
+            on_call(frame)
 
     sys.setprofile(profile)
     try:
@@ -128,19 +131,38 @@ def profiled(on_call: Callable[[str], None]) -> Iterator[None]:
         sys.setprofile(None)
 
 
+def is_ours(frame: FrameType) -> bool:
+    return Path(frame.f_code.co_filename).is_relative_to(HOME)
+
+
+def file_of(frame: FrameType) -> str:
+    return Path(frame.f_code.co_filename).relative_to(HOME).as_posix()
+
+
+def is_return(frame: FrameType) -> bool:
+    """Whether a file further on the way called it that has imported nothing from its file: by a callable it was given."""
+    caller = frame.f_back
+    if caller is None or not is_ours(caller) or WAY.index(file_of(caller)) <= WAY.index(file_of(frame)):
+        return False
+    module = frame.f_globals["__name__"]
+    return not any(getattr(value, "__module__", None) == module for value in caller.f_globals.values())
+
+
 @pytest.mark.parametrize("how_often", [1, 3])
-def test_a_warm_digit_passes_fourteen_files(repository: Path, how_often: int) -> None:
+def test_a_warm_digit_passes_fourteen_files_and_returns_to_two(repository: Path, how_often: int) -> None:
     async def scene() -> None:
         house = House(repository)
         await house.work_until(lambda: house.api.ready)
         message = post(png())
         for _ in range(2):  # the first fills caches
             assert (await house.ask(message)).startswith(b"HTTP/1.1 200 ")
-        files: dict[str, None] = {}
-        with profiled(lambda file: files.setdefault(file, None)):
+        calls: list[FrameType] = []
+        with profiled(calls.append):
             for _ in range(how_often):
                 assert (await house.ask(message)).startswith(b"HTTP/1.1 200 ")
-        assert tuple(files) == WAY
+        assert tuple(dict.fromkeys(map(file_of, calls))) == WAY
+        returns = {call.f_code.co_qualname for call in calls if is_return(call)}
+        assert returns == {*RETURNS, *RETURNS_OF_ITS_BATCH}
         house.protocol.connection_lost(None)
         house.api.close()
 
