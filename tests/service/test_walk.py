@@ -140,7 +140,7 @@ def file_of(frame: FrameType) -> str:
 
 
 def is_return(frame: FrameType) -> bool:
-    """Whether a file further on the way called it that has imported nothing from its file: by a callable it was given."""
+    """Whether a file further on the way called it without any import from its file: by a callable it was given."""
     caller = frame.f_back
     if caller is None or not is_ours(caller) or WAY.index(file_of(caller)) <= WAY.index(file_of(frame)):
         return False
