@@ -78,7 +78,7 @@ def ours(seed: int, everything: ImageSet, test: ImageSet) -> Leg:
     run = Run(network, recipe, images, measure(images), seed)
     run.train()
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    return Leg(wall, cpu, score_network(run.judged, test, run.normalization).accuracy)
+    return Leg(wall, cpu, score_network(run.kept, test, run.normalization).accuracy)
 
 
 def to_target(legs: list[Leg]) -> dict[str, Any]:

@@ -172,9 +172,9 @@ def _conclusion(run: Run, folder: Path, interrupt: Interrupt) -> str:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
         return f"stopped by {interrupt.agreed.name} in {place}; saved: the same command with --resume goes on"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
-    judged = [row for row in progress.history if "validation_accuracy" in row]
-    if judged and run.held_back:
-        best = max(judged, key=lambda row: row["validation_accuracy"])
-        lines.append(f"{folder / LAST}  {judged[-1]['validation_accuracy']:.2%} of {len(run.held_back):,} held back")
+    best = progress.best()
+    if best is not None and run.held_back:
+        last = progress.history[-1]
+        lines.append(f"{folder / LAST}  {last['validation_accuracy']:.2%} of {len(run.held_back):,} held back")
         lines.append(f"{folder / BEST}  {best['validation_accuracy']:.2%}, epoch {best['epoch']}")
     return "\n".join(lines)

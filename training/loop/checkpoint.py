@@ -11,8 +11,8 @@ One file, written by `torch.save` and read with `weights_only=True`, so that rea
     data            name or path of the data set
     seed            seed of all that is random in the run
     metrics         figures of `weights`, with the data set and split that they were measured on
-    weights         state dict for `registry.build(architecture, classes=len(labels), **arguments)`, contiguous: the
-                    averaged weights where the recipe averages
+    weights         state dict for `registry.build(architecture, classes=len(labels), **arguments)`, contiguous: where
+                    the recipe averages, the averaged or the raw ones, whichever were better on the images held back
     state           what `training.loop.run.Run` goes on from: raw weights, optimiser, place in the epoch, sums
 """
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from training.loop.recipe import Recipe
 from training.loop.trained_network import in_head
@@ -29,10 +29,19 @@ def freeze_body(network: nn.Module) -> None:
 
 
 def moving_average(network: nn.Module, decay: float | None) -> AveragedModel | None:
-    """Return the exponential moving average of the weights, whose decay is a step's; None if there is none."""
+    """Return the exponential moving average of weights and batch statistics; None if there is none.
+
+    Its decay after step t is min(decay, (1 + t) / (10 + t)), as in TensorFlow's ExponentialMovingAverage: with that of
+    a long run from the start, a short one would end with hardly more than its initial weights.
+    """
     if decay is None:
         return None
-    return AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(decay), use_buffers=True)  # type: ignore[no-untyped-call]
+
+    def update(averages: PARAM_LIST, values: PARAM_LIST, steps: Tensor | int) -> None:
+        average = get_ema_multi_avg_fn(min(decay, (1 + int(steps)) / (10 + int(steps))))  # type: ignore[no-untyped-call]
+        average(averages, values, steps)
+
+    return AveragedModel(network, multi_avg_fn=update, use_buffers=True)
 
 
 def _groups(network: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

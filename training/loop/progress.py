@@ -28,7 +28,7 @@ class Progress:
         self.correct += correct
         self.seconds += seconds
 
-    def next_epoch(self, score: Score | None) -> "Progress":
+    def next_epoch(self, score: Score | None, **beside: int | float) -> "Progress":
         """Return the start of the next epoch, after the figures of this one and of the images held back, if any."""
         figures: Figures = {
             "epoch": self.epoch + 1,
@@ -38,13 +38,13 @@ class Progress:
             "seconds": self.seconds,
         }
         if score is not None:
-            figures |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy}
+            figures |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy, **beside}
         return Progress(epoch=self.epoch + 1, history=[*self.history, figures])
 
-    def is_best(self) -> bool:
-        """Whether the last finished epoch has a higher accuracy on the images held back than all before it."""
-        accuracies = [row["validation_accuracy"] for row in self.history if "validation_accuracy" in row]
-        return bool(accuracies) and accuracies[-1] > max(accuracies[:-1], default=-1.0)
+    def best(self) -> Figures | None:
+        """Return the first of the epochs with the highest accuracy on the images held back, then the lowest loss."""
+        judged = [row for row in self.history if "validation_accuracy" in row]
+        return max(judged, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]), default=None)
 
 
 class Observer:

@@ -53,7 +53,8 @@ class Recipe:
         batch_size: images a step; the last, smaller batch of an epoch is left out.
         validation: fraction of the training data held back to judge by; 0 trains on everything.
         label_smoothing: probability mass spread over all classes.
-        average: decay, a step, of the moving average of the weights that is judged and kept; None keeps the raw ones.
+        average: largest decay, a step, of the moving average of the weights, which is kept where it is better on the
+            images held back than the raw ones; None keeps the raw ones.
         image_size: side in pixels that the pictures of an image folder get, the shorter side resized and the centre
             cropped; None is what the network was designed for.
         crop: side in pixels of the centre of such a picture that the network is judged and served on, such as 224 of

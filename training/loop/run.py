@@ -19,7 +19,7 @@ from training.loop.device import has_bf16
 from training.loop.distributed import TrainingProcesses
 from training.loop.interrupt import Interrupt
 from training.loop.optimizer import freeze_body, make_optimizer, moving_average
-from training.loop.progress import Observer, Progress
+from training.loop.progress import Figures, Observer, Progress
 from training.loop.recipe import Recipe
 from training.loop.scoring import Score, score_network
 from training.loop.trained_network import HEAD
@@ -67,6 +67,7 @@ class Run:
             freeze_body(network)
         self.optimizer = make_optimizer(network, recipe)
         self.average = moving_average(network, recipe.average)
+        self.keeps_average = self.average is not None
         self.bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and has_bf16(self.device))
         self.batch_size = min(recipe.batch_size, len(images))
         self.epoch_steps = len(images) // self.batch_size
@@ -98,10 +99,10 @@ class Run:
                     self._save(LAST)
                     saved = time.monotonic()
 
-            score = self.score()
-            self.progress = self.progress.next_epoch(score)
+            score, beside = self._choose()
+            self.progress = self.progress.next_epoch(score, **beside)
             metrics = self._metrics(score)
-            if self.progress.is_best():
+            if self.progress.best() is self.progress.history[-1]:
                 self._save(BEST, metrics)
             self._save(LAST, metrics)
             self.write_metrics()
@@ -157,24 +158,41 @@ class Run:
             self.network.get_submodule(HEAD).train()
 
     @property
-    def judged(self) -> nn.Module:
-        """The network that is scored and kept: with the averaged weights, if the recipe averages."""
-        return self.network if self.average is None else self.average.module
+    def kept(self) -> nn.Module:
+        """The network that checkpoints hold: with the averaged weights, unless the raw ones were better at last."""
+        return self.average.module if self.average is not None and self.keeps_average else self.network
 
     def score(self) -> Score | None:
-        """Return how well it does on the images held back, if any; each process looks at its part of them."""
+        """Return how well what is kept does on the images held back, if any."""
+        return self._score(self.kept)
+
+    def _choose(self) -> tuple[Score | None, Figures]:
+        """Keep the raw or the averaged weights, whichever are better on the images held back; their score, and both."""
+        raw = self._score(self.network)
+        if self.average is None or raw is None:
+            return raw, {}
+        averaged = self._score(self.average.module)
+        assert averaged is not None
+        self.keeps_average = not raw.is_better(averaged)
+        both = {"raw_validation_accuracy": raw.accuracy, "averaged_validation_accuracy": averaged.accuracy}
+        return (averaged if self.keeps_average else raw), {**both, "averaged": self.keeps_average}
+
+    def _score(self, network: nn.Module) -> Score | None:
+        """Each process looks at its part of the images held back."""
         if not self.held_back:
             return None
-        self.processes.broadcast(self.judged.buffers())
+        self.processes.broadcast(network.buffers())
         part = self.processes.part
         held_back = ImageSet(part(self.held_back.images), part(self.held_back.labels), self.held_back.classes)
-        return self.processes.merge(score_network(self.judged, held_back, self.normalization))
+        return self.processes.merge(score_network(network, held_back, self.normalization))
 
     def _metrics(self, score: Score | None) -> Metrics:
         """What a checkpoint says of its weights at the end of an epoch."""
         if score is None or self.held_back is None:
             return {}
         what: Metrics = {"data": self.data, "split": "validation", "images": len(self.held_back)}
+        if self.average is not None:
+            what["weights"] = "averaged" if self.keeps_average else "raw"
         return what | {"accuracy": score.accuracy, "loss": score.loss, "epoch": self.progress.epoch}
 
     def checkpoint(self, metrics: Metrics) -> Checkpoint:
@@ -189,7 +207,7 @@ class Run:
             arguments=self.recipe.arguments,
             labels=self.images.classes,
             preprocessing=spec_of_images(self.images, self.normalization, self.recipe.crop),
-            weights={key: value.contiguous() for key, value in self.judged.state_dict().items()},
+            weights={key: value.contiguous() for key, value in self.kept.state_dict().items()},
             recipe=self.recipe.to_table(),
             data=self.data,
             seed=self.seed,
@@ -217,6 +235,7 @@ class Run:
         self.network.load_state_dict(earlier.state["network"])
         if self.average is not None:
             self.average.load_state_dict(earlier.state["average"])
+            self.keeps_average = all(row.get("averaged", True) for row in self.progress.history[-1:])
         self.optimizer.load_state_dict(earlier.state["optimizer"])
         torch.set_rng_state(earlier.state["generator"])
 

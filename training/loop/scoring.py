@@ -31,6 +31,10 @@ class Score:
         """The share of images whose class was named."""
         return int(self.confusion.trace()) / int(self.confusion.sum())
 
+    def is_better(self, other: "Score") -> bool:
+        """Whether the accuracy is higher, or the same at a lower loss."""
+        return (self.accuracy, -self.loss) > (other.accuracy, -other.loss)
+
 
 class ScoreSums:
     """Sums over batches of logits, which make a score."""

@@ -60,5 +60,7 @@ class ProgressBar(Observer):
         if "validation_loss" in figures:
             line += f"  validation loss {figures['validation_loss']:.4f}"
             line += f"  accuracy [bold]{figures['validation_accuracy']:.2%}[/]"
+        if "averaged" in figures:
+            line += f" of {'averaged' if figures['averaged'] else 'raw'} weights"
         line += f"  {figures['images_per_second']:,.0f} images/s"
         self._bars.console.print(line, highlight=False, soft_wrap=True)

@@ -36,11 +36,24 @@ def test_without_images_held_back_there_are_no_figures_of_them_and_no_best_epoch
     progress.add(images=1, loss=1.0, correct=1, seconds=1.0)
     after = progress.next_epoch(None)
     assert after.history[0].keys() == {"epoch", "loss", "accuracy", "images_per_second", "seconds"}
-    assert not after.is_best()
+    assert after.best() is None
 
 
 @pytest.mark.parametrize(
-    ("accuracies", "best"), [([0.0], True), ([0.5, 0.6], True), ([0.5, 0.5], False), ([0.6, 0.5], False)]
+    ("accuracies", "losses", "best"),
+    [
+        ([0.0], [1.0], 0),
+        ([0.5, 0.6], [1.0, 1.0], 1),
+        ([0.6, 0.5], [1.0, 0.9], 0),
+        ([0.5, 0.5], [1.0, 1.0], 0),
+        ([1.0, 1.0, 1.0], [1.0, 0.2, 0.9], 1),  # of one image held back
+    ],
 )
-def test_the_best_epoch_is_better_than_all_before(accuracies, best):
-    assert Progress(history=[{"validation_accuracy": value} for value in accuracies]).is_best() == best
+def test_the_best_epoch_has_the_highest_accuracy_then_the_lowest_loss_and_is_the_first_of_equals(
+    accuracies, losses, best
+):
+    rows = [
+        {"validation_accuracy": accuracy, "validation_loss": loss}
+        for accuracy, loss in zip(accuracies, losses, strict=True)
+    ]
+    assert Progress(history=rows).best() is rows[best]

@@ -19,6 +19,7 @@ from training.loop.interrupt import Interrupt
 from training.loop.progress import Observer
 from training.loop.recipe import Recipe
 from training.loop.run import Run
+from training.loop.scoring import score_network
 
 OPTIMIZER = {"learning_rate": 0.1, "momentum": 0.9, "nesterov": True, "weight_decay": 0.01, "decay": "weights"}
 TABLE = {
@@ -49,7 +50,7 @@ def _new_run(digits, recipe, seed=0, network=None):
 
 
 def _equal(first, second):
-    ours, theirs = first.judged.state_dict(), second.judged.state_dict()
+    ours, theirs = first.kept.state_dict(), second.kept.state_dict()
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
@@ -189,18 +190,75 @@ def test_seed_decides(digits):
     assert not _equal(first, other)
 
 
-def test_average_is_the_exponential_one(digits):
+def test_average_is_the_exponential_one_whose_decay_grows_to_that_of_the_recipe(digits):
     class Averages(Observer):
-        expected = None
+        expected, steps = None, 0
 
         def step_done(self, _):
-            weights = run.network.fc.weight.detach().double().clone()
-            self.expected = weights if self.expected is None else 0.75 * self.expected + 0.25 * weights
+            weights, decay = run.network.fc.weight.detach().double().clone(), (1 + self.steps) / (10 + self.steps)
+            decay = min(decay, 0.5)  # from the eighth of sixteen steps on
+            self.expected = weights if self.expected is None else decay * self.expected + (1 - decay) * weights
+            self.steps += 1
 
-    run, averages = _new_run(digits, _recipe(average=0.75)), Averages()
+    run, averages = _new_run(digits, _recipe(average=0.5)), Averages()
     run.train(averages)
-    torch.testing.assert_close(run.judged.fc.weight.double(), averages.expected, atol=1e-6, rtol=1e-5)
-    assert not torch.equal(run.judged.fc.weight, run.network.fc.weight)
+    torch.testing.assert_close(run.kept.fc.weight.double(), averages.expected, atol=1e-6, rtol=1e-5)
+    assert not torch.equal(run.kept.fc.weight, run.network.fc.weight)
+
+
+@pytest.mark.parametrize("epochs", [1, 4])
+def test_averaged_weights_of_few_steps_have_learned_what_the_network_has(digits, epochs):
+    """With a decay of 0.999 from the start, nine tenths of the initial weights are left after a hundred steps."""
+    slow = OPTIMIZER | {"learning_rate": 0.03}
+    run = _new_run(digits, _recipe(average=0.999, epochs=epochs, batch_size=20, optimizer=slow))
+    run.train()
+    averaged, raw = (score_network(each, digits, run.normalization) for each in (run.average.module, run.network))
+    assert raw.accuracy > 0.2
+    assert averaged.accuracy > raw.accuracy - 0.02
+
+
+class _Spoiling(Observer):
+    """Puts other weights in the place of the averaged ones or of the raw ones, before they are judged."""
+
+    def __init__(self, run, spoiled):
+        self.run, self.spoiled = run, spoiled
+
+    def step_done(self, progress):
+        if progress.step == self.run.epoch_steps and (spoiled := self.spoiled.pop(0)):
+            network = self.run.network if spoiled == "raw" else self.run.average.module
+            with torch.no_grad():
+                network.fc.bias += torch.arange(10.0) * 100  # each image is a nine
+
+
+def test_kept_are_the_raw_or_the_averaged_weights_whichever_are_better_on_the_images_held_back(digits, tmp_path):
+    recipe = _recipe(average=0.9, epochs=3)
+    torch.manual_seed(0)
+    network = registry.build("mnist-residual")
+    held_back = digits.take(torch.arange(100))
+    run = Run(network, recipe, digits, measure(digits), 0, held_back=held_back, folder=tmp_path, data="digits")
+    run.train(_Spoiling(run, [None, "averaged", None]))
+    rows = run.progress.history
+    assert [row["averaged"] for row in rows[:2]] == [rows[0]["averaged"], False]
+    for row in rows:
+        both = row["raw_validation_accuracy"], row["averaged_validation_accuracy"]
+        assert row["validation_accuracy"] == max(both)
+    for name, row in (("last.pt", rows[-1]), ("best.pt", run.progress.best())):
+        kept = read_checkpoint(tmp_path / name)
+        loaded = registry.build_with_weights("mnist-residual", kept.weights, classes=10)
+        assert score_network(loaded, held_back, run.normalization).accuracy == row["validation_accuracy"]
+        assert kept.metrics["weights"] == ("averaged" if row["averaged"] else "raw")
+
+
+def test_a_resumed_run_keeps_what_the_interrupted_one_did(digits, tmp_path):
+    recipe = _recipe(average=0.9)
+    broken = Run(registry.build("mnist-residual"), recipe, digits, measure(digits), 0, held_back=digits)
+    train_for(broken, 9)
+    broken.progress.history[-1]["averaged"] = broken.keeps_average = False
+    write_checkpoint(tmp_path / "last.pt", broken.checkpoint({}))
+    resumed = _new_run(digits, recipe)
+    resumed.resume(read_checkpoint(tmp_path / "last.pt"))
+    assert resumed.kept is resumed.network
+    assert _equal(resumed, broken)
 
 
 def test_infinite_loss_stops_before_it_reaches_the_weights(digits):

@@ -43,3 +43,12 @@ def test_an_epochs_line_has_its_figures_and_those_of_images_held_back_if_any(run
     line = console.file.getvalue().splitlines()[0]
     held_back = "  validation loss 0.1250  accuracy 75.00%" if validated else ""
     assert line == f"epoch   2  loss 0.2500  accuracy 50.00%{held_back}  1,234 images/s"
+
+
+@pytest.mark.parametrize(("averaged", "told"), [(True, "75.00% of averaged weights"), (False, "75.00% of raw weights")])
+def test_an_epochs_line_says_which_weights_were_kept(run, averaged, told):
+    figures = {"epoch": 2, "loss": 0.25, "accuracy": 0.5, "images_per_second": 1234.5, "averaged": averaged}
+    console = Console(file=io.StringIO(), width=200)
+    with ProgressBar(console, run) as bar:
+        bar.epoch_done(figures | {"validation_loss": 0.125, "validation_accuracy": 0.75})
+    assert told in console.file.getvalue()
