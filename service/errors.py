@@ -21,7 +21,7 @@ turns any exception into an answer's content; what is not a ServiceError becomes
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
-from models.images.decoder import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
+from models.images.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 
 ShedReason = Literal["full", "draining", "loading", "worker_lost"]
 SHED_REASONS: tuple[ShedReason, ...] = ("full", "draining", "loading", "worker_lost")

@@ -77,7 +77,10 @@ class Settings(BaseSettings):
     max_bytes_in_flight: Positive = Field(256 << 20, description="most bytes of request bodies an API process holds")
     max_images_per_request: Positive = Field(64, description="most images in one request")
     max_pixels: int = Field(
-        50_000_000, gt=0, le=MAX_PIXELS, description="largest width x height of an image, as its header declares it"
+        50_000_000,
+        gt=0,
+        le=MAX_PIXELS,
+        description="most pixels of an image that are decoded; a JPEG may be shrunk meanwhile",
     )
     decode_memory: int = Field(
         0,

@@ -11,7 +11,8 @@ from PIL import Image
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError, GoldenExample, Precision
 from models.engines.engine import Engine
-from models.images.decoder import MAX_PIXELS, ImageError, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
+from models.images.errors import ImageError
 
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-4, "tf32": 2e-2, "fp16": 2e-2, "bf16": 2e-2, "int8": 5e-2}
 """Largest |difference| from the golden logits for each precision, as a fraction of the largest |logit|."""

@@ -4,10 +4,8 @@ import math
 
 from PIL import Image
 
+from models.images.orientation import UPRIGHT
 from models.images.preprocessing import Preprocessing
-
-UPRIGHT = 1
-"""The EXIF orientation of an image that is stored as it is to be seen."""
 
 # EXIF orientation -> how the stored image is turned upright, and whether that mirrors its x and y axis.
 _TURNS = {

@@ -1,12 +1,16 @@
 """How much memory decoding an image takes, by what its header declares."""
 
-import struct
-
-from models.images.headers import gif_size, image_type, jpeg_frame, webp_size
+from models.images.errors import CorruptImage
+from models.images.headers import bmp_size, gif_size, webp_size
+from models.images.image_type import ImageType, image_type
+from models.images.jpeg import jpeg_frame
+from models.images.picture import Size
+from models.images.png import png_header
 
 # Bytes a pixel at the most: Pillow's image, four but for grey and palettes, and the one that it is converted to; for
 # WebP also the decoder's two canvases and the frame that it hands over; for GIF the frame before it meets the canvas.
 _BYTES = {"png": 8, "bmp": 8, "gif": 12, "webp": 20, "jpeg": 8}
+_TRANSPARENT_PNG = 9  # of 16 bits a sample, whose low bytes are decoded as another image, and alpha
 _COEFFICIENTS = 6  # bytes a pixel of a progressive JPEG without subsampling: 16 bits for each of three components
 _SCALES = (8, 4, 2, 1)  # denominators by which libjpeg shrinks while it decodes
 
@@ -21,20 +25,24 @@ def decoding_bytes(data: bytes, shorter_side: int | None) -> int:
         if kind == "jpeg":
             return _jpeg_bytes(data, shorter_side)
         if kind == "png":
-            size: tuple[int, int] = struct.unpack_from(">II", data, 16)
-        elif kind == "bmp":
-            size = struct.unpack_from("<ii", data, 18)
-        elif kind in ("webp", "gif"):
-            size = webp_size(data) if kind == "webp" else gif_size(data)
-        else:
+            header = png_header(data)
+            return (_TRANSPARENT_PNG if header.depth == 16 else _BYTES[kind]) * header.width * header.height
+        if kind is None:
             return 0
-    except (ValueError, struct.error):
+        width, height = _size(kind, data)
+    except CorruptImage:
         return 0
-    return _BYTES[kind] * abs(size[0] * size[1])
+    return _BYTES[kind] * width * height
+
+
+def _size(kind: ImageType, data: bytes) -> Size:
+    if kind == "bmp":
+        return bmp_size(data)
+    return webp_size(data) if kind == "webp" else gif_size(data)[0]
 
 
 def _jpeg_bytes(data: bytes, shorter_side: int | None) -> int:
-    width, height, progressive = jpeg_frame(data)
+    width, height, _, progressive = jpeg_frame(data)
     shrinks = (scale for scale in _SCALES if shorter_side and min(width, height) // scale >= shorter_side)
     scale = next(shrinks, 1)
     coefficients = _COEFFICIENTS * width * height if progressive else 0

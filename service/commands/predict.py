@@ -17,7 +17,8 @@ from rich.table import Table
 
 from models.command_line import command_line
 from models.engines.loader import load_engine
-from models.images.decoder import MAX_PIXELS, ImageError, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
+from models.images.errors import ImageError
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
 from service.repository import ZOO, read_repository

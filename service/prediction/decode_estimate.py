@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from models.images.headers import image_type
+from models.images.image_type import image_type
 from service.policy import NEWEST_WEIGHT, OUTLIER_FACTOR, UNKNOWN_NS_PER_BYTE
 
 

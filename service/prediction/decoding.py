@@ -15,7 +15,8 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from models.images.decoder import ImageError, ImageTooLarge, Preprocessor
+from models.images.decoder import Preprocessor
+from models.images.errors import ImageError, ImageTooLarge
 from service.errors import InternalError, ServiceError, from_image_error
 from service.policy import TINY_BYTES, TINY_PIXELS, TRIMMED_BYTES
 from service.prediction.decode_estimate import DecodeEstimate

@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from models.images.decoder import MAX_PIXELS, ImageError, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
+from models.images.errors import ImageError
 from models.images.preprocessing import Preprocessing
 from models.machine.cores import usable_cores
 from training.data.archives import READ_ERRORS, Entry, Store

@@ -1,7 +1,9 @@
 """Made pictures, and the pixels that a preprocessor makes of them without a warning."""
 
 import dataclasses
+import struct
 import warnings
+import zlib
 from io import BytesIO
 
 import numpy as np
@@ -44,3 +46,16 @@ def run(data: bytes, spec: Preprocessing = GREY) -> NDArray[np.uint8]:
             return Preprocessor(spec, MAX_PIXELS)(data)
         finally:
             assert not caught
+
+
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """One chunk of a PNG."""
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def hand_made_png(
+    width: int, height: int, depth: int, colour: int, rows: bytes, *chunks: bytes, interlaced: bool = False
+) -> bytes:
+    """A PNG of any kind, also one that Pillow does not write; each row begins with its filter's number."""
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, interlaced))
+    return b"\x89PNG\r\n\x1a\n" + header + b"".join(chunks) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND")

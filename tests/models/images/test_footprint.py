@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from models.images.footprint import decoding_bytes
-from models.images.headers import jpeg_frame
 
 SIDE = 3000
 PEAK = """
@@ -81,13 +80,6 @@ def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
     data = picture("JPEG", "RGB")
     assert decoding_bytes(data, 224) == 8 * (SIDE // 8) ** 2
     assert decoding_bytes(data, None) == 8 * SIDE**2
-
-
-@pytest.mark.parametrize("progressive", [False, True])
-def test_a_jpeg_tells_its_frame_behind_other_segments(progressive):
-    image, stream = Image.new("RGB", (70, 50)), BytesIO()
-    image.save(stream, "JPEG", progressive=progressive, exif=Image.Exif().tobytes(), comment=b"x" * 500)
-    assert jpeg_frame(stream.getvalue()) == (70, 50, progressive)
 
 
 @pytest.mark.parametrize(
