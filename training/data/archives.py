@@ -1,8 +1,11 @@
 """Files in a folder, a tar or a zip archive: listed once, read in their order, never unpacked onto the disk."""
 
+import contextlib
+import errno
 import gzip
 import os
 import tarfile
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +21,9 @@ READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 """Endings of the names of archives."""
+
+_ZIP_UTF8 = 0x800
+"""Flag of a zip archive's member whose name is in UTF-8."""
 
 _T = TypeVar("_T")
 
@@ -38,8 +44,16 @@ class Entry:
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """The folders that it lies in, and its own name."""
-        return PurePosixPath(self.name).parts
+        """The folders that it lies in, and its own name, as they read."""
+        return tuple(map(readable, PurePosixPath(self.name).parts))
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is in a store: all files by rising place, and the names of all folders that it tells, empty ones too."""
+
+    entries: list[Entry]
+    folders: list[str]
 
 
 class Store(Protocol):
@@ -50,13 +64,30 @@ class Store(Protocol):
         """The path of the folder or archive."""
         ...
 
-    def entries(self) -> list[Entry]:
-        """List all files by rising place; DataError if the store cannot be read or a name leads out of it."""
+    def listing(self) -> Listing:
+        """List files and folders; DataError if the store cannot be read or a name leads out of it."""
         ...
 
     def opened(self) -> AbstractContextManager[Callable[[Entry], bytes]]:
         """Open the store, and give a function that reads one file and may raise READ_ERRORS."""
         ...
+
+
+def readable(name: str) -> str:
+    """Return a file's name as text, composed (NFC): bytes that are no UTF-8 are read as Latin-1.
+
+    Control characters, which a terminal would obey, are written as escapes.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        name = name.encode("utf-8", "surrogateescape").decode("latin-1")
+    name = unicodedata.normalize("NFC", name)
+    return name if name.isprintable() else "".join(map(_printable, name))
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def find_store(path: Path) -> Store | None:
@@ -74,17 +105,18 @@ class Folder:
 
     path: Path
 
-    def entries(self) -> list[Entry]:
-        """List all files."""
+    def listing(self) -> Listing:
+        """List files and folders."""
+        folders: list[str] = []
         with _damage_told(self.path):
-            files = _bounded(_files_below(self.path))
+            files = _bounded(_files_below(self.path, folders))
             named = sorted((file.relative_to(self.path).as_posix(), _size(file)) for file in files)
-        return [Entry(name, size, place) for place, (name, size) in enumerate(named)]
+        return Listing([Entry(name, size, place) for place, (name, size) in enumerate(named)], folders)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Entry], bytes]]:
         """Give a function that reads one file."""
-        yield lambda entry: (self.path / entry.name).read_bytes()
+        yield lambda entry: _read_plain(self.path / entry.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +125,16 @@ class Tar:
 
     path: Path
 
-    def entries(self) -> list[Entry]:
-        """List all files."""
+    def listing(self) -> Listing:
+        """List files and folders."""
+        entries, folders = [], []
         with _damage_told(self.path), self._stream() as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-            members = (member for member in _bounded(archive) if not member.isdir())
-            return [self._entry(member) for member in members]
+            for member in _bounded(archive):
+                if member.isdir():
+                    folders.append(member.name)
+                else:
+                    entries.append(self._entry(member))
+        return Listing(entries, folders)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Entry], bytes]]:
@@ -129,20 +166,32 @@ class Zip:
 
     path: Path
 
-    def entries(self) -> list[Entry]:
-        """List all files."""
+    def listing(self) -> Listing:
+        """List files and folders."""
+        entries, folders = [], []
         with _damage_told(self.path), zipfile.ZipFile(self.path) as archive:
-            members = (member for member in _bounded(archive.infolist()) if not member.is_dir())
-            return [
-                _checked(self.path, Entry(member.filename, member.file_size, place))
-                for place, member in enumerate(members)
-            ]
+            for place, member in enumerate(_bounded(archive.infolist())):
+                if member.is_dir():
+                    folders.append(_zipped_name(member))
+                else:
+                    entries.append(_checked(self.path, Entry(_zipped_name(member), member.file_size, place)))
+        return Listing(entries, folders)
 
     @contextmanager
     def opened(self) -> Iterator[Callable[[Entry], bytes]]:
         """Give a function that reads one file."""
         with zipfile.ZipFile(self.path) as archive:
-            yield lambda entry: archive.read(entry.name)
+            members = archive.infolist()
+            yield lambda entry: archive.read(members[entry.place])
+
+
+def _zipped_name(member: zipfile.ZipInfo) -> str:
+    """The name: UTF-8 where a packer forgot to mark it as such, else what `zipfile` reads, marked UTF-8 or CP437."""
+    if member.flag_bits & _ZIP_UTF8:
+        return member.filename
+    with contextlib.suppress(UnicodeError):
+        return member.filename.encode("cp437").decode()
+    return member.filename
 
 
 def _checked(path: Path, entry: Entry) -> Entry:
@@ -159,9 +208,11 @@ def _bounded(files: Iterable[_T]) -> Iterator[_T]:
         yield file
 
 
-def _files_below(top: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(top, followlinks=True, onerror=_raise):
-        folders[:] = [name for name in folders if not _leads_back(Path(folder, name))]
+def _files_below(top: Path, folders: list[str]) -> Iterator[Path]:
+    """Each file; the names of the folders on the way join `folders`."""
+    for folder, inside, files in os.walk(top, followlinks=True, onerror=_raise):
+        inside[:] = [name for name in inside if not _leads_back(Path(folder, name))]
+        folders += [Path(folder, name).relative_to(top).as_posix() for name in inside]
         yield from (Path(folder, file) for file in files)
 
 
@@ -171,6 +222,13 @@ def _leads_back(folder: Path) -> bool:
         return False
     target = folder.resolve()
     return any(parent.resolve().is_relative_to(target) for parent in folder.parents)
+
+
+def _read_plain(file: Path) -> bytes:
+    """The content of a file that is no pipe or device, which might never end."""
+    if file.exists() and not file.is_file():
+        raise OSError(errno.EINVAL, "no plain file")
+    return file.read_bytes()
 
 
 def _size(file: Path) -> int:

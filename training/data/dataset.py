@@ -75,13 +75,29 @@ _Labelled = TypeVar("_Labelled", bound=Labelled)
 
 
 def hold_out(images: _Labelled, fraction: float) -> tuple[_Labelled, _Labelled]:
-    """Split off a fraction at random, the same images each time; return what is left, and what was held back."""
+    """Split off a fraction at random, the same images each time; return what is left, and what was held back.
+
+    Each class keeps its share, and has at least one image on either side; an only image is trained on.
+    """
     count = len(images.labels)
+    if not fraction:
+        return images, images.take(torch.arange(0))
     order = torch.randperm(count, generator=Generator().manual_seed(_SPLIT_SEED))
-    held = round(count * fraction)
-    if held == count or (fraction and not held):
-        raise DataError(f"{fraction:g} of {count} images leaves one side of the split empty")
-    return images.take(order[held:]), images.take(order[:held])
+    labels = images.labels[order]
+    counts, by_class = labels.bincount(), labels.argsort(stable=True)
+    classes = labels[by_class]
+    rank_in_class = torch.arange(count) - (counts.cumsum(0) - counts)[classes]
+    held = torch.zeros(count, dtype=torch.bool)
+    held[by_class] = rank_in_class < _quotas(counts, fraction)[classes]
+    if not held.any():
+        raise DataError(f"{fraction:g} of {count} images cannot be held back: of no class are there two")
+    return images.take(order[~held]), images.take(order[held])
+
+
+def _quotas(counts: Tensor, fraction: float) -> Tensor:
+    """How many images of each class are held back, of so many: altogether the fraction, but for small classes."""
+    ends = (counts.cumsum(0) * fraction).round().long()
+    return ends.diff(prepend=torch.tensor([0])).clamp(min=1).minimum(counts - 1).clamp(min=0)
 
 
 def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.errors import ImageError
 from models.images.preprocessing import Preprocessing
 from models.machine.cores import usable_cores
-from training.data.archives import READ_ERRORS, Entry, Store
+from training.data.archives import READ_ERRORS, Entry, Store, readable
 from training.data.dataset import ImageSet
 from training.data.mapped_images import MappedSet, allocate
 
@@ -34,7 +34,8 @@ _Labelled = tuple[Entry, int]
 class FileSet:
     """Files that should be images, with labels int64 [n], which index `classes`.
 
-    `unreadable` is filled by reading: the name of each file that is no image, and the reason.
+    `unreadable` is filled by reading: the name of each file that is no image, and the reason. `notes` say what else
+    the user should know of where they lie.
     """
 
     store: Store
@@ -42,6 +43,7 @@ class FileSet:
     labels: Tensor
     classes: tuple[str, ...]
     unreadable: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -49,7 +51,7 @@ class FileSet:
     def take(self, indices: Tensor) -> "FileSet":
         """Return the files at these indices."""
         entries = tuple(self.entries[index] for index in indices.tolist())
-        return FileSet(self.store, entries, self.labels[indices], self.classes, self.unreadable)
+        return replace(self, entries=entries, labels=self.labels[indices])
 
     def pixels(self, preprocessing: Preprocessing) -> Iterator[tuple[NDArray[np.uint8], int]]:
         """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
@@ -61,7 +63,7 @@ class FileSet:
                 decoded = pool.map(lambda file: _decode(decode, file), [_read(read, entry) for entry, _ in chunk])
                 for (entry, label), result in zip(chunk, decoded, strict=True):
                     if isinstance(result, str):
-                        self.unreadable[entry.name] = result
+                        self.unreadable[readable(entry.name)] = result
                     else:
                         yield result, label
 

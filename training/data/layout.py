@@ -1,67 +1,189 @@
-"""How an image data set is laid out: a folder for each class, and perhaps folders above them for its parts."""
+"""How an image data set is laid out: the parts that it has, and what in it is none of its images."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
-import torch
-
-from training.data.archives import ARCHIVES, Entry, Store, find_store
+from training.data.archives import ARCHIVES, Folder, Store, find_store
+from training.data.folder_tree import FolderTree, read_tree
 from training.data.image_files import FileSet
+from training.data.label_table import LabelTable
+from training.data.labelling import Unlabelled, class_folders, counts, label_files, named, read_tables
+from training.data.part_names import Part, part_named
 from training.errors import DataError
 
-Part = Literal["train", "val", "test"]
-
-_LAYOUT = "one folder of images for each class, or train/, val/ and test/ that hold such folders"
-
-_PARTS: dict[str, Part] = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-_METADATA = "__MACOSX"
-"""Name of a folder that macOS adds to its archives."""
-
-_Placed = tuple[tuple[str, ...], Entry]
+_RENAME = "call the folders of parts train/, val/ and test/, and move others away"
 
 
-def read_parts(path: Path) -> dict[Part | None, FileSet] | None:
-    """Return the parts of the image data set at a path as `find_parts` does, None if it is no folder and no archive.
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The parts of a data set, or all of it under None if it has none, and what its user should know of them."""
 
-    A folder may also hold an archive for some parts or all: train.tar.gz, test.tar.gz, val/.
+    path: Path
+    parts: Mapping[Part | None, FileSet | Unlabelled]
+    notes: tuple[str, ...] = ()
+
+    def files(self, part: Part | None) -> FileSet:
+        """Return a part that is there; DataError if its images are of no classes."""
+        found = self.parts[part]
+        if isinstance(found, Unlabelled):
+            raise DataError(found.reason)
+        return found
+
+
+def read_layout(path: Path) -> Layout | None:
+    """Return how the data set at a path is laid out, None if it is no folder and no archive.
+
+    A folder may also hold an archive for some parts or all: train.tar.gz, test.tar.gz, val/. DataError if it cannot
+    be read, or can be understood in several ways.
     """
     if holders := _holders(path):
-        return {part: _part(part, path / name) for part, name in holders.items()}
+        return _read_holders(path, holders)
     store = find_store(path)
-    return None if store is None else find_parts(store)
+    return None if store is None else find_layout(store)
 
 
-def find_parts(store: Store) -> dict[Part | None, FileSet]:
-    """Return the parts of a data set, or all of it under None if it has none; DataError if it is laid out otherwise.
+def find_layout(store: Store, tables: Sequence[LabelTable] = ()) -> Layout:
+    """Return how a store is laid out, as `read_layout` does; `tables` of labels lie beside it.
 
-    A single folder around everything is looked into; hidden files and those beside the folders are passed over.
+    A single folder around everything is looked into. Hidden files, folders without images and those that tools leave
+    beside a data set are passed over.
     """
-    placed = [(entry.parts, entry) for entry in store.entries() if not _is_hidden(entry)]
-    placed = _unwrapped(placed)
-    tops = {parts[0] for parts, _ in placed if len(parts) > 1}
-    if not tops or not tops <= _PARTS.keys():
-        return {None: _file_set(store, placed)}
-    names = _one_for_each(store.path, ((_PARTS[top], f"{top}/") for top in sorted(tops)))
-    return {part: _file_set(store, _below(placed, name.rstrip("/")), f"{name} of ") for part, name in names.items()}
+    tree, notes = read_tree(store), list[str]()
+    tables = [*tables, *read_tables(store, tree.files)]
+    while (inner := _around(tree)) is not None:
+        notes += _passed_over(tree, [inner])
+        tree = inner
+        tables += read_tables(store, tree.files)
+    folders = _part_folders(store.path, tree)
+    if not folders:
+        _ask_which_are_classes(store.path, tree, tables)
+        notes += _passed_over(tree, class_folders(tree))
+        return Layout(store.path, {None: label_files(store, tree, str(store.path), tables)}, tuple(notes))
+    notes += _passed_over(tree, folders.values())
+    parts: dict[Part | None, FileSet | Unlabelled] = {}
+    for part, folder in folders.items():
+        own = [*read_tables(store, folder.files), *_tables_of(part, tables)]
+        parts[part] = label_files(store, folder, f"{folder.name}/ of {store.path}", own, _classes_of(parts))
+        notes += _passed_over(folder, class_folders(folder), f"{folder.name}/")
+    return Layout(store.path, parts, (*notes, *_compared(parts)))
+
+
+def _around(tree: FolderTree) -> FolderTree | None:
+    """The only folder of data, if it holds others and is no part: all that counts is in it."""
+    folders = [folder for folder in tree.picture_folders() if counts(folder)]
+    if len(folders) != 1 or part_named(folders[0].name) is not None:
+        return None
+    (folder,) = folders
+    least = 2 if tree.own_pictures() else 1
+    return folder if len(folder.picture_folders()) >= least else None
+
+
+def _part_folders(path: Path, tree: FolderTree) -> dict[Part, FolderTree]:
+    """The folders of parts, that to train on first, where they are not classes that happen to have such names."""
+    folders = [folder for folder in tree.picture_folders() if counts(folder)]
+    found = [(part, folder) for folder in folders if (part := part_named(folder.name)) is not None]
+    others = [folder for folder in folders if part_named(folder.name) is None]
+    if others and not any(len(class_folders(folder)) > 1 for _, folder in found):
+        return {}
+    _one_for_each(path, ((part, f"{folder.name}/") for part, folder in found))
+    if len(found) == 1 and others:
+        ((_, folder),) = found
+        raise DataError(
+            f"{path} holds {folder.name}/, with folders for {named([each.name for each in class_folders(folder)])}, "
+            f"and beside it {named([f'{each.name}/' for each in others])}: is {folder.name}/ a part or a class? "
+            f"If it is a part, {_RENAME}; if it is a class, move its images up, out of the inner folders"
+        )
+    return dict(sorted(found, key=lambda each: each[0] != "train"))
+
+
+def _tables_of(part: Part, tables: Iterable[LabelTable]) -> list[LabelTable]:
+    """The tables with the part's name, as train.csv, then those with no part's."""
+    parts = [(part_named(table.name.rpartition(".")[0]), table) for table in tables]
+    return [table for wanted in (part, None) for of, table in parts if of == wanted]
+
+
+def _ask_which_are_classes(path: Path, tree: FolderTree, tables: Sequence[LabelTable]) -> None:
+    """DataError where folders repeat below all others, or one holds parts: which of them are the classes?"""
+    tops = class_folders(tree)
+    inside = [{folder.name for folder in top.picture_folders()} for top in tops]
+    if len(tops) < 2 or any(top.own_pictures() for top in tops):
+        return
+    if any(table.decides and table.match(tree.entries()) for table in tables):
+        return
+    names = named([f"{top.name}/" for top in tops])
+    count = Counter(name for folders in inside for name in folders)
+    if len(repeated := [name for name, times in count.items() if times > 1]) > 1:
+        raise DataError(
+            f"{path} holds {names}, and in several of them {named(repeated)}: which are the classes? If the inner "
+            f"folders are, {_RENAME}; if the outer ones are, move their images up, out of the inner folders; "
+            "or lay a table labels.csv with the columns image,label beside them"
+        )
+    for top, folders in zip(tops, inside, strict=True):
+        if parts := [name for name in folders if part_named(name)]:
+            raise DataError(
+                f"{path} holds {names}, and {top.name}/ holds {named(parts)}: if these are the parts of the data, give "
+                f"{path / top.name} instead; if {top.name} is a class, move its images up, out of the inner folders"
+            )
+
+
+def _passed_over(tree: FolderTree, used: Iterable[FolderTree], where: str = "") -> Iterator[str]:
+    """A note for each folder that does not count; a class may be meant by one that is empty."""
+    counted = {folder.name for folder in used}
+    for name, folder in sorted(tree.folders.items()):
+        if name in counted:
+            continue
+        entries = folder.entries()
+        if folder.has_pictures():
+            yield f"{where}{name}/ is passed over: by its name it is no part of the data"
+        elif entries:
+            yield f"{where}{name}/ is passed over: none of its {len(entries):,} files is called like an image"
+        else:
+            yield f"{where}{name}/ is empty: it is no class"
+
+
+def _compared(parts: Mapping[Part | None, FileSet | Unlabelled]) -> Iterator[str]:
+    """Notes on parts whose classes are others than those to train on."""
+    train = set(_classes_of(parts))
+    for part, files in parts.items():
+        if isinstance(files, Unlabelled):
+            if part == "test":
+                yield f"nothing can be measured on the test images: {files.reason}"
+        elif train and part != "train":
+            if lacking := train - set(files.classes):
+                yield f"{part}/ has no image of {named(lacking)}: how well they are told is not measured there"
+            if unknown := set(files.classes) - train:
+                yield f"{part}/ has images of {named(unknown)}, of which there are none to train on"
+
+
+def _classes_of(parts: Mapping[Part | None, FileSet | Unlabelled]) -> tuple[str, ...]:
+    train = parts.get("train")
+    return train.classes if isinstance(train, FileSet) else ()
 
 
 def _holders(path: Path) -> dict[Part, str]:
     """The names of the archives and folders that hold one part each, in a folder with such an archive."""
-    names = {f"{name}{suffix}": part for name, part in _PARTS.items() for suffix in ARCHIVES}
-    inside = sorted(path.iterdir()) if path.is_dir() else []
-    archives = [(names[file.name], file.name) for file in inside if file.name in names]
+    try:
+        inside = sorted(path.iterdir()) if path.is_dir() else []
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}; it must be a folder that you may read") from error
+    archives = [(part, file.name) for file in inside if (part := _archived_part(file.name)) is not None]
     if not archives:
         return {}
-    folders = [(_PARTS[file.name], f"{file.name}/") for file in inside if file.name in _PARTS and file.is_dir()]
+    folders = [(part, f"{file.name}/") for file in inside if file.is_dir() and (part := part_named(file.name))]
     return _one_for_each(path, archives + folders)
 
 
-def _one_for_each(path: Path, named: Iterable[tuple[Part, str]]) -> dict[Part, str]:
+def _archived_part(name: str) -> Part | None:
+    ending = next((ending for ending in sorted(ARCHIVES, key=len) if name.lower().endswith(ending)), None)
+    return None if ending is None else part_named(name[: -len(ending)])
+
+
+def _one_for_each(path: Path, found: Iterable[tuple[Part, str]]) -> dict[Part, str]:
     """The name of each part's folder or archive; DataError if a part has two, for one would be passed over."""
     names: dict[Part, str] = {}
-    for part, name in named:
+    for part, name in found:
         if part in names:
             raise DataError(
                 f"{path} holds {names[part]} and {name}, both of them for {part}: "
@@ -71,41 +193,18 @@ def _one_for_each(path: Path, named: Iterable[tuple[Part, str]]) -> dict[Part, s
     return names
 
 
-def _part(part: Part, holder: Path) -> FileSet:
-    store = find_store(holder)
-    parts = find_parts(store) if store is not None else {}
-    for name in (part, None):
-        if name in parts:
-            return parts[name]
-    raise DataError(f"{holder} must hold {part}/, or one folder of images for each class")
-
-
-def _is_hidden(entry: Entry) -> bool:
-    return any(part.startswith(".") or part == _METADATA for part in entry.parts)
-
-
-def _unwrapped(placed: list[_Placed]) -> list[_Placed]:
-    """The same without the folders around everything, which hold no image themselves and have no part's name."""
-    while True:
-        tops = {parts[0] for parts, _ in placed if len(parts) > 1}
-        if len(tops) != 1 or tops <= _PARTS.keys():
-            return placed
-        inside = _below(placed, *tops)
-        if not any(len(parts) > 1 for parts, _ in inside):
-            return placed
-        placed = inside
-
-
-def _below(placed: list[_Placed], folder: str) -> list[_Placed]:
-    return [(parts[1:], entry) for parts, entry in placed if len(parts) > 1 and parts[0] == folder]
-
-
-def _file_set(store: Store, placed: list[_Placed], where: str = "") -> FileSet:
-    in_class = [(parts[0], entry) for parts, entry in placed if len(parts) > 1]
-    classes = sorted({name for name, _ in in_class})
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "no folder with files"
-        raise DataError(f"{where}{store.path} must hold {_LAYOUT}; it has {found}")
-    index = {name: position for position, name in enumerate(classes)}
-    labels = torch.tensor([index[name] for name, _ in in_class], dtype=torch.int64)
-    return FileSet(store, tuple(entry for _, entry in in_class), labels, tuple(classes))
+def _read_holders(path: Path, holders: Mapping[Part, str]) -> Layout:
+    folder = Folder(path)
+    tables = read_tables(folder, [entry for entry in folder.listing().entries if len(entry.parts) == 1])
+    parts: dict[Part | None, FileSet | Unlabelled] = {}
+    notes: list[str] = []
+    for part, name in holders.items():
+        store = find_store(path / name)
+        layout = None if store is None else find_layout(store, tables)
+        found = {} if layout is None else layout.parts
+        held = found.get(part, found.get(None))
+        if layout is None or held is None:
+            raise DataError(f"{path / name} must hold {part}/, or one folder of images for each class")
+        parts[part] = held
+        notes += layout.notes
+    return Layout(path, parts, (*notes, *_compared(parts)))

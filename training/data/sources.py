@@ -5,6 +5,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from training.data.dataset import ImageSet, hold_out, renamed
 from training.data.image_files import FileSet
-from training.data.layout import Part, read_parts
+from training.data.layout import Layout, read_layout
 from training.errors import DataError
 
 Split = Literal["train", "test"]
@@ -40,8 +41,8 @@ def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
     other split is not read. An image folder without train/ and test/ is a training split and, if `whole`,
     a test split too.
     """
-    parts = _parts(data)
-    return _arrays(data, root, split) if parts is None else _part(data, parts, split, whole)
+    layout = _layout(data)
+    return _arrays(data, root, split) if layout is None else _part(data, layout, split, whole)
 
 
 def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Images]:
@@ -49,40 +50,41 @@ def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Image
 
     Held back is the val/ of an image folder that has one, else a fraction of the training split, the same each time.
     """
-    parts = _parts(data)
-    if parts is None:
+    layout = _layout(data)
+    if layout is None:
         return hold_out(_arrays(data, root, "train"), fraction)
-    images = _part(data, parts, "train")
-    if "val" in parts:
-        return images, renamed(parts["val"], images.classes, f"val/ of {data}")
+    images = _part(data, layout, "train")
+    images = replace(images, notes=layout.notes + images.notes)
+    if "val" in layout.parts:
+        return images, renamed(layout.files("val"), images.classes, f"val/ of {data}")
     return hold_out(images, fraction)
 
 
 def load_validation(data: str, root: Path, fraction: float) -> Images:
     """Read only the images that `load_training` holds back."""
-    parts = _parts(data)
-    if parts is not None and "val" in parts:
-        return parts["val"]
+    layout = _layout(data)
+    if layout is not None and "val" in layout.parts:
+        return layout.files("val")
     if not fraction:
         raise DataError("the recipe held back no images for validation; evaluate on the test split")
-    images = _arrays(data, root, "train") if parts is None else _part(data, parts, "train")
+    images = _arrays(data, root, "train") if layout is None else _part(data, layout, "train")
     return hold_out(images, fraction)[1]
 
 
-def _parts(data: str) -> dict[Part | None, FileSet] | None:
-    """The parts of an image folder or archive, None if the data is something else."""
+def _layout(data: str) -> Layout | None:
+    """How an image folder or archive is laid out, None if the data is something else."""
     path = Path(data).expanduser()
     if data in _NAMED or _is_idx(path):
         return None
-    return read_parts(path)
+    return read_layout(path)
 
 
-def _part(data: str, parts: dict[Part | None, FileSet], split: Split, whole: bool = False) -> FileSet:
-    if split in parts:
-        return parts[split]
-    if None in parts and (split == "train" or whole):
-        return parts[None]
-    held = ", ".join(f"{part}/" for part in parts if part) or "classes only, which are its training split"
+def _part(data: str, layout: Layout, split: Split, whole: bool = False) -> FileSet:
+    if split in layout.parts:
+        return layout.files(split)
+    if None in layout.parts and (split == "train" or whole):
+        return layout.files(None)
+    held = ", ".join(f"{part}/" for part in layout.parts if part) or "classes only, which are its training split"
     raise DataError(f"{data} has no {split} split, it holds {held}")
 
 

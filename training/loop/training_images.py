@@ -9,6 +9,7 @@ from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
+from training.data.labelling import named
 from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images
 from training.errors import DataError, RecipeError
@@ -33,8 +34,12 @@ def load_training_images(
     spec, judged = _decodings(recipe)
     images, held_back = sources.load_training(data, root, recipe.validation)
     if isinstance(images, FileSet):
+        notes = images.notes + (held_back.notes if isinstance(held_back, FileSet) else ())
+        for note in dict.fromkeys(notes):
+            console.print(note, highlight=False, markup=False, soft_wrap=True)
         size = f"{spec.width}x{spec.height} pixels"
-        console.print(f"reading {len(images) + len(held_back):,} images of {data}, as {size}", highlight=False)
+        told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
     elif recipe.crop is not None:
         raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
     decoded = _decoded(images, spec, folder), _decoded(held_back, judged, folder)

@@ -6,27 +6,48 @@ from training.data.dataset import ImageSet, Normalization, hold_out, measure
 from training.errors import DataError
 
 
-def _numbered(count, channels=1):
-    """Images that can be told apart: the first two pixels spell the label."""
-    labels = torch.arange(count)
-    images = torch.zeros(count, channels, 4, 5, dtype=torch.uint8)
-    images[:, 0, 0, 0], images[:, 0, 0, 1] = labels // 256, labels % 256
-    return ImageSet(images, labels, tuple(map(str, range(count))))
+def _numbered(*counts):
+    """So many images of each class; the first two pixels spell each image's number."""
+    labels = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
+    images = torch.zeros(len(labels), 1, 4, 5, dtype=torch.uint8)
+    images[:, 0, 0, 0], images[:, 0, 0, 1] = torch.arange(len(labels)) // 256, torch.arange(len(labels)) % 256
+    return ImageSet(images, labels, tuple(map(str, range(len(counts)))))
+
+
+def _numbers(images):
+    return (images.images[:, 0, 0, 0].long() * 256 + images.images[:, 0, 0, 1]).tolist()
 
 
 def test_hold_out_takes_each_image_once_and_keeps_its_label():
-    left, held = hold_out(_numbered(1000), 0.1)
-    assert (len(left), len(held)) == (900, 100)
-    assert sorted(torch.cat([left.labels, held.labels]).tolist()) == list(range(1000))
+    images = _numbered(600, 400)
+    left, held = hold_out(images, 0.1)
+    assert sorted(_numbers(left) + _numbers(held)) == list(range(1000))
     for part in (left, held):
-        spelt = part.images[:, 0, 0, 0].long() * 256 + part.images[:, 0, 0, 1]
-        assert torch.equal(spelt, part.labels)
+        assert torch.equal(part.labels, images.labels[_numbers(part)])
 
 
 def test_hold_out_is_random_and_always_the_same():
-    first, second = hold_out(_numbered(1000), 0.1)[1].labels, hold_out(_numbered(1000), 0.1)[1].labels
-    assert torch.equal(first, second)
-    assert 300 < first.double().mean() < 700
+    first, second = _numbers(hold_out(_numbered(1000), 0.1)[1]), _numbers(hold_out(_numbered(1000), 0.1)[1])
+    assert first == second
+    assert 300 < sum(first) / len(first) < 700
+
+
+@pytest.mark.parametrize(
+    ("counts", "fraction", "held"),
+    [
+        ((600, 400), 0.1, [60, 40]),
+        ((5923, 6742, 5958), 0.1, [592, 674, 596]),  # together a tenth
+        ((980, 14, 6), 0.1, [98, 1, 1]),
+        ((98, 1), 0.1, [10, 0]),
+        ((98, 2), 0.1, [10, 1]),
+        ((2, 2, 2), 0.01, [1, 1, 1]),
+        ((3, 3), 0.99, [2, 2]),
+    ],
+)
+def test_hold_out_keeps_the_shares_and_an_image_of_each_class_on_either_side(counts, fraction, held):
+    left, back = hold_out(_numbered(*counts), fraction)
+    assert back.labels.bincount(minlength=len(counts)).tolist() == held
+    assert left.labels.bincount().min() >= 1
 
 
 def test_nothing_is_held_out_when_nothing_is_asked():
@@ -34,10 +55,9 @@ def test_nothing_is_held_out_when_nothing_is_asked():
     assert (len(left), len(held)) == (10, 0)
 
 
-@pytest.mark.parametrize("fraction", [0.01, 0.99])
-def test_empty_side_of_a_split_is_refused(fraction):
-    with pytest.raises(DataError, match="empty"):
-        hold_out(_numbered(10), fraction)
+def test_single_images_are_not_held_back():
+    with pytest.raises(DataError, match="of no class are there two"):
+        hold_out(_numbered(1, 1, 1), 0.5)
 
 
 def test_measure_is_numpys_mean_and_deviation():

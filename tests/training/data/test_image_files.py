@@ -13,7 +13,7 @@ from tests.training.folders import COLOURS, KINDS, pack, picture, pictures
 from training.data.archives import Entry, find_store
 from training.data.dataset import hold_out
 from training.data.image_files import FileSet
-from training.data.layout import find_parts
+from training.data.layout import find_layout
 from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
@@ -21,7 +21,7 @@ FILES = pictures(5)
 
 
 def _images(tmp_path, files, kind="folder"):
-    return find_parts(find_store(pack(tmp_path, kind, files)))[None]
+    return find_layout(find_store(pack(tmp_path, kind, files))).files(None)
 
 
 def _pixels(content):
@@ -71,7 +71,7 @@ def test_what_is_no_image_is_passed_over_and_named(tmp_path):
     bad = {"red/cut.png": picture("red", 1)[:300], "red/note.txt": b"no image", "blue/empty.jpg": b""}
     images = _images(tmp_path, FILES | bad)
     (tmp_path / "folder" / "green" / "gone.png").symlink_to("/nowhere")
-    images = find_parts(images.store)[None]
+    images = find_layout(images.store).files(None)
     decoded = images.decode(spec_of_files(3, 32))
     assert decoded.labels.bincount().tolist() == [5, 5, 5]
     assert decoded.images.shape == (15, 3, 32, 32)
@@ -92,7 +92,7 @@ def test_what_does_not_fit_onto_the_disk_is_told_in_bytes(tmp_path):
 
 
 def test_cifar10_is_the_published_one(shared_data):
-    images = find_parts(find_store(shared_data / "cifar10" / "test.tar.gz"))["test"].decode(spec_of_files(3, 32))
+    images = find_layout(find_store(shared_data / "cifar10" / "test.tar.gz")).files("test").decode(spec_of_files(3, 32))
     assert images.images.shape == (10_000, 3, 32, 32)
     assert images.labels.bincount().tolist() == [1000] * 10
     assert " ".join(images.classes) == "airplane automobile bird cat deer dog frog horse ship truck"
@@ -139,6 +139,6 @@ def test_file_of_absurd_size_is_not_read(tmp_path):
     images = _images(tmp_path, FILES | {"red/huge.png": b""})
     with (tmp_path / "folder" / "red" / "huge.png").open("wb") as stream:
         stream.truncate(1 << 40)
-    images = find_parts(images.store)[None]
+    images = find_layout(images.store).files(None)
     assert len(images.decode(spec_of_files(3, 32))) == 15
     assert images.unreadable == {"red/huge.png": "1,099,511,627,776 bytes, at most 268,435,456 are read"}

@@ -1,16 +1,25 @@
+import os
+import re
+import tarfile
+import zipfile
+
 import pytest
 
 from tests.training.folders import KINDS, below, pack
 from training.data.archives import find_store
-from training.data.layout import find_parts, read_parts
+from training.data.layout import find_layout, read_layout
 from training.errors import DataError
 
 CLASSES = {"cat/1.png": b"1", "dog/1.png": b"2", "dog/more/2.png": b"3"}
 
 
 def _parts(tmp_path, files):
-    parts = find_parts(find_store(pack(tmp_path, "folder", files)))
-    return {part: (images.classes, sorted(_labelled(images))) for part, images in parts.items()}
+    return _read(find_layout(find_store(pack(tmp_path, "folder", files))))
+
+
+def _read(layout):
+    read = {part: layout.files(part) for part in layout.parts}
+    return {part: (images.classes, sorted(_labelled(images))) for part, images in read.items()}
 
 
 def _labelled(images):
@@ -42,24 +51,19 @@ def test_parts_may_be_archives(tmp_path, kind):
     """One that holds the classes, and one that holds them below the part's name."""
     for part, files in (("train", CLASSES), ("test", below("test", CLASSES))):
         pack(tmp_path, kind, files).rename(tmp_path / kind.replace("set", part))
-    parts = read_parts(tmp_path)
-    assert {part: (images.classes, sorted(_labelled(images))) for part, images in parts.items()} == {
-        "train": FOUND,
-        "test": FOUND,
-    }
+    assert _read(read_layout(tmp_path)) == {"train": FOUND, "test": FOUND}
 
 
 def test_archive_of_another_part_is_refused(tmp_path):
     pack(tmp_path, "set.zip", below("test", CLASSES)).rename(tmp_path / "train.zip")
     with pytest.raises(DataError, match=r"train\.zip must hold train/"):
-        read_parts(tmp_path)
+        read_layout(tmp_path)
 
 
 def test_parts_may_be_archives_and_folders(tmp_path):
     pack(tmp_path, "set.zip", CLASSES).rename(tmp_path / "train.zip")
     pack(tmp_path, "folder", CLASSES).rename(tmp_path / "val")
-    parts = read_parts(tmp_path)
-    assert {part: sorted(_labelled(images)) for part, images in parts.items()} == {"train": FOUND[1], "val": FOUND[1]}
+    assert _read(read_layout(tmp_path)) == {"train": FOUND, "val": FOUND}
 
 
 @pytest.mark.parametrize("kind", ["folder", "set.zip"])
@@ -68,7 +72,7 @@ def test_two_folders_for_one_part_are_refused(tmp_path, kind, first, second):
     files = [below(f"pets/{part}", CLASSES) for part in ("train", second, first)]
     path = pack(tmp_path, kind, {name: content for part in files for name, content in part.items()})
     with pytest.raises(DataError, match=rf"{kind} holds {first}/ and {second}/, both of them for val: move all"):
-        read_parts(path)
+        read_layout(path)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,7 @@ def test_two_archives_or_an_archive_and_a_folder_for_one_part_are_refused(tmp_pa
         kind = "set" + "".join((tmp_path / name).suffixes).replace(".tgz", ".tar.gz")
         pack(tmp_path, kind if kind in KINDS else "folder", CLASSES).rename(tmp_path / name)
     with pytest.raises(DataError, match=told):
-        read_parts(tmp_path)
+        read_layout(tmp_path)
 
 
 def test_class_may_be_called_train(tmp_path):
@@ -96,11 +100,214 @@ def test_class_may_be_called_train(tmp_path):
 @pytest.mark.parametrize(
     ("files", "told"),
     [
-        ({"1.png": b"", "2.png": b""}, "folder must hold one folder of images for each class.* no folder with files"),
-        ({"cat/1.png": b"", "cat/2.png": b""}, "only 'cat'"),
-        (below("train", CLASSES) | {"test/cat/1.png": b""}, "test/ of .*folder must hold .* only 'cat'"),
+        (
+            {"1.png": b"", "2.png": b""},
+            r"folder holds 2 images and no folders of classes: make one folder .* image,label",
+        ),
+        ({"cat/1.png": b"", "cat/2.png": b""}, "folder holds 2 images, in cat/ only: make one folder"),
+        ({"cat/1.txt": b"", "dog/2.txt": b""}, "folder holds 2 files, none of them called like an image: make"),
+        ({".hidden": b""}, "folder holds no files: make"),
+        (
+            below("train", CLASSES) | {"test/cow/1.png": b""},
+            "test/ of .*folder holds 1 images, in cow/ only, and the classes to train on are cat, dog: make",
+        ),
     ],
 )
-def test_other_layouts_are_refused(tmp_path, files, told):
+def test_pictures_without_classes_are_refused_once_they_are_asked_for(tmp_path, files, told):
+    layout = find_layout(find_store(pack(tmp_path, "folder", files)))
+    with pytest.raises(DataError, match=told):
+        layout.files("test" if "test" in layout.parts else None)
+
+
+@pytest.mark.parametrize(
+    ("train", "other", "part"),
+    [
+        ("Training", "Testing", "test"),
+        ("TRAIN", "Valid", "val"),
+        ("train", "dev", "val"),
+        ("train", "eval", "val"),
+        ("seg_train/seg_train", "seg_test/seg_test", "test"),
+        ("training_set/training_set", "test_set/test_set", "test"),
+        ("train2017", "val2017", "val"),
+        ("data/TrainImages", "data/TestImages", "test"),
+        ("train/images", "test/images", "test"),
+    ],
+)
+def test_parts_have_their_usual_names(tmp_path, train, other, part):
+    assert _parts(tmp_path, below(train, CLASSES) | below(other, CLASSES)) == {"train": FOUND, part: FOUND}
+
+
+@pytest.mark.parametrize("kind", ["Train.zip", "training.tar", "train_images.tar.gz"])
+def test_archives_of_parts_have_their_usual_names(tmp_path, kind):
+    pack(tmp_path, "set" + "".join((tmp_path / kind).suffixes), CLASSES).rename(tmp_path / kind)
+    assert _read(read_layout(tmp_path)) == {"train": FOUND}
+
+
+def _notes(tmp_path, files):
+    return " | ".join(find_layout(find_store(pack(tmp_path, "folder", files))).notes)
+
+
+PARTS = below("train", CLASSES) | below("val", CLASSES)
+
+
+@pytest.mark.parametrize(
+    ("files", "parts", "noted"),
+    [
+        (PARTS | {"runs/exp1/curves.png": b""}, {"train", "val"}, "runs/ is passed over: by its name"),
+        (PARTS | {"extra/1.png": b""}, {"train", "val"}, "extra/ is passed over: by its name"),
+        (below("train", CLASSES) | {"runs/exp1/curves.png": b""}, {"train"}, "runs/ is passed over"),
+        (below("pets", PARTS) | {"runs/exp1/curves.png": b""}, {"train", "val"}, "runs/ is passed over"),
+        (CLASSES | {"annotations/1.xml": b"", "annotations/2.xml": b""}, {None}, "none of its 2 files is called like"),
+        (CLASSES | {"masks/a/1.png": b"", "masks/b/1.png": b""}, {None}, "masks/ is passed over: by its name"),
+        (below("train", CLASSES) | below("val", {"cat/1.png": b""}), {"train", "val"}, "val/ has no image of dog"),
+        (
+            PARTS | {"test/cat/1.png": b"", "test/owl/1.png": b""},
+            {"train", "val", "test"},
+            "of owl, of which there are",
+        ),
+        (PARTS | {"test/1.png": b"", "test/2.png": b""}, {"train", "val", "test"}, "test/ of .* holds 2 images and no"),
+        (PARTS | {"test/test/1.png": b""}, {"train", "val", "test"}, "holds 1 images, in test/ only"),
+    ],
+)
+def test_what_does_not_count_is_noted(tmp_path, files, parts, noted):
+    layout = find_layout(find_store(pack(tmp_path, "folder", files)))
+    assert set(layout.parts) == parts
+    assert re.search(noted, " | ".join(layout.notes))
+    assert layout.files("train" if "train" in parts else None).classes == ("cat", "dog")
+
+
+@pytest.mark.parametrize("kind", ["folder", "set.zip", "set.tar"])
+def test_empty_class_is_noted(tmp_path, kind):
+    path = pack(tmp_path, kind, CLASSES)
+    if kind == "folder":
+        (path / "cactus").mkdir()
+    elif kind == "set.zip":
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.mkdir("cactus")
+    else:
+        member = tarfile.TarInfo("cactus")
+        member.type = tarfile.DIRTYPE
+        with tarfile.open(path, "a") as archive:
+            archive.addfile(member)
+    assert find_layout(find_store(path)).notes == ("cactus/ is empty: it is no class",)
+
+
+@pytest.mark.parametrize(
+    ("files", "told"),
+    [
+        (
+            below("north", CLASSES) | below("south", CLASSES),
+            r"north/, south/, and in several of them cat, dog: which are",
+        ),
+        (
+            {f"{pet}/{part}/1.png": b"" for pet in ("cat", "dog") for part in ("train", "test")},
+            r"cat/, dog/, and in several of them test, train: which are the classes\?",
+        ),
+        (
+            below("pets", PARTS) | {"more/x/1.png": b""},
+            r"pets/ holds train, val: if these are .* give .*folder/pets instead",
+        ),
+        (
+            {"bus/1.png": b"", "train/steam/1.png": b"", "train/electric/1.png": b""},
+            r"train/, with folders for electric, steam, and beside it bus/: is train/ a part or a class\?",
+        ),
+        (below("train", CLASSES) | below("holdout", CLASSES), r"beside it holdout/: is train/ a part or a class\?"),
+    ],
+)
+def test_what_can_be_understood_in_two_ways_is_asked(tmp_path, files, told):
     with pytest.raises(DataError, match=told):
         _parts(tmp_path, files)
+
+
+def test_images_beside_the_classes_and_folders_in_them_are_noted(tmp_path):
+    images = find_layout(find_store(pack(tmp_path, "folder", CLASSES | {"cover.png": b""}))).files(None)
+    assert "1 images beside the folders of classes are passed over" in images.notes[0]
+    assert "folders inside a class count as that class, in dog" in images.notes[1]
+
+
+NAMES = {"nfc": "café", "nfd": "cafe\u0301", "latin-1": os.fsdecode(b"caf\xe9")}
+
+
+@pytest.mark.parametrize("name", NAMES.values(), ids=NAMES)
+@pytest.mark.parametrize("kind", ["folder", "set.tar"])
+def test_names_in_any_encoding_read_as_text(tmp_path, name, kind):
+    images = find_layout(find_store(pack(tmp_path, kind, {f"{name}/1.png": b"1", "dog/1.png": b"2"}))).files(None)
+    assert images.classes == ("café", "dog")
+    with images.store.opened() as read:
+        assert sorted(map(read, images.entries)) == [b"1", b"2"]
+
+
+def test_names_in_a_zip_are_in_cp437_or_in_utf8_that_is_not_marked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "old.zip", "w") as archive:
+        archive.writestr("cafX/1.png", b"1")
+        archive.writestr("dog/1.png", b"2")
+    old = (tmp_path / "old.zip").read_bytes().replace(b"cafX", b"caf\x82")  # é of CP437
+    (tmp_path / "old.zip").write_bytes(old)
+    assert find_layout(find_store(tmp_path / "old.zip")).files(None).classes == ("café", "dog")
+    unmarked = old.replace(b"caf\x82/1.png", "café/1p".encode().ljust(10, b"x"))
+    assert len(unmarked) == len(old)
+    (tmp_path / "unmarked.zip").write_bytes(unmarked)
+    assert find_layout(find_store(tmp_path / "unmarked.zip")).files(None).classes == ("café", "dog")
+
+
+def test_two_folders_with_one_name_in_other_bytes_are_refused(tmp_path):
+    files = {f"{NAMES['nfc']}/1.png": b"1", f"{NAMES['nfd']}/1.png": b"2", "dog/1.png": b""}
+    with pytest.raises(DataError, match="several folders whose names read 'café'"):
+        _parts(tmp_path, files)
+
+
+def test_parts_of_which_one_was_packed_elsewhere_have_the_same_classes(tmp_path):
+    """macOS decomposes accents, Linux does not."""
+    files = {f"train/{name}/1.png": b"" for name in ("café", "dog")} | {f"val/{NAMES['nfd']}/1.png": b""}
+    layout = find_layout(find_store(pack(tmp_path, "folder", files)))
+    assert layout.files("val").classes == ("café",)
+
+
+FLAT = {"1.png": b"1", "2.png": b"2", "3.png": b"3"}
+ROWS = "image,label\n1.png,cat\n2.png,dog\n3.png,dog\n"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        FLAT | {"labels.csv": ROWS.encode()},
+        FLAT | {"anything.csv": ROWS.encode()},
+        below("images", FLAT) | {"labels.csv": ROWS.encode()},
+        below("images", FLAT) | {"labels.csv": ROWS.replace("1.png", "images/1.png").encode()},
+        below("part1", FLAT) | {"part2/4.png": b"", "labels.csv": ROWS.encode()},
+        below("north/x", FLAT) | {"south/x/4.png": b"", "south/y/4.png": b"", "labels.csv": ROWS.encode()},
+    ],
+)
+def test_table_tells_the_classes_where_folders_do_not(tmp_path, files):
+    assert _parts(tmp_path, files) == {None: (("cat", "dog"), [("1.png", 0), ("2.png", 1), ("3.png", 1)])}
+
+
+def test_tables_of_parts_lie_beside_or_in_them(tmp_path):
+    files = below("train", FLAT) | below("val", FLAT) | below("test", FLAT)
+    files |= {"train.csv": ROWS.encode(), "val/labels.csv": ROWS.replace("cat", "dog").encode()}
+    files |= {"test.csv": b"image\n1.png\n", "sample_submission.csv": ROWS.encode()}
+    layout = find_layout(find_store(pack(tmp_path, "folder", files)))
+    assert layout.files("train").labels.tolist() == [0, 1, 1]
+    assert layout.files("val").classes == ("dog",)
+    with pytest.raises(DataError, match=r"test/ of .*folder holds 3 images and no folders of classes"):
+        layout.files("test")
+
+
+def test_table_beside_archives_tells_their_classes(tmp_path):
+    pack(tmp_path, "set.zip", FLAT).rename(tmp_path / "train.zip")
+    pack(tmp_path, "set.tar", {"9.png": b""}).rename(tmp_path / "test.tar")
+    (tmp_path / "labels.csv").write_text(ROWS)
+    layout = read_layout(tmp_path)
+    assert layout.files("train").labels.tolist() == [0, 1, 1]
+    with pytest.raises(DataError, match=r"no row of labels\.csv \(1\.png, \.\.\.\) names one of its images"):
+        layout.files("test")
+
+
+def test_table_that_contradicts_folders_is_asked_about_unless_it_is_the_answer(tmp_path):
+    files = {"part1/1.png": b"", "part1/2.png": b"", "part2/3.png": b"", "meta.csv": ROWS.encode()}
+    path = pack(tmp_path, "folder", files)
+    with pytest.raises(DataError, match=r"folders part1, part2, but meta\.csv calls part1/1\.png cat: if the table is"):
+        find_layout(find_store(path))
+    (path / "meta.csv").rename(path / "labels.csv")
+    images = find_layout(find_store(path)).files(None)
+    assert (images.classes, images.notes) == (("cat", "dog"), ("classes come from labels.csv",))

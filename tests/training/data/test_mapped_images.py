@@ -149,7 +149,7 @@ from pathlib import Path
 import torch
 from training.data.dataset import measure
 from training.data.preprocessing_spec import spec_of_files
-from training.data.layout import find_parts
+from training.data.layout import find_layout
 from training.data.archives import find_store
 
 def limit(mebibytes):
@@ -157,7 +157,7 @@ def limit(mebibytes):
     resource.setrlimit(resource.RLIMIT_DATA, (1024 * used + mebibytes * 2**20, resource.RLIM_INFINITY))
 
 torch.set_num_threads(1)
-files = find_parts(find_store(Path(sys.argv[1])))[None]
+files = find_layout(find_store(Path(sys.argv[1]))).files(None)
 limit(150)
 images = files.take(torch.arange(len(files)).repeat(100)).decode(spec_of_files(3, 224), Path(sys.argv[2]))
 limit(40)

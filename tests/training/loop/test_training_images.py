@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 from torchvision.transforms import v2
 
-from tests.training.folders import COLOURS, KINDS, below, pack, pictures
+from tests.training.folders import COLOURS, KINDS, below, pack, picture, pictures
 from training.errors import DataError, RecipeError
 from training.loop.recipe import load_recipe
 from training.loop.training_images import load_training_images
@@ -82,6 +82,25 @@ def test_unreadable_files_are_listed_and_skipped_or_fatal(tmp_path):
 def test_unreadable_files_of_val_are_told_too(tmp_path):
     files = below("train", pictures(2)) | below("val", pictures(2)) | {"val/red/x.png": b"x"}
     assert "val/red/x.png: not a PNG" in _load(pack(tmp_path, "folder", files))[2]
+
+
+def test_what_does_not_count_is_told(tmp_path):
+    files = below("train", pictures(4)) | {"test/1.png": b"", "runs/x/curves.png": b"", "val/red/1.png": b""}
+    files |= below("val", pictures(1))
+    path = pack(tmp_path, "folder", files)
+    (path / "train" / "cactus").mkdir()
+    told = _load(path)[2]
+    assert "train/cactus/ is empty: it is no class" in told
+    assert "runs/ is passed over" in told
+    assert "nothing can be measured on the test images: test/ of" in told
+    assert "classes: blue, green, red" in told
+
+
+def test_each_class_is_held_back_and_trained_on(tmp_path):
+    files = pictures(20) | {f"rare/{index}.png": picture("red", index) for index in range(2)}
+    images, held_back, _ = _load(pack(tmp_path, "folder", files | {"once/1.png": picture("red", 9)}))
+    assert dict(zip(images.classes, images.labels.bincount().tolist(), strict=True))["once"] == 1
+    assert dict(zip(images.classes, held_back.labels.bincount().tolist(), strict=True))["rare"] == 1
 
 
 def test_unequal_classes_are_told(tmp_path):

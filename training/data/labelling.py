@@ -1,0 +1,165 @@
+"""Where the classes of pictures come from: the folders that they lie in, or a table beside them."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from training.data.archives import READ_ERRORS, Entry, Store, readable
+from training.data.folder_tree import FolderTree, is_picture
+from training.data.image_files import FileSet
+from training.data.label_table import LabelTable, is_table, read_table
+from training.data.part_names import is_stranger
+from training.errors import DataError
+
+MOST_NAMED = 8
+"""Names in a sentence; of more, the first ones and how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unlabelled:
+    """Pictures that are of no class, or all of one; the reason says so, and what to do."""
+
+    store: Store
+    entries: tuple[Entry, ...]
+    reason: str
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+
+def label_files(
+    store: Store, tree: FolderTree, where: str, tables: Sequence[LabelTable], known: Collection[str] = ()
+) -> FileSet | Unlabelled:
+    """Return the images below a folder with their classes, `where` being what to call it.
+
+    Folders are the classes where there are two, or one of those that are `known` from another part. Else the tables
+    are asked. DataError if classes cannot be told apart, or folders and a table say different things.
+    """
+    inside = _innermost(tree, known)
+    folders = class_folders(inside)
+    pictures = [entry for entry in tree.entries() if is_picture(entry)]
+    matched = next((pair for table in tables if (pair := (table, table.match(pictures)))[1]), None)
+    if known.isdisjoint(folder.name for folder in folders) if (known := set(known)) else len(folders) < 2:
+        if matched is None:
+            return Unlabelled(store, tuple(pictures), _reason(tree, pictures, folders, where, tables, known))
+        return _by_table(store, *matched, len(pictures))
+    by_folders = _by_folders(store, inside, folders, where)
+    if matched is not None and _contradicts(matched[1], by_folders, where, matched[0]):
+        return _by_table(store, *matched, len(pictures))
+    return by_folders
+
+
+def counts(folder: FolderTree) -> bool:
+    """Whether a folder with pictures may be data: what tools leave has a usual name, and no picture directly in it."""
+    return bool(folder.own_pictures()) or not is_stranger(folder.name)
+
+
+def class_folders(tree: FolderTree) -> list[FolderTree]:
+    """Return the folders in it that may be classes: those with pictures, without what tools leave beside them."""
+    folders = tree.picture_folders()
+    usual = [folder for folder in folders if counts(folder)]
+    return usual if len(usual) > 1 else folders
+
+
+def read_tables(store: Store, files: Sequence[Entry]) -> list[LabelTable]:
+    """Return the tables of labels among a store's files; DataError if one contradicts itself."""
+    tables = []
+    with store.opened() as read:
+        for entry in files:
+            if is_table(entry.name):
+                try:
+                    content = read(entry)
+                except READ_ERRORS as error:
+                    raise DataError(f"{readable(entry.name)} of {store.path} cannot be read: {error}") from error
+                if (table := read_table(entry.parts[-1], content)) is not None:
+                    tables.append(table)
+    return tables
+
+
+def named(names: Collection[str]) -> str:
+    """Return the names with commas between them, the first few if there are many."""
+    listed = sorted(names)
+    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
+    return ", ".join(listed[:MOST_NAMED]) + more
+
+
+def _innermost(tree: FolderTree, known: Collection[str]) -> FolderTree:
+    """The folder itself, or the only one in it that holds all its classes: train/images/, seg_train/seg_train/."""
+    while len(folders := tree.picture_folders()) == 1:
+        (folder,) = folders
+        if folder.name in known or len(class_folders(folder)) < (1 if known else 2):
+            break
+        tree = folder
+    return tree
+
+
+def _by_folders(store: Store, tree: FolderTree, folders: Sequence[FolderTree], where: str) -> FileSet:
+    for twin in tree.twins:
+        raise DataError(
+            f"{where} holds several folders whose names read {twin!r} and are spelt in other bytes: "
+            "put their images into one of them"
+        )
+    notes = []
+    if beside := tree.own_pictures():
+        notes.append(f"{where}: {len(beside):,} images beside the folders of classes are passed over")
+    if nested := [folder.name for folder in folders if folder.picture_folders()]:
+        notes.append(f"{where}: folders inside a class count as that class, in {named(nested)}")
+    pairs = [(entry, folder.name) for folder in folders for entry in folder.entries()]
+    return _file_set(store, pairs, tuple(notes))
+
+
+def _by_table(store: Store, table: LabelTable, matched: Sequence[tuple[Entry, str]], pictures: int) -> FileSet:
+    notes = [f"classes come from {table.name}"]
+    if left := pictures - len(matched):
+        notes.append(f"{left:,} images are in no row of {table.name}: they are passed over")
+    return _file_set(store, matched, tuple(notes))
+
+
+def _contradicts(matched: Sequence[tuple[Entry, str]], files: FileSet, where: str, table: LabelTable) -> bool:
+    """Whether a table names most images and calls them otherwise than their folders; DataError if neither decides."""
+    folders = {entry.place: files.classes[label] for entry, label in zip(files.entries, files.labels, strict=True)}
+    differing = [(entry, label) for entry, label in matched if folders.get(entry.place) != label]
+    if 2 * len(matched) < len(files) or not differing:
+        return False
+    if not table.decides:
+        entry, label = differing[0]
+        raise DataError(
+            f"{where} has folders {named(files.classes)}, but {table.name} calls {readable(entry.name)} {label}: "
+            "if the table is right, call it labels.csv; if the folders are, move it away"
+        )
+    return True
+
+
+def _file_set(store: Store, pairs: Sequence[tuple[Entry, str]], notes: tuple[str, ...]) -> FileSet:
+    classes = sorted({name for _, name in pairs})
+    index = {name: position for position, name in enumerate(classes)}
+    labels = torch.tensor([index[name] for _, name in pairs], dtype=torch.int64)
+    return FileSet(store, tuple(entry for entry, _ in pairs), labels, tuple(classes), notes=notes)
+
+
+def _reason(
+    tree: FolderTree,
+    pictures: Sequence[Entry],
+    folders: Sequence[FolderTree],
+    where: str,
+    tables: Sequence[LabelTable],
+    known: Collection[str],
+) -> str:
+    """What was seen instead of classes, what is needed, and what to do."""
+    files = len(tree.entries())
+    if not files:
+        found = "no files"
+    elif not pictures:
+        found = f"{files:,} files, none of them called like an image"
+    elif not folders:
+        found = f"{len(pictures):,} images and no folders of classes"
+    else:
+        found = f"{len(pictures):,} images, in {named([f'{folder.name}/' for folder in folders])} only"
+        if known:
+            found += f", and the classes to train on are {named(known)}"
+    remedy = "make one folder of images for each class in it, or lay a table labels.csv with the columns image,label"
+    if tables:
+        rows = named([f"{table.name} ({next(iter(table.labels), 'no rows')}, ...)" for table in tables])
+        return f"{where} holds {found}: {remedy} beside it; no row of {rows} names one of its images"
+    return f"{where} holds {found}: {remedy} beside it"
