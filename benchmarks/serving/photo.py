@@ -1,4 +1,4 @@
-"""A synthetic photograph: the size, the file size and the spectrum of a real one, from a seed.
+"""Synthetic photographs: the size, the file size and the spectrum of real ones, from a seed.
 
 Natural images have amplitudes that fall as one over the spatial frequency; that is what makes JPEG's work.
 """
@@ -11,6 +11,8 @@ from PIL import Image, ImageDraw, ImageFilter
 
 SIZE = 500, 375  # width, height: the typical picture of ImageNet
 FILE_BYTES = 100_000
+LARGE_SIZE, LARGE_QUALITY = (4000, 3000), 90  # a telephone's 12 megapixels
+GRAIN = 6.0  # standard deviation of a sensor's noise, in levels
 SEED = 7
 _OBJECTS = 12
 
@@ -20,6 +22,14 @@ def photo_jpeg(file_bytes: int = FILE_BYTES) -> bytes:
     image = _scene(np.random.default_rng(SEED))
     files = [_encode(image, quality) for quality in range(50, 99)]
     return min(files, key=lambda file: abs(len(file) - file_bytes))
+
+
+def large_jpeg() -> bytes:
+    """The same scene as a telephone writes it: 12 megapixels, with the grain of its sensor."""
+    random = np.random.default_rng(SEED)
+    scene = np.asarray(_scene(random).resize(LARGE_SIZE, Image.Resampling.BICUBIC), np.float32)
+    grain = GRAIN * random.standard_normal(scene.shape, np.float32)
+    return _encode(Image.fromarray(np.clip(scene + grain, 0, 255).astype(np.uint8)), LARGE_QUALITY)
 
 
 def _encode(image: Image.Image, quality: int) -> bytes:

@@ -48,7 +48,7 @@ def test_in_overload_the_worst_round_counts_and_goodput_in_the_median_one():
     ]
     met = {goal.text.removeprefix("2 x: "): goal.met for goal in goals_of_overloads(rounds)}
     assert met == {
-        "goodput, of the peak: >= 0.95": True,
+        "goodput, of the peak: >= 0.9": True,
         "p99 of the admitted, ms: <= 2000": False,
         "median of the refused, ms: <= 50": True,
         "refused without Retry-After: <= 0": False,
