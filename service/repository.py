@@ -1,6 +1,6 @@
 """The model repository: which models are served in which version, and which one answers `/predict`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -73,10 +73,13 @@ class ModelFolder:
     problem: str = ""
 
 
-def read_repository(repository: Path, default_model: str | None) -> Catalog:
+def read_repository(
+    repository: Path, default_model: str | None, try_version: Callable[[Artifact], None] = lambda _: None
+) -> Catalog:
     """Read the highest version of every model under `repository` that can be read.
 
     What cannot be read is listed as failed and the rest are served; RepositoryError if nothing of the default can.
+    `try_version` is asked about each version that there is an older one for; its ArtifactError counts as the reader's.
     """
     folders = list_models(repository)
     default = _choose_default(repository, default_model, folders)
@@ -85,7 +88,7 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
     for folder in folders:
         if folder.problem:
             failed[folder.name, ""] = folder.problem
-        elif artifact := _read_newest(folder, failed):
+        elif artifact := _read_newest(folder, failed, try_version):
             artifacts.append(artifact)
     names = [artifact.name for artifact in artifacts]
     if default not in names:
@@ -94,13 +97,19 @@ def read_repository(repository: Path, default_model: str | None) -> Catalog:
     return Catalog(tuple(artifacts), failed, names.index(default))
 
 
-def _read_newest(folder: ModelFolder, failed: dict[tuple[str, str], str]) -> Artifact | None:
+def _read_newest(
+    folder: ModelFolder, failed: dict[tuple[str, str], str], try_version: Callable[[Artifact], None]
+) -> Artifact | None:
     """The highest version that can be read; why those above cannot goes to `failed`."""
     for directory in folder.versions:
         try:
-            return read_artifact(directory)
+            artifact = read_artifact(directory)
+            if directory != folder.versions[-1]:
+                try_version(artifact)
         except ArtifactError as error:
             failed[folder.name, directory.name] = str(error)
+        else:
+            return artifact
     return None
 
 

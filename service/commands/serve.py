@@ -1,5 +1,7 @@
 """Starting the server: from settings to processes."""
 
+from collections.abc import Callable
+
 import structlog
 
 from models.artifact.artifact import Artifact
@@ -17,6 +19,7 @@ from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.supervisor import Supervisor
+from service.worker.trial import try_version
 from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
@@ -30,7 +33,9 @@ def serve(settings: Settings) -> int:
     settings = fit_together(settings)
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
-    catalog = read_repository(settings.model_repository, settings.default_model)
+    accelerator, devices = choose_device(settings.device)
+    resolve_precision(settings.engine, accelerator, settings.precision, settings.compile)
+    catalog = read_repository(settings.model_repository, settings.default_model, trial(settings, accelerator))
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     for name, versions in catalog.fallbacks().items():
@@ -39,8 +44,6 @@ def serve(settings: Settings) -> int:
     check_batching(settings, catalog)
     if settings.engine != "torch":
         catalog = catalog.without_weights()
-    accelerator, devices = choose_device(settings.device)
-    resolve_precision(settings.engine, accelerator, settings.precision, settings.compile)
     if settings.engine == "auto":
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()
@@ -65,6 +68,13 @@ def serve(settings: Settings) -> int:
     server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings).run()
+
+
+def trial(settings: Settings, accelerator: str) -> Callable[[Artifact], None]:
+    """How a version is tried before the models are chosen."""
+    load = LoadOptions(settings.engine, settings.precision, settings.compile, usable_cores(), {})
+    device = "cpu" if accelerator == "cpu" else "cuda:0"
+    return lambda artifact: try_version(artifact, device, load, settings.start_timeout)
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

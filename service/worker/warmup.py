@@ -64,9 +64,8 @@ class LoadedModel:
         return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
 
 
-def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedModel:
-    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
-    largest = load.max_batch_sizes.get(artifact.name, 0)
+def load_proved(artifact: Artifact, device: str, load: LoadOptions) -> Engine:
+    """Load a model's engine and prove it by its golden examples; ArtifactError or EngineError if it fails."""
     engine = load_engine(
         artifact,
         engine=load.engine,
@@ -74,9 +73,16 @@ def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedMode
         threads=load.threads,
         precision=load.precision,
         compiled=load.compiled,
-        max_batch=largest or LARGEST_BATCH,
+        max_batch=load.max_batch_sizes.get(artifact.name) or LARGEST_BATCH,
     )
     verify(artifact, engine)
+    return engine
+
+
+def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedModel:
+    """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
+    engine = load_proved(artifact, device, load)
+    largest = load.max_batch_sizes.get(artifact.name, 0)
     if largest:
         latency: dict[int, int] = {}
         for size in [*_doublings(largest), largest]:

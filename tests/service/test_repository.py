@@ -133,9 +133,28 @@ def test_clients_the_log_and_the_metrics_tell_of_all_that_failed(serve: Servers,
     logged = {(event["model"], event["version"]) for event in served.events("model failed", level="error")}
     assert logged == {*FAILED, ("plain", "2")}
     check_fallback(served)
+    assert httpx.get(served.url + "/models/empty").json()["state"] == "failed"
     gauges = served.metrics()
     for (name, version), state in states.items():
         assert gauges[f'resnet_model_state{{model="{name}",state="{state}",version="{version}"}}'] == 1
+
+
+def test_a_newest_version_that_fails_its_golden_examples_falls_back(serve: Servers, tmp_path: Path) -> None:
+    make_artifact(tmp_path, "plain", 1)
+    make_artifact(tmp_path, "plain", 2, golden_error=1.0)
+    served = serve("--model-repository", tmp_path, "--workers", "1").ready()
+    (failed,) = served.events("model failed", level="error")
+    assert (failed["model"], failed["version"]) == ("plain", "2")
+    assert "logits differ" in failed["reason"]
+    check_fallback(served)
+
+
+def test_a_newest_version_that_loads_is_served(serve: Servers, tmp_path: Path) -> None:
+    for version in (1, 2):
+        make_artifact(tmp_path, "plain", version)
+    served = serve("--model-repository", tmp_path, "--workers", "1").ready()
+    assert httpx.post(served.url + "/predict", content=png()).json()["version"] == "2"
+    assert not served.events(level="error")
 
 
 def check_fallback(served: Served) -> None:
@@ -145,4 +164,3 @@ def check_fallback(served: Served) -> None:
     one = httpx.get(served.url + "/models/plain").json()
     assert (one["version"], one["state"]) == ("1", "ready")
     assert httpx.post(served.url + "/predict", content=png()).json()["version"] == "1"
-    assert httpx.get(served.url + "/models/empty").json()["state"] == "failed"
