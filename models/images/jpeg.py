@@ -67,14 +67,11 @@ def bare_jpeg(data: bytes) -> BareJpeg:
         raise CorruptImage("it ends before its picture begins")
     if frame is None:
         raise CorruptImage("its picture has no size")
-    if frame.progressive or frame.components != _big(data[start + 4 : start + 5]):
-        stop, whole = _last_scan(data, start, frame.components)
-    else:
-        stop, whole = data.find(_END, end), True  # the only scan
-    if stop < 0 and not whole:
-        raise CorruptImage("it is cut off: whole passes over the picture are missing")
-    picture = memoryview(data)[start : stop if stop >= 0 else len(data)]
-    return BareJpeg(b"".join([*kept, picture, _END]), stop >= 0, frame.progressive, exif, xmp)
+    stop = _end_of_picture(data, start, frame)
+    ended = stop >= 0
+    if not ended:
+        stop = len(data) - data.endswith(b"\xff")  # half a marker
+    return BareJpeg(b"".join([*kept, memoryview(data)[start:stop], _END]), ended, frame.progressive, exif, xmp)
 
 
 def jpeg_frame(data: bytes) -> JpegFrame:
@@ -103,17 +100,22 @@ def _segments(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise CorruptImage(f"it has more than {_MAX_SEGMENTS} segments")
 
 
-def _last_scan(data: bytes, start: int, components: int) -> tuple[int, bool]:
-    """Where the picture's last scan ends, -1 if the data do before; and whether no scan is missing."""
+def _end_of_picture(data: bytes, start: int, frame: JpegFrame) -> int:
+    """Where the end marker stands behind the first scan, which begins at `start`; -1 if there is none."""
+    if not frame.progressive and frame.components == _big(data[start + 4 : start + 5]):
+        return data.find(_END, start)  # the scan is the only one
     told: set[tuple[int, int]] = set()  # components and their coefficients of which the last bit is there
     position, scans = start, 0
     for _ in range(_MAX_SEGMENTS):
         found = _MARKER.search(data, position)
-        marker = found[0] if found else b""
-        if found is None or marker == _END:
-            return (found.start() if found else -1), len(told) == components * _COEFFICIENTS
+        if found is None:
+            if len(told) < frame.components * _COEFFICIENTS:
+                raise CorruptImage("it is cut off: whole passes over the picture are missing")
+            return -1
+        if found[0] == _END:
+            return found.start()
         position = found.end() + _big(data[found.end() : found.end() + 2])
-        if marker == _SCAN:
+        if found[0] == _SCAN:
             told.update(_told_by(data[found.end() + 2 : position]))
             scans += 1
             if scans > _MAX_SCANS:

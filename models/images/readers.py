@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import suppress
 from io import BytesIO
 
 import numpy as np
@@ -28,7 +27,8 @@ MAX_JPEG_PIXELS = 1 << 28
 
 _MISSING_PART = 8  # a file without its end may lack a row in so many
 _COMPARED_PIXELS = 1 << 19  # at a time
-_OTHER_END = bytes(range(254, 0, -1)) + b"\xff\xd9"  # what could as well have stood where a JPEG's data end
+# What could as well have stood where a JPEG's data end: codes of all kinds up to each restart marker, and the end.
+_OTHER_END = b"".join(bytes(range(254, 0, -1)) + bytes((0xFF, 0xD0 + i % 8)) for i in range(16)) + b"\xff\xd9"
 
 
 def read_jpeg(data: bytes, demand: Demand) -> Picture:
@@ -145,10 +145,13 @@ def _decoded_png(png: StillPng, rawmode: str | None = None) -> Image.Image:
     image = PngImageFile(BytesIO(png.data))
     if rawmode:
         image.tile = [tile._replace(args=rawmode) for tile in image.tile]
-    with suppress(*() if png.ended else (OSError,)):  # the rows that there are have been decoded
+    try:
         image.load()
-    image.tile = []
-    image.load()
+    except OSError:  # the rows that there are have been decoded
+        _check_rows(png.rows(), png.header.height, png.ended)
+        if png.ended:
+            raise
+        image.tile = []
     return image
 
 
