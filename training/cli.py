@@ -26,6 +26,7 @@ from training.options import (
     FitOptions,
     ImportOptions,
     InfoOptions,
+    InspectOptions,
     QuantizeOptions,
 )
 
@@ -38,6 +39,7 @@ class ResnetTrain(BaseSettings):
     model_config = command_line("resnet-train")
 
     info: CliSubCommand[InfoOptions] = Field(description="show a network's layers")
+    inspect: CliSubCommand[InspectOptions] = Field(description="tell what an image folder holds")
     fit: CliSubCommand[FitOptions] = Field(description="train a network by a recipe")
     export: CliSubCommand[ExportOptions] = Field(description="make a released model of a checkpoint")
     evaluate: CliSubCommand[EvaluateOptions] = Field(description="measure a checkpoint or a released model")
@@ -76,6 +78,10 @@ def _run(options: object) -> int:
             from training.commands.info import print_info
 
             print_info(options, Console())
+        case InspectOptions():
+            from training.commands.inspect_folder import inspect_folder
+
+            inspect_folder(options, Console())
         case FitOptions():
             from training.commands.fit import fit
 

@@ -43,6 +43,13 @@ class InfoOptions(Options):
     arch_arg: list[str] = Field([], description=_ARGUMENTS)
 
 
+class InspectOptions(Options):
+    """Tell what an image folder holds: parts, classes, sizes, files that are no images, duplicates across parts."""
+
+    folder: CliPositionalArg[Path] = Field(description="an image folder, or its .tar, .tar.gz or .zip")
+    output: Path = Field(Path("samples.png"), description="the picture of samples, PNG")
+
+
 class FitOptions(Options):
     """Train a network by a recipe; `torchrun --nproc-per-node N -m training fit ...` does so in N processes.
 

@@ -54,6 +54,27 @@ def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> Figu
     return figure
 
 
+def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]], title: str) -> Figure:
+    """Draw a row of pictures [h, w, 3], all of one size, for each named class."""
+    height, width, _ = next(picture.shape for row in samples.values() for picture in row)
+    columns = max(map(len, samples.values()))
+    sheet = np.full((len(samples) * height, columns * width, 3), 255, np.uint8)
+    for row, pictures in enumerate(samples.values()):
+        for column, picture in enumerate(pictures):
+            sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
+    figure = Figure(figsize=(2 + 0.7 * columns, 1 + 0.7 * len(samples)), layout="constrained")
+    axes = figure.subplots()
+    axes.imshow(sheet)
+    axes.set(title=_plain(title), xticks=[])
+    axes.set_yticks([height * (row + 0.5) for row in range(len(samples))], map(_plain, samples))
+    return figure
+
+
+def _plain(text: str) -> str:
+    """Text that is drawn as it is: matplotlib takes what is between dollar signs for a formula."""
+    return text.replace("$", r"\$")
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """Values over `x`, a sequence for each repetition: their mean is drawn, with bars of one standard deviation.

@@ -10,7 +10,7 @@ from tests.training.command import resnet_train
 from training import options
 from training.cli import ResnetTrain
 
-COMMANDS = ("info", "fit", "export", "evaluate", "import", "quantize", "experiment", "compare")
+COMMANDS = ("info", "inspect", "fit", "export", "evaluate", "import", "quantize", "experiment", "compare")
 
 
 @pytest.mark.parametrize("words", [[], ["--help"]])

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -29,6 +30,13 @@ _CHUNK_BYTES = 1 << 28
 
 _Labelled = tuple[Entry, int]
 
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Unreadable:
+    reason: str
+
 
 @dataclass(frozen=True, slots=True)
 class FileSet:
@@ -53,19 +61,25 @@ class FileSet:
         entries = tuple(self.entries[index] for index in indices.tolist())
         return replace(self, entries=entries, labels=self.labels[indices])
 
-    def pixels(self, preprocessing: Preprocessing) -> Iterator[tuple[NDArray[np.uint8], int]]:
-        """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
-        decode = Preprocessor(preprocessing, MAX_PIXELS)
+    def read(self, make: Callable[[bytes], _T]) -> Iterator[tuple[Entry, int, _T]]:
+        """Yield each file, its label and what `make` makes of its content, in the store's order.
+
+        `make` is called on threads, and raises ImageError for what is no image: such files are passed over.
+        """
         pairs = sorted(zip(self.entries, self.labels.tolist(), strict=True), key=lambda pair: pair[0].place)
         with self.store.opened() as read, ThreadPoolExecutor(usable_cores()) as pool:
             for chunk in _chunks(pairs):
                 # No name for the list of files: each is let go when it is decoded, none stays for the next chunk.
-                decoded = pool.map(lambda file: _decode(decode, file), [_read(read, entry) for entry, _ in chunk])
-                for (entry, label), result in zip(chunk, decoded, strict=True):
-                    if isinstance(result, str):
-                        self.unreadable[readable(entry.name)] = result
+                made = pool.map(lambda file: _make(make, file), [_read(read, entry) for entry, _ in chunk])
+                for (entry, label), result in zip(chunk, made, strict=True):
+                    if isinstance(result, _Unreadable):
+                        self.unreadable[readable(entry.name)] = result.reason
                     else:
-                        yield result, label
+                        yield entry, label, result
+
+    def pixels(self, preprocessing: Preprocessing) -> Iterator[tuple[NDArray[np.uint8], int]]:
+        """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
+        return ((pixels, label) for _, label, pixels in self.read(Preprocessor(preprocessing, MAX_PIXELS)))
 
     def decode(self, preprocessing: Preprocessing, folder: Path | None = None) -> ImageSet:
         """Return all images that can be read, mapped from a nameless file in this folder, or that of temporary files.
@@ -100,21 +114,21 @@ def _bytes_read(entry: Entry) -> int:
     return entry.size if entry.size <= _LARGEST_FILE else 0
 
 
-def _read(read: Callable[[Entry], bytes], entry: Entry) -> bytes | str:
+def _read(read: Callable[[Entry], bytes], entry: Entry) -> bytes | _Unreadable:
     """The file's content, or why there is none."""
     if entry.size > _LARGEST_FILE:
-        return f"{entry.size:,} bytes, at most {_LARGEST_FILE:,} are read"
+        return _Unreadable(f"{entry.size:,} bytes, at most {_LARGEST_FILE:,} are read")
     try:
         return read(entry)
     except READ_ERRORS as error:
-        return str(error)
+        return _Unreadable(str(error))
 
 
-def _decode(decode: Preprocessor, file: bytes | str) -> NDArray[np.uint8] | str:
-    """The image's pixels, or why there are none."""
-    if isinstance(file, str):
+def _make(make: Callable[[bytes], _T], file: bytes | _Unreadable) -> _T | _Unreadable:
+    """What is made of a file, or why it is nothing."""
+    if isinstance(file, _Unreadable):
         return file
     try:
-        return decode(file)
+        return make(file)
     except ImageError as error:
-        return str(error)
+        return _Unreadable(str(error))

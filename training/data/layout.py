@@ -1,7 +1,7 @@
 """How an image data set is laid out: the parts that it has, and what in it is none of its images."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from training.data.part_names import Part, part_named
 from training.errors import DataError
 
 _RENAME = "call the folders of parts train/, val/ and test/, and move others away"
+
+_ORDER: tuple[Part, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,10 @@ def read_layout(path: Path) -> Layout | None:
     return None if store is None else find_layout(store)
 
 
-def find_layout(store: Store, tables: Sequence[LabelTable] = ()) -> Layout:
+def find_layout(store: Store, tables: Sequence[LabelTable] = (), known: Collection[str] = ()) -> Layout:
     """Return how a store is laid out, as `read_layout` does; `tables` of labels lie beside it.
+
+    `known` are the classes to train on, if this is an archive of another part.
 
     A single folder around everything is looked into. Hidden files, folders without images and those that tools leave
     beside a data set are passed over.
@@ -60,12 +64,13 @@ def find_layout(store: Store, tables: Sequence[LabelTable] = ()) -> Layout:
     if not folders:
         _ask_which_are_classes(store.path, tree, tables)
         notes += _passed_over(tree, class_folders(tree))
-        return Layout(store.path, {None: label_files(store, tree, str(store.path), tables)}, tuple(notes))
+        files = label_files(store, tree, str(store.path), tables, known)
+        return Layout(store.path, {None: files}, tuple(notes))
     notes += _passed_over(tree, folders.values())
     parts: dict[Part | None, FileSet | Unlabelled] = {}
     for part, folder in folders.items():
         own = [*read_tables(store, folder.files), *_tables_of(part, tables)]
-        parts[part] = label_files(store, folder, f"{folder.name}/ of {store.path}", own, _classes_of(parts))
+        parts[part] = label_files(store, folder, f"{folder.name}/ of {store.path}", own, _classes_of(parts) or known)
         notes += _passed_over(folder, class_folders(folder), f"{folder.name}/")
     return Layout(store.path, parts, (*notes, *_compared(parts)))
 
@@ -81,7 +86,7 @@ def _around(tree: FolderTree) -> FolderTree | None:
 
 
 def _part_folders(path: Path, tree: FolderTree) -> dict[Part, FolderTree]:
-    """The folders of parts, that to train on first, where they are not classes that happen to have such names."""
+    """The folders of parts, in their order, where they are not classes that happen to have such names."""
     folders = [folder for folder in tree.picture_folders() if counts(folder)]
     found = [(part, folder) for folder in folders if (part := part_named(folder.name)) is not None]
     others = [folder for folder in folders if part_named(folder.name) is None]
@@ -95,7 +100,7 @@ def _part_folders(path: Path, tree: FolderTree) -> dict[Part, FolderTree]:
             f"and beside it {named([f'{each.name}/' for each in others])}: is {folder.name}/ a part or a class? "
             f"If it is a part, {_RENAME}; if it is a class, move its images up, out of the inner folders"
         )
-    return dict(sorted(found, key=lambda each: each[0] != "train"))
+    return dict(sorted(found, key=lambda each: _ORDER.index(each[0])))
 
 
 def _tables_of(part: Part, tables: Iterable[LabelTable]) -> list[LabelTable]:
@@ -152,7 +157,7 @@ def _compared(parts: Mapping[Part | None, FileSet | Unlabelled]) -> Iterator[str
                 yield f"nothing can be measured on the test images: {files.reason}"
         elif train and part != "train":
             if lacking := train - set(files.classes):
-                yield f"{part}/ has no image of {named(lacking)}: how well they are told is not measured there"
+                yield f"{part}/ has no image of {named(lacking)}: how well that is told is not measured there"
             if unknown := set(files.classes) - train:
                 yield f"{part}/ has images of {named(unknown)}, of which there are none to train on"
 
@@ -198,9 +203,10 @@ def _read_holders(path: Path, holders: Mapping[Part, str]) -> Layout:
     tables = read_tables(folder, [entry for entry in folder.listing().entries if len(entry.parts) == 1])
     parts: dict[Part | None, FileSet | Unlabelled] = {}
     notes: list[str] = []
-    for part, name in holders.items():
+    for part in filter(holders.get, _ORDER):
+        name = holders[part]
         store = find_store(path / name)
-        layout = None if store is None else find_layout(store, tables)
+        layout = None if store is None else find_layout(store, tables, _classes_of(parts))
         found = {} if layout is None else layout.parts
         held = found.get(part, found.get(None))
         if layout is None or held is None:

@@ -54,6 +54,12 @@ def test_parts_may_be_archives(tmp_path, kind):
     assert _read(read_layout(tmp_path)) == {"train": FOUND, "test": FOUND}
 
 
+def test_archive_of_a_part_may_lack_classes(tmp_path):
+    pack(tmp_path, "set.zip", CLASSES).rename(tmp_path / "train.zip")
+    pack(tmp_path, "set.tar", {"cat/9.png": b""}).rename(tmp_path / "test.tar")
+    assert read_layout(tmp_path).files("test").classes == ("cat",)
+
+
 def test_archive_of_another_part_is_refused(tmp_path):
     pack(tmp_path, "set.zip", below("test", CLASSES)).rename(tmp_path / "train.zip")
     with pytest.raises(DataError, match=r"train\.zip must hold train/"):
