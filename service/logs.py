@@ -53,7 +53,6 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
     # What they log of starting and stopping repeats our events.
     for name in ("uvicorn.error", "litserve"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.ERROR)  # of each bad form, which our own line tells
 
 
 def log_crash(function: Callable[_P, None]) -> Callable[_P, None]:

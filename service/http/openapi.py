@@ -11,8 +11,8 @@ from service.http import schemas
 from service.prediction.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
 _IMAGE = {"type": "string", "format": "binary", "minLength": 1}
-_PATTERN = "^([A-Za-z0-9+/]{4})*([A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$"
-_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 4, "pattern": _PATTERN}
+_PATTERN = r"^(data:[^,]*;base64,)?([A-Za-z0-9+/_-]\s*)+(=\s*){0,2}$"  # either alphabet, lines, padding or none
+_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 2, "pattern": _PATTERN}
 _PARAMETERS = [
     {
         "name": "top_k",

@@ -33,6 +33,12 @@ class ImageResult(_Document):
     batch_size: int = Field(ge=1, description="images that ran together")
 
 
+class NamedImageResult(ImageResult):
+    """What one image of several shows."""
+
+    file: str | None = Field(None, description="its name, where the form gives it one")
+
+
 class Problem(_Document):
     """What went wrong (RFC 9457)."""
 
@@ -43,6 +49,12 @@ class Problem(_Document):
     detail: str
     request_id: str
     reason: str | None = Field(None, description="of a 503: full, draining, loading or worker_lost")
+
+
+class NamedProblem(Problem):
+    """What went wrong with one image of several."""
+
+    file: str | None = Field(None, description="its name, where the form gives it one")
 
 
 class _Answer(_Document):
@@ -59,7 +71,7 @@ class PredictAnswer(_Answer, ImageResult):
 class PredictSeveralAnswer(_Answer):
     """Answer to a request with several images, in their order."""
 
-    results: list[ImageResult | Problem]
+    results: list[NamedImageResult | NamedProblem]
 
 
 class ModelInput(_Document):

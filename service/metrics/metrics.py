@@ -22,7 +22,7 @@ from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.stages import STAGES
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
-REJECTIONS = ("unsupported_media_type", "too_large", "undecodable_image", "internal_error")
+REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")
 RESTART_REASONS = ("exit", "hang", "oom")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
 CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "501", "503", "504", "other")

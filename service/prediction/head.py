@@ -18,6 +18,7 @@ PREDICT_ROUTES = (
 DEFAULT_TOP_K = 5
 MAX_NUMBER = 2**53 - 1  # largest whole number that every reader of JSON knows exactly (RFC 8259, 6)
 
+_JSON = (b"application/json", b"text/json")
 _PATTERNS = [(route, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route))) for route in PREDICT_ROUTES]
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -61,8 +62,11 @@ class Head:
     @cached_property
     def top_k(self) -> int:
         """How many classes the client wants."""
-        given = parse_qs(self.query.decode("latin-1"), keep_blank_values=True).get("top_k")
-        return _positive("top_k", given[-1]) if given else DEFAULT_TOP_K
+        given = parse_qs(self.query.decode("latin-1"), keep_blank_values=True)
+        values = given.pop("top_k", [])
+        if given:
+            raise BadRequest(f"unknown query parameter {next(iter(given))[:40]!r}; the only one is top_k")
+        return _positive("top_k", values[-1]) if values else DEFAULT_TOP_K
 
     @cached_property
     def timeout_s(self) -> float | None:
@@ -89,6 +93,26 @@ class Head:
     def media_type(self) -> bytes:
         """The Content-Type without its parameters, in lower case."""
         return self.content_type.partition(b";")[0].strip().lower()
+
+    @cached_property
+    def is_form(self) -> bool:
+        """Whether the body is a multipart form."""
+        return self.media_type.startswith(b"multipart/")
+
+    @cached_property
+    def is_json(self) -> bool:
+        """Whether the body is JSON by its Content-Type."""
+        return self.media_type in _JSON or self.media_type.endswith(b"+json")
+
+    @cached_property
+    def is_image(self) -> bool:
+        """Whether the body is an image by its Content-Type."""
+        return self.media_type.startswith(b"image/")
+
+    @cached_property
+    def is_raw(self) -> bool:
+        """Whether the body is the image itself, unless it begins like JSON."""
+        return not (self.is_form or self.is_json)
 
     @cached_property
     def request_id(self) -> str | None:

@@ -15,10 +15,11 @@ from typing import Any
 from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
 from service.policy import SMALL_BODY_BYTES
 from service.prediction.admission import IncomingBody
-from service.prediction.body import STRUCTURED_TYPES, Payload, parse
+from service.prediction.body import JSON_BEGINNINGS, parse
 from service.prediction.decoding import Pixels, decode, is_tiny
 from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.payload import Payload, Source
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
@@ -58,6 +59,7 @@ class PredictionRequest:
         "_services",
         "_several",
         "_slots",
+        "_sources",
         "_tasks",
         "_timer",
         "_top_k",
@@ -72,6 +74,7 @@ class PredictionRequest:
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []
+        self._sources: Sequence[Source]  # of its images, none for a body that is the image itself
         self._missing = 0  # tasks without an outcome
         self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
         self._timer: asyncio.TimerHandle | None = None
@@ -144,14 +147,13 @@ class PredictionRequest:
         assert self._body is not None
         self._top_k = min(head.top_k, len(self._model.labels))
         body = self._body.content
-        if body and head.media_type not in STRUCTURED_TYPES:
-            self._several = False
+        if body and head.is_raw and body[0] not in JSON_BEGINNINGS:
+            self._sources, self._several = (), False
             self._decode([body])
             return
         call = partial(parse, head, body, services.settings.max_images_per_request)
         if len(body) <= SMALL_BODY_BYTES:
-            images, self._several = call()
-            self._decode(images)
+            self._take(call())
         else:
             left_s = self._left_s("while the request was being received")
             self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
@@ -168,10 +170,18 @@ class PredictionRequest:
             self.refuse(error)
         elif self.state is not RequestState.ENDED:
             try:
-                images, self._several = parsing.result()
-                self._decode(images)
+                self._take(parsing.result())
             except Exception as error:
                 self.refuse(error)
+
+    def _take(self, payload: Payload) -> None:
+        """The images of a form or of JSON: a lone one that is none is the request's error."""
+        self._sources, self._several = payload.sources, payload.several
+        lone = None if self._several else self._sources[0].judge(None)
+        if lone is None:
+            self._decode(payload.images)
+        else:
+            self.refuse(lone)
 
     def _decode(self, images: list[bytes]) -> None:
         """Reserve a slot for each image, and have them decoded."""
@@ -196,6 +206,8 @@ class PredictionRequest:
         self._on_threads = None  # it holds the pixels, too
         if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
+        if self._sources:
+            decoded = [source.judge(one) for source, one in zip(self._sources, decoded, strict=True)]
         try:
             self._queue(decoded)
         except Exception as error:
@@ -238,7 +250,8 @@ class PredictionRequest:
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
         timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
         timestamps.written_ns = time.monotonic_ns()  # for the timings in the response; set again once it is written
-        response.succeed(outcomes, self._model.labels, several=self._several)
+        files = [source.file for source in self._sources] if self._several else None
+        response.succeed(outcomes, self._model.labels, files)
         self._finish()
 
     def _expire(self) -> None:

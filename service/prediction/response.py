@@ -72,13 +72,21 @@ class Response:
     image_bytes: list[int] = field(default_factory=list)
     rejected: list[str] = field(default_factory=list)
 
-    def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], *, several: bool) -> None:
-        """Fill in what was found in each image, and the stage times as far as they are known before the writing."""
+    def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], files: Sequence[str] | None = None) -> None:
+        """Fill in what was found in each image, and the stage times as far as they are known before the writing.
+
+        `files` are the names of several images, empty where one has none; None for a lone image.
+        """
         found = [self._render(outcome, labels) for outcome in outcomes]
         timestamps = self.timestamps
         timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
         document: dict[str, Any] = {"request_id": self.request_id, "model": self.model, "version": self.version}
-        document |= {"results": found} if several else found[0]
+        if files is None:
+            document |= found[0]
+        else:
+            document["results"] = [
+                {"file": file} | one if file else one for file, one in zip(files, found, strict=True)
+            ]
         document["timings_ms"] = orjson.Fragment(_TIMINGS % timings_ms)
         self.body = orjson.dumps(document)
         self.headers["content-type"] = JSON

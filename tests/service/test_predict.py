@@ -94,8 +94,10 @@ def test_several_images_are_answered_in_their_order(client: httpx.Client, body: 
     document = answer.json()
     assert document.keys() == SEVERAL
     assert len(document["results"]) == 5
+    names = {"file": "upload"} if body == "multipart" else {}  # httpx's, for a file without one
     for seed, result in enumerate(document["results"]):
-        assert result.keys() == {"predictions", "batch_size"}
+        assert result.keys() == {"predictions", "batch_size", *names}
+        assert result | names == result
         check(result, pixels(seed))
 
 
@@ -129,6 +131,34 @@ def test_a_bad_image_among_several_is_a_problem_in_its_place(client: httpx.Clien
     assert (text["status"], text["code"]) == (415, "unsupported_media_type")
     assert truncated.keys() == {"type", "title", "status", "code", "detail", "request_id"}
     assert truncated["request_id"] == "mine"
+
+
+def test_files_that_are_no_images_are_problems_in_their_places_and_named(client: httpx.Client) -> None:
+    files = [("a", ("good.png", png(0))), ("b", ("note.txt", b"text")), ("c", ("empty.png", b"")), ("d", ("", b""))]
+    answer = client.post("/predict", files=[*files, ("e", ("last.png", png(1)))])
+    assert answer.status_code == 200
+    first, text, empty, last = answer.json()["results"]
+    check(first, pixels(0))
+    check(last, pixels(1))
+    assert [one["file"] for one in (first, text, empty, last)] == ["good.png", "note.txt", "empty.png", "last.png"]
+    assert (text["code"], empty["code"]) == ("unsupported_media_type", "bad_request")
+    assert text["detail"].startswith("field 'b', file 'note.txt': ")
+
+
+def test_one_file_has_one_form_of_answer_whatever_else_the_form_holds(client: httpx.Client) -> None:
+    answer = client.post("/predict", files=[("a", ("a.png", png())), ("b", ("", b"")), ("note", (None, b"text"))])
+    assert answer.json().keys() == ANSWER
+
+
+def test_an_image_that_is_not_base64_fails_in_its_place_and_is_counted(server: Served, client: httpx.Client) -> None:
+    series = 'resnet_images_rejected_total{reason="bad_request"}'
+    before = server.metrics()[series]
+    answer = client.post("/predict", json={"images": [b64(png(0)), "no!", "", b64(png(1))]})
+    first, wrong, empty, last = answer.json()["results"]
+    check(first, pixels(0))
+    check(last, pixels(1))
+    assert (wrong["status"], wrong["code"], empty["code"]) == (400, "bad_request", "bad_request")
+    assert server.metrics()[series] - before == 2
 
 
 @pytest.mark.parametrize(("top_k", "shown"), [("1", 1), ("3", 3), ("10", 10), ("11", 10), ("999999999", 10)])

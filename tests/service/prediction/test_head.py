@@ -84,7 +84,13 @@ def test_a_time_and_a_number_of_classes_are_positive_whole_numbers_each_time_the
 
 
 def test_the_last_of_several_numbers_of_classes_counts_and_five_without_any() -> None:
-    assert (head().top_k, head(b"top_k=2&other=x&top_k=3").top_k) == (5, 3)
+    assert (head().top_k, head(b"top_k=2&top_k=3&").top_k) == (5, 3)
+
+
+@pytest.mark.parametrize("query", [b"topk=3", b"top_k=2&other=x&top_k=3", b"top-k", b"=3", b"%66oo=1&top_k=1"])
+def test_an_unknown_parameter_is_refused_and_named(query: bytes) -> None:
+    with pytest.raises(BadRequest, match=r"unknown query parameter '.*'; the only one is top_k"):
+        _ = head(query).top_k
 
 
 @pytest.mark.parametrize("given", [b"", b"with space", b"x" * 129, b"line\nbreak", "é".encode()])

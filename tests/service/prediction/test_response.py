@@ -95,7 +95,7 @@ def test_results_are_rendered_with_their_labels_and_times() -> None:
     response = begin()
     response.model, response.version = "m", "3"
     response.timestamps = Timestamps(0, 1_000_000, 3_000_000, 6_000_000, 10_000_000, 10_500_000)
-    response.succeed([Result([2, 0], [0.75, 0.25], 4, 0, 0)], LABELS, several=False)
+    response.succeed([Result([2, 0], [0.75, 0.25], 4, 0, 0)], LABELS)
     timings = {"read": 1.0, "decode": 2.0, "queue": 3.0, "inference": 4.0, "respond": 0.5, "total": 10.5}
     assert json.loads(response.body) == {
         "request_id": response.headers["x-request-id"],
