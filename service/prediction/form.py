@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from models.images.headers import image_type
+from models.images.image_type import image_type
 from service.errors import BadRequest, ServiceError, TooLarge, UnsupportedMediaType
 from service.policy import BODY_PIECE_BYTES, FORM_FIELDS
 from service.prediction.mime_fields import MimeFields
