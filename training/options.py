@@ -67,7 +67,9 @@ class FitOptions(Options):
     seed: int | None = Field(
         None, ge=0, description="seed of all random numbers; 0, or the resumed run's, if not given"
     )
-    epochs: int | None = Field(None, ge=1, description="how many epochs, if not the recipe's number")
+    epochs: int | None = Field(
+        None, ge=1, description="how many epochs, if not the recipe's or the resumed run's number"
+    )
     arch: str | None = Field(None, description="the network, if not the recipe's")
     arch_arg: list[str] = Field([], description=_ARGUMENTS)
     start: Path | None = Field(None, alias="from", description="fine-tune this checkpoint or released model's folder")

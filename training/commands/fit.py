@@ -11,7 +11,7 @@ from models.machine.cores import usable_cores
 from models.networks import registry
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
-from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically
+from training.loop.checkpoint import Checkpoint, read_run, write_atomically
 from training.loop.device import choose_device
 from training.loop.distributed import TrainingProcesses, joined, local
 from training.loop.interrupt import Interrupt
@@ -36,8 +36,8 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
-    recipe = _recipe(options)
     earlier = _earlier(options)
+    recipe = _recipe(options, earlier)
     number, there = local()
     cores = max(1, usable_cores() // there)
     torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
@@ -48,20 +48,34 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
             run.train(bar, interrupt, save_seconds)
         if interrupt.agreed is None:
             _conclude(run)
-        console.print(_conclusion(run, options.folder, interrupt), highlight=False, soft_wrap=True)
+        begun = int(earlier.state["progress"]["epoch"]) if earlier else 0
+        console.print(_conclusion(run, options.folder, interrupt, begun), highlight=False, soft_wrap=True)
         return interrupt.exit_code
 
 
-def _recipe(options: FitOptions) -> Recipe:
+def _recipe(options: FitOptions, earlier: Checkpoint | None) -> Recipe:
     recipe = load_recipe(options.recipe).changed(options.epochs, options.arch, options.arch_arg, options.precision)
-    return recipe.fine_tuned(str(options.start) if options.start else None, options.body_rate, options.freeze)
+    recipe = recipe.fine_tuned(str(options.start) if options.start else None, options.body_rate, options.freeze)
+    return recipe if earlier is None else replace(recipe, epochs=_epochs(options, earlier))
+
+
+def _epochs(options: FitOptions, earlier: Checkpoint) -> int:
+    """How many epochs a resumed run has: as many as it was begun with, or more."""
+    done = int(earlier.state["progress"]["epoch"])
+    epochs = options.epochs or Recipe.from_table(earlier.recipe).epochs
+    if epochs < done:
+        raise CheckpointError(
+            f"{options.folder} has finished {done} epochs already, --epochs {epochs} is fewer: give more, or leave out "
+            "--epochs"
+        )
+    return epochs
 
 
 def _earlier(options: FitOptions) -> Checkpoint | None:
     """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
     path = options.folder / LAST
     if options.resume:
-        return read_checkpoint(path)
+        return read_run(path)
     if path.exists():
         raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
     try:
@@ -166,12 +180,14 @@ def _conclude(run: Run) -> None:
         write_atomically(run.folder / CONFUSION, to_png(figure))
 
 
-def _conclusion(run: Run, folder: Path, interrupt: Interrupt) -> str:
+def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -> str:
     progress = run.progress
     if interrupt.agreed is not None:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
         return f"stopped by {interrupt.agreed.name} in {place}; saved: the same command with --resume goes on"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
+    if resumed_at == progress.epoch:
+        lines = [f"the run had finished its {progress.epoch} epochs: --resume with more --epochs goes on"]
     best = progress.best()
     if best is not None and run.held_back:
         last = progress.history[-1]

@@ -49,6 +49,9 @@ class Checkpoint(TrainedNetwork):
 
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(Checkpoint))
 
+_RESUMED = frozenset({"progress", "network", "average", "optimizer", "generator", "threads"})
+"""What `training.loop.run.Run` goes on from."""
+
 
 def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; CheckpointError if it is missing, damaged, or of another format."""
@@ -63,6 +66,17 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(**values | {"preprocessing": Preprocessing(**values["preprocessing"])})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: its preprocessing is not valid: {error}") from error
+
+
+def read_run(path: Path) -> Checkpoint:
+    """Read the checkpoint of a run that can go on; CheckpointError if it is none, or has only the weights of one."""
+    checkpoint = read_checkpoint(path)
+    if not isinstance(checkpoint.state, dict) or (missing := _RESUMED.difference(checkpoint.state)):
+        raise CheckpointError(
+            f"{path} holds a network and no run to go on from ({', '.join(sorted(missing))} missing): "
+            "begin another run from it, by --from and --output"
+        )
+    return checkpoint
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -1,6 +1,7 @@
 """The settings of a training run, one TOML file each."""
 
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -133,6 +134,14 @@ class Recipe:
             )
         return recipe
 
+    def differences(self, before: "Recipe") -> Iterator[str]:
+        """Yield each setting that is another than before, with both values."""
+        ours, theirs = _flat(self.to_table()), _flat(before.to_table())
+        for name in sorted(ours.keys() | theirs.keys()):
+            was, is_now = theirs.get(name, "not set"), ours.get(name, "not set")
+            if was != is_now:
+                yield f"{name}: it was {was}, now it is {is_now}"
+
     def to_table(self) -> dict[str, Any]:
         """Return all settings, defaults included, as plain values; `from_table` gives back an equal recipe."""
         table: dict[str, Any] = _ADAPTER.dump_python(self, mode="json")
@@ -140,6 +149,14 @@ class Recipe:
 
 
 _ADAPTER = TypeAdapter(Recipe)
+
+
+def _flat(table: dict[str, Any], place: str = "") -> dict[str, Any]:
+    """The settings of a table and of those in it, by names such as optimizer.learning_rate."""
+    values: dict[str, Any] = {}
+    for name, value in table.items():
+        values |= _flat(value, f"{place}{name}.") if isinstance(value, dict) else {f"{place}{name}": value}
+    return values
 
 
 def load_recipe(name: str) -> Recipe:

@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from dataclasses import asdict
+from collections.abc import Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from training.data.dataset import ImageSet, Normalization
+from training.data.fingerprint import differences, fingerprint
 from training.data.preprocessing_spec import spec_of_images
 from training.errors import CheckpointError, Diverged
 from training.loop.checkpoint import Checkpoint, write_atomically, write_checkpoint
@@ -63,6 +65,8 @@ class Run:
         self.network = network.to(self.device).to(memory_format=torch.channels_last)
         self.recipe, self.images, self.normalization, self.seed = recipe, images, normalization, seed
         self.held_back, self.folder, self.data = held_back, folder, data
+        sets = [images, *([held_back] if held_back else [])]
+        self.fingerprints = [fingerprint(each) for each in sets] if folder is not None else None
         if recipe.freeze:
             freeze_body(network)
         self.optimizer = make_optimizer(network, recipe)
@@ -219,18 +223,21 @@ class Run:
                 "optimizer": self.optimizer.state_dict(),
                 "generator": torch.get_rng_state(),  # for networks with dropout
                 "threads": torch.get_num_threads(),
+                "images": self.fingerprints,
             },
         )
 
     def resume(self, earlier: Checkpoint) -> None:
-        """Go on from a checkpoint to the same bits; CheckpointError if what shapes the run is not as it was."""
-        ours = self.checkpoint({})
-        settings = ("data", "seed", "labels", "preprocessing")
-        differing = [name for name in settings if getattr(earlier, name) != getattr(ours, name)]
-        if Recipe.from_table(earlier.recipe) != self.recipe:  # settings that are new since have their defaults
-            differing.insert(0, "recipe")
-        if differing:
-            raise CheckpointError(f"the run was begun with another {', '.join(differing)}: give what it was begun with")
+        """Go on from a checkpoint, to the same bits unless there are more epochs now.
+
+        CheckpointError tells what else of all that shapes the run is not as it was.
+        """
+        if differing := list(self._differences(earlier)):
+            told = "".join(f"\n  {each}" for each in differing)
+            raise CheckpointError(
+                f"the run was begun with other things than these:{told}\n"
+                "give what it was begun with, or begin another run from what it has learned, by --from and --output"
+            )
         self.progress = Progress(**earlier.state["progress"])
         self.network.load_state_dict(earlier.state["network"])
         if self.average is not None:
@@ -238,6 +245,24 @@ class Run:
             self.keeps_average = all(row.get("averaged", True) for row in self.progress.history[-1:])
         self.optimizer.load_state_dict(earlier.state["optimizer"])
         torch.set_rng_state(earlier.state["generator"])
+
+    def _differences(self, earlier: Checkpoint) -> Iterator[str]:
+        """What is other than when the run was begun, in its user's words; images matter, not where they lie."""
+        # Settings that are new since have their defaults.
+        before = replace(Recipe.from_table(earlier.recipe), epochs=self.recipe.epochs)
+        found = [*self.recipe.differences(before)]
+        if earlier.seed != self.seed:
+            found.append(f"seed: it was {earlier.seed}, now it is {self.seed}")
+        if earlier.labels != self.images.classes:
+            found.append(
+                f"classes: they were {', '.join(earlier.labels)}, now they are {', '.join(self.images.classes)}"
+            )
+        elif (images := earlier.state.get("images")) is not None and self.fingerprints is not None:
+            found += differences(images, self.fingerprints, self.images.classes)
+        spec = self.checkpoint({}).preprocessing
+        if not found and earlier.preprocessing != spec:
+            found.append(f"preprocessing: it was {earlier.preprocessing}, now it is {spec}")
+        yield from found
 
     def _save(self, name: str, metrics: Metrics | None = None) -> None:
         if self.folder is not None and self.processes.leads:

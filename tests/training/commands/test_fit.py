@@ -2,6 +2,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -14,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from tests.training.acting import KILL, acting
+from tests.training.folders import below, pack, picture, pictures
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
@@ -101,8 +103,8 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
         "last.pt",
         "metrics.jsonl",
     ]
-    for picture in whole.glob("*.png"):
-        Image.open(picture).verify()
+    for drawn in whole.glob("*.png"):
+        Image.open(drawn).verify()
     history = _history(whole)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert history[-1]["validation_accuracy"] > 0.95
@@ -248,10 +250,67 @@ def test_nothing_to_resume_is_told(options):
         _fit(_changed(options, resume=True))
 
 
-@pytest.mark.parametrize(("change", "differing"), [({"seed": 4}, "seed"), ({"epochs": 5}, "recipe")])
-def test_run_with_other_settings_is_not_resumed(options, whole, change, differing):
-    with pytest.raises(CheckpointError, match=f"begun with another {differing}"):
-        _fit(_changed(options, output=whole, resume=True, **change))
+PHOTOS = below("train", pictures(4)) | below("val", pictures(2, seed=1)) | {"test/1.png": b"not looked at"}
+
+
+@pytest.fixture(scope="module")
+def photos_run(tmp_path_factory) -> FitOptions:
+    """A finished run on a folder of pictures."""
+    place = tmp_path_factory.mktemp("photos")
+    (recipe := place / "mine.toml").write_text(RECIPE.replace("epochs = 4", "epochs = 2"))
+    data = pack(place, "folder", PHOTOS)
+    options = FitOptions(recipe=str(recipe), data=str(data), output=place / "run", threads=1)
+    _fit(options)
+    return options
+
+
+def _resumed(photos_run, tmp_path, **changes):
+    """The options to go on with a copy of the run on a copy of its pictures."""
+    shutil.copytree(photos_run.folder, tmp_path / "run")
+    shutil.copytree(photos_run.data, tmp_path / "photos")
+    return _changed(photos_run, data=str(tmp_path / "photos"), output=tmp_path / "run", resume=True, **changes)
+
+
+def test_resumed_run_takes_more_epochs_and_keeps_them(photos_run, tmp_path):
+    options = _resumed(photos_run, tmp_path)
+    assert "had finished its 2 epochs: --resume with more --epochs goes on" in _fit(options)[1]
+    _fit(_changed(options, epochs=3))
+    assert [row["epoch"] for row in _history(options.folder)] == [1, 2, 3]
+    assert "had finished its 3 epochs" in _fit(options)[1]
+    with pytest.raises(CheckpointError, match="has finished 3 epochs already, --epochs 1 is fewer: give more"):
+        _fit(_changed(options, epochs=1))
+
+
+def test_resumed_run_notices_other_pictures(photos_run, tmp_path):
+    options = _resumed(photos_run, tmp_path)
+    folder = Path(options.data)
+    (folder / "train" / "red" / "9.png").write_bytes(picture("red", 9))
+    (folder / "train" / "blue" / "0.png").unlink()
+    (folder / "val" / "green" / "0.png").write_bytes(picture("green", 99))
+    with pytest.raises(CheckpointError) as told:
+        _fit(options)
+    for line in ("images of red: 1 added", "images of blue: 1 removed", "images of green: 1 changed", "--from"):
+        assert line in str(told.value)
+
+
+def test_resumed_run_says_what_differs_with_both_values(photos_run, tmp_path):
+    options = _resumed(photos_run, tmp_path, seed=4)
+    (tmp_path / "mine.toml").write_text(Path(options.recipe).read_text().replace("0.05", "0.1"))
+    with pytest.raises(CheckpointError) as told:
+        _fit(_changed(options, recipe=str(tmp_path / "mine.toml")))
+    assert "optimizer.learning_rate: it was 0.05, now it is 0.1" in str(told.value)
+    assert "seed: it was 0, now it is 4" in str(told.value)
+    (tmp_path / "photos" / "train" / "red").rename(tmp_path / "photos" / "train" / "pink")
+    (tmp_path / "photos" / "val" / "red").rename(tmp_path / "photos" / "val" / "pink")
+    with pytest.raises(CheckpointError, match="they were blue, green, red, now they are blue, green, pink"):
+        _fit(_changed(options, seed=0))
+
+
+def test_a_network_without_its_run_is_not_resumed(options, digits_checkpoint):
+    options.folder.mkdir()
+    shutil.copy(digits_checkpoint, options.folder / "last.pt")
+    with pytest.raises(CheckpointError, match=r"holds a network and no run to go on from \(average, .* missing\)"):
+        _fit(_changed(options, resume=True))
 
 
 def test_without_validation_everything_is_trained_on(recipe, options):
