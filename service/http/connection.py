@@ -2,18 +2,23 @@
 
 import asyncio
 import time
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import RequestTimeout
 from service.http.body_pace import BodyPace
 from service.http.connection_state import BODY, CLOSING, IDLE, ConnectionState
+from service.http.hangup_watch import HangupWatch
 from service.http.read_timeout import ReadTimeout
 from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState
+
+_BEGINNING = b"HTTP/1.1 "  # of every answer
+_STATUS_LINE_ENDS = {status: line.removeprefix(_BEGINNING) for status, line in STATUS_LINE.items()}
 
 
 class HttpConnection(HttpToolsProtocol):
@@ -22,6 +27,9 @@ class HttpConnection(HttpToolsProtocol):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         self._api: ApiProcess = self.config.app.state.api  # type: ignore[union-attr]
+        self._hangups: HangupWatch = self.config.app.state.hangups  # type: ignore[union-attr]
+        self._watched_fd: int | None = None
+        self._status_lines: Mapping[int, bytes] = STATUS_LINE  # what is still to be written of each
         self._state = ConnectionState.IDLE
         self._request: PredictionRequest | None = None
         self._keep_alive = True  # after the response that is due
@@ -54,9 +62,29 @@ class HttpConnection(HttpToolsProtocol):
         self._enter(CLOSING)
         self._unset_keepalive_if_required()  # which uvicorn leaves if the connection was reset
         self._deferred = False
+        if self._watched_fd is not None:
+            self._hangups.forget(self._watched_fd)
         if self._request:
             self._request.abandon()
             self._request = None
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has ended its sending side; whether the connection stays, for an answer is due (RFC 9112, 9.6).
+
+        The client may wait for it, or have closed its socket: both look alike until something is sent to it, which a
+        closed socket answers with a reset. So the answer's beginning, which is that of every answer, is sent now.
+        """
+        if self._state is BODY or not (self._request or self._in_cycle):
+            return False
+        if self._request is None:
+            self.cycle.keep_alive = False
+            return True
+        self._keep_alive = False
+        self._watched_fd = self.transport.get_extra_info("socket").fileno()
+        self._hangups.watch(self._watched_fd, self.transport.abort)
+        self._status_lines = _STATUS_LINE_ENDS
+        self.transport.write(_BEGINNING)
+        return True
 
     def on_response_complete(self) -> None:
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""

@@ -25,7 +25,7 @@ def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
             raise NotImplementedHere(f"of the transfer codings only chunked is implemented, not {codings[:40]!r}")
 
 
-def to_origin_form(url: bytes) -> bytes:
+def to_origin_form(method: bytes, url: bytes) -> bytes:
     """A request target without scheme and host, if it has those (RFC 9112, 3.2); BadRequest if it is none."""
     if url.startswith(b"/") or url == b"*":
         return url
@@ -33,8 +33,10 @@ def to_origin_form(url: bytes) -> bytes:
         parsed = httptools.parse_url(url)
     except httptools.HttpParserInvalidURLError as error:
         raise BadRequest("the request target is neither a path nor a URL") from error
-    query = parsed.query
-    return (parsed.path or b"/") + (b"" if query is None else b"?" + query)
+    query = b"" if parsed.query is None else b"?" + parsed.query
+    if method == b"OPTIONS" and not parsed.path and not query:
+        return b"*"  # of the whole server
+    return (parsed.path or b"/") + query
 
 
 def without_offer(method: bytes, url: bytes, version: str, fields: Sequence[Field]) -> bytes:

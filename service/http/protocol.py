@@ -5,7 +5,6 @@ from typing import Any
 
 import httptools
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
@@ -175,9 +174,9 @@ class PredictionProtocol(HttpConnection):
         if version == "1.0":
             self.expect_100_continue = False  # RFC 9110, 10.1.1
         chunk, self._chunk = self._chunk, None  # another message in it does not begin it
-        self.url = to_origin_form(self.url)
+        self.url = to_origin_form(method, self.url)
         url = httptools.parse_url(self.url)
-        target = parse_target(url.path)
+        target = None if method == b"OPTIONS" else parse_target(url.path)
         if target is None:
             super().on_headers_complete()
             self._enter(BODY)
@@ -254,7 +253,7 @@ class PredictionProtocol(HttpConnection):
             self._close()
 
     def _write(self, response: Response) -> None:
-        parts = [STATUS_LINE[response.status]]
+        parts = [self._status_lines[response.status]]
         for name, value in self.server_state.default_headers:
             parts += [name, b": ", value, b"\r\n"]
         parts.append("".join([f"{name}: {value}\r\n" for name, value in response.headers.items()]).encode("latin-1"))

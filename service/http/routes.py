@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import MethodNotAllowed, NotFound
 from service.http import openapi, schemas
+from service.http.options import READING, AnswerOptions
 from service.prediction.api_process import ApiProcess
 from service.prediction.head import PREDICT_ROUTES, Head, Target
 from service.prediction.response import begin_response
@@ -61,6 +62,7 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
     app.add_exception_handler(Exception, _problem)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(NotFound, _problem)
+    app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CountRequests, api=api)
     app.openapi = partial(openapi.describe, app, lambda: api().services.settings.max_images_per_request)  # type: ignore[method-assign]
 
@@ -69,7 +71,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     """The problem document of any error, Starlette's own 404 and 405 too."""
     if isinstance(error, HTTPException):
         if error.status_code == MethodNotAllowed.status:
-            error = MethodNotAllowed(request.method, ("GET", "HEAD"))
+            error = MethodNotAllowed(request.method, READING)
         else:
             error = NotFound(f"no such route: {request.url.path}")
     head = Head(request.method, Target(request.url.path), b"", dict(request.scope["headers"]))

@@ -13,6 +13,7 @@ from service.prediction.transfer_encoding import from_base64, from_quoted_printa
 
 _MOST_HEAD_BYTES = 8192  # of one part; a file name of 255 bytes takes 765 where it is percent-encoded
 _MOST_NAMED = 3  # fields in an error
+_HEAD_BYTES = 64  # of a picture; every type has a zero byte in as many, and no text has
 _BEHIND_BOUNDARY = re.compile(rb"--|[ \t]{0,1024}(\r?\n)")  # the last one's mark, or padding and the end of the line
 _ANY_FILE = "application/octet-stream"
 _DATA_URL = re.compile(rb"data:image/", re.IGNORECASE)
@@ -88,7 +89,7 @@ class _Form:
                 image = from_base64(in_pieces(strip_data_url(image)))
         except ServiceError as found:
             error = found
-        if is_image or image_type(image):
+        if is_image or (image_type(image) and b"\0" in image[:_HEAD_BYTES]):  # a text may begin with BM
             self.payload.add(image, Source(name, part.file or "", error))
         else:
             self._others.append(repr(name[:80]))

@@ -320,6 +320,28 @@ def test_clients_that_leave_while_they_wait_free_their_slots(impatient: Served) 
     assert impatient.metrics()[INFLIGHT] == 0
 
 
+@pytest.mark.parametrize("version", [b"HTTP/1.1", b"HTTP/1.0"])
+def test_a_client_that_ends_its_sending_side_gets_its_answer(impatient: Served, version: bytes) -> None:
+    """As `nc -N` does; the server has heard of the end when the answer begins (RFC 9112, 9.6)."""
+    beginning = b"HTTP/1.1 "
+    with Wire(impatient.address) as wire:
+        with impatient.paused():
+            wire.send(post(png()).replace(b"HTTP/1.1", version))
+            wire.socket.shutdown(socket.SHUT_WR)
+            assert wire.socket.recv(100, socket.MSG_PEEK) == beginning
+        assert checked(wire.answer()).headers["connection"] == "close"
+        assert wire.ended()
+
+
+@pytest.mark.parametrize("paths", [["/livez"], ["/livez", "/nowhere", "/models"]])
+def test_questions_behind_which_the_sending_side_ends_are_answered(server: Served, paths: list[str]) -> None:
+    with Wire(server.address) as wire:
+        wire.send(b"".join(map(get, paths)))
+        wire.socket.shutdown(socket.SHUT_WR)
+        assert [wire.answer().status for _ in paths] == [404 if path == "/nowhere" else 200 for path in paths]
+        assert wire.ended()
+
+
 def test_clients_that_reset_their_connection_leave_nothing(serve: Servers, repository: Path) -> None:
     """With SO_LINGER and no time to linger, close sends RST (tcp(7)); each client leaves when it has asked."""
     flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "1", "--workers", "1")

@@ -113,7 +113,6 @@ def test_an_unknown_route_is_404(client: httpx.Client, path: str) -> None:
     [
         ("GET", "/predict", {"POST", "PUT"}),
         ("DELETE", "/models/plain/predict", {"POST", "PUT"}),
-        ("OPTIONS", "/predict", {"POST", "PUT"}),
         ("PATCH", "/predictions/plain", {"POST", "PUT"}),
         ("POST", "/models", {"GET", "HEAD"}),
         ("PUT", "/models/plain", {"GET", "HEAD"}),

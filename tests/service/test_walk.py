@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 import service
+from service.http.hangup_watch import HangupWatch
 from service.http.head_cache import HeadCache
 from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
@@ -92,7 +93,7 @@ class House:
         metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
-        app.state.heads, app.state.budget = HeadCache(), ReadBudget()
+        app.state.heads, app.state.budget, app.state.hangups = HeadCache(), ReadBudget(), HangupWatch()
         ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
         ControlWriter(control).send(WorkerUp(0, 1, (report,)))

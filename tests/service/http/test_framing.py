@@ -94,8 +94,10 @@ def test_chunks_are_undone_and_not_part_of_http_1_0(server: Served) -> None:
         ("GET", "http://server/livez", 200),
         ("GET", "HTTP://server:80/models/plain", 200),
         ("GET", "http://server:99999/livez", 400),
-        ("OPTIONS", "*", 404),
-        ("OPTIONS", "http://server", 404),
+        ("OPTIONS", "*", 200),
+        ("OPTIONS", "http://server", 200),
+        ("OPTIONS", "http://server/", 404),
+        ("OPTIONS", "http://server/predict", 200),
     ],
 )
 def test_a_target_may_be_a_whole_url(server: Served, method: str, target: str, status: int) -> None:

@@ -6,6 +6,7 @@ is in `test_connections`.
 
 import asyncio
 import json
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from io import BytesIO
@@ -18,7 +19,9 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 from models.artifact.artifact import Artifact, read_artifact
+from service.errors import ServiceError, Unavailable
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, ConnectionState
+from service.http.hangup_watch import HangupWatch
 from service.http.head_cache import HeadCache
 from service.http.protocol import MAX_HEAD_BYTES, PredictionProtocol
 from service.http.read_budget import ReadBudget
@@ -56,7 +59,8 @@ class Transport(asyncio.Transport):
     """Keeps what is written; the client at its other end reads all, and leaves when the test says so."""
 
     def __init__(self) -> None:
-        super().__init__()
+        self.socket, self.client = socket.socketpair()
+        super().__init__({"socket": self.socket})
         self.written = bytearray()
         self.reading, self.closing, self.ended = True, False, False
         self.over = asyncio.Event()  # the server has ended its side, or closed
@@ -113,6 +117,7 @@ class Server:
         app = FastAPI()
         add_routes(app, lambda: process.api)
         app.state.api, app.state.heads, app.state.budget = process.api, HeadCache(), Unhurried()
+        app.state.hangups = HangupWatch()
         self.heads: HeadCache = app.state.heads
         keep_alive_s: Any = process.settings.keep_alive_timeout
         self.config = uvicorn.Config(app, log_config=None, timeout_keep_alive=keep_alive_s, lifespan="off", ws="none")
@@ -161,9 +166,15 @@ class Connection:
                 break
         return self
 
+    def end(self) -> bool:
+        """The client ends its sending side; whether the connection stays."""
+        return self.protocol.eof_received()
+
     def leave(self) -> None:
-        """The client closes its side."""
+        """The connection is over."""
         self.protocol.connection_lost(None)
+        self.transport.socket.close()
+        self.transport.client.close()
 
 
 Scene = Callable[[Server], Awaitable[None]]
@@ -313,6 +324,76 @@ def test_what_is_due_is_answered_in_order(
         assert closes == [*[False] * (len(statuses) - 1), state is not IDLE]
         assert connection.transport.reading or state is LAST
         connection.leave()
+
+    serve(scene, artifact)
+
+
+# Clients that end their sending side
+
+HALF_CLOSED: dict[str, tuple[bytes, list[int]]] = {
+    "a prediction": (GOOD, [200]),
+    "a prediction in chunks": (CHUNKED, [200]),
+    "a prediction of HTTP/1.0": (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), [200]),
+    "a prediction after a refused one": (UNKNOWN + GOOD, [404, 200]),
+    "a prediction and part of another": (GOOD + OTHER[:20], [200]),
+    "a question": (LIVEZ, [200]),
+    "pipelined questions": (LIVEZ + NOWHERE, [200, 404]),
+}
+
+
+@pytest.mark.parametrize(("data", "statuses"), HALF_CLOSED.values(), ids=HALF_CLOSED)
+def test_a_client_that_ends_its_sending_side_has_its_answer_and_the_connection_closes(
+    artifact: Artifact, data: bytes, statuses: list[int]
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        assert connection.end()
+        await connection.rest()
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        assert connection.answers()[-1].headers["connection"] == "close"
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("status", [408, 500, 503, 504])
+def test_whatever_the_answer_it_goes_on_where_it_has_begun(artifact: Artifact, status: int) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD)
+        assert connection.end()
+        assert connection.transport.written == b"HTTP/1.1 "
+        error = next(kind for kind in ServiceError.__subclasses__() if kind.status == status)
+        connection.protocol.refuse_request(error("full", "why") if error is Unavailable else error("why"))
+        assert connection.statuses() == [status]
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("data", [b"", GOOD[:30], GOOD[:-5], DELETE, get("/livez", "Content-Length: 3")])
+def test_a_client_to_whom_nothing_is_due_has_left(artifact: Artifact, data: bytes) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        assert not connection.end()
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_a_client_that_has_closed_its_socket_has_left_and_its_work_is_dropped(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        staying, leaving = server.connect().send(GOOD), server.connect().send(GOOD)
+        assert staying.end()
+        assert leaving.end()
+        leaving.transport.client.close()
+        await leaving.transport.over.wait()
+        assert leaving.transport.closing
+        leaving.leave()
+        assert server.process.counted("requests_total") == {("plain", "cancelled", "2"): 1}
+        await staying.rest()
+        assert staying.statuses() == [200]
+        staying.leave()
 
     serve(scene, artifact)
 

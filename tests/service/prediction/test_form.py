@@ -47,7 +47,7 @@ FORMS = {
     "neither name nor type: requests' files={'image': (None, data)}": form((FIELD, PNG)),
     "an extended file name alone": form((FIELD + "; filename*=UTF-8''gr%C3%BCn.png", PNG)),
     "an input that was left empty beside it": form(EMPTY, (FILE, PNG), EMPTY),
-    "fields beside it": form(NOTE, (FILE, PNG), NOTE),
+    "fields beside it": form(NOTE, (FILE, PNG), NOTE, (FIELD, b"BMW"), (FIELD, b"GIF89a is a type of picture")),
     "a preamble": form((FILE, PNG), before=b"This is a multi-part message in MIME format.\r\n\r\n"),
     "a preamble that begins with an empty line": form((FILE, PNG), before=b"\r\n"),
     "a boundary within the preamble's line": form((FILE, PNG), before=b"not --X\r\n"),
