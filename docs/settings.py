@@ -36,6 +36,8 @@ def _row(name: str, field: FieldInfo) -> str:
 def _default(value: object) -> str:
     if isinstance(value, Path):
         value = Path(*value.parts[-2:])  # of the zoo, wherever the project lies
+    if isinstance(value, tuple):
+        value = ",".join(value)
     return "" if value is None or value == {} else f"`{value}`"
 
 

@@ -138,7 +138,10 @@ def from_image_error(error: ImageError) -> ServiceError:
         ImageTooLarge: TooLarge,
         CorruptImage: UndecodableImage,
     }
-    return by_type[type(error)](str(error))
+    message = str(error)
+    if isinstance(error, UnsupportedImage) and error.could_be:
+        message += f", or start the server with {error.could_be} in --image-types"
+    return by_type[type(error)](message)
 
 
 def problem(error: Exception, request_id: str) -> dict[str, Any]:

@@ -5,11 +5,13 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic_settings import BaseSettings
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_settings import BaseSettings, NoDecode
 
 from models.command_line import command_line
 from models.images.decoder import MAX_PIXELS
+from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
+from models.images.optional_readers import lacks
 from service.repository import ZOO
 
 ENV_PREFIX = "RESNET_SERVE_"
@@ -24,6 +26,25 @@ EngineName = Literal["auto", "onnxruntime", "tensorrt", "torch"]
 PrecisionName = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Seconds = Annotated[float, Field(gt=0)]
+
+
+def _split(value: object) -> object:
+    return [name.strip().lower() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _can_be_read(kind: ImageType) -> ImageType:
+    if lacking := lacks(kind):
+        raise ValueError(f"needs {lacking}")
+    return kind
+
+
+ImageTypes = Annotated[
+    tuple[Annotated[ImageType, AfterValidator(_can_be_read)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1),
+]
+"""Names with commas between them."""
 
 
 class Batching(BaseModel):
@@ -81,6 +102,10 @@ class Settings(BaseSettings):
         gt=0,
         le=MAX_PIXELS,
         description="most pixels of an image that are decoded; a JPEG may be shrunk meanwhile",
+    )
+    image_types: ImageTypes = Field(
+        USUAL_TYPES,
+        description=f"which types of image are taken, of {', '.join(TYPE_NAMES)}; heic needs the extra [heic]",
     )
     decode_memory: int = Field(
         0,

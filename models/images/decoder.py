@@ -10,11 +10,14 @@ from models.images.crop import CentralCrop
 from models.images.errors import CorruptImage, ImageError, UnsupportedImage
 from models.images.footprint import decoding_bytes
 from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType, foreign_name, image_type, listed
+from models.images.optional_readers import OPTIONAL_READERS
 from models.images.orientation import UPRIGHT
 from models.images.picture import Box, Demand
 from models.images.plain_png import PlainPng, is_supported
 from models.images.preprocessing import Preprocessing
 from models.images.readers import READERS
+
+_ALL_READERS = {**READERS, **OPTIONAL_READERS}
 
 _STRIP_PIXELS = 1 << 19  # converted at a time: some 2 ms under Python's lock, 8 MiB of copies
 
@@ -76,7 +79,7 @@ class Preprocessor:
         return UnsupportedImage(f"this is {name}; send {taken}" if name else f"not a {taken} image", kind)
 
     def _pixels(self, kind: ImageType, data: bytes) -> NDArray[np.uint8]:
-        image, extent, orientation, covered = READERS[kind](data, self._demand)
+        image, extent, orientation, covered = _ALL_READERS[kind](data, self._demand)
         image = self._convert(image)  # the decoded one is free from here on
         if covered:
             self._show_background(image, covered)
@@ -105,7 +108,7 @@ class Preprocessor:
 
     def _convert_whole(self, image: Image.Image) -> Image.Image:
         mode = self._spec.mode
-        if image.mode == "I;16":
+        if image.mode.startswith("I;16"):
             image = _high_bytes(image)
         if image.has_transparency_data:
             image = self._over_background(image)

@@ -20,8 +20,6 @@ from models.images.orientation import orientation
 from models.images.picture import Demand, Picture, Size
 from models.images.png import StillPng, png_header, still_png
 
-Reader = Callable[[bytes, Demand], Picture]
-
 MAX_JPEG_PIXELS = 1 << 28
 """Pixels that a JPEG may declare, however much it is shrunk: 0.1 s of decoding; phones of 200 megapixels have fewer."""
 
@@ -88,7 +86,7 @@ def read_bmp(data: bytes, demand: Demand) -> Picture:
     return Picture(image, image.size)
 
 
-READERS: dict[ImageType, Reader] = {
+READERS: dict[ImageType, Callable[[bytes, Demand], Picture]] = {
     "png": read_png,
     "jpeg": read_jpeg,
     "webp": read_webp,

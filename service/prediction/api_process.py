@@ -58,7 +58,7 @@ class ApiProcess:
         self._index = index
         self.metrics, self._catalog, self._control = metrics, catalog, control
         self._stop, self._refuse_all = stop, refuse_all
-        models = ModelLookup(catalog, settings.max_pixels)
+        models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
         self.status = ModelStatus(catalog, models.by_index)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
         decoder = Decoder(settings.decode_threads, settings.decode_memory)

@@ -1,8 +1,10 @@
 """The models of the catalog as one API process serves them, by the names that requests give."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from models.images.decoder import Preprocessor
+from models.images.image_type import USUAL_TYPES, ImageType
 from service.repository import Catalog
 
 
@@ -30,7 +32,7 @@ class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
     A name or a version that is not served is NotFound.
     """
 
-    def __init__(self, catalog: Catalog, max_pixels: int) -> None:
+    def __init__(self, catalog: Catalog, max_pixels: int, types: Collection[ImageType] = USUAL_TYPES) -> None:
         super().__init__()
         self._catalog = catalog
         self.by_index = [
@@ -39,7 +41,7 @@ class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
                 artifact.name,
                 str(artifact.version),
                 artifact.labels,
-                Preprocessor(artifact.metadata.preprocessing, max_pixels),
+                Preprocessor(artifact.metadata.preprocessing, max_pixels, types),
             )
             for index, artifact in enumerate(catalog.artifacts)
         ]

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, MAX_PIXELS, NOT_A_NUMBER, SLOW
 from tests.service.wire import Wire, get, post
 
+TAKEN = "PNG, JPEG, WebP, BMP or GIF"
 PROBLEM = {"type", "title", "status", "code", "detail", "request_id"}
 
 
@@ -172,6 +174,29 @@ def test_too_many_pixels_are_413_by_the_header_alone(client: httpx.Client) -> No
 def test_what_is_no_image_is_415(client: httpx.Client, data: bytes, content_type: str) -> None:
     problem(
         client.post("/predict", content=data, headers={"content-type": content_type}), 415, "unsupported_media_type"
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "detail"),
+    [
+        (b"II*\x00\x08\x00\x00\x00", f"this is TIFF; send {TAKEN}, or start the server with tiff in --image-types"),
+        (b"\0\0\0\x18ftypheic\0\0", f"this is HEIC; send {TAKEN}, or start the server with heic in --image-types"),
+        (b"%PDF-1.7", f"this is PDF; send {TAKEN}"),
+        (b"hello", f"not a {TAKEN} image"),
+    ],
+)
+def test_what_is_not_taken_is_named(client: httpx.Client, data: bytes, detail: str) -> None:
+    assert problem(client.post("/predict", content=data), 415, "unsupported_media_type")["detail"] == detail
+
+
+@pytest.mark.parametrize(
+    "data", [png()[:8], png()[:20], png()[:33], png()[:50], encode(pixels(shape=(64, 64, 1)), "JPEG")[:300]]
+)
+def test_what_does_not_decode_is_told_without_a_librarys_words(client: httpx.Client, data: bytes) -> None:
+    detail = problem(client.post("/predict", content=data), 422, "undecodable_image")["detail"]
+    assert re.fullmatch(
+        r"the (PNG|JPEG) image does not decode: it (is cut off|ends before its picture begins).*", detail
     )
 
 

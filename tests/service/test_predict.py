@@ -15,7 +15,7 @@ from PIL import Image
 
 from tests.artifacts import LABELS
 from tests.service.pictures import check, decode, encode, pixels, png
-from tests.service.served import Served
+from tests.service.served import Served, Servers
 from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE
 
 ANSWER = {"request_id", "model", "version", "predictions", "batch_size", "timings_ms"}
@@ -51,6 +51,16 @@ def test_an_answer_has_the_documented_keys_and_the_networks_classes(client: http
 def test_every_image_type_is_decoded_as_pillow_does(client: httpx.Client, kind: str, options: dict[str, Any]) -> None:
     data = encode(pixels(3), kind, **options)
     check(client.post("/predict", content=data).json(), decode(data))
+
+
+def test_only_types_that_are_named_are_taken(serve: Servers, repository: Path) -> None:
+    flags = ("--model-repository", repository, "--default-model", "plain", "--image-types", "png,tiff")
+    with httpx.Client(base_url=serve(*flags).ready().url) as client:
+        check(client.post("/predict", content=encode(pixels(1), "TIFF")).json(), pixels(1))
+        check(client.post("/predict", content=encode(pixels(2), "PNG")).json(), pixels(2))
+        refused = client.post("/predict", content=encode(pixels(3), "JPEG"))
+        detail = "this is JPEG; send PNG or TIFF, or start the server with jpeg in --image-types"
+        assert (refused.status_code, refused.json()["detail"]) == (415, detail)
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,20 @@ def test_a_flag_beats_a_variable_beats_the_default(monkeypatch: pytest.MonkeyPat
         ("--engine", "abacus"),
         ("--log-level", "loud"),
         ("--max-batch-size", "100000"),
+        ("--image-types", "png,doc"),
+        ("--image-types", ""),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, flag: str, value: str) -> None:
     name = flag.removeprefix("--").replace("-", "_")
     with pytest.raises(ValidationError, match=name):
         parse(monkeypatch, **{f"RESNET_SERVE_{name.upper()}": value})
+
+
+def test_types_of_image_are_names_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert parse(monkeypatch).image_types == ("png", "jpeg", "webp", "bmp", "gif")
+    assert parse(monkeypatch, RESNET_SERVE_IMAGE_TYPES="jpeg").image_types == ("jpeg",)
+    assert parse(monkeypatch, "--image-types", "png, TIFF").image_types == ("png", "tiff")
 
 
 @pytest.mark.parametrize(
