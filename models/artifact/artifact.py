@@ -77,13 +77,19 @@ def read_metadata(model: bytes) -> Metadata:
     return metadata
 
 
-def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
-    """Write `<repository>/<name>/<version>/` completely or not at all; never overwrites a version."""
+def vacant_directory(repository: Path, name: str, version: int) -> Path:
+    """Where `write_artifact` would write a version; ArtifactError if it is there already or cannot have that name."""
     _check_place(name, str(version))
-    read_metadata(model)
     directory = repository / name / str(version)
     if directory.exists():
-        raise ArtifactError(f"{directory} exists and is never overwritten; choose a higher version")
+        raise ArtifactError(f"{directory} exists and is never overwritten; choose a higher version with --version")
+    return directory
+
+
+def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
+    """Write `<repository>/<name>/<version>/` completely or not at all; never overwrites a version."""
+    directory = vacant_directory(repository, name, version)
+    read_metadata(model)
     files = {MODEL_FILE: model} | ({WEIGHTS_FILE: weights} if weights is not None else {})
     files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()
     try:

@@ -5,7 +5,6 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
 
 from models.artifact.artifact import Artifact, read_artifact
@@ -43,19 +42,22 @@ def check(options: Check) -> int:
     load = LoadOptions(options.engine, options.precision, options.compile, usable_cores(), sizes)
     name = Column("model", no_wrap=True)
     table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
-    failures = 0
+    failures: dict[str, str] = {}
     for folder in folders:
         row = [folder.name, folder.versions[0].name if folder.versions else ""]
         try:
             model = load_model(_read(folder), device, load)
         except (ArtifactError, EngineError) as error:
-            failures += 1
-            table.add_row(*row, f"[red]failed[/red]: {escape(str(error))}")
+            failures["/".join(filter(None, row))] = str(error)
+            table.add_row(*row, "[red]failed[/red]")
         else:
             size, latency = model.max_batch_size, model.latency_ns
             ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
             table.add_row(*row, "ready", str(size), *ms)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for place, reason in failures.items():
+        console.print(f"{place}: {reason}", highlight=False, markup=False, soft_wrap=True)
     return 1 if failures else 0
 
 

@@ -7,7 +7,17 @@ import pytest
 import torch
 from PIL import Image
 
-from training.plots import Line, Panel, draw_bars, draw_confusion, draw_curves, draw_panels, to_png
+from training.plots import (
+    Line,
+    Panel,
+    draw_bars,
+    draw_confusion,
+    draw_curves,
+    draw_panels,
+    draw_worst,
+    has_matrix,
+    to_png,
+)
 
 
 def _rows(*accuracies, validated=True):
@@ -52,10 +62,45 @@ def test_a_cell_is_as_dark_as_its_share_of_the_true_class_and_tells_its_count():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["cat", "dog", "owl"]
 
 
-@pytest.mark.parametrize(("classes", "numbered"), [(2, True), (20, True), (21, False), (100, False)])
-def test_many_classes_leave_no_room_for_numbers(classes, numbered):
-    (axes,) = draw_confusion(torch.eye(classes, dtype=torch.int64), list(map(str, range(classes))), "run").axes
-    assert len(axes.texts) == (classes if numbered else 0)
+@pytest.mark.parametrize("classes", [2, 30, 60])
+def test_each_class_has_its_name_and_each_cell_its_number(classes):
+    names = [f"species {index}" for index in range(classes)]
+    assert has_matrix(names)
+    (axes,) = draw_confusion(torch.eye(classes, dtype=torch.int64), names, "run").axes
+    assert len(axes.texts) == classes
+    for ticks in (axes.get_xticklabels(), axes.get_yticklabels()):
+        assert [label.get_text() for label in ticks] == names
+
+
+def test_of_a_thousand_classes_the_worst_have_their_names():
+    names = [f"species {index}" for index in range(1000)]
+    assert not has_matrix(names)
+    accuracies = {name: index / 1000 for index, name in enumerate(names)}
+    figure = draw_worst(accuracies, {"cat, for dog": 7, "dog, for cat": 3}, "run")
+    figure.canvas.draw()
+    left, right = figure.axes
+    assert [label.get_text() for label in left.get_yticklabels()] == names[:40]
+    assert [bar.get_width() for bar in left.patches] == [index / 1000 for index in range(40)]
+    assert [label.get_text() for label in right.get_yticklabels()] == ["cat, for dog", "dog, for cat"]
+    assert left.yaxis_inverted()
+    assert Image.open(BytesIO(to_png(figure))).width < 4000
+
+
+def _ticks(axes):
+    """The numbers that can be seen below the axes."""
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    return [label.get_text() for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 3])
+def test_epochs_are_whole_numbers_also_of_one(epochs):
+    wanted = [str(number) for number in range(1, epochs + 1)]
+    rows = _rows(*[0.5] * epochs)
+    line = Line("a", list(range(1, epochs + 1)), [[0.5] * epochs])
+    for figure in (draw_curves(rows, "run"), draw_panels("", [Panel("", "epoch", "error", [line])])):
+        for axes in figure.axes:
+            assert _ticks(axes) == wanted
 
 
 def _bar(panel):

@@ -1,6 +1,6 @@
 """`resnet-train evaluate`: how well a checkpoint or a released model does, by the path that serves it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from models.artifact.artifact import read_artifact
@@ -17,10 +18,18 @@ from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
 from training.data.image_files import FileSet
 from training.errors import DataError
-from training.loop.checkpoint import read_checkpoint
+from training.loop.checkpoint import make_folder, read_checkpoint
+from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.scoring import score_model
 from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
+from training.stages import Stages
+
+_MOST_CLASSES, _MOST_CONFUSIONS = 50, 15
+"""Rows of the tables on the terminal."""
+
+_ANY_WIDTH = 1 << 16
+"""Columns of a terminal on which every table has room."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +44,22 @@ class RunnableModel:
     run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
-def evaluate(options: EvaluateOptions) -> Evaluation:
+def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluation:
     """Score a checkpoint file or artifact directory on a split of the data set, or of what it was trained on.
 
-    Raises TrainingError or ArtifactError.
+    With `csv` all classes and confusions are written into that folder. Raises TrainingError or ArtifactError.
     """
+    if options.csv is not None:
+        make_folder(options.csv)
     model = _released(options.model) if options.model.is_dir() else _checkpoint(options.model)
     data, split = options.data or model.data, SPLITS[options.split]
     if data is None:
         raise DataError(f"{options.model} does not say what it was trained on; choose with --data")
     images = load_split(data, options.data_root, split, model)
-    score = score_model(model.run, model.labels, model.preprocessing, images)
+    score = score_model(model.run, model.labels, model.preprocessing, images, stages)
     unreadable = tuple(sorted(images.unreadable)) if isinstance(images, FileSet) else ()
+    if options.csv is not None:
+        write_csv(options.csv, score.confusion, model.labels)
     return Evaluation(model.name, data, split, model.labels, score, unreadable)
 
 
@@ -74,7 +87,7 @@ def _checkpoint(path: Path) -> RunnableModel:
 
 
 def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool = False) -> None:
-    """Print accuracy, accuracy by class, and the confusion matrix."""
+    """Print accuracy, and the confusion matrix, or where that is too wide the worst classes and confusions."""
     if as_json:
         console.print(evaluation.to_json(), highlight=False, markup=False, soft_wrap=True)
         return
@@ -83,17 +96,58 @@ def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool 
         f"{evaluation.model} on {evaluation.data}, {metrics['images']:,} images of the {evaluation.split} split: "
         f"accuracy {metrics['accuracy']:.2%} ± {metrics['standard_error']:.2%}, loss {metrics['loss']:.4f}",
         highlight=False,
+        markup=False,
         soft_wrap=True,
     )
     if evaluation.unreadable:
         console.print(f"passed over, as no images: {', '.join(evaluation.unreadable)}", highlight=False, markup=False)
-    console.print(_table(evaluation))
+    matrix = _matrix(evaluation)
+    if console.measure(matrix, options=console.options.update_width(_ANY_WIDTH)).maximum <= console.width:
+        console.print(matrix)
+        return
+    for table in _lists(evaluation):
+        console.print(table)
 
 
-def _table(evaluation: Evaluation) -> Table:
-    table = Table(title="true class, and what it was taken for", title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))
-    for heading in ("class", "accuracy", *evaluation.labels):
+def _matrix(evaluation: Evaluation) -> Table:
+    table = _table("true class, and what it was taken for")
+    for heading in ("class", "accuracy", *map(escape, evaluation.labels)):
         table.add_column(heading, justify="right", no_wrap=True)
     for (label, share), row in zip(evaluation.by_class.items(), evaluation.score.confusion.tolist(), strict=True):
-        table.add_row(label, f"{share:.2%}", *(str(count) if count else "·" for count in row))
+        table.add_row(escape(label), f"{share:.2%}", *(str(count) if count else "·" for count in row))
     return table
+
+
+def _lists(evaluation: Evaluation) -> Iterator[Table | str]:
+    """The classes, then the pairs that are confused, the worst first; of many as many as a reader looks at."""
+    confusion, labels = evaluation.score.confusion, evaluation.labels
+    results, pairs = class_results(confusion, labels), confusions(confusion, labels)
+    table = _table("classes, the least accurate first")
+    table.add_column("class", overflow="fold")
+    table.add_column("accuracy", justify="right", no_wrap=True)
+    table.add_column("images", justify="right", no_wrap=True)
+    table.add_column("most often taken for", overflow="fold")
+    for each in results[:_MOST_CLASSES]:
+        taken = f"{escape(each.taken_for.predicted)} {each.taken_for.images:,}" if each.taken_for else ""
+        share = f"{each.accuracy:.2%}" if each.images else ""
+        table.add_row(escape(each.label), share, f"{each.images:,}", taken)
+    yield table
+    table = _table("the most frequent confusions")
+    table.add_column("class", overflow="fold")
+    table.add_column("taken for", overflow="fold")
+    table.add_column("images", justify="right", no_wrap=True)
+    for pair in pairs[:_MOST_CONFUSIONS]:
+        table.add_row(escape(pair.true), escape(pair.predicted), f"{pair.images:,}")
+    if pairs:
+        yield table
+    left = [
+        f"{len(found) - most:,} more {what}"
+        for found, most, what in ((results, _MOST_CLASSES, "classes"), (pairs, _MOST_CONFUSIONS, "confusions"))
+        if len(found) > most
+    ]
+    if left:
+        yield f"and {' and '.join(left)}: --csv FOLDER writes all"
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=SIMPLE_HEAD, padding=(0, 1))

@@ -10,7 +10,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from models.artifact.artifact import Artifact
+from models.artifact.artifact import Artifact, vacant_directory
 from models.engines.engine import Engine
 from models.engines.loader import load_engine
 from training.data import sources
@@ -24,6 +24,7 @@ from training.options import ExportOptions
 from training.release.onnx_export import to_onnx
 from training.release.parity import PARITY_BATCHES, check_parity
 from training.release.release import assemble, describe, release
+from training.stages import Stages
 
 _MOST_COMPARED = 256
 """Images of each split on which the graph is compared with PyTorch at most."""
@@ -52,20 +53,24 @@ class Export:
         )
 
 
-def export_checkpoint(options: ExportOptions) -> Export:
-    """Write the artifact whole or not at all; raises TrainingError or ArtifactError.
+def export_checkpoint(options: ExportOptions, stages: Stages | None = None) -> Export:
+    """Write the artifact whole or not at all; raises TrainingError or ArtifactError, if it can before any work.
 
     The graph is compared with PyTorch on real images, and scored on the split by the path that will serve it.
     """
+    stages = stages or Stages()
+    vacant_directory(options.repository, options.name, options.version)
     checkpoint = read_checkpoint(options.checkpoint)
-    network = checkpoint.pixel_net()
-    draft = _draft(options, checkpoint, to_onnx(network, checkpoint.preprocessing.shape))
-    engine = load_engine(draft, threads=torch.get_num_threads())
     images, is_own = _images(options, checkpoint)
     pixels = _some_pixels(options, checkpoint, images)
+    network = checkpoint.pixel_net()
+    stages.begin("exporting the graph")
+    draft = _draft(options, checkpoint, to_onnx(network, checkpoint.preprocessing.shape))
+    engine = load_engine(draft, threads=torch.get_num_threads())
+    stages.begin(f"comparing it with PyTorch on {len(pixels)} images")
     difference = check_parity(network, engine, pixels)
     if is_own:
-        metadata = dataclasses.replace(draft.metadata, metrics=_measure(options, checkpoint, engine, images))
+        metadata = dataclasses.replace(draft.metadata, metrics=_measure(options, checkpoint, engine, images, stages))
         draft = dataclasses.replace(draft, metadata=metadata)
     directory = release(draft, options.repository, safetensors.torch.save(checkpoint.weights))
     return Export(directory, draft.metadata.metrics, len(pixels), difference)
@@ -95,9 +100,9 @@ def _some_pixels(options: ExportOptions, checkpoint: Checkpoint, images: Images)
 
 
 def _measure(
-    options: ExportOptions, checkpoint: Checkpoint, engine: Engine, images: Images
+    options: ExportOptions, checkpoint: Checkpoint, engine: Engine, images: Images, stages: Stages
 ) -> dict[str, str | int | float]:
-    score = score_model(engine.run, checkpoint.labels, checkpoint.preprocessing, images)
+    score = score_model(engine.run, checkpoint.labels, checkpoint.preprocessing, images, stages)
     data = options.data or checkpoint.data
     return Evaluation(options.name, data, SPLITS[options.split], checkpoint.labels, score).metrics
 

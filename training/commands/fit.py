@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
+from matplotlib.figure import Figure
 from rich.console import Console
 from torch import nn
 
@@ -11,18 +12,20 @@ from models.machine.cores import usable_cores
 from models.networks import registry
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
-from training.loop.checkpoint import Checkpoint, read_run, write_atomically
+from training.loop.checkpoint import Checkpoint, make_folder, read_run, write_atomically
+from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.device import choose_device
 from training.loop.distributed import TrainingProcesses, joined, local
 from training.loop.interrupt import Interrupt
 from training.loop.pretrained import read_pretrained
 from training.loop.recipe import Recipe, load_recipe
 from training.loop.run import BEST, LAST, SAVE_SECONDS, Run
+from training.loop.scoring import Score
 from training.loop.terminal import ProgressBar
 from training.loop.trained_network import TrainedNetwork
 from training.loop.training_images import load_training_images
 from training.options import FitOptions
-from training.plots import draw_confusion, draw_curves, to_png
+from training.plots import draw_confusion, draw_curves, draw_worst, has_matrix, to_png
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
 """Names of the pictures in a run's folder."""
@@ -32,7 +35,8 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
     """Train into the run's folder and return the exit code: 0, or 128 + the signal that stopped the run.
 
     The folder receives `last.pt`, `best.pt` (by accuracy on the images held back), `metrics.jsonl` (a line per epoch),
-    `curves.png` and `confusion.png`. The data's test split is never read. Raises TrainingError.
+    `curves.png`, `confusion.png`, `classes.csv` and `confusions.csv`. The data's test split is never read. Raises
+    TrainingError.
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
@@ -55,6 +59,7 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 
 def _recipe(options: FitOptions, earlier: Checkpoint | None) -> Recipe:
     recipe = load_recipe(options.recipe).changed(options.epochs, options.arch, options.arch_arg, options.precision)
+    recipe = recipe.stepping(options.lr, options.batch_size)
     recipe = recipe.fine_tuned(str(options.start) if options.start else None, options.body_rate, options.freeze)
     return recipe if earlier is None else replace(recipe, epochs=_epochs(options, earlier))
 
@@ -78,10 +83,7 @@ def _earlier(options: FitOptions) -> Checkpoint | None:
         return read_run(path)
     if path.exists():
         raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
-    try:
-        options.folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{options.folder} cannot be made: {error.strerror}") from error
+    make_folder(options.folder)
     return None
 
 
@@ -176,8 +178,17 @@ def _conclude(run: Run) -> None:
     write_atomically(run.folder / CURVES, to_png(draw_curves(run.progress.history, title)))
     if score is not None:
         title += f", {int(score.confusion.sum()):,} images held back: {score.accuracy:.2%}"
-        figure = draw_confusion(score.confusion, run.images.classes, title)
-        write_atomically(run.folder / CONFUSION, to_png(figure))
+        write_atomically(run.folder / CONFUSION, to_png(_draw_confusion(score, run.images.classes, title)))
+        write_csv(run.folder, score.confusion, run.images.classes)
+
+
+def _draw_confusion(score: Score, labels: tuple[str, ...], title: str) -> Figure:
+    """The matrix; of very many classes the worst, and the most frequent confusions."""
+    if has_matrix(labels):
+        return draw_confusion(score.confusion, labels, title)
+    classes = {each.label: each.accuracy for each in class_results(score.confusion, labels) if each.images}
+    confused = {f"{each.true}, for {each.predicted}": each.images for each in confusions(score.confusion, labels)}
+    return draw_worst(classes, confused, title)
 
 
 def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -> str:

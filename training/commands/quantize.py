@@ -9,29 +9,27 @@ import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, read_artifact, vacant_directory
 from models.engines import golden
 from models.engines.loader import load_engine
-from training.data import sources
-from training.data.dataset import hold_out
+from training.data.calibration_images import FEWEST, CalibrationImages, load_calibration_images
 from training.data.served_images import served_batches
 from training.data.sources import Images
 from training.errors import DataError, QuantizeError
-from training.loop.scoring import Score, score_model
+from training.loop.scoring import PairedScore, score_pair
 from training.loop.split_score import Evaluation
 from training.options import QuantizeOptions
-from training.release.int8_graph import FIRST, LAST, to_int8
-from training.release.int8_report import BATCHES, Comparison, compare_speeds
+from training.release.int8_graph import CALIBRATION_BATCH, FIRST, LAST, WEIGHT_BITS, CalibratedGraph, calibrate
+from training.release.int8_report import Comparison, compare_speeds
 from training.release.release import assemble, now, release, tools
+from training.stages import Stages
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))
 """Layers that may stay in fp32, in the order in which that is tried."""
 
-_HARDLY_LOST = 0.001
-"""Accuracy lost on the images held back, at which no further layer stays in fp32."""
-
-_HELD_BACK = 0.1
-"""Share of the training images that layers are chosen by, where the recipe held back none."""
+_HARDLY_LOST, _HARDLY_CHANGED = 0.001, 0.01
+"""Accuracy lost on the images held back, or else share of them whose class changes, at which no further layer stays in
+fp32."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,71 +45,102 @@ class Quantization:
         return f"{self.directory}\n  in fp32: {', '.join(self.in_fp32) or 'no layer'}\n{self.comparison.report()}"
 
 
-def quantize(options: QuantizeOptions) -> Quantization:
-    """Write the 8-bit model whole or not at all; raises TrainingError or ArtifactError.
+def quantize(options: QuantizeOptions, stages: Stages | None = None) -> Quantization:
+    """Write the 8-bit model whole or not at all; raises TrainingError or ArtifactError, if it can before any work.
 
-    Ranges are calibrated on training images as a server would see them, which layers stay in fp32 is chosen on images
-    held back from training, and the test split tells what it cost. Without `force`, QuantizeError if that is too much.
+    Ranges are calibrated on images as a server would see them, which layers stay in fp32 is chosen on others, and the
+    test split tells what it cost. Without a test split of the model's classes both are told by how often the models
+    agree. Without `force`, QuantizeError if it costs too much.
     """
+    stages = stages or Stages()
+    source = _source(options)
+    repository = options.repository or options.artifact.absolute().parent.parent
+    vacant_directory(repository, f"{source.name}-int8", options.version)
+    data = _data(options, source)
+    images = load_calibration_images(data, options.data_root, source.labels, source.metadata.recipe.get("validation"))
+    sample = _sample(images.calibration, source, data)
+    calibrated, count = _calibrate(options, source, images.calibration, stages)
+    draft, in_fp32 = _choose(options, source, calibrated, count, images, stages)
+    paired = _pair(source, draft, images.judged, images.labelled, stages)
+    stages.begin("measuring speeds")
+    comparison = _compare(source, draft, paired, sample)
+    if (shortcomings := comparison.shortcomings()) and not options.force:
+        reasons = ", and ".join(shortcomings)
+        raise QuantizeError(f"not written: {reasons} (--force writes it all the same)\n{comparison.report()}")
+    draft = dataclasses.replace(
+        draft,
+        metadata=dataclasses.replace(draft.metadata, metrics=_metrics(draft, data, paired) | comparison.metrics()),
+    )
+    return Quantization(release(draft, repository, weights=None), in_fp32, comparison)
+
+
+def _source(options: QuantizeOptions) -> Artifact:
     source = read_artifact(options.artifact)
     if source.metadata.precision != "fp32":
         raise QuantizeError(
             f"{options.artifact} is in {source.metadata.precision}: quantise the model that it came from"
         )
-    data = _data(options, source)
-    images, held_back = _split(source, sources.load(data, options.data_root, "train"))
-    pixels = _pixels(images, source, options.images)
-    draft, in_fp32 = _choose(options, source, pixels, held_back)
-    test = sources.load(data, options.data_root, "test")
-    before, after = _score(source, test), _score(draft, test)
-    comparison = _compare(source, draft, before, after, pixels)
-    if (shortcomings := comparison.shortcomings()) and not options.force:
-        reasons = ", and ".join(shortcomings)
-        raise QuantizeError(f"not written: {reasons} (--force writes it all the same)\n{comparison.report()}")
-    evaluation = Evaluation(draft.name, data, "test", draft.labels, after)
-    metadata = dataclasses.replace(draft.metadata, metrics=evaluation.metrics | comparison.metrics())
-    repository = options.repository or options.artifact.absolute().parent.parent
-    directory = release(dataclasses.replace(draft, metadata=metadata), repository, weights=None)
-    return Quantization(directory, in_fp32, comparison)
+    return source
 
 
 def _data(options: QuantizeOptions, source: Artifact) -> str:
     data = options.data or source.metadata.metrics.get("data")
     if data is None:
-        raise DataError(f"{options.artifact} does not say what it was trained on: choose with --data")
+        raise DataError(
+            f"{options.artifact} does not say what it was trained on: give with --data a data set of its classes, or a "
+            "folder of any pictures such as it will be asked about"
+        )
     return str(data)
 
 
-def _split(source: Artifact, images: Images) -> tuple[Images, Images]:
-    """Training images to calibrate on, in random order, and others to choose by, never trained on if there are such."""
-    fraction = source.metadata.recipe.get("validation")
-    return hold_out(images, fraction if isinstance(fraction, float) and fraction else _HELD_BACK)
+def _sample(images: Images, source: Artifact, data: str) -> NDArray[np.uint8]:
+    """A few images [n, h, w, c], which are there before any work begins."""
+    some = images.take(torch.arange(min(len(images), 4 * FEWEST)))
+    pixels = [each for batch, _ in served_batches(some, source.metadata.preprocessing) for each in batch]
+    if len(pixels) < FEWEST:
+        raise DataError(
+            f"of the first {len(some)} files of {data} {len(pixels)} are pictures: {FEWEST} at least have to be"
+        )
+    return np.stack(pixels[:FEWEST])
 
 
-def _pixels(images: Images, source: Artifact, count: int) -> NDArray[np.uint8]:
-    if len(images) < max(BATCHES):
-        raise DataError(f"{len(images)} training images are too few to calibrate on")
-    chosen = images.take(torch.arange(min(count, len(images))))
-    return np.concatenate([pixels for pixels, _ in served_batches(chosen, source.metadata.preprocessing)])
+def _calibrate(
+    options: QuantizeOptions, source: Artifact, images: Images, stages: Stages
+) -> tuple[CalibratedGraph, int]:
+    """The graph with its ranges, and on how many images they were met."""
+    chosen = images.take(torch.arange(min(options.images, len(images))))
+    batches = (pixels for pixels, _ in served_batches(chosen, source.metadata.preprocessing, CALIBRATION_BATCH))
+    told = stages.track(batches, f"calibrating on {len(chosen):,} images", len(chosen), len)
+    return calibrate(source.model, told, options.calibration), len(chosen)
 
 
 def _choose(
-    options: QuantizeOptions, source: Artifact, pixels: NDArray[np.uint8], held_back: Images
+    options: QuantizeOptions,
+    source: Artifact,
+    calibrated: CalibratedGraph,
+    count: int,
+    images: CalibrationImages,
+    stages: Stages,
 ) -> tuple[Artifact, tuple[str, ...]]:
-    """The model with the fewest layers in fp32 that loses hardly any accuracy, else the one that loses least."""
-
-    def accuracy(model: Artifact) -> float:
-        return _score(model, held_back).accuracy
-
-    wanted, tried = accuracy(source), []
+    """The model with the fewest layers in fp32 that loses hardly anything, else the one that loses least."""
+    tried = []
     for in_fp32 in _IN_FP32:
-        draft = _draft(options, source, to_int8(source.model, pixels, in_fp32), in_fp32, len(pixels))
-        lost = wanted - accuracy(draft)
-        if lost <= _HARDLY_LOST:
+        draft = _draft(options, source, calibrated.in_8_bits(in_fp32), in_fp32, count)
+        paired = _pair(source, draft, images.choice, images.labelled, stages)
+        lost, hardly = _lost(paired)
+        if lost <= hardly:
             return draft, in_fp32
         tried.append((lost, draft, in_fp32))
     _, draft, in_fp32 = min(tried, key=lambda each: each[0])
     return draft, in_fp32
+
+
+def _lost(paired: PairedScore) -> tuple[float, float]:
+    """What the second model has lost, and what of that is hardly anything."""
+    if paired.scores is None:
+        return 1 - paired.agreement, _HARDLY_CHANGED
+    before, after = paired.scores
+    return before.accuracy - after.accuracy, _HARDLY_LOST
 
 
 def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tuple[str, ...], images: int) -> Artifact:
@@ -119,7 +148,9 @@ def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tu
     quantization: dict[str, JsonValue] = {
         "model": f"{source.name}/{source.version}",
         "sha256": source.sha256,
+        "calibration": options.calibration,
         "calibration_images": images,
+        "weight_bits": WEIGHT_BITS,
         "in_fp32": list(in_fp32),
     }
     metadata = dataclasses.replace(
@@ -135,17 +166,27 @@ def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tu
     return assemble(f"{source.name}-int8", options.version, graph, metadata)
 
 
-def _score(model: Artifact, images: Images) -> Score:
-    metadata = model.metadata
-    run = load_engine(model, threads=torch.get_num_threads()).run
-    return score_model(run, metadata.labels, metadata.preprocessing, images)
+def _pair(source: Artifact, draft: Artifact, images: Images, labelled: bool, stages: Stages) -> PairedScore:
+    fp32, int8 = (load_engine(model, threads=torch.get_num_threads()).run for model in (source, draft))
+    metadata = source.metadata
+    return score_pair((fp32, int8), metadata.labels, metadata.preprocessing, images, labelled=labelled, stages=stages)
 
 
-def _compare(source: Artifact, draft: Artifact, before: Score, after: Score, pixels: NDArray[np.uint8]) -> Comparison:
-    fp32_speeds, int8_speeds = compare_speeds(source, draft, pixels)
+def _metrics(draft: Artifact, data: str, paired: PairedScore) -> dict[str, str | int | float]:
+    if paired.scores is None:
+        return {"data": data, "images": paired.images}
+    return Evaluation(draft.name, data, "test", draft.labels, paired.scores[1]).metrics
+
+
+def _compare(source: Artifact, draft: Artifact, paired: PairedScore, sample: NDArray[np.uint8]) -> Comparison:
+    fp32_speeds, int8_speeds = compare_speeds(source, draft, sample)
+    accuracies = None
+    if paired.scores is not None:
+        accuracies = paired.scores[0].accuracy, paired.scores[1].accuracy
     return Comparison(
-        fp32_accuracy=before.accuracy,
-        int8_accuracy=after.accuracy,
+        images=paired.images,
+        agreement=paired.agreement,
+        accuracies=accuracies,
         fp32_speeds=fp32_speeds,
         int8_speeds=int8_speeds,
     )

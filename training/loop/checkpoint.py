@@ -90,6 +90,14 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, buffer.getvalue())
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder if it is not there; CheckpointError."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be made: {error.strerror}") from error
+
+
 def write_atomically(path: Path, data: bytes) -> None:
     """Replace a file by way of a temporary one that has reached the disk; CheckpointError if it cannot be written."""
     try:

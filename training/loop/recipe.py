@@ -120,6 +120,11 @@ class Recipe:
             precision=precision or self.precision,
         )
 
+    def stepping(self, rate: float | None, batch_size: int | None) -> "Recipe":
+        """Return it with the command line's learning rate at the schedule's peak and images a step."""
+        optimizer = replace(self.optimizer, learning_rate=rate or self.optimizer.learning_rate)
+        return replace(self, optimizer=optimizer, batch_size=batch_size or self.batch_size)
+
     def fine_tuned(self, start: str | None, body_rate: float | None, freeze: bool) -> "Recipe":
         """Return it with what the command line says of where to start; RecipeError if that misses its start."""
         recipe = replace(

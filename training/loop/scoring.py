@@ -1,6 +1,6 @@
 """How well a network or a model does on labelled images that it was not trained on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,12 @@ from training.data.dataset import ImageSet, Normalization, renamed
 from training.data.served_images import served_batches
 from training.data.sources import Images
 from training.errors import DataError
+from training.stages import Stages
+
+Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""What turns pixels [n, h, w, c] into logits [n, classes]."""
+
+_Batch = tuple[NDArray[np.uint8], Tensor]
 
 _BATCH = 500
 """Images that a network is given at once when it is scored."""
@@ -71,16 +77,55 @@ def score_network(network: nn.Module, images: ImageSet, normalization: Normaliza
 
 
 def score_model(
-    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]],
-    labels: tuple[str, ...],
-    preprocessing: Preprocessing,
-    images: Images,
+    run: Run, labels: tuple[str, ...], preprocessing: Preprocessing, images: Images, stages: Stages | None = None
 ) -> Score:
     """Score what turns pixels [n, h, w, c] into logits of these labels, on the pixels that a server would give it.
 
     Classes are matched by name; DataError names those of the images that the model does not know.
     """
-    sums = ScoreSums(len(labels))
-    for pixels, truth in served_batches(renamed(images, labels, "the data"), preprocessing):
+    sums, known = ScoreSums(len(labels)), renamed(images, labels, "the data")
+    for pixels, truth in _told(served_batches(known, preprocessing), "measuring", len(images), stages):
         sums.add(torch.from_numpy(run(pixels)), truth)
     return sums.score()
+
+
+@dataclass(frozen=True, slots=True)
+class PairedScore:
+    """How often two models name the same class, of how many images; and their scores, where the classes are known."""
+
+    images: int
+    agreement: float
+    scores: tuple[Score, Score] | None
+
+
+def score_pair(
+    runs: tuple[Run, Run],
+    labels: tuple[str, ...],
+    preprocessing: Preprocessing,
+    images: Images,
+    *,
+    labelled: bool,
+    stages: Stages | None = None,
+) -> PairedScore:
+    """Compare two models of the same labels and preprocessing on images, whose classes count if they are `labelled`."""
+    sums, same, count = [ScoreSums(len(labels)) for _ in runs], 0, 0
+    known = renamed(images, labels, "the data") if labelled else images
+    for pixels, truth in _told(served_batches(known, preprocessing), "comparing", len(images), stages):
+        logits = [torch.from_numpy(run(pixels)) for run in runs]
+        same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
+        count += len(pixels)
+        if labelled:
+            for each, found in zip(sums, logits, strict=True):
+                each.add(found, truth)
+    if not count:
+        raise DataError("none of the images can be read")
+    return PairedScore(count, same / count, (sums[0].score(), sums[1].score()) if labelled else None)
+
+
+def _told(batches: Iterable[_Batch], what: str, count: int, stages: Stages | None) -> Iterable[_Batch]:
+    """The batches, with a bar."""
+    return (
+        batches
+        if stages is None
+        else stages.track(batches, f"{what} {count:,} images", count, lambda each: len(each[1]))
+    )

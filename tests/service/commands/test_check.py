@@ -18,8 +18,10 @@ def test_check_reports_every_model_and_fails_for_any(repository: Path, tmp_path:
         "wrong": "1",
     }
     assert [name for name, (_, state) in states.items() if state == "ready"] == ["colour", "faulty", "plain"]
-    assert "SHA-256" in states["damaged"][1]
-    assert "golden example" in states["wrong"][1]
+    assert (states["damaged"][1], states["wrong"][1]) == ("failed", "failed")
+    reasons = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
+    assert reasons["damaged/1"].startswith(f"{repository / 'damaged' / '1'}: model.onnx has SHA-256 ")
+    assert "golden example" in reasons["wrong/1"]
 
 
 def test_check_is_content_with_a_sound_repository(repository: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from training.data import sources
 from training.data.dataset import ImageSet, hold_out
 from training.errors import DataError
 from training.loop.checkpoint import read_checkpoint, write_checkpoint
+from training.loop.scoring import Score
 from training.loop.split_score import Evaluation
 from training.options import EvaluateOptions, ExportOptions, SplitChoice
 
@@ -133,6 +134,65 @@ def test_tables_hold_accuracy_by_class_and_confusion(digits_checkpoint: Path):
         (line,) = (line.split() for line in lines if line.split()[:1] == [str(label)])
         assert line[1] == f"{row[label]:.2f}%"  # of 100 digits
         assert line[2:] == [str(count) if count else "·" for count in row]
+
+
+def told(labels: list[str], confusion: torch.Tensor) -> str:
+    """What is printed on 80 columns."""
+    console = Console(width=80, file=StringIO())
+    print_evaluation(Evaluation("m/1", "photos", "test", tuple(labels), Score(0.5, confusion)), console)
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def spread_confusion(classes: int) -> torch.Tensor:
+    """Ten images of each class; of class n up to nine are taken for the next."""
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    for index in range(classes):
+        wrong = index % 10
+        confusion[index, index] += 10 - wrong
+        confusion[index, (index + 1) % classes] += wrong
+    return confusion
+
+
+def test_two_classes_are_a_matrix_on_80_columns():
+    lines = [line.split() for line in told(["cat", "dog"], spread_confusion(2)).splitlines()]
+    assert ["cat", "100.00%", "10", "·"] in lines
+    assert ["dog", "90.00%", "1", "9"] in lines
+
+
+def test_thirty_classes_each_have_a_line_on_80_columns_the_worst_first():
+    names = [f"a [long] name of species {index:02d}" for index in range(30)]
+    output = told(names, spread_confusion(30))
+    assert max(map(len, output.splitlines()[1:])) <= 80
+    assert "…" not in output
+    rows = [line for line in output.splitlines() if "%" in line and "species" in line]
+    assert [row.strip()[: len(names[0])] for row in rows[:3]] == [names[9], names[19], names[29]]
+    for index, name in enumerate(names):
+        (row,) = (row for row in rows if row.strip().startswith(name))
+        assert f"{100 - index % 10 * 10}.00%" in row
+    pairs = output.partition("the most frequent confusions")[2].splitlines()
+    assert next(line for line in pairs if "species" in line).strip().startswith(names[9])
+
+
+def test_of_a_thousand_classes_the_worst_are_printed_and_the_rest_is_in_csv():
+    output = told([f"species {index}" for index in range(1000)], spread_confusion(1000))
+    assert len(output.splitlines()) < 90
+    assert "and 950 more classes and 885 more confusions: --csv FOLDER writes all" in output
+
+
+def test_csv_files_are_written_into_the_folder_asked_for(digits_checkpoint: Path, tmp_path: Path):
+    result = resnet_train("evaluate", digits_checkpoint, "--csv", tmp_path / "results")
+    assert result.code == 0, result.errors
+    assert "measuring 1,000 images" in result.errors
+    assert len((tmp_path / "results" / "classes.csv").read_text().splitlines()) == 11
+    assert (tmp_path / "results" / "confusions.csv").read_text().startswith("true,predicted,images\n")
+
+
+def test_a_folder_that_cannot_be_made_is_told_before_the_work(digits_checkpoint: Path, tmp_path: Path):
+    (tmp_path / "file").touch()
+    result = resnet_train("evaluate", digits_checkpoint, "--csv", tmp_path / "file" / "results")
+    assert (result.code, result.output) == (1, "")
+    assert "measuring" not in result.errors
+    assert "file/results cannot be made: Not a directory" in result.errors
 
 
 def test_a_broken_artifact_is_told(tmp_path: Path):

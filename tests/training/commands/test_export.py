@@ -127,3 +127,15 @@ def test_what_is_no_checkpoint_is_told(tmp_path: Path, content: bytes):
     result = resnet_train("export", path, "--name", "digits", "--repository", tmp_path)
     assert result.code == 1
     assert f"error: {path} is not a checkpoint" in result.errors
+
+
+def test_a_version_that_is_there_and_a_missing_test_split_are_told_before_the_work(
+    digits_checkpoint: Path, export: Export, tmp_path: Path
+):
+    words = ["export", digits_checkpoint, "--name", "digits"]
+    taken = resnet_train(*words, "--version", 2, "--repository", export.directory.parent.parent)
+    missing = resnet_train(*words, "--repository", tmp_path, "--data", tmp_path / "nothing")
+    for ended, told in ((taken, "is never overwritten; choose a higher version with --version"), (missing, "no data")):
+        assert ended.code == 1
+        assert told in ended.errors
+        assert "exporting" not in ended.errors

@@ -7,11 +7,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines import golden
 from models.engines.loader import load_engine
+from tests.service.pictures import encode
 from tests.training.command import Ended, resnet_train
+from tests.training.folders import pack
 from training.data import sources
 from training.release.release import assemble
 
@@ -51,13 +54,16 @@ def test_the_model_says_what_it_is_and_what_it_cost(quantized: Artifact, release
     assert metadata.recipe["quantization"] == {
         "model": "digits/1",
         "sha256": source.sha256,
+        "calibration": "min-max",
         "calibration_images": 100,
+        "weight_bits": 7,
         "in_fp32": metadata.recipe["quantization"]["in_fp32"],
     }
     assert (metrics["split"], metrics["images"]) == ("test", 1000)
     assert metrics["accuracy"] == pytest.approx(accuracy(quantized, digits))
     assert metrics["fp32_accuracy"] == pytest.approx(accuracy(source, digits))
     assert metrics["accuracy"] > metrics["fp32_accuracy"] - 0.02 > 0.7
+    assert 1 >= metrics["agreement_with_fp32"] > 0.95
     for size in (1, 8):
         assert metrics[f"images_per_second_batch_{size}"] > 0
         assert metrics[f"fp32_images_per_second_batch_{size}"] > 0
@@ -123,4 +129,59 @@ def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_
     directory = write_artifact(tmp_path, "digits", 1, draft.model, None)
     result = run_quantize(directory)
     assert result.code == 1
-    assert "choose with --data" in result.errors
+    assert "give with --data a data set of its classes, or a folder of any pictures" in result.errors
+
+
+def pictures(digits: str, folder: Path, count: int) -> Path:
+    """So many digits as files without labels, and a file that is no picture."""
+    images = sources.load(digits, Path(), "test").take(torch.arange(count))
+    files = {f"{index}.png": encode(image[0].numpy()) for index, image in enumerate(images.images)}
+    return pack(folder, "folder", files | {"notes.txt": b"mine"})
+
+
+def test_any_pictures_do_and_agreement_with_fp32_tells_what_it_cost(released: Path, digits: str, tmp_path: Path):
+    folder = pictures(digits, tmp_path, 200)
+    result = run_quantize(released, "--data", str(folder), "--repository", str(tmp_path / "models"), "--force")
+    assert result.code == 0, result.errors
+    assert "of 20 images as the model in fp32 does, which are few: one is 5.0%" in result.output
+    metrics = read_artifact(tmp_path / "models" / "digits-int8" / "1").metadata.metrics
+    assert metrics["images"] == 20
+    assert metrics["agreement_with_fp32"] > 0.8
+    assert "accuracy" not in metrics
+
+
+def test_a_split_without_a_test_part_is_judged_by_agreement(released: Path, tmp_path: Path):
+    files = {
+        f"{label}/{index}.png": encode(np.full((28, 28), 20 * label + index, np.uint8))
+        for label in range(10)
+        for index in range(8)
+    }
+    folder = pack(tmp_path, "folder", files)
+    result = run_quantize(released, "--data", str(folder), "--repository", str(tmp_path / "models"), "--force")
+    assert result.code == 0, result.errors
+    assert "accuracy" not in result.output
+
+
+@pytest.mark.parametrize(("count", "told"), [(0, "0 images, which are too few"), (7, "7 images, which are too few")])
+def test_too_few_pictures_are_told_before_the_work(released: Path, digits: str, tmp_path: Path, count: int, told: str):
+    folder = pictures(digits, tmp_path, count)
+    result = run_quantize(released, "--data", str(folder), "--repository", str(tmp_path / "models"))
+    assert result.code == 1
+    assert told in result.errors
+    assert "calibrating" not in result.errors
+
+
+@pytest.mark.usefixtures("quantized")
+def test_a_version_that_is_there_is_told_before_the_work(released: Path):
+    result = run_quantize(released, "--force")
+    assert result.code == 1
+    assert "is never overwritten; choose a higher version with --version" in result.errors
+    assert "calibrating" not in result.errors
+
+
+def test_percentile_calibration_is_told_in_the_recipe(released: Path, tmp_path: Path):
+    result = run_quantize(released, "--calibration", "percentile", "--repository", str(tmp_path), "--force")
+    assert result.code == 0, result.errors
+    assert "calibrating on 100 images" in result.errors
+    made = read_artifact(tmp_path / "digits-int8" / "1")
+    assert made.metadata.recipe["quantization"]["calibration"] == "percentile"

@@ -157,3 +157,10 @@ def test_networks_name_in_place_of_the_recipes():
     assert (other.architecture, other.arguments, other.epochs) == ("resnet18", {}, 3)
     with pytest.raises(RecipeError, match="key=value"):
         recipe.changed(epochs=None, architecture=None, arguments=["B"])
+
+
+def test_the_command_line_sets_rate_and_batch_size():
+    recipe = load_recipe("resnet18-imagenet")
+    changed = recipe.stepping(0.01, 32)
+    assert (changed.optimizer.learning_rate, changed.batch_size) == (0.01, 32)
+    assert changed.stepping(0.1, 256) == recipe == recipe.stepping(None, None)

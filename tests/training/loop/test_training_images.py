@@ -122,3 +122,17 @@ def test_class_without_any_image_is_an_error(tmp_path):
 def test_unknown_network_is_told(tmp_path):
     with pytest.raises(RecipeError, match="resnet21"):
         _load(tmp_path, replace(RECIPE, architecture="resnet21"))
+
+
+@pytest.mark.parametrize(
+    ("count", "told"),
+    [
+        (1, "1 image is held back to judge by, which means nothing: its accuracy will be 0 % or 100 %; give a val/"),
+        (3, "3 images are held back to judge by, which are few: one is worth 33.3 points; give a val/"),
+        (60, None),
+    ],
+)
+def test_few_images_held_back_are_said_to_tell_little(tmp_path, count, told):
+    held_back = {name: picture("red", 0) for name in [f"val/red/{index}.png" for index in range(count)]}
+    output = _load(pack(tmp_path, "folder", below("train", pictures(2)) | held_back))[2]
+    assert told in output if told else "to judge by" not in output

@@ -18,6 +18,40 @@ from training.release.int8_report import Comparison
 )
 def test_what_makes_a_model_not_worth_having(int8_accuracy, int8_speeds, shortcomings):
     comparison = Comparison(
-        fp32_accuracy=0.92, int8_accuracy=int8_accuracy, fp32_speeds=(10.0, 20.0), int8_speeds=int8_speeds
+        images=1000,
+        agreement=0.5,
+        accuracies=(0.92, int8_accuracy),
+        fp32_speeds=(10.0, 20.0),
+        int8_speeds=int8_speeds,
     )
     assert comparison.shortcomings() == shortcomings
+
+
+@pytest.mark.parametrize(
+    ("agreement", "shortcomings"),
+    [
+        (0.98, []),
+        (0.979, ["it names more than 2 % of the images otherwise than the model in fp32"]),
+    ],
+)
+def test_where_accuracy_is_not_known_agreement_counts(agreement, shortcomings):
+    speeds = (10.0, 20.0), (20.0, 40.0)
+    comparison = Comparison(
+        images=1000, agreement=agreement, accuracies=None, fp32_speeds=speeds[0], int8_speeds=speeds[1]
+    )
+    assert comparison.shortcomings() == shortcomings
+    assert "accuracy" not in comparison.report()
+
+
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (20, "20 images as the model in fp32 does, which are few: one is 5.0%"),
+        (500, "500 images as the model in fp32 does\n"),
+    ],
+)
+def test_few_images_are_said_to_tell_little(images, told):
+    comparison = Comparison(
+        images=images, agreement=1.0, accuracies=None, fp32_speeds=(1.0, 1.0), int8_speeds=(2.0, 2.0)
+    )
+    assert told in comparison.report()
