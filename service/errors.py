@@ -7,6 +7,7 @@ ServiceError                     status  code
 ├── RequestTimeout               408     request_timeout
 ├── TooLarge                     413     too_large
 ├── UnsupportedMediaType         415     unsupported_media_type
+│   └── UnsupportedCoding        415     unsupported_media_type
 ├── UndecodableImage             422     undecodable_image
 ├── HeadersTooLarge              431     headers_too_large
 ├── InternalError                500     internal_error
@@ -83,6 +84,19 @@ class UnsupportedMediaType(ServiceError):
     """Not an image type that this server takes."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class UnsupportedCoding(UnsupportedMediaType):
+    """A Content-Encoding that this server does not undo."""
+
+    def __init__(self, coding: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"the Content-Encoding {coding[:40]!r} is not known; use {' or '.join(known)}, or none")
+        self.known = known
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Which codings are known (RFC 9110, 12.5.3)."""
+        return {"accept-encoding": ", ".join(self.known)}
 
 
 class UndecodableImage(ServiceError):

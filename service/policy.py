@@ -201,7 +201,8 @@ SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""
 
-# Bodies (`prediction/body.py`, `prediction/request.py`, `http/body_pace.py`).
+# Bodies (`prediction/body.py`, `prediction/content_coding.py`, `prediction/form.py`, `prediction/request.py`,
+# `http/body_pace.py`).
 
 SMALL_BODY_BYTES = 64 << 10
 """Size up to which a form or JSON is taken apart on the event loop, in 0.1 ms: a thread costs as much. More, and one
@@ -210,6 +211,14 @@ body keeps all connections waiting."""
 BODY_PIECE_BYTES = 256 << 10
 """Part of a larger body that is taken apart in one call, in about 1 ms, which the event loop waits for at the most
 beside the interpreter's own 5 ms. Far larger, and probes wait for a body; far smaller, and bodies cost more."""
+
+DECOMPRESSED_RATIO = 100
+"""Times its size that a compressed body may become, if that is more than DECOMPRESSED_FLOOR_BYTES (a judgement): base64
+and photographs shrink by a quarter at most. Less, and drawings are refused; more, and a small body holds as many of the
+bytes in flight as the largest."""
+
+DECOMPRESSED_FLOOR_BYTES = 1 << 20
+"""What any compressed body may become: a drawing of 500 x 500 pixels as BMP, which compresses a thousandfold."""
 
 FORM_FIELDS = 64
 """Parts that a form may have beside its images (a judgement). Many more, and forms of empty parts keep a thread

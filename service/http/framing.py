@@ -18,6 +18,8 @@ def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):  # section 3.2
         raise BadRequest(f"a request needs exactly one Host field; this one has {len(hosts)}")
+    if sum(name == b"content-encoding" for name, _ in fields) > 1:
+        raise BadRequest("Content-Encoding is given more than once")
     if codings := b",".join(value for name, value in fields if name == b"transfer-encoding"):
         if version == "1.0":  # section 6.1
             raise BadRequest("Transfer-Encoding is not part of HTTP/1.0")

@@ -158,7 +158,16 @@ class IncomingBody:
         """What has arrived."""
         return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
 
+    def reserve(self, n: int) -> None:
+        """Count n bytes more, which a compressed body may become; Unavailable if there is no room for them."""
+        self._admission.reserve_bytes(n)
+        self._size += n
+
+    def replace(self, size: int) -> None:
+        """Forget the body, and count instead the images of this size, no larger, that were found in it."""
+        self._admission.return_bytes(self._size - size)
+        self._parts, self._size = [], size
+
     def close(self) -> None:
         """Give the bytes back."""
-        self._admission.return_bytes(self._size)
-        self._parts, self._size = [], 0
+        self.replace(0)

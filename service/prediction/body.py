@@ -1,6 +1,7 @@
 """The encoded images that a request's body holds: a multipart form, JSON, or the image itself."""
 
 from service.errors import BadRequest
+from service.prediction.content_coding import decompress
 from service.prediction.form import read_form
 from service.prediction.head import Head
 from service.prediction.json_document import BYTE_ORDER_MARK, read_json
@@ -11,13 +12,17 @@ JSON_BEGINNINGS = BLANKS + BYTE_ORDER_MARK + b"{"
 """First bytes of JSON, with which no image begins."""
 
 
-def parse(head: Head, body: bytes, max_images: int) -> Payload:
+def parse(head: Head, body: bytes, max_images: int, most_bytes: int = 0) -> Payload:
     """The images in a body; BadRequest if it is malformed, TooLarge if there are more than `max_images`.
+
+    `most_bytes`: how large a compressed one may become, TooLarge if it would be larger.
 
     A body of another type than a form or JSON is the image itself: curl's --data-binary and -T send any type, and
     its -d, with which JSON is sent, that of a web page's form. What a hostile body costs is bounded: nothing is read on
     behind one image too many.
     """
+    if head.coding:
+        body = decompress(head.coding, body, most_bytes)
     if head.is_form:
         return read_form(head.content_type, body, max_images)
     if head.is_json or (not head.is_image and _begins_like_json(body)):

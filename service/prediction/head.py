@@ -112,7 +112,15 @@ class Head:
     @cached_property
     def is_raw(self) -> bool:
         """Whether the body is the image itself, unless it begins like JSON."""
-        return not (self.is_form or self.is_json)
+        return not (self.is_form or self.is_json or self.coding)
+
+    @cached_property
+    def coding(self) -> str:
+        """How the body is compressed, empty if it is not; several codings are told as one, which nothing undoes."""
+        given = self.headers.get(b"content-encoding", b"").decode("latin-1").lower()
+        codings = [coding.strip() for coding in given.split(",")]
+        coding = ", ".join(coding for coding in codings if coding not in ("", "identity"))
+        return "gzip" if coding == "x-gzip" else coding  # RFC 9110, 8.4.1.3
 
     @cached_property
     def request_id(self) -> str | None:

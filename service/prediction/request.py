@@ -16,6 +16,7 @@ from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, S
 from service.policy import SMALL_BODY_BYTES
 from service.prediction.admission import IncomingBody
 from service.prediction.body import JSON_BEGINNINGS, parse
+from service.prediction.content_coding import most_decompressed
 from service.prediction.decoding import Pixels, decode, is_tiny
 from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
@@ -151,8 +152,12 @@ class PredictionRequest:
             self._sources, self._several = (), False
             self._decode([body])
             return
-        call = partial(parse, head, body, services.settings.max_images_per_request)
-        if len(body) <= SMALL_BODY_BYTES:
+        settings, most_bytes = services.settings, 0
+        if head.coding:
+            most_bytes = most_decompressed(head.coding, len(body), settings.max_body_bytes)
+            self._body.reserve(most_bytes)
+        call = partial(parse, head, body, settings.max_images_per_request, most_bytes)
+        if len(body) + most_bytes <= SMALL_BODY_BYTES:
             self._take(call())
         else:
             left_s = self._left_s("while the request was being received")
@@ -176,6 +181,8 @@ class PredictionRequest:
 
     def _take(self, payload: Payload) -> None:
         """The images of a form or of JSON: a lone one that is none is the request's error."""
+        assert self._body is not None
+        self._body.replace(sum(map(len, payload.images)))
         self._sources, self._several = payload.sources, payload.several
         lone = None if self._several else self._sources[0].judge(None)
         if lone is None:

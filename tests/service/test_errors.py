@@ -1,6 +1,7 @@
 """Every error that a client can get: its status, its stable code, its document, and that the server goes on."""
 
 import base64
+import gzip
 import json
 import re
 from collections.abc import Iterator
@@ -198,6 +199,30 @@ def test_what_does_not_decode_is_told_without_a_librarys_words(client: httpx.Cli
     assert re.fullmatch(
         r"the (PNG|JPEG) image does not decode: it (is cut off|ends before its picture begins).*", detail
     )
+
+
+@pytest.mark.parametrize("coding", ["bzip2", "gzip, gzip", "compress"])
+def test_a_coding_that_is_not_undone_is_415_and_the_known_are_named(client: httpx.Client, coding: str) -> None:
+    answer = client.post("/predict", content=png(), headers={"content-encoding": coding})
+    assert coding in problem(answer, 415, "unsupported_media_type")["detail"]
+    assert answer.headers["accept-encoding"] == "gzip, deflate, br, zstd"
+
+
+def test_two_content_encodings_are_400(client: httpx.Client) -> None:
+    headers = [("content-encoding", "gzip"), ("content-encoding", "br")]
+    problem(client.post("/predict", content=png(), headers=headers), 400, "bad_request")
+
+
+@pytest.mark.parametrize("data", [png(), gzip.compress(png())[:-4], b""], ids=["not compressed", "cut off", "empty"])
+def test_a_body_that_is_not_compressed_as_it_says_is_400(client: httpx.Client, data: bytes) -> None:
+    answer = client.post("/predict", content=data, headers={"content-encoding": "gzip"})
+    assert "gzip" in problem(answer, 400, "bad_request")["detail"]
+
+
+def test_a_compressed_body_that_becomes_too_large_is_413(client: httpx.Client) -> None:
+    for size, status in ((MAX_BODY_BYTES, 200), (MAX_BODY_BYTES + 1, 413)):
+        data = gzip.compress(png() + bytes(size - len(png())))
+        assert client.post("/predict", content=data, headers={"content-encoding": "gzip"}).status_code == status
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP", "GIF"])

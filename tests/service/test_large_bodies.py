@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import gzip
+import random
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ SIZE: int = Settings.model_fields["max_body_bytes"].default
 MANY_TURNS = 5
 JSON, FORM = "application/json", "multipart/form-data; boundary=q"
 FIELD = b'--q\r\nContent-Disposition: form-data; name="a"\r\n\r\n%s\r\n--q--\r\n'
+NOISE = random.Random(0).randbytes(SIZE // 4 * 3 - 4096)
 LARGE = bytes(SIZE // 4 * 3 - 4096)
 HEADERS = b"".join(b"%c:%s\r\n" % (letter, b" " * 2000) for letter in b"ABCDEFG")
 ESCAPED = base64.b64encode(b"\xff" * (SIZE // 8 * 3 - 4096)).replace(b"/", b"\\/")
@@ -21,6 +24,10 @@ BODIES = {
     "base64 that ends badly": (JSON, b'{"image": "%s!"}' % base64.b64encode(LARGE)),
     "escapes that end badly": (JSON, b'{"image": "%s!"}' % ESCAPED),
     "a large field that is no file": (FORM, FIELD % LARGE),
+    "a compressed body": (
+        f"{JSON}\r\nContent-Encoding: gzip",
+        gzip.compress(b'{"image": "%s!"}' % base64.b64encode(NOISE), 1),
+    ),
     "long headers": (FORM, (b"--q\r\n" + HEADERS + b"\r\n\r\n") * 120 + FIELD % b""),
 }
 """All are refused once they are taken apart, so that no turn of the loop is one of the decoding."""

@@ -1,16 +1,20 @@
 """Predictions over HTTP: every way to send images, and what comes back."""
 
 import base64
+import gzip
 import json
 import re
 import subprocess
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import brotli
 import httpx
 import numpy as np
 import pytest
+from backports import zstd
 from PIL import Image
 
 from tests.artifacts import LABELS
@@ -21,6 +25,14 @@ from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE
 ANSWER = {"request_id", "model", "version", "predictions", "batch_size", "timings_ms"}
 SEVERAL = {"request_id", "model", "version", "results", "timings_ms"}
 STAGES = ["read", "decode", "queue", "inference", "respond"]
+
+
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "br": brotli.compress,
+    "zstd": zstd.compress,
+}
 
 
 def b64(data: bytes) -> str:
@@ -92,6 +104,18 @@ def test_one_image_in_any_body_gets_one_answer(
     document = client.post("/predict", **request_with(png(2))).json()
     assert document.keys() == ANSWER
     check(document, pixels(2))
+
+
+@pytest.mark.parametrize("coding", ["gzip", "x-gzip", "deflate", "br", "zstd", "GZIP, identity"])
+@pytest.mark.parametrize("way", ["raw", "multipart", "json", "json that says nothing"])
+def test_a_compressed_body_is_what_it_was_before(client: httpx.Client, way: str, coding: str) -> None:
+    options: dict[str, Any] = {"raw": {"content": png(6)}, "multipart": {"files": {"image": png(6)}}}
+    whole = httpx.Request("POST", client.base_url, **options.get(way, {"json": {"image": b64(png(6))}}))
+    compress: Callable[[bytes], bytes] = COMPRESS[coding.lower().removeprefix("x-").removesuffix(", identity")]
+    headers = {"content-encoding": coding}
+    if "content-type" in whole.headers and way != "json that says nothing":
+        headers["content-type"] = whole.headers["content-type"]
+    check(client.post("/predict", content=compress(whole.read()), headers=headers).json(), pixels(6))
 
 
 @pytest.mark.parametrize("body", ["multipart", "json"])

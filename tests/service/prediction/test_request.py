@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import gzip
 import threading
 import time
 from pathlib import Path
@@ -309,6 +310,57 @@ def test_what_is_refused_when_it_is_complete_has_one_response(
             assert_ended_for_good(process, sent)
         assert process.count("inflight_requests") == 0
         process.services.admission.reserve_bytes(BYTES)  # all that there are
+
+    play(scene, artifact)
+
+
+# Compressed bodies
+
+
+def compressed(process: PlayedProcess, *images: bytes) -> Sent:
+    """A request with images in JSON, gzipped."""
+    body, content_type = several(*images)
+    body = gzip.compress(body)
+    return Sent(process, head(len(body), content_encoding="gzip", **content_type), body)
+
+
+def test_what_a_compressed_body_may_become_is_counted_until_it_is_known(artifact: Artifact) -> None:
+    """However small it is, it is undone on a thread."""
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        admission = process.services.admission
+        sent = compressed(process, picture(1), picture(2)).send()
+        assert sent.request.state is RequestState.PARSING
+        assert admission.bytes_left == BYTES - len(sent.body) - process.settings.max_body_bytes
+        message = await process.taken()
+        assert admission.bytes_left == BYTES - len(picture(1)) - len(picture(2))
+        process.reply(message)
+        assert (await sent.response()).status == 200
+        assert_ended_for_good(process, sent)
+
+    play(scene, artifact)
+
+
+def test_a_compressed_body_for_which_there_is_no_room_is_refused(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        held = BYTES - process.settings.max_body_bytes
+        process.services.admission.reserve_bytes(held)
+        sent = compressed(process, picture(1)).send()
+        assert (code(sent), sent.document["reason"]) == ((503, "unavailable"), "full")
+        process.services.admission.return_bytes(held)
+        assert_ended_for_good(process, sent)
+
+    play(scene, artifact)
+
+
+@pytest.mark.parametrize("ended", ["abandon", "expire_body"])
+def test_a_request_that_ends_while_its_body_is_undone_holds_nothing(artifact: Artifact, ended: str) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        sent = compressed(process, picture(1)).send()
+        getattr(sent.request, ended)()
+        await turn()
+        assert process.is_whole()
 
     play(scene, artifact)
 
