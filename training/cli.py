@@ -100,9 +100,9 @@ def _run(options: object) -> int:
                 evaluation = evaluate(options, stages)
             print_evaluation(evaluation, Console(), as_json=options.as_json)
         case ImportOptions():
-            from training.commands.import_weights import import_weights
+            from training.commands.import_model import import_model
 
-            _say(import_weights(options).report())
+            _say(import_model(options).report())
         case QuantizeOptions():
             from training.commands.quantize import quantize
 

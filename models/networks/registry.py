@@ -34,21 +34,27 @@ class Architecture:
     builder: Callable[..., nn.Module] = field(repr=False)
     arguments: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
+    def shape_with(self, arguments: Mapping[str, str]) -> tuple[int, int, int]:
+        """Return the input's (channels, height, width) when the network is built with these arguments."""
+        channels, height, width = self.input_shape
+        return int(arguments.get("in_channels", channels)), height, width
+
 
 def _architectures() -> Iterator[Architecture]:
     mnist, imagenet, cifar = (1, 28, 28), (3, 224, 224), (3, 32, 32)
+    pictures = {"in_channels": ("3", "1")}  # colour, grey
     yield Architecture("mnist-residual", mnist, 10, ResidualNet)
     yield Architecture("mnist-residual-bn", mnist, 10, partial(ResidualNet, batch_norm=True))
     yield Architecture("mnist-inception", mnist, 10, InceptionNet)
     for depth in resnet.BASIC | resnet.BOTTLENECK:
-        yield Architecture(f"resnet{depth}", imagenet, 1000, partial(resnet.resnet, depth))
+        yield Architecture(f"resnet{depth}", imagenet, 1000, partial(resnet.resnet, depth), pictures)
     for depth in resnet.BASIC:
-        yield Architecture(f"plain{depth}", imagenet, 1000, partial(resnet.plain, depth))
+        yield Architecture(f"plain{depth}", imagenet, 1000, partial(resnet.plain, depth), pictures)
     shortcuts = {"shortcut": tuple(resnet_cifar.SHORTCUTS)}
     for depth in resnet_cifar.DEPTHS:
-        yield Architecture(f"resnet{depth}", cifar, 10, partial(resnet_cifar.resnet, depth), shortcuts)
+        yield Architecture(f"resnet{depth}", cifar, 10, partial(resnet_cifar.resnet, depth), shortcuts | pictures)
     for depth in resnet_cifar.DEPTHS:
-        yield Architecture(f"plain{depth}", cifar, 10, partial(resnet_cifar.plain, depth))
+        yield Architecture(f"plain{depth}", cifar, 10, partial(resnet_cifar.plain, depth), pictures)
 
 
 _ARCHITECTURES = {architecture.name: architecture for architecture in _architectures()}
@@ -74,7 +80,8 @@ def build(name: str, /, *, classes: int | None = None, **arguments: str) -> nn.M
         raise ArchitectureError(f"{name} cannot have {classes} classes: give 1 or more")
     for key, value in arguments.items():
         _check(architecture, key, value)
-    return architecture.builder(classes=classes, **arguments)
+    numbers = {key: int(value) for key, value in arguments.items() if value.isdecimal()}
+    return architecture.builder(classes=classes, **(arguments | numbers))
 
 
 def build_with_weights(

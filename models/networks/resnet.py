@@ -102,11 +102,16 @@ def stage(block: _BlockBuilder, in_channels: int, out_channels: int, *, stride: 
 
 
 class ResNet(nn.Module):
-    """Float [n, 3, h, w], 224 x 224 in the paper, to logits [n, classes]; `channels` come out of the first stage."""
+    """Float [n, in_channels, h, w], 224 x 224 in the paper, to logits [n, classes].
 
-    def __init__(self, block: _BlockBuilder, channels: int, blocks: Sequence[int], classes: int = 1000) -> None:
+    `channels` come out of the first stage.
+    """
+
+    def __init__(
+        self, block: _BlockBuilder, channels: int, blocks: Sequence[int], classes: int = 1000, in_channels: int = 3
+    ) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, 64, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, stride=2, padding=1)
         self.layer1 = stage(block, 64, channels, stride=1, blocks=blocks[0])
@@ -120,7 +125,7 @@ class ResNet(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [n, classes] of x [n, 3, h, w]."""
+        """Return the logits [n, classes] of x [n, in_channels, h, w]."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.maxpool(x)
         x = self.layer1(x)
@@ -137,13 +142,13 @@ BASIC = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3)}
 BOTTLENECK = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 
-def resnet(depth: int, classes: int = 1000) -> ResNet:
+def resnet(depth: int, classes: int = 1000, in_channels: int = 3) -> ResNet:
     """Return ResNet-18, 34, 50, 101 or 152."""
     if depth in BASIC:
-        return ResNet(BasicBlock, 64, BASIC[depth], classes)
-    return ResNet(Bottleneck, 256, BOTTLENECK[depth], classes)
+        return ResNet(BasicBlock, 64, BASIC[depth], classes, in_channels)
+    return ResNet(Bottleneck, 256, BOTTLENECK[depth], classes, in_channels)
 
 
-def plain(depth: int, classes: int = 1000) -> ResNet:
+def plain(depth: int, classes: int = 1000, in_channels: int = 3) -> ResNet:
     """Return the plain network of depth 18 or 34: the same stack without shortcuts."""
-    return ResNet(PlainBlock, 64, BASIC[depth], classes)
+    return ResNet(PlainBlock, 64, BASIC[depth], classes, in_channels)

@@ -32,13 +32,21 @@ SHORTCUTS = {"A": ShortcutA, "B": ShortcutB}
 
 
 class CifarResNet(nn.Module):
-    """Float [n, 3, 32, 32] to logits [n, classes], through three stages of `blocks` blocks; `width` is the first's."""
+    """Float [n, in_channels, 32, 32] to logits [n, classes], through three stages of `blocks` blocks.
+
+    `width` is that of the first stage.
+    """
 
     def __init__(
-        self, block: Callable[[int, int, int], nn.Module], blocks: int, classes: int = 10, width: int = 16
+        self,
+        block: Callable[[int, int, int], nn.Module],
+        blocks: int,
+        classes: int = 10,
+        width: int = 16,
+        in_channels: int = 3,
     ) -> None:
         super().__init__()
-        self.conv1 = conv3x3(3, width)
+        self.conv1 = conv3x3(in_channels, width)
         self.bn1 = nn.BatchNorm2d(width)
         self.layer1 = stage(block, width, width, stride=1, blocks=blocks)
         self.layer2 = stage(block, width, 2 * width, stride=2, blocks=blocks)
@@ -51,7 +59,7 @@ class CifarResNet(nn.Module):
         nn.init.zeros_(self.fc.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return the logits [n, classes] of x [n, 3, 32, 32]."""
+        """Return the logits [n, classes] of x [n, in_channels, 32, 32]."""
         x = F.relu(self.bn1(self.conv1(x)))
         x = self.layer1(x)
         x = self.layer2(x)
@@ -61,14 +69,15 @@ class CifarResNet(nn.Module):
         return logits
 
 
-def resnet(depth: int, classes: int = 10, shortcut: str = "A", width: int = 16) -> CifarResNet:
+def resnet(depth: int, classes: int = 10, shortcut: str = "A", width: int = 16, in_channels: int = 3) -> CifarResNet:
     """Return the ResNet of depth 6n + 2 (20, 32, 44, 56, 110 in the paper) with shortcuts "A" or "B"."""
-    return CifarResNet(partial(BasicBlock, shortcut=SHORTCUTS[shortcut]), _blocks(depth), classes, width)
+    block = partial(BasicBlock, shortcut=SHORTCUTS[shortcut])
+    return CifarResNet(block, _blocks(depth), classes, width, in_channels)
 
 
-def plain(depth: int, classes: int = 10, width: int = 16) -> CifarResNet:
+def plain(depth: int, classes: int = 10, width: int = 16, in_channels: int = 3) -> CifarResNet:
     """Return the plain network of depth 6n + 2: the same stack without shortcuts."""
-    return CifarResNet(PlainBlock, _blocks(depth), classes, width)
+    return CifarResNet(PlainBlock, _blocks(depth), classes, width, in_channels)
 
 
 def _blocks(depth: int) -> int:

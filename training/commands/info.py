@@ -21,7 +21,7 @@ def print_info(options: InfoOptions, console: Console) -> None:
             network = registry.build(options.name, classes=options.classes, **arguments)
     except registry.ArchitectureError as error:
         raise UsageError(str(error)) from error
-    input_shape = registry.describe(options.name).input_shape
+    input_shape = registry.describe(options.name).shape_with(arguments)
     console.print(_table(f"{options.name}, input {_shape(input_shape)}", profile_layers(network, input_shape)))
 
 

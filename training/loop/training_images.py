@@ -56,7 +56,7 @@ def load_training_images(
 def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     """How files become images to train on, and to judge by."""
     try:
-        channels, side, _ = registry.describe(recipe.architecture).input_shape
+        channels, side, _ = registry.describe(recipe.architecture).shape_with(recipe.arguments)
     except registry.ArchitectureError as error:
         raise RecipeError(str(error)) from error
     size = recipe.image_size or side

@@ -1,29 +1,20 @@
-"""Other people's weights: common layouts of state dicts, converted to ours, which is torchvision's.
-
-`akamaster/pytorch_resnet_cifar10` says `linear` for `fc` and `shortcut` for `downsample`, wrappers put `module.` before
-every key, training scripts nest the state dict, and PyTorch before 0.4.1 kept no `num_batches_tracked`.
-"""
+"""Other people's weights in a network of ours: the same function, under torchvision's names."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeGuard
+from functools import cache
 
 import torch
 from torch import Tensor, nn
 
 from models.networks import registry
 from training.errors import WeightsError
-from training.loop.trained_network import build_network
+from training.loop.trained_network import HEAD, build_network, in_head
 from training.options import ZeroChannels
-
-_NESTED_UNDER = ("state_dict", "model_state_dict", "model", "net")
-"""Names under which training scripts keep the state dict."""
-
-_RENAMED = {"linear": "fc", "shortcut": "downsample"}
-"""Our name for each part of theirs."""
-
-_COUNTER = "num_batches_tracked"
-"""Name of a norm's count of batches, which old files lack and evaluation does not read."""
+from training.weights import variants
+from training.weights.candidates import COUNTER, Candidate, find_candidates
+from training.weights.named_tensors import NESTED, named_tensors
+from training.weights.stand_ins import StandIn
 
 _FIRST_STAGE = 16
 """Channels of a CIFAR network's first stage (He et al., section 4.2)."""
@@ -34,94 +25,198 @@ _MOST_NAMED = 4
 
 @dataclass(frozen=True, slots=True)
 class Adopted:
-    """A network in evaluation mode with other people's weights, and what these say of it."""
+    """A network in evaluation mode with other people's weights, and what these say of it.
+
+    Attributes:
+        network: of the registry, with the architecture and arguments.
+        architecture: its name.
+        arguments: what the weights tell of it: the kind of shortcut, the channels of pictures.
+        classes: two where the origin has one output z: the logits are 0 and z.
+        has_one_output: whether that is so.
+        has_fresh_head: whether the last layer is untrained.
+        notes: lines for people: what was taken, what was left.
+        networks: names that the file gives its network.
+
+    """
 
     network: nn.Module
+    architecture: str
     arguments: dict[str, str]
     classes: int
+    has_one_output: bool
+    has_fresh_head: bool
+    notes: tuple[str, ...]
+    networks: tuple[str, ...]
 
 
-def adopt(content: object, architecture: str, zero_channels: ZeroChannels | None) -> Adopted:
+def adopt(
+    content: object,
+    architecture: str | None,
+    zero_channels: ZeroChannels | None = None,
+    *,
+    prefix: str | None = None,
+    fresh_classes: int | None = None,
+) -> Adopted:
     """Put the weights that a file holds into a network of the registry; WeightsError if they do not fit.
 
-    They tell the class count and the kind of shortcut. `zero_channels` is what they cannot tell: whether a shortcut of
-    option A has its zeros after the channels that it carries, or half before and half after them.
+    They tell the class count, the kind of shortcut and the channels of pictures, and the architecture, unless it is
+    given. `zero_channels` is what they cannot tell: whether a shortcut of option A has its zeros after the channels
+    that it carries, or half before and half after them. `prefix` chooses between several networks of one file. A body
+    without a head gets a fresh one if `fresh_classes` are given.
     """
-    weights = _canonical(_state_dict(content))
-    arguments, classes = _arguments(weights, architecture), _classes(weights, architecture)
-    if problems := _misfits(weights, architecture):
-        raise WeightsError(f"the weights do not fit {architecture}: {'; '.join(problems)}. {_hint(weights)}")
+    _check_content(content)
+    named = named_tensors(content)
+    if not named.tensors:
+        raise WeightsError(f"no state dict is there; the file holds {_names(map(str, _keys(content)))}")
+    architecture = architecture or _only_fitting(named.tensors, prefix)
+    candidate, notes = _choose(named.tensors, architecture, prefix)
+    weights = {name: tensor.detach() for name, tensor in candidate.weights.items()}
+    arguments, has_head = _arguments(weights, architecture), f"{HEAD}.weight" in weights
+    if has_head and f"{HEAD}.bias" not in weights:
+        weights[f"{HEAD}.bias"] = torch.zeros(len(weights[f"{HEAD}.weight"]))
+    if has_one_output := has_head and len(weights[f"{HEAD}.weight"]) == 1:
+        weights |= {
+            name: torch.cat([torch.zeros_like(weights[name]), weights[name]]) for name in filter(in_head, weights)
+        }
+        notes.append("its one output z became two logits, 0 and z: the first label is for z below 0")
+    if not has_head:
+        if fresh_classes is None:
+            raise WeightsError(f"{architecture} has no last layer there: --labels gives it a fresh one, to be trained")
+        notes.append(
+            "ITS LAST LAYER IS FRESH, for the file has none: it answers by chance until `fit --from` trains it"
+        )
     if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
         raise WeightsError(f"not finite numbers: {_names(broken)}; the training that made them has diverged")
     _check_zero_channels(architecture, arguments, zero_channels)
     ordered = _carried_first(weights) if zero_channels == "both" else weights
-    network = build_network(
-        architecture, arguments, classes, ordered, lambda name: name.endswith(_COUNTER) and name not in weights
+    classes = _classes(weights) or fresh_classes or 0
+    network = build_network(architecture, arguments, classes, ordered, lambda name: _is_initial(name, weights))
+    return Adopted(
+        network.eval(), architecture, arguments, classes, has_one_output, not has_head, tuple(notes), named.networks
     )
-    return Adopted(network.eval(), arguments, classes)
 
 
-def _state_dict(content: object) -> Mapping[str, Tensor]:
-    """The mapping from names to tensors: the content itself, or what it nests under a usual name."""
-    if _is_state_dict(content):
-        return content
-    if not isinstance(content, Mapping):
+def _is_initial(name: str, weights: Mapping[str, Tensor]) -> bool:
+    return name not in weights and (name.endswith(COUNTER) or in_head(name))
+
+
+def _check_content(content: object) -> None:
+    if not isinstance(content, Mapping | list | tuple | StandIn):
         raise WeightsError(f"the file holds a {type(content).__name__}, not a state dict: names and their tensors")
-    if {"format_version", "architecture", "weights"} <= content.keys():
+    if isinstance(content, Mapping) and {"format_version", "architecture", "weights"} <= content.keys():
         raise WeightsError("this is a checkpoint of resnet-train itself: release it with `resnet-train export`")
-    for name in _NESTED_UNDER:
-        if _is_state_dict(nested := content.get(name)):
-            return nested
-    raise WeightsError(
-        f"no state dict is there, nor under {', '.join(_NESTED_UNDER)}; the file holds {_names(map(str, content))}"
+
+
+def _keys(content: object) -> Iterable[object]:
+    return content if isinstance(content, Mapping) else [type(content).__name__]
+
+
+def _choose(tensors: Mapping[str, Tensor], architecture: str, prefix: str | None) -> tuple[Candidate, list[str]]:
+    """The weights to take, and what is to be said of them; averaged ones go before others."""
+    found = _within(find_candidates(tensors, _wanted(architecture)), prefix)
+    problems = [_misfits(candidate, architecture) for candidate in found]
+    fitting = [candidate for candidate, problem in zip(found, problems, strict=True) if not problem]
+    if not fitting:
+        raise WeightsError(
+            f"the weights do not fit {architecture}: {'; '.join(problems[0])}. {_hint(tensors, found[0], prefix)}"
+        )
+    chosen = [candidate for candidate in fitting if candidate.is_averaged] or fitting
+    if any(not _are_equal(chosen[0], other) for other in chosen[1:]):
+        places = ", ".join(candidate.place for candidate in chosen)
+        raise WeightsError(f"{architecture} is there {len(chosen)} times, under {places}: choose one with --prefix")
+    candidate = chosen[0]
+    return candidate, list(_notes(candidate, [other.place for other in fitting if other not in chosen]))
+
+
+def _notes(candidate: Candidate, others: list[str]) -> Iterable[str]:
+    if candidate.is_averaged:
+        rest = f", not the raw ones of {', '.join(others)}" if others else ""
+        yield f"averaged weights, of {candidate.place}{rest}"
+    elif candidate.prefix:
+        yield f"weights of {candidate.place}"
+    if candidate.head and candidate.head != f"{candidate.prefix}{HEAD}":
+        yield f"last layer {candidate.head.replace(NESTED, '.')}"
+    if candidate.left_out:
+        yield f"left out, for it is not the network's: {_names(candidate.left_out)}"
+
+
+def _within(found: list[Candidate], prefix: str | None) -> list[Candidate]:
+    if prefix is None:
+        return found
+    if chosen := [each for each in found if f"{each.place}.".startswith(f"{prefix.rstrip('.')}.")]:
+        return chosen
+    raise WeightsError(f"no network is under {prefix!r}, but under {', '.join(each.place for each in found)}")
+
+
+def _are_equal(one: Candidate, other: Candidate) -> bool:
+    return one.weights.keys() == other.weights.keys() and all(
+        torch.equal(value, other.weights[name]) for name, value in one.weights.items()
     )
 
 
-def _is_state_dict(content: object) -> TypeGuard[Mapping[str, Tensor]]:
-    return (
-        isinstance(content, Mapping)
-        and bool(content)
-        and all(isinstance(key, str) and isinstance(value, Tensor) for key, value in content.items())
-    )
+def _only_fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> str:
+    fitting = _fitting(tensors, prefix)
+    if len(fitting) == 1:
+        return fitting[0]
+    told = f"fit {' and '.join(fitting)}" if fitting else "fit no network that this project knows"
+    raise WeightsError(f"the weights {told}: say which it is with --arch")
 
 
-def _canonical(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under our names, without the prefixes of what the network was wrapped in."""
-    while all("." in key for key in weights) and len({key.partition(".")[0] for key in weights}) == 1:
-        weights = {key.partition(".")[2]: value for key, value in weights.items()}
-    return {".".join(_RENAMED.get(part, part) for part in key.split(".")): value for key, value in weights.items()}
+def _fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> list[str]:
+    """The networks of the registry that the weights fit."""
+    return [
+        name
+        for name in registry.names()
+        if any(not _misfits(each, name) for each in _within(find_candidates(tensors, _wanted(name)), prefix))
+    ]
+
+
+@cache
+def _wanted(architecture: str, classes: int = 0, **arguments: str) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of a network's weights."""
+    with torch.device("meta"):
+        network = registry.build(architecture, classes=classes or None, **arguments)
+    return {key: tuple(value.shape) for key, value in network.state_dict().items()}
 
 
 def _arguments(weights: Mapping[str, Tensor], architecture: str) -> dict[str, str]:
-    """Option B has weights of its own, option A has none."""
-    if "shortcut" not in registry.describe(architecture).arguments:
-        return {}
-    return {"shortcut": "B" if any(".downsample." in key for key in weights) else "A"}
+    """What the weights tell: option B has weights of its own, option A has none; grey pictures have one channel."""
+    taken, arguments = registry.describe(architecture).arguments, {}
+    if "shortcut" in taken:
+        arguments["shortcut"] = "B" if any(".downsample." in key for key in weights) else "A"
+    first = weights.get("conv1.weight")
+    if "in_channels" in taken and first is not None and first.ndim == 4 and first.shape[1] == 1:
+        arguments["in_channels"] = "1"
+    return arguments
 
 
-def _classes(weights: Mapping[str, Tensor], architecture: str) -> int:
-    bias = weights.get("fc.bias")
-    return registry.describe(architecture).classes if bias is None or not bias.numel() else bias.numel()
+def _classes(weights: Mapping[str, Tensor]) -> int:
+    """How many, if there is a last layer; 0 if not."""
+    weight = weights.get(f"{HEAD}.weight")
+    return 0 if weight is None or not weight.ndim else len(weight)
 
 
-def _misfits(weights: Mapping[str, Tensor], architecture: str) -> list[str]:
+def _misfits(candidate: Candidate, architecture: str) -> list[str]:
     """What keeps these weights out of the network, each kind of trouble with its first keys."""
-    with torch.device("meta"):
-        network = registry.build(
-            architecture, classes=_classes(weights, architecture), **_arguments(weights, architecture)
-        )
-    wanted = {key: list(value.shape) for key, value in network.state_dict().items()}
-    given = {key: list(value.shape) for key, value in weights.items()}
-    missing = [key for key in wanted if key not in given and not key.endswith(_COUNTER)]
+    weights = candidate.weights
+    wanted = _wanted(architecture, _classes(weights), **_arguments(weights, architecture))
+    given = {key: tuple(value.shape) for key, value in weights.items()}
+    missing = [key for key in wanted if key not in given and not key.endswith(COUNTER) and not in_head(key)]
     extra = [key for key in given if key not in wanted]
-    shapes = [f"{key} {given[key]} for {wanted[key]}" for key in given if given[key] != wanted.get(key, given[key])]
+    shapes = [
+        f"{key} {list(given[key])} for {list(wanted[key])}"
+        for key in given
+        if given[key] != wanted.get(key, given[key])
+    ]
     kinds = {"missing": missing, "not its own": extra, "of another shape": shapes}
     return [f"{kind}: {_names(keys)}" for kind, keys in kinds.items() if keys]
 
 
-def _hint(weights: Mapping[str, Tensor]) -> str:
-    fitting = [name for name in registry.names() if not _misfits(weights, name)]
-    return f"They fit {', '.join(fitting)}" if fitting else "They fit no network that this project knows"
+def _hint(tensors: Mapping[str, Tensor], candidate: Candidate, prefix: str | None) -> str:
+    if fitting := _fitting(tensors, prefix):
+        return f"They fit {', '.join(fitting)}"
+    known = variants.difference_of_weights({key: tuple(value.shape) for key, value in candidate.weights.items()})
+    return f"Their network {known}" if known else "They fit no network that this project knows"
 
 
 def _names(keys: Iterable[str]) -> str:

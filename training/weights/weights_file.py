@@ -1,67 +1,112 @@
 """A file of weights, read without running anything that may be in it."""
 
 import hashlib
-import io
 import pickle
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
-import torch
 
 from training.errors import WeightsError
+from training.weights.stand_ins import load_inert
 
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+")
 """Beginning of a SHA-256 in a file's name, as `torch.hub` writes it."""
 
-_FORBIDDEN = re.compile(r"GLOBAL (\S+)")
-"""Name of the pickled object in torch's refusal."""
+_USUAL_NAMES = ("model.safetensors", "pytorch_model.bin")
+"""Files of weights in a folder of timm's or transformers'."""
+
+_BLOCKED = re.compile(r"GLOBAL (\S+) whose module")
+"""Name in torch's refusal of what it loads under no circumstances."""
+
+_CALLED = re.compile(r"Trying to call reduce|Can only ")
+"""torch's refusals of what is no class, such as a method of an object, where a pickle calls it or fills it."""
+
+_TORCHSCRIPT = re.compile(r"TorchScript archive")
+"""torch's refusal of a network that was saved with its code."""
+
+_OPERAND = re.compile(r"Unsupported operand")
+"""torch's refusal of pickles of a later protocol than its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """What a file holds, and the SHA-256 of its bytes in hexadecimal."""
+    """What a file holds, and the SHA-256 of its bytes in hexadecimal.
 
+    `stand_ins` are the names of the classes that were not loaded: their objects are inert.
+    """
+
+    path: Path
     content: object
     sha256: str
+    stand_ins: tuple[str, ...]
 
 
 def read_weights(path: Path) -> WeightsFile:
-    """Read a PyTorch or safetensors file, once; WeightsError tells why it is refused.
+    """Read a PyTorch or safetensors file, once, or the one in a folder; WeightsError tells why it is refused.
 
     A name such as `resnet18-f37072fd.pth` has the beginning of the file's SHA-256, which is compared with the file.
     """
+    path = _in_folder(path) if path.is_dir() else path
     try:
         data = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
     sha256 = hashlib.sha256(data).hexdigest()
     promised = _DIGEST_IN_NAME.search(path.name)
-    if promised and not sha256.startswith(promised[1]):
+    # Digits alone are a date or a step.
+    if promised and not promised[1].isdecimal() and not sha256.startswith(promised[1]):
         raise WeightsError(
             f"{path} has SHA-256 {sha256}, its name says {promised[1]}: it is damaged or not what it is called; "
             "fetch it again, or rename it if these characters are no digest"
         )
-    return WeightsFile(_load(path, data), sha256)
+    content, stand_ins = _load(path, data)
+    return WeightsFile(path, content, sha256, stand_ins)
 
 
-def _load(path: Path, data: bytes) -> object:
+def _in_folder(folder: Path) -> Path:
+    for name in _USUAL_NAMES:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"{folder} is a folder without {' or '.join(_USUAL_NAMES)}: give the file of weights")
+
+
+def _load(path: Path, data: bytes) -> tuple[object, tuple[str, ...]]:
     try:
         if path.suffix == ".safetensors":
-            return safetensors.torch.load(data)
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            return safetensors.torch.load(data), ()
+        return load_inert(data)
     except pickle.UnpicklingError as error:
-        if forbidden := _FORBIDDEN.search(str(error)):
-            raise WeightsError(
-                f"{path} holds {forbidden[1]}, and to load such a pickled object is to run code from the file; save "
-                "the weights alone, by torch.save(network.state_dict(), ...) or as safetensors"
-            ) from error
-        raise WeightsError(_not_weights(path, error)) from error
+        raise WeightsError(_refused(path, error)) from error
     except Exception as error:  # damage makes torch raise KeyError, EOFError, RuntimeError and more
         raise WeightsError(_not_weights(path, error)) from error
 
 
+def _refused(path: Path, error: pickle.UnpicklingError) -> str:
+    if blocked := _BLOCKED.search(str(error)):
+        return (
+            f"{path} holds {blocked[1]}, and to load such a pickled object is to run code from the file: weights need "
+            "none; do not load it elsewhere either, and fetch the weights from another place"
+        )
+    if _CALLED.search(str(error)):
+        return (
+            f"{path} holds objects beside the weights that cannot be read without running code; save the weights "
+            "alone, by torch.save(network.state_dict(), ...) or as safetensors"
+        )
+    if _OPERAND.search(str(error)):
+        return (
+            f"{path} is no PyTorch file, or pickled by a protocol that only code of its own can read; save the weights "
+            "by torch.save(network.state_dict(), ...) without pickle_protocol, or as safetensors"
+        )
+    return _not_weights(path, error)
+
+
 def _not_weights(path: Path, error: Exception) -> str:
+    if _TORCHSCRIPT.search(str(error)):
+        return (
+            f"{path} is a TorchScript archive, which holds code beside the weights; save the weights by "
+            "torch.save(network.state_dict(), ...), or export the network with torch.onnx.export, and import that file"
+        )
     reason = str(error).partition(". ")[0].partition("\n")[0]
     return f"{path} is not a PyTorch or safetensors file, or a damaged one ({type(error).__name__}: {reason})"

@@ -48,11 +48,20 @@ def test_a_name_builds_its_own_network(name: str):
 
 
 def test_shortcut_is_an_argument_of_the_cifar_resnets():
-    assert registry.describe("resnet20").arguments == {"shortcut": ("A", "B")}
+    assert registry.describe("resnet20").arguments["shortcut"] == ("A", "B")
     assert "layer2.0.downsample.0.weight" in registry.build("resnet20", shortcut="B").state_dict()
     assert "layer2.0.downsample.0.weight" not in registry.build("resnet20", shortcut="A").state_dict()
     for name in MNIST + IMAGENET + CIFAR[5:]:
-        assert registry.describe(name).arguments == {}
+        assert "shortcut" not in registry.describe(name).arguments
+
+
+@pytest.mark.parametrize("name", ["resnet18", "plain18", "resnet50", "resnet20", "plain20"])
+def test_networks_for_photographs_take_grey_ones_too(name: str):
+    network = registry.build(name, in_channels="1")
+    channels, height, width = registry.describe(name).shape_with({"in_channels": "1"})
+    assert (channels, height, width) == (1, *registry.describe(name).input_shape[1:])
+    assert network(torch.zeros(2, channels, height, width)).shape == (2, registry.describe(name).classes)
+    assert registry.describe(name).shape_with({}) == registry.describe(name).input_shape
 
 
 def test_an_unknown_name_gets_a_suggestion_and_the_list():
@@ -67,7 +76,7 @@ def test_an_unknown_name_gets_a_suggestion_and_the_list():
     [
         ("resnet20", {"shortcut": "C"}, "shortcut is 'C', must be one of A, B"),
         ("resnet20", {"shortcuts": "B"}, "no argument 'shortcuts', did you mean 'shortcut'"),
-        ("resnet18", {"shortcut": "B"}, "resnet18 takes no arguments, got 'shortcut'"),
+        ("resnet18", {"shortcut": "B"}, "resnet18 has no argument 'shortcut'. There are: in_channels"),
         ("mnist-residual", {"batch_norm": "yes"}, "takes no arguments"),
     ],
 )

@@ -1,5 +1,6 @@
 """`resnet-train import` by its command line: the model in the repository answers as its source does."""
 
+import argparse
 import subprocess
 import sys
 from io import BytesIO
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 from torchvision.models import ResNet50_Weights
+from transformers import ConvNextImageProcessorPil, ResNetConfig, ResNetForImageClassification
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.engines.loader import load_engine
@@ -133,10 +135,10 @@ def test_labels_come_from_a_file_and_flags_go_before_the_publisher(cifar: Path, 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ([], "the weights do not tell --labels, --mean, --std"),
-        (CIFAR[:4], "the weights do not tell --labels:"),
-        ([*CIFAR[:4], "--labels", "cat,dog"], "fc.weight and fc.bias have 10 classes, but there are 2 labels"),
-        ([*CIFAR[:4], "--labels", "a,a,b,c,d,e,f,g,h,i"], "two labels are the same"),
+        ([], "nothing tells --labels, --mean, --std"),
+        (CIFAR[:4], "nothing tells --labels:"),
+        ([*CIFAR[:4], "--labels", "cat,dog"], "the last layer has 10 classes, but there are 2 labels"),
+        ([*CIFAR[2:], "--mean", "123.675,116.28,103.53"], "--mean 0.485,0.456,0.406"),
         ([*CIFAR[2:], "--mean", "0.5,0.5"], "needs 3 values of mean and of std"),
         ([*CIFAR[2:], "--mean", "0.5;0.5;0.5"], "'0.5;0.5;0.5' is not numbers"),
         ([*CIFAR[:2], *CIFAR[4:], "--std", "0.5,0,0.5"], "greater than 0"),
@@ -158,8 +160,112 @@ def test_what_cannot_be_imported_is_told(cifar: Path, tmp_path: Path):
     assert "unknown network 'resnet21'" in unknown.errors
 
 
-def test_networks_for_grey_pictures_are_not_imported(tmp_path: Path):
+def test_networks_for_grey_pictures_are_imported_with_one_mean(tmp_path: Path):
     from models.networks import registry
 
     torch.save(registry.build("mnist-residual").state_dict(), path := tmp_path / "net.pth")
-    assert "takes no colour pictures" in error_of(run_import(path, tmp_path / "models", arch="mnist-residual"))
+    digits = ("--labels", "0,1,2,3,4,5,6,7,8,9")
+    refused = run_import(path, tmp_path, *digits, "--mean", "0.1,0.2,0.3", "--std", "1,1,1", arch="mnist-residual")
+    assert "mode L needs 1 values of mean and of std" in error_of(refused)
+    result = run_import(path, tmp_path, *digits, "--mean", "0.13", "--std", "0.31", arch="mnist-residual")
+    assert result.code == 0, result.errors
+    assert read_artifact(tmp_path / "foreign" / "3").metadata.preprocessing.shape == (28, 28, 1)
+
+
+def test_a_taken_version_is_refused_before_anything_is_read(imported: Path):
+    result = run_import(imported / "there is no such file", imported.parent.parent, *CIFAR)
+    assert "is never overwritten; choose a higher version" in error_of(result)
+
+
+def test_what_a_training_script_saves_is_taken_and_the_report_tells_all(tmp_path: Path):
+    """One output, averaged weights, arguments and a score beside them, a name with a date, no --arch, and proof."""
+    raw, averaged = net("B", classes=1), net("B", classes=1)
+    averaged.linear.weight.data += 0.1
+    content = {
+        "state_dict": raw.state_dict(),
+        "state_dict_ema": averaged.state_dict(),
+        "args": argparse.Namespace(model="resnet20", lr=0.1),
+        "best": np.float64(0.9),
+    }
+    torch.save(content, path := tmp_path / "resnet20-20240115.pth")
+    inputs = torch.randn(3, 3, 32, 32)
+    with torch.no_grad():
+        torch.save({"inputs": inputs, "logits": averaged(inputs)}, reference := tmp_path / "reference.pt")
+    words = ("import", path, "--name", "foreign", "--repository", tmp_path, *CIFAR[:4], "--labels", "no,no")
+    result = resnet_train(*words, "--reference", reference)
+    assert result.code == 0, result.errors
+    for told in (
+        "resnet20 shortcut B with resnet20-20240115.pth",
+        "averaged weights, of state_dict_ema, not the raw ones of state_dict",
+        "its one output z became two logits, 0 and z",
+        "inert, nothing of them was loaded or run: argparse.Namespace, numpy",
+        "labels that repeat have their index behind them: no (0), no (1)",
+        "the graph, compared with this project's resnet20 in PyTorch on 8 pictures of noise: logits differ by",
+        "the origin: 3 inputs of reference.pt are answered as by the origin",
+    ):
+        assert told in result.output
+    pixels = pictures((32, 32, 3))
+    answers = logits(read_artifact(tmp_path / "foreign" / "1"), pixels)
+    expected = source_logits(averaged, pixels)
+    np.testing.assert_allclose(answers, np.hstack([0 * expected, expected]), rtol=0, atol=1e-4)
+
+
+def test_without_proof_it_says_that_the_origin_was_not_seen(cifar: Path, tmp_path: Path):
+    result = run_import(cifar, tmp_path, *CIFAR, "--zero-channels", "both", "--interpolation", "bicubic")
+    assert "the origin: not seen: a network with weights of the same names" in result.output
+    assert read_artifact(tmp_path / "foreign" / "3").metadata.preprocessing.interpolation == "bicubic"
+
+
+def test_another_function_is_refused_by_reference_config_or_name(tmp_path: Path):
+    """A network with another activation has weights of the same names and shapes."""
+    torch.save(net("B").state_dict(), path := tmp_path / "net.pth")
+    models, inputs = tmp_path / "models", torch.randn(3, 3, 32, 32)
+    torch.save({"inputs": inputs, "logits": torch.randn(3, 10)}, reference := tmp_path / "reference.pt")
+    result = run_import(path, models, *CIFAR, "--reference", str(reference))
+    assert "this is not the function of the origin" in error_of(result)
+    (tmp_path / "config.json").write_text('{"architecture": "resnetblur18", "pretrained_cfg": {}}')
+    told = "config.json beside the weights says that they are of another network: resnetblur18 blurs"
+    assert told in error_of(run_import(path, models, *CIFAR))
+    (tmp_path / "config.json").write_text('{"architecture": "resnet18", "pretrained_cfg": {}}')
+    assert "they are of resnet18, --arch says resnet20" in error_of(run_import(path, models, *CIFAR))
+    (tmp_path / "config.json").unlink()
+    torch.save({"state_dict": net("B").state_dict(), "arch": "resnet20-silu"}, path)
+    assert "resnet20-silu has another activation; if that is not so, prove it" in error_of(
+        run_import(path, models, *CIFAR)
+    )
+    torch.save({"model": nn.Sequential(net("B"), nn.SiLU())}, path)
+    assert "has layers of the class torch.nn.modules.activation.SiLU" in error_of(run_import(path, models, *CIFAR))
+    assert not models.exists()
+
+
+def test_one_output_needs_two_labels_and_a_fresh_head_proves_nothing(tmp_path: Path):
+    torch.save(net("B", classes=1).state_dict(), path := tmp_path / "net.pth")
+    told = error_of(run_import(path, tmp_path, *CIFAR[:4], "--labels", "cat"))
+    assert "one output, which tells two classes apart, and there are 1 labels: give two" in told
+    body = {key: value for key, value in net("B").state_dict().items() if "linear" not in key}
+    torch.save(body, path)
+    unproved = run_import(path, tmp_path, *CIFAR, "--expect", "cat.png=cat")
+    assert (unproved.code, "the last layer is fresh" in unproved.errors) == (2, True)
+    assert "2 labels at least" in error_of(run_import(path, tmp_path, *CIFAR[:4], "--labels", "cat"))
+
+
+@pytest.mark.slow
+def test_a_folder_of_transformers_is_served_at_the_first_try(tmp_path: Path):
+    """No flag but where to write it; the answer to a picture is that of transformers' own processor and network."""
+    torch.manual_seed(0)
+    names = dict(enumerate(("ant", "bee", "cat", "dog", "elk")))
+    sizes = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
+    source = ResNetForImageClassification(ResNetConfig(**sizes, id2label=names)).eval()
+    processor = ConvNextImageProcessorPil(size={"shortest_edge": 64}, crop_pct=0.875, resample=3)
+    for part in (source, processor):
+        part.save_pretrained(tmp_path / "source")
+    result = resnet_train("import", tmp_path / "source", "--name", "foreign", "--repository", tmp_path)
+    assert result.code == 0, result.errors
+    artifact = read_artifact(tmp_path / "foreign" / "1")
+    assert artifact.labels == tuple(names.values())
+    noise = np.random.default_rng(0).integers(0, 256, (9, 12, 3), np.uint8)
+    (photo := Image.fromarray(noise).resize((120, 90))).save(stream := BytesIO(), "PNG")
+    with torch.no_grad():
+        expected = source(**processor(photo, return_tensors="pt")).logits.numpy()
+    answer = logits(artifact, Preprocessor(artifact.metadata.preprocessing, 10**6)(stream.getvalue())[None])
+    np.testing.assert_allclose(answer, expected, rtol=0, atol=0.01 * np.abs(expected).max())

@@ -1,15 +1,19 @@
 """Other people's CIFAR networks, written here as they write them: adopted, they must compute the same."""
 
+import re
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
+from transformers import ResNetConfig, ResNetForImageClassification
 
 from training.errors import WeightsError
-from training.weights.conversion import adopt
+from training.weights.conversion import Adopted, adopt
 
 
 class ZeroPadded(nn.Module):
@@ -139,8 +143,9 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
         (changed(), "resnet18", r"missing: layer4\..* of another shape: conv1\.weight \[16, 3, 3, 3\] for \[64, 3, 7"),
         (changed(bn1__weight=None), "resnet20", r"missing: bn1\.weight\. They fit no network"),
         (changed(head__weight=torch.ones(1)), "resnet20", r"not its own: head\.weight\. They fit no network"),
-        (changed(linear__bias=torch.ones(9)), "resnet20", r"of another shape: fc\.weight \[10, 64\] for \[9, 64\]"),
+        (changed(linear__bias=torch.ones(9)), "resnet20", r"of another shape: fc\.bias \[9\] for \[10\]"),
         (changed(linear__bias=torch.full([10], torch.nan)), "resnet20", r"not finite numbers: fc\.bias"),
+        (changed(conv1__weight=torch.ones(16, 4, 3, 3)), "resnet20", "takes other pictures than grey and colour ones"),
         (torch.ones(3), "resnet20", "holds a Tensor, not a state dict"),
         ({"epoch": 1, "weight": "none"}, "resnet20", "the file holds epoch, weight"),
         ({}, "resnet20", "no state dict"),
@@ -150,6 +155,199 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
 def test_what_does_not_fit_is_named(content: object, architecture: str, message: str):
     with pytest.raises(WeightsError, match=message):
         adopt(content, architecture, None)
+
+
+def settled(network: nn.Module) -> nn.Module:
+    """Batch norms as if trained: of fresh ones the order of the channels, and some mistakes, would not show."""
+    torch.manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+    return network.eval()
+
+
+def assert_answers_as(adopted: Adopted, source: nn.Module, channels: int = 3, side: int = 32) -> None:
+    pictures = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = source(pictures)
+        expected = getattr(expected, "logits", expected)
+        torch.testing.assert_close(adopted.network(pictures), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_transformers_own_network_answers_as_in_transformers():
+    sizes = {"depths": [2, 2, 2, 2], "hidden_sizes": [64, 128, 256, 512], "layer_type": "basic"}
+    source = settled(ResNetForImageClassification(ResNetConfig(**sizes, num_labels=5)))
+    adopted = adopt(source.state_dict(), None)
+    assert (adopted.architecture, adopted.classes) == ("resnet18", 5)
+    assert_answers_as(adopted, source)
+    assert adopt(source.resnet.state_dict(), None, fresh_classes=5).has_fresh_head
+
+
+def test_timms_own_network_answers_as_in_timm():
+    source = settled(timm.create_model("resnet18", num_classes=5))
+    adopted = adopt({"state_dict": source.state_dict(), "arch": "resnet18", "version": 2}, None)
+    assert (adopted.architecture, adopted.networks) == ("resnet18", ("resnet18",))
+    assert_answers_as(adopted, source)
+
+
+def openmmlab(network: nn.Module) -> dict[str, Any]:
+    """As OpenMMLab's runners save an ImageClassifier: body and head apart."""
+    state = network.state_dict()
+    return {
+        "meta": {"epoch": 100},
+        "state_dict": {
+            ("head." if key.startswith("fc.") else "backbone.") + key: value for key, value in state.items()
+        },
+    }
+
+
+def lightning(network: nn.Module) -> dict[str, Any]:
+    """As Lightning saves a module with the network, its loss and a metric in it."""
+    state = {f"model.{key}": value for key, value in network.state_dict().items()}
+    beside = {"criterion.weight": torch.ones(5), "metric.confusion": torch.zeros(5, 5)}
+    return {"state_dict": state | beside, "epoch": 3, "loops": {"fit_loop": {"state_dict": {}}}}
+
+
+def separate_head(network: nn.Module) -> dict[str, Any]:
+    """As own modules do, with `self.backbone` and `self.classifier = Sequential(Dropout, Linear)`."""
+    state = network.state_dict()
+    head = {f"net.classifier.1.{kind}": state[f"fc.{kind}"] for kind in ("weight", "bias")}
+    return {f"net.backbone.{key}": value for key, value in state.items() if not key.startswith("fc.")} | head
+
+
+@pytest.mark.parametrize(
+    ("layout", "told"),
+    [
+        (openmmlab, ["weights of state_dict.backbone", "last layer state_dict.head.fc"]),
+        (lightning, ["weights of state_dict.model", "left out, .*: criterion.weight, metric.confusion"]),
+        (separate_head, ["weights of net.backbone", "last layer net.classifier.1"]),
+        (lambda network: {"module": network.state_dict(), "epoch": 3}, ["weights of module"]),
+        (lambda network: {"checkpoint": {"model": network.state_dict()}}, ["weights of checkpoint.model"]),
+        (lambda network: [network.state_dict(), {"epoch": 3}], ["weights of 0"]),
+    ],
+)
+def test_the_networks_own_names_tell_where_it_is(layout: Callable[[nn.Module], Any], told: list[str]):
+    source = settled(torchvision.models.resnet18(num_classes=5))
+    adopted = adopt(layout(source), None)
+    assert adopted.classes == 5
+    assert all(re.fullmatch(line, note) for line, note in zip(told, adopted.notes, strict=True)), adopted.notes
+    assert_answers_as(adopted, source)
+
+
+@pytest.mark.parametrize(
+    ("raw", "averaged"),
+    [
+        ("state_dict", "state_dict_ema"),
+        ("model", "model_ema"),
+        ("state_dict.model", "state_dict.ema_model.module"),
+        ("params", "params_ema"),
+    ],
+)
+def test_averaged_weights_go_before_raw_ones_and_are_named(raw: str, averaged: str):
+    first, second = net("B"), net("B")
+    second.linear.weight.data += 1
+    content: dict[str, Any] = {}
+    for place, source in ((raw, first), (averaged, second)):
+        outer, _, prefix = place.partition(".")
+        state = {f"{prefix}.{key}" if prefix else key: value for key, value in source.state_dict().items()}
+        content[outer] = content.get(outer, {}) | state
+    adopted = adopt(content, "resnet20")
+    assert torch.equal(adopted.network.get_parameter("fc.weight"), second.linear.weight)
+    assert adopted.notes[0] == f"averaged weights, of {averaged}, not the raw ones of {raw}"
+    chosen = adopt(content, "resnet20", prefix=raw)
+    assert torch.equal(chosen.network.get_parameter("fc.weight"), first.linear.weight)
+
+
+def test_two_networks_of_one_file_are_not_chosen_between():
+    content = {"student": net("B").state_dict(), "teacher": {k: v + 1 for k, v in net("B").state_dict().items()}}
+    with pytest.raises(WeightsError, match="2 times, under student, teacher: choose one with --prefix"):
+        adopt(content, "resnet20")
+    assert adopt(content, "resnet20", prefix="teacher").notes == ("weights of teacher", "last layer teacher.linear")
+    with pytest.raises(WeightsError, match="no network is under 'tutor', but under student, teacher"):
+        adopt(content, "resnet20", prefix="tutor")
+    assert adopt({"a": content["student"], "b": dict(content["student"])}, "resnet20").classes == 10
+
+
+@pytest.mark.parametrize(
+    ("head", "message"),
+    [
+        (nn.Sequential(nn.Dropout(0.5), nn.Linear(64, 5)), None),
+        (nn.Sequential(nn.Linear(64, 5, bias=False)), None),
+        (
+            nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 5)),
+            r"head of 2 linear layers \(linear\.0 64 to 32",
+        ),
+        (nn.Sequential(nn.BatchNorm1d(64), nn.Linear(64, 5)), r"last layer linear\.1 stands a norm \(linear\.0"),
+    ],
+)
+def test_a_head_of_one_linear_layer_is_taken_and_others_are_named(head: nn.Sequential, message: str | None):
+    source = net("B")
+    source.linear = head.eval()
+    if message:
+        with pytest.raises(WeightsError, match=message):
+            adopt(source.state_dict(), "resnet20")
+    else:
+        assert_answers_as(adopt(source.state_dict(), "resnet20"), source)
+
+
+def test_a_neck_between_body_and_head_is_no_head():
+    body = {f"backbone.{key}": value for key, value in net("B").state_dict().items() if "linear" not in key}
+    neck = {"neck.weight": torch.ones(32, 64), "head.weight": torch.ones(5, 32)}
+    with pytest.raises(WeightsError, match=r"head of 2 linear layers \(neck 64 to 32, head 32 to 5\)"):
+        adopt(body | neck, "resnet20")
+
+
+def test_one_output_is_two_classes():
+    source = net("B", classes=1)
+    adopted = adopt(source.state_dict(), "resnet20")
+    assert (adopted.classes, adopted.has_one_output) == (2, True)
+    with torch.inference_mode():
+        probability = adopted.network(images()).softmax(1)[:, 1]
+        torch.testing.assert_close(probability, source(images())[:, 0].sigmoid())
+
+
+def test_grey_pictures_are_told_by_the_first_layer():
+    source = settled(timm.create_model("resnet18", num_classes=5, in_chans=1))
+    adopted = adopt(source.state_dict(), "resnet18")
+    assert adopted.arguments == {"in_channels": "1"}
+    assert_answers_as(adopted, source, channels=1)
+
+
+def test_a_body_without_head_gets_one_only_if_asked_and_says_so_loudly():
+    body = {key: value for key, value in net("B").state_dict().items() if "linear" not in key}
+    with pytest.raises(WeightsError, match="no last layer there: --labels gives it a fresh one"):
+        adopt(body, "resnet20")
+    adopted = adopt(body, "resnet20", fresh_classes=3)
+    assert (adopted.classes, adopted.has_fresh_head) == (3, True)
+    assert any("LAST LAYER IS FRESH" in note for note in adopted.notes)
+    assert torch.equal(adopted.network.get_parameter("conv1.weight"), net("B").conv1.weight)
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "told"),
+    [
+        ("resnet18d", "resnet18", "another stem"),
+        ("seresnet50", "resnet50", "attention in its blocks"),
+        ("resnext50_32x4d", "resnet50", "grouped convolutions"),
+        ("wide_resnet50_2", "resnet50", "wider inside"),
+        ("resnet50_gn", "resnet50", "group norm"),
+    ],
+)
+def test_timms_variants_of_another_function_are_named(name: str, ours: str, told: str):
+    with torch.device("meta"):
+        state = timm.create_model(name).state_dict()
+    state = {key: torch.zeros(()).expand(value.shape) for key, value in state.items()}
+    with pytest.raises(WeightsError, match=f"do not fit {ours}.*Their network .*{told}"):
+        adopt(state, ours)
+
+
+def test_the_architecture_is_found_if_only_one_fits():
+    assert adopt(net("B").state_dict(), None).architecture == "resnet20"
+    with pytest.raises(WeightsError, match=r"fit resnet20 and plain20: say which it is with --arch"):
+        adopt(net("A, end").state_dict(), None, "end")
+    with pytest.raises(WeightsError, match="fit no network that this project knows: say"):
+        adopt({"weight": torch.ones(2)}, None)
 
 
 def test_option_a_needs_to_be_told_where_its_zeros_are():

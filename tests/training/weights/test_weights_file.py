@@ -5,7 +5,6 @@ import os
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -25,6 +24,13 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, (str(self.path),)
+
+
+class MethodCall:
+    """Unpickling this calls a method of an object."""
+
+    def __reduce__(self):
+        return "text".upper, ()
 
 
 @pytest.mark.parametrize("old_format", [False, True])
@@ -47,6 +53,15 @@ def test_safetensors_files_are_read(tmp_path: Path):
     assert torch.equal(content["fc.weight"], WEIGHTS["fc.weight"])
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+def test_a_folder_is_its_file_of_weights(name: str, tmp_path: Path):
+    with pytest.raises(WeightsError, match=r"a folder without model\.safetensors or pytorch_model\.bin"):
+        read_weights(tmp_path)
+    save = safetensors.torch.save_file if name.endswith("safetensors") else torch.save
+    save(WEIGHTS, tmp_path / name)
+    assert read_weights(tmp_path).path == tmp_path / name
+
+
 @pytest.mark.parametrize("old_format", [False, True])
 def test_no_code_of_a_file_is_run(old_format: bool, tmp_path: Path):
     made = tmp_path / "made by the file"
@@ -60,17 +75,17 @@ def test_no_code_of_a_file_is_run(old_format: bool, tmp_path: Path):
     assert made.exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "holds"),
-    [
-        (nn.Linear(1, 1), "torch.nn.modules.linear.Linear"),
-        ({"best": np.float64(91.7)}, "numpy._core.multiarray.scalar"),
-    ],
-)
-def test_pickled_objects_are_refused_by_name(content: object, holds: str, tmp_path: Path):
-    torch.save(content, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=f"holds {holds}, .*network.state_dict"):
-        read_weights(tmp_path / "net.pth")
+def test_what_is_not_read_at_all_says_how_to_save_weights(tmp_path: Path):
+    torch.save(WEIGHTS, path := tmp_path / "net.pth", pickle_protocol=4)
+    with pytest.raises(WeightsError, match=r"without pickle_protocol, or as safetensors"):
+        read_weights(path)
+    torch.save(WEIGHTS | {"method": MethodCall()}, path)
+    with pytest.raises(WeightsError, match=r"cannot be read without running code; save the weights alone"):
+        read_weights(path)
+    with pytest.warns(FutureWarning, match="deprecated"):
+        torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(path)
+    with pytest.raises(WeightsError, match=r"is a TorchScript archive, .*state_dict"):
+        read_weights(path)
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -93,6 +108,12 @@ def test_a_damaged_file_is_refused(tmp_path: Path):
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"net\.pth cannot be read: No such file"):
         read_weights(tmp_path / "net.pth")
+
+
+@pytest.mark.parametrize("name", ["resnet18-20240115.pth", "epoch-00000012.ckpt", "net-20240115123000.pth"])
+def test_a_date_or_a_step_in_the_name_is_no_digest(name: str, tmp_path: Path):
+    torch.save(WEIGHTS, tmp_path / name)
+    assert read_weights(tmp_path / name).content.keys() == WEIGHTS.keys()
 
 
 @pytest.mark.parametrize("length", [8, 10, 64])

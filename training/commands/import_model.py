@@ -1,0 +1,21 @@
+"""`resnet-train import`: what others trained becomes a released model, by the kind of its file."""
+
+from typing import Protocol
+
+from models.artifact.artifact import vacant_directory
+from training.commands.import_weights import import_weights
+from training.options import ImportOptions
+
+
+class ImportReport(Protocol):
+    """What was written, and what proves it."""
+
+    def report(self) -> str:
+        """Lines for people."""
+        ...
+
+
+def import_model(options: ImportOptions) -> ImportReport:
+    """Write the artifact whole or not at all; raises TrainingError or ArtifactError, of a taken place at once."""
+    vacant_directory(options.repository, options.name, options.version)
+    return import_weights(options)
