@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.engines.engine import Engine
-from models.images.decoder import MAX_PIXELS, ImageError, Preprocessor
+from models.images.decoder import MAX_PIXELS, Preprocessor
+from models.images.errors import ImageError
 from models.images.preprocessing import Preprocessing
 from models.postprocess import softmax
 from training.errors import UsageError, WeightsError
