@@ -18,6 +18,7 @@ from models.machine.cores import usable_cores
 from training.data.archives import READ_ERRORS, Entry, Store, readable
 from training.data.dataset import ImageSet
 from training.data.mapped_images import MappedSet, allocate
+from training.stages import Stages
 
 _LARGEST_FILE = 1 << 28
 """Bytes of a file that is still read: photographs have a hundredth of that."""
@@ -81,7 +82,9 @@ class FileSet:
         """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
         return ((pixels, label) for _, label, pixels in self.read(Preprocessor(preprocessing, MAX_PIXELS)))
 
-    def decode(self, preprocessing: Preprocessing, folder: Path | None = None) -> ImageSet:
+    def decode(
+        self, preprocessing: Preprocessing, folder: Path | None = None, stages: Stages | None = None
+    ) -> ImageSet:
         """Return all images that can be read, mapped from a nameless file in this folder, or that of temporary files.
 
         DataError if there is no room for them.
@@ -89,7 +92,8 @@ class FileSet:
         height, width, channels = preprocessing.shape
         images, path = allocate(folder, (len(self), channels, height, width))
         room, labels = images.numpy(), []
-        for index, (pixels, label) in enumerate(self.pixels(preprocessing)):
+        told = (stages or Stages()).track(self.pixels(preprocessing), f"decoding {len(self):,} images", len(self))
+        for index, (pixels, label) in enumerate(told):
             room[index] = pixels.transpose(2, 0, 1)
             labels.append(label)
         return MappedSet(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), self.classes, path=path)

@@ -14,6 +14,7 @@ from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images
 from training.errors import DataError, RecipeError
 from training.loop.recipe import Recipe
+from training.stages import Stages
 
 _MOST_NAMED = 20
 """Unreadable files that are told by name."""
@@ -45,7 +46,8 @@ def load_training_images(
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     elif recipe.crop is not None:
         raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
-    decoded = _decoded(images, spec, folder), _decoded(held_back, judged, folder)
+    with Stages(console) as stages:
+        decoded = _decoded(images, spec, folder, stages), _decoded(held_back, judged, folder, stages)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
         _report_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _report_balance(decoded[0], console)
@@ -63,8 +65,8 @@ def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     return spec_of_files(channels, size), spec_of_files(channels, size, recipe.crop)
 
 
-def _decoded(images: Images, spec: Preprocessing, folder: Path | None) -> ImageSet:
-    return images.decode(spec, folder) if isinstance(images, FileSet) else images
+def _decoded(images: Images, spec: Preprocessing, folder: Path | None, stages: Stages) -> ImageSet:
+    return images.decode(spec, folder, stages) if isinstance(images, FileSet) else images
 
 
 def _report_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -98,7 +99,9 @@ def _run(recipe, output, *options, program=("-m", "training")):
 def test_learns_and_leaves_a_folder_that_tells_all(whole):
     assert sorted(file.name for file in whole.iterdir()) == [
         "best.pt",
+        "classes.csv",
         "confusion.png",
+        "confusions.csv",
         "curves.png",
         "last.pt",
         "metrics.jsonl",
@@ -232,6 +235,23 @@ def test_infinite_loss_exits_1(recipe, tmp_path):
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: the loss is ")
     assert "lower the learning rate" in ended.stderr
+
+
+def test_the_command_lines_rate_and_batch_size_take_the_place_of_the_recipes(options):
+    _fit(_changed(options, epochs=1, lr=0.02, batch_size=300))
+    kept = Recipe.from_table(read_checkpoint(options.folder / "last.pt").recipe)
+    assert (kept.optimizer.learning_rate, kept.batch_size) == (0.02, 300)
+
+
+def test_many_classes_are_drawn_by_the_worst(options, tmp_path):
+    classes = 70  # more than a matrix has room for
+    images = np.random.default_rng(0).integers(0, 256, (4 * classes, 28, 28), np.uint8)
+    labels = np.arange(4 * classes) % classes
+    np.savez(tmp_path / "many.npz", x_train=images, y_train=labels)
+    assert _fit(_changed(options, epochs=1, data=str(tmp_path / "many.npz")))[0] == 0
+    assert len((options.folder / "classes.csv").read_text().splitlines()) == 1 + classes
+    with Image.open(options.folder / "confusion.png") as drawn:
+        assert drawn.width > drawn.height
 
 
 def test_progress_shows_loss_accuracy_speed_and_time_left(options):

@@ -41,7 +41,15 @@ kind = "one-cycle"
 warmup = 0.3
 """
 OPTIONS = ("--seed", "3", "--threads", "1", "--device", "cpu")
-WRITTEN = {"last.pt", "best.pt", "metrics.jsonl", "curves.png", "confusion.png"}
+WRITTEN = {
+    "last.pt",
+    "best.pt",
+    "metrics.jsonl",
+    "curves.png",
+    "confusion.png",
+    "classes.csv",
+    "confusions.csv",
+}
 
 
 @pytest.fixture

@@ -136,3 +136,9 @@ def test_few_images_held_back_are_said_to_tell_little(tmp_path, count, told):
     held_back = {name: picture("red", 0) for name in [f"val/red/{index}.png" for index in range(count)]}
     output = _load(pack(tmp_path, "folder", below("train", pictures(2)) | held_back))[2]
     assert told in output if told else "to judge by" not in output
+
+
+def test_decoding_is_told(tmp_path):
+    files = below("train", pictures(3)) | below("val", pictures(2))
+    output = _load(pack(tmp_path, "folder", files))[2]
+    assert output.index("decoding 9 images") < output.index("decoding 6 images")
