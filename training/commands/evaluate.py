@@ -28,8 +28,8 @@ from training.stages import Stages
 _MOST_CLASSES, _MOST_CONFUSIONS = 50, 15
 """Rows of the tables on the terminal."""
 
-_ANY_WIDTH = 1 << 16
-"""Columns of a terminal on which every table has room."""
+_ANY_WIDTH, _LEAST_COLUMN = 1 << 16, 3
+"""Characters in a line in which every table has room, and of a table's narrowest column."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +101,24 @@ def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool 
     )
     if evaluation.unreadable:
         console.print(f"passed over, as no images: {', '.join(evaluation.unreadable)}", highlight=False, markup=False)
-    matrix = _matrix(evaluation)
-    if console.measure(matrix, options=console.options.update_width(_ANY_WIDTH)).maximum <= console.width:
+    if (matrix := _matrix(evaluation, console)) is not None:
         console.print(matrix)
         return
     for table in _lists(evaluation):
         console.print(table)
 
 
-def _matrix(evaluation: Evaluation) -> Table:
+def _matrix(evaluation: Evaluation, console: Console) -> Table | None:
+    """The confusion matrix, if the console has room for it."""
+    if len(evaluation.labels) * _LEAST_COLUMN > console.width:
+        return None
     table = _table("true class, and what it was taken for")
     for heading in ("class", "accuracy", *map(escape, evaluation.labels)):
         table.add_column(heading, justify="right", no_wrap=True)
     for (label, share), row in zip(evaluation.by_class.items(), evaluation.score.confusion.tolist(), strict=True):
         table.add_row(escape(label), f"{share:.2%}", *(str(count) if count else "·" for count in row))
-    return table
+    needed = console.measure(table, options=console.options.update_width(_ANY_WIDTH)).maximum
+    return table if needed <= console.width else None
 
 
 def _lists(evaluation: Evaluation) -> Iterator[Table | str]:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from models.artifact.artifact import Artifact
-from models.artifact.metadata import ArtifactError, GoldenExample, Metadata
+from models.artifact.metadata import ArtifactError, GoldenExample, Metadata, Precision
 from models.engines import golden
 from models.engines.engine import Engine
 from models.engines.loader import load_engine
@@ -139,3 +139,16 @@ def test_an_example_that_does_not_decode_is_told(artifact: Artifact, engine: Eng
     broken = dataclasses.replace(artifact.metadata.golden[0], png=artifact.metadata.golden[0].png[:-30])
     with pytest.raises(ArtifactError, match="does not decode"):
         golden.verify(with_golden(artifact, (broken,)), engine)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_a_model_in_8_bits_that_differs_says_what_else_than_versions_may_be_the_cause(
+    artifact: Artifact, engine: Engine, precision: Precision
+):
+    metadata = dataclasses.replace(artifact.metadata, precision=precision, tolerance={engine.precision: 1e-4})
+    with pytest.raises(ArtifactError, match="logits differ") as raised:
+        golden.verify(dataclasses.replace(artifact, metadata=metadata), Altered(engine, lambda logits: 1.5 * logits))
+    told = "CPUs with VNNI" in str(raised.value) and "make the model again with `resnet-train quantize`" in str(
+        raised.value
+    )
+    assert told == (precision == "int8")
