@@ -1,4 +1,4 @@
-"""How large the pictures in an AVIF or HEIC file are, by its boxes (ISO 14496-12 and 23008-12)."""
+"""How large the pictures in an AVIF or HEIC file are and where they lie, by its boxes (ISO 14496-12 and 23008-12)."""
 
 from collections.abc import Iterator
 
@@ -22,6 +22,50 @@ def largest_picture(data: bytes) -> Size:
     if not sizes:
         raise CorruptImage("it ends before its picture begins")
     return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def items(data: bytes) -> Iterator[bytes]:
+    """The content of each item; CorruptImage if they overlap so much that they are more than the file."""
+    left = len(data)
+    for meta in _boxes(data, 0, len(data), b"meta"):
+        stored = next(_boxes(data, meta[0] + _FULL, meta[1], b"idat"), (0, 0))[0]
+        for location in _boxes(data, meta[0] + _FULL, meta[1], b"iloc"):
+            for extents in _locations(data[slice(*location)], stored):
+                parts = [data[start : start + length if length else len(data)] for start, length in extents]
+                left -= sum(map(len, parts))
+                if left < 0:
+                    raise CorruptImage("its boxes point to more than there is")
+                yield b"".join(parts)
+
+
+def _locations(box: bytes, stored: int) -> Iterator[list[tuple[int, int]]]:
+    """Of each item, where its extents start in the file and how long they are; `stored`: where an idat box begins."""
+    version, reader = box[0] if box else 0, _Fields(box, 4)
+    offset_bytes, length_bytes = divmod(reader.take(1), 16)
+    base_bytes, index_bytes = divmod(reader.take(1), 16)
+    for _ in range(min(reader.take(4 if version == 2 else 2), _MAX_BOXES)):
+        reader.take(4 if version == 2 else 2)
+        in_idat = version > 0 and reader.take(2) & 15 == 1
+        reader.take(2)
+        base = reader.take(base_bytes) + (stored if in_idat else 0)
+        extents = []
+        for _ in range(min(reader.take(2), _MAX_BOXES)):
+            reader.take(index_bytes if version else 0)
+            extents.append((base + reader.take(offset_bytes), reader.take(length_bytes)))
+        yield extents
+
+
+class _Fields:
+    """Reads numbers of so many bytes, one behind the other."""
+
+    def __init__(self, data: bytes, position: int) -> None:
+        self._data, self._position = data, position
+
+    def take(self, count: int) -> int:
+        self._position += count
+        if self._position > len(self._data):
+            raise CorruptImage("it ends before its picture begins")
+        return int.from_bytes(self._data[self._position - count : self._position])
 
 
 def _boxes(data: bytes, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:

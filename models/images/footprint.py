@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from models.images.av1 import avif_size
 from models.images.base_media import largest_picture
 from models.images.errors import CorruptImage
 from models.images.headers import bmp_size, gif_size, webp_size
@@ -45,7 +46,7 @@ _SIZES: dict[ImageType, Callable[[bytes], Size]] = {
     "gif": lambda data: gif_size(data)[0],
     "webp": webp_size,
     "tiff": lambda data: first_page(data).size,
-    "avif": largest_picture,
+    "avif": avif_size,
     "heic": largest_picture,
 }
 

@@ -9,6 +9,7 @@ from io import BytesIO
 from PIL import TiffImagePlugin, _imaging, features
 from PIL.ImageFile import ImageFile
 
+from models.images.av1 import avif_size
 from models.images.base_media import largest_picture
 from models.images.image_type import ImageType
 from models.images.orientation import orientation
@@ -44,13 +45,19 @@ def read_avif(data: bytes, demand: Demand) -> Picture:
     """An AVIF, or the first picture of a sequence."""
     from PIL import AvifImagePlugin
 
-    demand.check(largest_picture(data))
+    demand.check(avif_size(data))
+    data = _as_still(data)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # our threads are as many as cores
     image = AvifImagePlugin.AvifImageFile(BytesIO(data))
     demand.check(image.size)
     image.load()
     exif = [image.info["exif"]] if "exif" in image.info else []
     return Picture(image, image.size, orientation(exif, image.info.get("xmp", b"")))
+
+
+def _as_still(avif: bytes) -> bytes:
+    """The file as one whose picture is that of its items, which were looked at, not the first of a film."""
+    return b"".join((avif[:8], b"avif", memoryview(avif)[12:])) if avif.startswith(b"avis", 8) else avif
 
 
 def read_heic(data: bytes, demand: Demand) -> Picture:

@@ -16,7 +16,9 @@ import resource, sys
 from models.images.preprocessing import Preprocessing
 from models.images.decoder import Preprocessor
 from tests.models.images.test_footprint import preprocessing
-preprocessor, data = Preprocessor(preprocessing(sys.argv[2]), 89_478_485), open(sys.argv[1], "rb").read()
+from models.images.image_type import TYPE_NAMES
+preprocessor = Preprocessor(preprocessing(sys.argv[2]), 89_478_485, tuple(TYPE_NAMES))
+data = open(sys.argv[1], "rb").read()
 small = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 preprocessor(data)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small) * 1024, preprocessor.memory_bytes(data))
@@ -64,6 +66,7 @@ def picture(kind, mode, **options):
         ("GIF", "L", {"transparency": 3}),
         ("WEBP", "RGBA", {"lossless": True, "quality": 0, "method": 0}),
         ("JPEG", "RGB", {"progressive": True}),
+        ("TIFF", "RGBA", {"compression": "tiff_lzw"}),
     ],
 )
 @pytest.mark.parametrize("target", ["L", "RGB"])
@@ -74,6 +77,13 @@ def test_decoding_takes_no_more_memory_than_forecast(kind, mode, options, target
     grown, forecast = map(int, done.stdout.split())
     assert grown < forecast + (24 << 20)  # strips, the encoded file, the interpreter's own
     assert forecast <= 20 * SIDE * SIDE
+
+
+@pytest.mark.parametrize(("kind", "bytes_a_pixel"), [("AVIF", 20), ("TIFF", 16), ("PNG", 8)])
+def test_what_is_forecast_goes_by_the_size_in_the_header(kind, bytes_a_pixel):
+    stream = BytesIO()
+    Image.new("RGB", (70, 50)).save(stream, kind)
+    assert decoding_bytes(stream.getvalue(), None) == bytes_a_pixel * 70 * 50
 
 
 def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():

@@ -1,6 +1,7 @@
 """TIFF, AVIF and HEIC against Pillow's own reading of them."""
 
 import itertools
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from io import BytesIO
@@ -143,3 +144,11 @@ def test_half_of_a_file_is_corrupt(name: str):
 
 def test_all_can_be_read_here():
     assert [kind for kind in TYPE_NAMES if lacks(kind)] == []
+
+
+def test_an_avif_that_describes_less_than_it_holds_is_refused():
+    data = bytearray(FORMATS["avif"])
+    place = data.index(b"ispe") + 8
+    data[place : place + 8] = struct.pack(">II", 32, 32)
+    with pytest.raises(ImageTooLarge, match="64 x 96 pixels, at most 2000"):
+        run(bytes(data), COLOUR, 2000)
