@@ -61,6 +61,29 @@ def test_the_ends_of_the_network_can_stay_in_fp32(
     assert all(layer.input[1] in makers for layer in layers[1:-1])
 
 
+def test_graphs_of_others_keep_their_operator_set_and_need_no_gemm():
+    images = np.random.default_rng(0).integers(0, 256, (8, 4, 4, 1), np.uint8)
+    graph = calibrate(_layer_with_dead_channels(opset=17), [images])
+    made = onnx.load_from_string(graph.in_8_bits())
+    assert [(each.domain, each.version) for each in made.opset_import] == [("", 17)]
+    kept = onnx.load_from_string(graph.in_8_bits((FIRST, LAST)))
+    assert "DequantizeLinear" in {node.op_type for node in made.graph.node}
+    assert next(node.input[1] for node in kept.graph.node if node.op_type == "Conv") == "weights"
+
+
+def test_a_graph_of_an_old_operator_set_is_refused():
+    with pytest.raises(QuantizeError, match="of operator set 11, scales for each channel need 13: export it again"):
+        to_int8(_layer_with_dead_channels(opset=11), np.zeros((1, 4, 4, 1), np.uint8))
+
+
+def test_what_onnx_runtime_cannot_quantise_is_told():
+    model = onnx.load_from_string(_layer_with_dead_channels())
+    model.graph.node[3].domain = "unheard.of"
+    model.opset_import.add(domain="unheard.of", version=1)
+    with pytest.raises(QuantizeError, match="ONNX Runtime cannot quantise this graph"):
+        to_int8(model.SerializeToString(), np.zeros((1, 4, 4, 1), np.uint8))
+
+
 def test_a_graph_without_a_convolution_is_refused():
     network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
     spec = preprocessing_spec((3, 2, 2), 2, Normalization((0.5,) * 3, (0.5,) * 3))
@@ -163,7 +186,7 @@ def test_one_batch_is_in_memory_at_once_and_all_of_them_count(
         assert _level(single, name) == pytest.approx(_level(together, name), rel=0.02)
 
 
-def _layer_with_dead_channels() -> bytes:
+def _layer_with_dead_channels(opset: int = 20) -> bytes:
     """Pixels 0 to 51, a convolution to a living channel and some with weights of 0 or nearly, and their means."""
     weights = np.zeros((4, 1, 1, 1), np.float32)
     weights[:, 0, 0, 0] = 0.02, 0.0, 1e-12, 1e-41
@@ -185,7 +208,7 @@ def _layer_with_dead_channels() -> bytes:
     images = helper.make_tensor_value_info("image", TensorProto.UINT8, ["batch", 4, 4, 1])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, ["batch", 4])
     graph = helper.make_graph(nodes, "dead", [images], [logits], initializers)
-    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", 20)])
+    model = helper.make_model(graph, ir_version=10, opset_imports=[helper.make_opsetid("", opset)])
     data: bytes = model.SerializeToString()
     return data
 
