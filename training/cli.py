@@ -102,7 +102,9 @@ def _run(options: object) -> int:
         case ImportOptions():
             from training.commands.import_model import import_model
 
-            _say(import_model(options).report())
+            with Stages(Console(stderr=True)) as stages:
+                imported = import_model(options, stages)
+            _say(imported.report())
         case QuantizeOptions():
             from training.commands.quantize import quantize
 

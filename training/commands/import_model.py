@@ -5,6 +5,7 @@ from typing import Protocol
 from models.artifact.artifact import vacant_directory
 from training.commands.import_weights import import_weights
 from training.options import ImportOptions
+from training.stages import Stages
 
 
 class ImportReport(Protocol):
@@ -15,7 +16,7 @@ class ImportReport(Protocol):
         ...
 
 
-def import_model(options: ImportOptions) -> ImportReport:
+def import_model(options: ImportOptions, stages: Stages | None = None) -> ImportReport:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError, of a taken place at once."""
     vacant_directory(options.repository, options.name, options.version)
-    return import_weights(options)
+    return import_weights(options, stages or Stages())

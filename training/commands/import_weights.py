@@ -17,6 +17,7 @@ from training.options import ImportOptions
 from training.release.onnx_export import to_onnx
 from training.release.parity import PARITY_BOUND, check_parity
 from training.release.release import assemble, describe, release
+from training.stages import Stages
 from training.weights import origin, torchvision_weights, variants
 from training.weights.conversion import Adopted, adopt
 from training.weights.model_config import ModelConfig, read_model_config
@@ -61,12 +62,13 @@ class ImportedWeights:
         )
 
 
-def import_weights(options: ImportOptions) -> ImportedWeights:
+def import_weights(options: ImportOptions, stages: Stages) -> ImportedWeights:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError.
 
     The graph is compared with PyTorch on noise, since weights come without pictures.
     """
     reference = origin.Reference.read(options.reference) if options.reference else None
+    stages.begin("reading the weights")
     file = read_weights(torchvision_weights.find(options.source) or Path(options.source))
     config = read_model_config(file.path)
     adopted = _adopt(options, file, config)
@@ -76,7 +78,9 @@ def import_weights(options: ImportOptions) -> ImportedWeights:
     metadata = _metadata(options, spec, file, adopted)
     network = PixelNet(adopted.network, metadata.preprocessing).eval()
     shape = metadata.preprocessing.shape
+    stages.begin("exporting the graph")
     draft = assemble(options.name, options.version, to_onnx(network, shape), metadata)
+    stages.begin(f"comparing it with PyTorch on {_PICTURES} pictures")
     engine = load_engine(draft, threads=torch.get_num_threads())
     difference = check_parity(network, engine, _noise(shape))
     proofs = [
