@@ -7,7 +7,7 @@ ServiceError                     status  code
 ├── RequestTimeout               408     request_timeout
 ├── TooLarge                     413     too_large
 ├── UnsupportedMediaType         415     unsupported_media_type
-│   └── UnsupportedCoding        415     unsupported_media_type
+├── UnsupportedCoding            415     unsupported_coding
 ├── UndecodableImage             422     undecodable_image
 ├── HeadersTooLarge              431     headers_too_large
 ├── InternalError                500     internal_error
@@ -86,8 +86,10 @@ class UnsupportedMediaType(ServiceError):
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
-class UnsupportedCoding(UnsupportedMediaType):
+class UnsupportedCoding(ServiceError):
     """A Content-Encoding that this server does not undo."""
+
+    status, code, title = 415, "unsupported_coding", "Unsupported content coding"
 
     def __init__(self, coding: str, known: tuple[str, ...]) -> None:
         super().__init__(f"the Content-Encoding {coding[:40]!r} is not known; use {' or '.join(known)}, or none")

@@ -58,7 +58,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         405: "Another method than POST or PUT",
         408: "The headers or the body did not arrive in time, or too slowly",
         413: "Body, number of images, or width x height over the limit",
-        415: "Not an image type that is taken",
+        415: "Not an image type that is taken, or a content coding that is not known: see Accept-Encoding",
         422: "An image that does not decode",
         431: "Header fields over the limit",
         500: "The server's own fault",

@@ -51,6 +51,11 @@ class Payload:
         self.images.append(image)
         self.sources.append(source)
 
+    @property
+    def files(self) -> list[str] | None:
+        """The names of several images, empty where one has none; None for a lone image."""
+        return [source.file for source in self.sources] if self.several else None
+
 
 def too_many_images(max_images: int) -> TooLarge:
     """The refusal of a request with more images than it may have."""

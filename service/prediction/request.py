@@ -20,7 +20,7 @@ from service.prediction.content_coding import most_decompressed
 from service.prediction.decoding import Pixels, decode, is_tiny
 from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
-from service.prediction.payload import Payload, Source
+from service.prediction.payload import Payload
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
@@ -55,12 +55,11 @@ class PredictionRequest:
         "_missing",
         "_model",
         "_on_threads",
+        "_payload",
         "_respond",
         "_response",
         "_services",
-        "_several",
         "_slots",
-        "_sources",
         "_tasks",
         "_timer",
         "_top_k",
@@ -75,7 +74,7 @@ class PredictionRequest:
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []
-        self._sources: Sequence[Source]  # of its images, none for a body that is the image itself
+        self._payload: Payload | None = None  # of a body that is not the image itself
         self._missing = 0  # tasks without an outcome
         self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
         self._timer: asyncio.TimerHandle | None = None
@@ -149,7 +148,6 @@ class PredictionRequest:
         self._top_k = min(head.top_k, len(self._model.labels))
         body = self._body.content
         if body and head.is_raw and body[0] not in JSON_BEGINNINGS:
-            self._sources, self._several = (), False
             self._decode([body])
             return
         settings, most_bytes = services.settings, 0
@@ -183,12 +181,13 @@ class PredictionRequest:
         """The images of a form or of JSON: a lone one that is none is the request's error."""
         assert self._body is not None
         self._body.replace(sum(map(len, payload.images)))
-        self._sources, self._several = payload.sources, payload.several
-        lone = None if self._several else self._sources[0].judge(None)
-        if lone is None:
-            self._decode(payload.images)
-        else:
+        lone = None if payload.several else payload.sources[0].judge(None)
+        if lone is not None:
             self.refuse(lone)
+            return
+        self._payload = payload
+        images, payload.images = payload.images, []  # which the decoder holds now
+        self._decode(images)
 
     def _decode(self, images: list[bytes]) -> None:
         """Reserve a slot for each image, and have them decoded."""
@@ -213,8 +212,8 @@ class PredictionRequest:
         self._on_threads = None  # it holds the pixels, too
         if self.state is RequestState.ENDED:  # since the last of them was decoded
             return
-        if self._sources:
-            decoded = [source.judge(one) for source, one in zip(self._sources, decoded, strict=True)]
+        if self._payload is not None:
+            decoded = [source.judge(one) for source, one in zip(self._payload.sources, decoded, strict=True)]
         try:
             self._queue(decoded)
         except Exception as error:
@@ -250,14 +249,14 @@ class PredictionRequest:
         response, timestamps = self._response, self._response.timestamps
         response.image_bytes = self._image_bytes
         response.rejected = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
-        if not self._several and isinstance(outcomes[0], ServiceError):
+        files = None if self._payload is None else self._payload.files
+        if files is None and isinstance(outcomes[0], ServiceError):
             self.refuse(outcomes[0])  # if it were raised, it and this frame would refer to each other
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
         timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
         timestamps.written_ns = time.monotonic_ns()  # for the timings in the response; set again once it is written
-        files = [source.file for source in self._sources] if self._several else None
         response.succeed(outcomes, self._model.labels, files)
         self._finish()
 

@@ -204,7 +204,7 @@ def test_what_does_not_decode_is_told_without_a_librarys_words(client: httpx.Cli
 @pytest.mark.parametrize("coding", ["bzip2", "gzip, gzip", "compress"])
 def test_a_coding_that_is_not_undone_is_415_and_the_known_are_named(client: httpx.Client, coding: str) -> None:
     answer = client.post("/predict", content=png(), headers={"content-encoding": coding})
-    assert coding in problem(answer, 415, "unsupported_media_type")["detail"]
+    assert coding in problem(answer, 415, "unsupported_coding")["detail"]
     assert answer.headers["accept-encoding"] == "gzip, deflate, br, zstd"
 
 

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.artifact.artifact import read_artifact
-from models.images.decoder import CorruptImage, ImageTooLarge, Preprocessor, UnsupportedImage
+from models.images.decoder import Preprocessor
+from models.images.errors import CorruptImage, ImageTooLarge, UnsupportedImage
 from tests.service.pictures import check, decode, encode
 from tests.service.served import Served
 from tests.service.stock import MAX_PIXELS

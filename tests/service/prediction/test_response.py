@@ -6,7 +6,7 @@ import re
 import pytest
 
 import service.errors
-from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, Unavailable
+from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, Unavailable, UnsupportedCoding
 from service.prediction.head import Head, Target
 from service.prediction.image_task import Result
 from service.prediction.response import Response, Timestamps, begin_response
@@ -31,7 +31,9 @@ def errors() -> dict[str, type[ServiceError]]:
 def make(kind: type[ServiceError]) -> ServiceError:
     if kind is Unavailable:
         return Unavailable("worker_lost", "what happened", retry_after_s=7)
-    return kind("BREW", ("GET", "PUT")) if kind is MethodNotAllowed else kind("what happened")  # type: ignore[call-arg]
+    if kind in (MethodNotAllowed, UnsupportedCoding):
+        return kind("BREW", ("GET", "PUT"))  # type: ignore[call-arg]
+    return kind("what happened")
 
 
 def test_every_error_is_drawn() -> None:
@@ -53,13 +55,15 @@ def test_an_error_becomes_the_problem_that_is_drawn(name: str, status: str, code
 
 
 def test_what_a_client_can_do_stands_in_the_headers() -> None:
-    unavailable, not_allowed = begin(), begin()
+    unavailable, not_allowed, coded = begin(), begin(), begin()
     unavailable.fail(make(Unavailable))
     not_allowed.fail(make(MethodNotAllowed))
     assert (unavailable.headers["retry-after"], json.loads(unavailable.body)["reason"]) == ("7", "worker_lost")
     assert unavailable.shed == "worker_lost"
     assert not_allowed.headers["allow"] == "GET, PUT"
     assert not_allowed.shed is None
+    coded.fail(UnsupportedCoding("bzip2", ("gzip", "br")))
+    assert coded.headers["accept-encoding"] == "gzip, br"
 
 
 def test_an_unknown_exception_tells_nothing_of_itself() -> None:
