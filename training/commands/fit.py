@@ -199,7 +199,7 @@ def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     if resumed_at == progress.epoch:
         lines = [f"the run had finished its {progress.epoch} epochs: --resume with more --epochs goes on"]
-    best = progress.best()
+    best = progress.best(len(run.held_back)) if run.held_back else None
     if best is not None and run.held_back:
         last = progress.history[-1]
         lines.append(f"{folder / LAST}  {last['validation_accuracy']:.2%} of {len(run.held_back):,} held back")

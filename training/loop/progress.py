@@ -1,5 +1,6 @@
 """How far a run is, and who is told."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -41,10 +42,24 @@ class Progress:
             figures |= {"validation_loss": score.loss, "validation_accuracy": score.accuracy, **beside}
         return Progress(epoch=self.epoch + 1, history=[*self.history, figures])
 
-    def best(self) -> Figures | None:
-        """Return the first of the epochs with the highest accuracy on the images held back, then the lowest loss."""
-        judged = [row for row in self.history if "validation_accuracy" in row]
-        return max(judged, key=lambda row: (row["validation_accuracy"], -row["validation_loss"]), default=None)
+    def best(self, held_back: int) -> Figures | None:
+        """Return the latest epoch whose accuracy on so many images held back was hardly below the highest until then.
+
+        That is within one standard error: few images cannot tell such epochs apart, and the later one has learned more.
+        """
+        best, highest = None, 0.0
+        for row in self.history:
+            accuracy = row.get("validation_accuracy", -1.0)
+            highest = max(highest, accuracy)
+            if accuracy >= highest - _standard_error(highest, held_back):
+                best = row
+        return best
+
+
+def _standard_error(accuracy: float, images: int) -> float:
+    """The binomial one, of Laplace's estimate: that of an accuracy of 0 or 1 on few images is not 0."""
+    share = (accuracy * images + 1) / (images + 2)
+    return math.sqrt(share * (1 - share) / max(images, 1))
 
 
 class Observer:

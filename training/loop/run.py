@@ -106,7 +106,7 @@ class Run:
             score, beside = self._choose()
             self.progress = self.progress.next_epoch(score, **beside)
             metrics = self._metrics(score)
-            if self.progress.best() is self.progress.history[-1]:
+            if self.held_back and self.progress.best(len(self.held_back)) is self.progress.history[-1]:
                 self._save(BEST, metrics)
             self._save(LAST, metrics)
             self.write_metrics()

@@ -98,5 +98,5 @@ def _report_few(held_back: int, console: Console) -> None:
         told = "1 image is held back to judge by, which means nothing: its accuracy will be 0 % or 100 %"
     else:
         told = f"{held_back} images are held back to judge by, which are few: one is worth {100 / held_back:.1f} points"
-    advice = "give a val/, or a recipe with a larger validation; until then last.pt is to be trusted, not best.pt"
+    advice = "give a val/, or a recipe with a larger validation"
     console.print(f"{told}; {advice}", highlight=False, markup=False, soft_wrap=True)

@@ -242,7 +242,7 @@ def test_kept_are_the_raw_or_the_averaged_weights_whichever_are_better_on_the_im
     for row in rows:
         both = row["raw_validation_accuracy"], row["averaged_validation_accuracy"]
         assert row["validation_accuracy"] == max(both)
-    for name, row in (("last.pt", rows[-1]), ("best.pt", run.progress.best())):
+    for name, row in (("last.pt", rows[-1]), ("best.pt", run.progress.best(100))):
         kept = read_checkpoint(tmp_path / name)
         loaded = registry.build_with_weights("mnist-residual", kept.weights, classes=10)
         assert score_network(loaded, held_back, run.normalization).accuracy == row["validation_accuracy"]
