@@ -72,7 +72,9 @@ class FitOptions(Options):
     epochs: int | None = Field(
         None, ge=1, description="how many epochs, if not the recipe's or the resumed run's number"
     )
-    lr: float | None = Field(None, gt=0, description="learning rate at the schedule's peak, if not the recipe's")
+    lr: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="learning rate at the schedule's peak, if not the recipe's"
+    )
     batch_size: int | None = Field(None, ge=1, description="how many images a step, if not the recipe's number")
     arch: str | None = Field(None, description="the network, if not the recipe's")
     arch_arg: list[str] = Field([], description=_ARGUMENTS)

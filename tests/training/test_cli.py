@@ -65,6 +65,8 @@ def test_help_and_usage_errors_import_nothing_heavy(words):
             "error: --device = 'tpu': Input should be 'auto', 'cpu' or 'cuda'",
         ),
         (["fit", "mnist-residual", "--seed", "x"], "error: --seed = 'x': Input should be a valid integer"),
+        (["fit", "mnist-residual", "--lr", "inf"], "error: --lr = 'inf': Input should be a finite number"),
+        (["fit", "mnist-residual", "--batch-size", "0"], "error: --batch-size = '0': Input should be greater than or"),
         (["fit", "mnist-residual", "--bogus"], "unrecognized arguments: --bogus"),
         (["fit", "x", "--from", "y", "--arch-arg", "a=b"], "error: with --from the network is the one"),
         (["evaluate", "x", "--split", "train"], "error: --split = 'train': Input should be 'val' or 'test'"),
