@@ -7,6 +7,7 @@ from models.images.picture import Size
 
 _MAX_BOXES = 4_096  # at one level; phones write some sixty tiles
 
+_EXTENT_COST = 64  # bytes that an extent counts as, beside its own
 _FULL = 4  # bytes of version and flags in front of some boxes' content
 
 
@@ -14,10 +15,7 @@ def largest_picture(data: bytes) -> Size:
     """Width and height of the largest picture that is described; CorruptImage if there is none."""
     sizes = [
         (int.from_bytes(data[at + _FULL : at + _FULL + 4]), int.from_bytes(data[at + _FULL + 4 : at + _FULL + 8]))
-        for meta in _boxes(data, 0, len(data), b"meta")
-        for properties in _boxes(data, meta[0] + _FULL, meta[1], b"iprp")
-        for container in _boxes(data, *properties, b"ipco")
-        for at, _ in _boxes(data, *container, b"ispe")
+        for at, _ in _boxes(data, *_first(data, *_first(data, *_meta(data), b"iprp"), b"ipco"), b"ispe")
     ]
     if not sizes:
         raise CorruptImage("it ends before its picture begins")
@@ -26,16 +24,17 @@ def largest_picture(data: bytes) -> Size:
 
 def items(data: bytes) -> Iterator[bytes]:
     """The content of each item; CorruptImage if they overlap so much that they are more than the file."""
-    left = len(data)
-    for meta in _boxes(data, 0, len(data), b"meta"):
-        stored = next(_boxes(data, meta[0] + _FULL, meta[1], b"idat"), (0, 0))[0]
-        for location in _boxes(data, meta[0] + _FULL, meta[1], b"iloc"):
-            for extents in _locations(data[slice(*location)], stored):
-                parts = [data[start : start + length if length else len(data)] for start, length in extents]
-                left -= sum(map(len, parts))
-                if left < 0:
-                    raise CorruptImage("its boxes point to more than there is")
-                yield b"".join(parts)
+    meta = _meta(data)
+    stored = _first(data, *meta, b"idat")[0]
+    left = len(data) + _EXTENT_COST * _MAX_BOXES
+    for extents in _locations(data[slice(*_first(data, *meta, b"iloc"))], stored):
+        parts = []
+        for start, length in extents:
+            parts.append(data[start : start + length if length else len(data)])
+            left -= len(parts[-1]) + _EXTENT_COST
+            if left < 0:
+                raise CorruptImage("its boxes point to more than there is")
+        yield b"".join(parts)
 
 
 def _locations(box: bytes, stored: int) -> Iterator[list[tuple[int, int]]]:
@@ -66,6 +65,17 @@ class _Fields:
         if self._position > len(self._data):
             raise CorruptImage("it ends before its picture begins")
         return int.from_bytes(self._data[self._position - count : self._position])
+
+
+def _meta(data: bytes) -> tuple[int, int]:
+    """Where the boxes that describe the pictures begin and end."""
+    start, end = _first(data, 0, len(data), b"meta")
+    return min(start + _FULL, end), end
+
+
+def _first(data: bytes, start: int, end: int, kind: bytes) -> tuple[int, int]:
+    """Where the content of the first box of a kind begins and ends; nowhere if there is none."""
+    return next(_boxes(data, start, end, kind), (end, end))
 
 
 def _boxes(data: bytes, start: int, end: int, kind: bytes) -> Iterator[tuple[int, int]]:

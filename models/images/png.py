@@ -59,25 +59,34 @@ class StillPng(NamedTuple):
 
     def rows(self) -> int:
         """How many rows the data hold; CorruptImage if they are damaged."""
+        passes = list(self._passes())
+        left = self._inflated_bytes(sum(rows * row_bytes for _, _, rows, row_bytes in passes))
+        first_missing = self.header.height
+        for y, down, rows, row_bytes in passes:
+            held = min(rows, left // row_bytes)
+            left -= held * row_bytes
+            if held < rows:
+                first_missing, left = min(first_missing, y + held * down), 0
+        return first_missing
+
+    def _passes(self) -> Iterator[tuple[int, int, int, int]]:
+        """Of each pass over the picture its first row, the distance to the next, how many, and how many bytes each."""
         width, height, depth, colour, interlaced = self.header
-        bits, left, first_missing = depth * _SAMPLES.get(colour, 1), self._inflated_bytes(), height
         for x, y, across, down in _PASSES if interlaced else _EVERY_PIXEL:
             columns, rows = -(-(width - x) // across), -(-(height - y) // down)
             if columns > 0 and rows > 0:
-                row_bytes = 1 + -(-columns * bits // 8)
-                held = min(rows, left // row_bytes)
-                left -= held * row_bytes
-                if held < rows:
-                    first_missing, left = min(first_missing, y + held * down), 0
-        return first_missing
+                yield y, down, rows, 1 + -(-columns * depth * _SAMPLES.get(colour, 1) // 8)
 
-    def _inflated_bytes(self) -> int:
+    def _inflated_bytes(self, most: int) -> int:
+        """How many bytes the data inflate to, or somewhat more than `most`."""
         inflate, count = zlib.decompressobj(), 0
         try:
             for part in self.parts:
                 coded: bytes | memoryview = part
-                while coded and not inflate.eof:
-                    count += len(inflate.decompress(coded, _INFLATED_AT_A_TIME))
+                inflated = _INFLATED_AT_A_TIME
+                while count < most and (coded or inflated == _INFLATED_AT_A_TIME) and not inflate.eof:
+                    inflated = len(inflate.decompress(coded, _INFLATED_AT_A_TIME))
+                    count += inflated
                     coded = inflate.unconsumed_tail
         except zlib.error:
             raise CorruptImage("its data are damaged") from None
@@ -97,10 +106,9 @@ def still_png(data: bytes) -> StillPng:
     else:
         picture = _SIGNATURE + b"".join(view[start:end] for start, end in kept)
     others = {kind: bytes(view[start + 8 : end - 4]) for kind, start, end in chunks if kind in _OTHERS_USED}
-    texts = dict(_texts(data, chunks))
-    exif = [others[b"eXIf"]] if b"eXIf" in others else [_hexadecimal(texts.get(_RAW_EXIF, b""))]
+    exif = [others[b"eXIf"]] if b"eXIf" in others else [_hexadecimal(_text(data, chunks, _RAW_EXIF))]
     ended = chunks[-1][0] == b"IEND"
-    return StillPng(header, picture, ended, parts, others.get(b"tRNS", b""), exif, texts.get(_XMP, b""))
+    return StillPng(header, picture, ended, parts, others.get(b"tRNS", b""), exif, _text(data, chunks, _XMP))
 
 
 def png_header(data: bytes) -> PngHeader:
@@ -125,25 +133,23 @@ def _chunks(data: bytes) -> Iterator[_Chunk]:
     raise CorruptImage(f"it has more than {_MAX_CHUNKS} chunks")
 
 
-def _texts(data: bytes, chunks: list[_Chunk]) -> Iterator[tuple[bytes, bytes]]:
-    """Keyword and content of the texts that may tell an orientation."""
-    for kind, start, end in chunks:
-        if kind in _TEXTS:
-            for keyword in (_RAW_EXIF, _XMP):
-                if data.startswith(keyword + b"\0", start + 8):
-                    yield keyword, _text(kind, data[start + 9 + len(keyword) : end - 4])
-
-
-def _text(kind: bytes, content: bytes) -> bytes:
-    """What stands behind a text's keyword, decompressed; nothing if that is damaged or too long."""
+def _text(data: bytes, chunks: list[_Chunk], keyword: bytes) -> bytes:
+    """The last text with this keyword, decompressed; nothing if that is damaged or too long."""
+    keyed = [chunk for chunk in chunks if chunk[0] in _TEXTS and data.startswith(keyword + b"\0", chunk[1] + 8)]
+    if not keyed:
+        return b""
+    kind, start, end = keyed[-1]
+    content = data[start + 9 + len(keyword) : end - 4]
     compressed = kind == b"zTXt"
     if kind == b"iTXt":
         compressed = content[:1] == b"\1"
         content = b"".join(content[2:].split(b"\0", 2)[2:])
     elif compressed:
         content = content[1:]
-    if not compressed:
-        return content
+    return _inflated_text(content) if compressed else content
+
+
+def _inflated_text(content: bytes) -> bytes:
     inflate = zlib.decompressobj()
     try:
         text = inflate.decompress(content, _MAX_TEXT)

@@ -19,10 +19,11 @@ from models.command_line import command_line
 from models.engines.loader import load_engine
 from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.errors import ImageError
+from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
 from service.repository import ZOO, read_repository
-from service.settings import ENV_PREFIX, Positive, SettingError
+from service.settings import ENV_PREFIX, ImageTypes, Positive, SettingError
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
@@ -34,10 +35,11 @@ class Predict(BaseSettings):
 
     model_config = command_line("resnet-serve predict", env_prefix=ENV_PREFIX)
 
-    files: CliPositionalArg[list[Path]] = Field(description="images: PNG, JPEG, WebP, BMP, GIF")
+    files: CliPositionalArg[list[Path]] = Field(description="images")
     url: str | None = Field(None, description="a running server, such as http://127.0.0.1:8000")
     model: str | None = Field(None, description="which model; default: the default model")
     model_repository: Path = Field(ZOO, description="where models are, without --url; default: the models that ship")
+    image_types: ImageTypes = Field(USUAL_TYPES, description="which types of image are taken, without --url")
     top_k: Positive = Field(3, description="how many classes to show")
 
 
@@ -75,7 +77,7 @@ def _in_process(options: Predict) -> Callable[[bytes], Classes]:
         reason = catalog.failed[artifact.name, version]
         print(f"resnet-serve: version {artifact.version} is used, for {reason}", file=sys.stderr)  # noqa: T201
     engine = load_engine(artifact, threads=usable_cores())
-    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
+    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS, options.image_types)
 
     def classify(data: bytes) -> Classes:
         try:

@@ -1,4 +1,5 @@
 import struct
+import tracemalloc
 import zlib
 from io import BytesIO
 
@@ -103,6 +104,25 @@ def test_an_interlaced_row_is_there_when_all_its_pixels_are(size: tuple[int, int
         assert still_png(hand_made_png(*size, 8, 0, data[:held], interlaced=True)).rows() == min(
             missing, default=height
         )
+
+
+@pytest.mark.parametrize("size", [(3000, 2000), (1, 70_000), (65_535, 1), (65_536, 3)])
+def test_rows_that_inflate_from_next_to_nothing_are_counted(size: tuple[int, int]):
+    data = encode(Image.new("L", size))
+    assert still_png(data).rows() == size[1]
+
+
+def test_no_more_is_inflated_than_the_picture_has():
+    """A gigabyte would take seconds."""
+    bomb = zlib.compressobj()
+    coded = b"".join(bomb.compress(bytes(1 << 20)) for _ in range(64)) + bomb.flush()
+    data = hand_made_png(8, 8, 8, 0, b"")
+    start = data.index(b"IDAT") - 4
+    picture = still_png(data[:start] + chunk(b"IDAT", coded) + chunk(b"IEND"))
+    tracemalloc.start()
+    assert picture.rows() == 8
+    assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    tracemalloc.stop()
 
 
 def test_damaged_data_have_no_rows():
