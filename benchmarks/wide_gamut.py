@@ -3,9 +3,8 @@
     python -m benchmarks.wide_gamut --data FOLDER [ARTIFACT-DIR]
 
 FOLDER holds CIFAR-10's test images as an image folder or an archive of one. They are written as a phone would, in 8
-bits of Display P3 or of Adobe RGB (1998), and classified twice: as those levels stand, which is what this server does,
-and
-converted back to sRGB, which is what a colour-managed viewer shows. Writes benchmarks/results/wide_gamut.json.
+bits of Display P3 or of Adobe RGB (1998), and classified twice: as those levels stand, as this server does it, and
+converted back to sRGB, as a colour-managed viewer does it. Writes benchmarks/results/wide_gamut.json.
 """
 
 import argparse
