@@ -10,12 +10,12 @@ from tests.service.served import DEADLINE_S, environment
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def resnet_serve(*arguments: str | Path, cwd: Path) -> tuple[int, str, str]:
+def resnet_serve(*arguments: str | Path, cwd: Path, columns: int = 300) -> tuple[int, str, str]:
     """Exit code, output and errors of a command that must not crash."""
     done = subprocess.run(
         [sys.executable, "-m", "service", *map(str, arguments)],
         cwd=cwd,
-        env=environment(COLUMNS="300", PYTHONPATH=str(ROOT), TERM="dumb"),
+        env=environment(COLUMNS=str(columns), PYTHONPATH=str(ROOT), TERM="dumb"),
         capture_output=True,
         text=True,
         timeout=DEADLINE_S,

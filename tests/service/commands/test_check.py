@@ -8,20 +8,27 @@ from tests.service.commands.shell import resnet_serve, rows
 
 def test_check_reports_every_model_and_fails_for_any(repository: Path, tmp_path: Path) -> None:
     code, out, _ = resnet_serve("check", repository, cwd=tmp_path)
-    states = {row[0]: (row[1], row[2]) for row in rows(out) if row[0]}
+    states = {name: (version, state) for name, version, state, *_ in rows(out)}
     assert code == 1
-    assert {name: version for name, (version, _) in states.items()} == {
-        "colour": "1",
-        "damaged": "1",
-        "faulty": "1",
-        "plain": "2",
-        "wrong": "1",
+    assert states == {
+        "colour": ("1", "ready"),
+        "damaged": ("1", "failed"),
+        "faulty": ("1", "ready"),
+        "plain": ("2", "ready"),
+        "wrong": ("1", "failed"),
     }
-    assert [name for name, (_, state) in states.items() if state == "ready"] == ["colour", "faulty", "plain"]
-    assert (states["damaged"][1], states["wrong"][1]) == ("failed", "failed")
     reasons = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
     assert reasons["damaged/1"].startswith(f"{repository / 'damaged' / '1'}: model.onnx has SHA-256 ")
     assert "golden example" in reasons["wrong/1"]
+
+
+def test_reasons_are_whole_on_a_narrow_terminal(repository: Path, tmp_path: Path) -> None:
+    place = tmp_path / "repository" / ("plain" * 10) / "1"
+    shutil.copytree(repository / "plain" / "2", place)
+    (place / "SHA256SUMS").unlink()
+    code, out, _ = resnet_serve("check", tmp_path / "repository", cwd=tmp_path, columns=80)
+    assert code == 1
+    assert f"{place}: SHA256SUMS is missing; make it with `sha256sum * > SHA256SUMS`" in out
 
 
 def test_check_is_content_with_a_sound_repository(repository: Path, tmp_path: Path) -> None:
