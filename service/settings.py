@@ -154,11 +154,13 @@ def fit_together(settings: Settings) -> Settings:
         value, most = getattr(settings, name), getattr(settings, bound)
         if value > most:
             if name in settings.model_fields_set or bound not in settings.model_fields_set:
-                raise SettingError(f"{_quote(settings, name)} is above {_quote(settings, bound)}")
+                raise SettingError(
+                    f"{_quote(settings, name)} is above {_quote(settings, bound)}: lower the first or raise the second"
+                )
             lowered[name] = most
     if settings.drain_delay >= settings.grace:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
-        raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it")
+        raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")
     return settings.model_copy(update=lowered)
 
 
@@ -180,7 +182,9 @@ def drop_service_links(environment: dict[str, str] | None = None) -> list[str]:
             dropped.append(name)
             del variables[name]
         elif name.upper() not in known:
-            raise SettingError(f"unknown environment variable {name}; the settings are: {', '.join(sorted(known))}")
+            raise SettingError(
+                f"unknown environment variable {name}; unset it, or use one of: {', '.join(sorted(known))}"
+            )
     return dropped
 
 

@@ -1,5 +1,6 @@
 """The command `resnet-train`; what a command needs is imported when it is chosen, so that help comes at once."""
 
+import io
 import os
 import sys
 
@@ -31,7 +32,7 @@ from training.options import (
 )
 from training.stages import Stages
 
-SUCCESS, FAILURE, USAGE_ERROR = 0, 1, 2
+SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
 
 
 class ResnetTrain(BaseSettings):
@@ -63,6 +64,9 @@ def main(arguments: list[str] | None = None) -> int:
     # makes training several times slower. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names of files need not be text in the terminal's encoding
     try:
         return _run(get_subcommand(CliApp.run(ResnetTrain, cli_args=arguments or ["--help"])))
     except ValidationError as error:
@@ -71,6 +75,14 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), USAGE_ERROR)
     except (TrainingError, ArtifactError, EngineError) as error:
         return _fail(str(error), FAILURE)
+    except MemoryError:
+        return _fail(
+            "there is not enough memory: take smaller images, batches or networks, or another machine", FAILURE
+        )
+    except OSError as error:
+        return _fail(_explained(error), FAILURE)
+    except KeyboardInterrupt:
+        return _fail("stopped by SIGINT", INTERRUPTED)
 
 
 def _run(options: object) -> int:
@@ -120,6 +132,13 @@ def _run(options: object) -> int:
 
             _say(compare(options))
     return SUCCESS
+
+
+def _explained(error: OSError) -> str:
+    """What the system says of a file, for an error that no command expects."""
+    if error.filename is None:
+        return f"the system refused: {error.strerror or error}; see that disk, memory and open files suffice"
+    return f"{error.filename}: {error.strerror}; give a file or folder that is there and that you may use"
 
 
 def _say(text: object) -> None:

@@ -21,6 +21,9 @@ _MOST_IN_MATRIX = 60
 _MOST_BARS = 40
 """Classes, and confusions, that are drawn as bars instead."""
 
+_LONGEST_NAME = 30
+"""Characters of a name beside the samples of a class."""
+
 
 def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw accuracy and loss over the epochs of a history, of training and, where measured, of validation."""
@@ -102,8 +105,9 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]], title: str)
 
 
 def _plain(text: str) -> str:
-    """Text that is drawn as it is: matplotlib takes what is between dollar signs for a formula."""
-    return text.replace("$", r"\$")
+    """Text that is drawn as it is, and leaves room: matplotlib takes what is between dollar signs for a formula."""
+    short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
+    return short.replace("$", r"\$")
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,9 +102,11 @@ def write_artifact(repository: Path, name: str, version: int, model: bytes, weig
 
 def _check_place(name: str, version: str) -> None:
     if not _NAME.fullmatch(name):
-        raise ArtifactError(f"{name!r} is not a model name: letters, digits, '.', '_', '-', at most 64")
+        raise ArtifactError(
+            f"{name!r} is not a model name: it needs letters, digits, '.', '_', '-', at most 64, the first no sign"
+        )
     if not _VERSION.fullmatch(version):
-        raise ArtifactError(f"{version!r} is not a version: a positive integer without leading zeros")
+        raise ArtifactError(f"{version!r} is not a version: it must be a positive integer without leading zeros")
 
 
 def _sha256(data: bytes) -> str:
@@ -141,7 +143,10 @@ def _parse_sums(data: bytes) -> dict[str, str]:
     for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
         match = _SUMS_LINE.fullmatch(line)
         if match is None or match[2] in sums or match[2] == SUMS_FILE:
-            raise ArtifactError(f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}")
+            raise ArtifactError(
+                f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}; make it with "
+                f"`sha256sum * > {SUMS_FILE}`"
+            )
         sums[match[2]] = match[1]
     return sums
 
@@ -162,7 +167,9 @@ def _check_tensors(kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str
             return
     found = ", ".join(f"{tensor.name}: {tensor.dtype} {list(tensor.shape)}" for tensor in tensors) or "none"
     wanted = f"{name}: {dtype} {['batch', *shape]}"
-    raise ArtifactError(f"the graph's {kind} must be one {wanted} with a dynamic batch, but is {found}")
+    raise ArtifactError(
+        f"the graph's {kind} must be one {wanted} with a dynamic batch, but is {found}; export it again"
+    )
 
 
 def _write_directory(directory: Path, files: dict[str, bytes]) -> None:

@@ -93,7 +93,9 @@ class Metadata:
         try:
             return _ADAPTER.validate_json(text)
         except ValidationError as error:
-            raise ArtifactError(f"metadata under {METADATA_KEY!r} is not valid: {explain(error)}") from error
+            raise ArtifactError(
+                f"metadata under {METADATA_KEY!r} is not valid: {explain(error)}; export it again"
+            ) from error
 
 
 _ADAPTER = TypeAdapter(Metadata)

@@ -103,18 +103,20 @@ def parse_arguments(pairs: Iterable[str]) -> dict[str, str]:
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not (key and separator and value):
-            raise ArchitectureError(f"{pair!r} is not of the form key=value")
+            raise ArchitectureError(f"{pair!r} is not of the form key=value: write it so, e.g. shortcut=B")
         if key == "classes":
-            raise ArchitectureError("the class count has an option of its own, it is no argument")
+            raise ArchitectureError(
+                "the class count is no argument: leave it out, it comes from the data or from --classes"
+            )
         if key in arguments:
-            raise ArchitectureError(f"argument {key!r} is given twice")
+            raise ArchitectureError(f"argument {key!r} is given twice: give it once")
         arguments[key] = value
     return arguments
 
 
 def _check(architecture: Architecture, key: str, value: str) -> None:
     if not architecture.arguments:
-        raise ArchitectureError(f"{architecture.name} takes no arguments, got {key!r}")
+        raise ArchitectureError(f"{architecture.name} takes no arguments, got {key!r}: leave it out")
     if key not in architecture.arguments:
         valid = tuple(architecture.arguments)
         raise ArchitectureError(f"{architecture.name} has no argument {key!r}{_hint(key, valid)}")

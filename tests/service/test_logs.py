@@ -134,7 +134,9 @@ def test_why_it_does_not_start_is_one_document(
     ],
 )
 def test_people_read_why_it_does_not_start(arguments: list[str], variables: dict[str, str]) -> None:
-    assert run(*arguments, **variables).stderr == "resnet-serve: the model repository /nowhere is no directory\n"
+    assert run(*arguments, **variables).stderr == (
+        "resnet-serve: the model repository /nowhere is no directory: give a folder of <model>/<version>/model.onnx\n"
+    )
 
 
 def test_people_on_a_terminal_read_words_unless_they_ask_for_documents() -> None:

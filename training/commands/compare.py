@@ -36,11 +36,18 @@ def read_history(run: Path) -> History:
     try:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
     except OSError as error:
-        raise CompareError(f"{run} is no run's folder: {METRICS} cannot be read: {error.strerror}") from error
+        raise CompareError(
+            f"{run} is no run's folder: {METRICS} in it cannot be read ({error.strerror}); give folders that "
+            "`resnet-train fit` has written to, by --output or under runs/"
+        ) from error
     except ValueError as error:
-        raise CompareError(f"{path} does not hold a run's figures: {error}") from error
+        raise CompareError(
+            f"{path} does not hold a run's figures, which are JSON in each line: {error}; leave this run out"
+        ) from error
     if not rows or not all(isinstance(row, dict) and {"epoch", "accuracy", "loss"} <= row.keys() for row in rows):
-        raise CompareError(f"{path} does not hold a run's figures: epoch, accuracy and loss in each line")
+        raise CompareError(
+            f"{path} does not hold a run's figures: each line needs epoch, accuracy and loss; leave this run out"
+        )
     return rows
 
 

@@ -151,13 +151,19 @@ def _check_input(network: nn.Module, recipe: Recipe, images: ImageSet) -> None:
             network.eval()(images.images[:1].float())
     except RuntimeError as error:
         shape = "×".join(map(str, images.images.shape[1:]))
-        raise RecipeError(f"{recipe.architecture} does not take images of {shape}: {error}") from error
+        own = "×".join(map(str, registry.describe(recipe.architecture).input_shape))
+        raise RecipeError(
+            f"{recipe.architecture} does not take images of {shape}, it was made for {own}: give another image_size in "
+            "the recipe, another --arch, or other --data"
+        ) from error
 
 
 def _check_parts(processes: TrainingProcesses, recipe: Recipe, images: ImageSet, held_back: ImageSet) -> None:
     """Each process needs an image of each batch, and one to judge by."""
     if processes.size > min(recipe.batch_size, len(images), len(held_back) or processes.size):
-        raise RecipeError(f"{processes.size} processes are more than there are images in a batch, or images held back")
+        raise RecipeError(
+            f"{processes.size} processes are more than there are images in a batch, or images held back: start fewer"
+        )
 
 
 def _synchronised(network: nn.Module, processes: TrainingProcesses) -> nn.Module:

@@ -197,14 +197,16 @@ def _zipped_name(member: zipfile.ZipInfo) -> str:
 def _checked(path: Path, entry: Entry) -> Entry:
     name = PurePosixPath(entry.name)
     if name.is_absolute() or ".." in name.parts:
-        raise DataError(f"{path} holds {entry.name!r}, a name that leads out of the archive: it is not read")
+        raise DataError(
+            f"{path} holds {entry.name!r}, a name that leads out of the archive: pack it again, from the folder itself"
+        )
     return entry
 
 
 def _bounded(files: Iterable[_T]) -> Iterator[_T]:
     for count, file in enumerate(files):
         if count == _MOST_FILES:
-            raise DataError(f"there are more than {_MOST_FILES:,} files")
+            raise DataError(f"there are more than {_MOST_FILES:,} files: give a folder or archive of images only")
         yield file
 
 
@@ -247,4 +249,8 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except (*READ_ERRORS, tarfile.TarError) as error:
-        raise DataError(f"{path} cannot be read: {error}") from error
+        reason = getattr(error, "strerror", None) or str(error) or "it ends too early"
+        what = getattr(error, "filename", None) or path
+        raise DataError(
+            f"{what} cannot be read: {reason}; it must be whole, and a file or folder that you may read"
+        ) from error

@@ -90,7 +90,9 @@ def hold_out(images: _Labelled, fraction: float) -> tuple[_Labelled, _Labelled]:
     held = torch.zeros(count, dtype=torch.bool)
     held[by_class] = rank_in_class < _quotas(counts, fraction)[classes]
     if not held.any():
-        raise DataError(f"{fraction:g} of {count} images cannot be held back: of no class are there two")
+        raise DataError(
+            f"{fraction:g} of {count} images cannot be held back: of no class are there two; add images, or a val/"
+        )
     return images.take(order[~held]), images.take(order[held])
 
 
@@ -103,7 +105,10 @@ def _quotas(counts: Tensor, fraction: float) -> Tensor:
 def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled:
     """Return the images with labels that index these classes, by name; DataError if they lack one of the images'."""
     if unknown := [name for name in images.classes if name not in classes]:
-        raise DataError(f"{what} has images of {', '.join(unknown)}; known are {', '.join(classes)}")
+        raise DataError(
+            f"{what} has images of {', '.join(unknown)}; known are {', '.join(classes)}: move those away, or "
+            "rename their folders"
+        )
     places = torch.tensor([classes.index(name) for name in images.classes])
     return dataclasses.replace(images, labels=places[images.labels], classes=classes)  # type: ignore[type-var]
 
@@ -119,7 +124,9 @@ def measure(images: ImageSet) -> Normalization:
     mean = shares @ levels
     std = (shares @ levels**2 - mean**2).sqrt()
     if not std.all():
-        raise DataError("a channel has the same value in every pixel: there is nothing to learn from")
+        raise DataError(
+            "a channel has the same value in every pixel: there is nothing to learn from; give other images"
+        )
     return Normalization(_rounded(mean), _rounded(std))
 
 

@@ -71,7 +71,9 @@ def read_tables(store: Store, files: Sequence[Entry]) -> list[LabelTable]:
                 try:
                     content = read(entry)
                 except READ_ERRORS as error:
-                    raise DataError(f"{readable(entry.name)} of {store.path} cannot be read: {error}") from error
+                    raise DataError(
+                        f"{readable(entry.name)} of {store.path} cannot be read: {error}; mend it or move it away"
+                    ) from error
                 if (table := read_table(entry.parts[-1], content)) is not None:
                     tables.append(table)
     return tables

@@ -210,7 +210,9 @@ def _read_holders(path: Path, holders: Mapping[Part, str]) -> Layout:
         found = {} if layout is None else layout.parts
         held = found.get(part, found.get(None))
         if layout is None or held is None:
-            raise DataError(f"{path / name} must hold {part}/, or one folder of images for each class")
+            raise DataError(
+                f"{path / name} must hold {part}/, or one folder of images for each class: name it by what it holds"
+            )
         parts[part] = held
         notes += layout.notes
     return Layout(path, parts, (*notes, *_compared(parts)))

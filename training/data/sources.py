@@ -66,7 +66,7 @@ def load_validation(data: str, root: Path, fraction: float) -> Images:
     if layout is not None and "val" in layout.parts:
         return layout.files("val")
     if not fraction:
-        raise DataError("the recipe held back no images for validation; evaluate on the test split")
+        raise DataError("the recipe held back no images for validation: measure on the test split, by --split test")
     images = _arrays(data, root, "train") if layout is None else _part(data, layout, "train")
     return hold_out(images, fraction)[1]
 
@@ -85,7 +85,9 @@ def _part(data: str, layout: Layout, split: Split, whole: bool = False) -> FileS
     if None in layout.parts and (split == "train" or whole):
         return layout.files(None)
     held = ", ".join(f"{part}/" for part in layout.parts if part) or "classes only, which are its training split"
-    raise DataError(f"{data} has no {split} split, it holds {held}")
+    raise DataError(
+        f"{data} has no {split} split, it holds {held}: give data that has one, or name the folder {split}/"
+    )
 
 
 def _is_idx(path: Path) -> bool:
@@ -159,11 +161,13 @@ def _read_idx(path: Path) -> NDArray[np.uint8]:
     kind, rank = content[2:4] if len(content) >= 4 else (0, 0)
     start = 4 + 4 * rank
     if content[:2] != b"\0\0" or kind != _IDX_UBYTE or len(content) < start:
-        raise DataError(f"{path} is not an IDX file of bytes")
+        raise DataError(f"{path} is not an IDX file of bytes, as MNIST's are: fetch it again")
     shape = struct.unpack(f">{rank}I", content[4:start])
     values = np.frombuffer(content, np.uint8, offset=start)
     if values.size != np.prod(shape):
-        raise DataError(f"{path} says that it holds {shape} values, but holds {values.size}: it is damaged")
+        raise DataError(
+            f"{path} says that it holds {shape} values, but holds {values.size}: it is damaged, fetch it again"
+        )
     return values.reshape(shape)
 
 
@@ -172,21 +176,27 @@ def _npz(path: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.gene
         with np.load(path, allow_pickle=False) as arrays:
             return arrays[f"x_{split}"], arrays[f"y_{split}"]
     except KeyError as error:
-        raise DataError(f"{path} must hold x_{split} and y_{split}: {error.args[0]}") from error
+        raise DataError(
+            f"{path} must hold x_{split} and y_{split}: {error.args[0]}; save it by np.savez with these names"
+        ) from error
     except (OSError, ValueError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is not an .npz file of plain arrays: {error}") from error
+        raise DataError(
+            f"{path} is not an .npz file of plain arrays, as np.savez writes them, or a damaged one: save it again"
+        ) from error
 
 
 def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> ImageSet:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
-        raise DataError(f"images must be uint8 [n, h, w] or [n, h, w, c], not {images.dtype} {list(images.shape)}")
+        raise DataError(f"images are {images.dtype} {list(images.shape)}: they must be uint8 [n, h, w] or [n, h, w, c]")
     channels = images.shape[3] if images.ndim == 4 else 1
     if channels not in (1, 3) or not images.size:
-        raise DataError(f"images must be grey or colour and at least one, not {list(images.shape)}")
+        raise DataError(
+            f"images are {list(images.shape)}: they must be grey or colour, at least one, and of a size above 0"
+        )
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
-        raise DataError(f"labels must be integers, one for each image, not {labels.dtype} {list(labels.shape)}")
+        raise DataError(f"labels are {labels.dtype} {list(labels.shape)}: they must be integers, one for each image")
     if labels.min() < 0 or labels.max() >= len(labels):
-        raise DataError(f"labels must count from 0 and be fewer than images, not {labels.min()} to {labels.max()}")
+        raise DataError(f"labels are {labels.min()} to {labels.max()}: they must count from 0 and be fewer than images")
     pixels = images.reshape(*images.shape[:3], channels).transpose(0, 3, 1, 2).copy()
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(labels.max() + 1))
 

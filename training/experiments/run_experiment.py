@@ -18,12 +18,12 @@ def run_experiment(options: ExperimentOptions, tell: Callable[[str], None]) -> P
     """Run an experiment and write NAME.md and NAME.png into the folder `output`; return the page; TrainingError."""
     found = experiments()
     if options.name not in found:
-        raise ExperimentError(f"no experiment {options.name!r}; there are {', '.join(found)}")
+        raise ExperimentError(f"no experiment {options.name!r}; choose one of {', '.join(found)}")
     experiment = found[options.name]
     try:
         options.output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ExperimentError(f"{options.output} cannot be made: {error.strerror}") from error
+        raise ExperimentError(f"{options.output} cannot be made: {error.strerror}; give another --output") from error
     torch.set_num_threads(options.threads or usable_cores())
     started = time.monotonic()
     report = (

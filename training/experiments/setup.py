@@ -80,6 +80,8 @@ def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channe
 def _fitted(images: ImageSet, channels: int, shrink: int) -> ImageSet:
     found = images.images.shape[1]
     if found not in (1, channels):
-        raise DataError(f"the networks of this experiment take pictures of {channels} channel, not {found}")
+        raise DataError(
+            f"the networks of this experiment take pictures of {channels} channel, not {found}: give other --data"
+        )
     pixels = F.avg_pool2d(images.images.float(), shrink).round().to(torch.uint8)
     return ImageSet(pixels.expand(-1, channels, -1, -1).contiguous(), images.labels, images.classes, images.polarity)

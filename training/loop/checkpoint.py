@@ -57,15 +57,22 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint onto the CPU; CheckpointError if it is missing, damaged, or of another format."""
     content = _load(path)
     if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
-        raise CheckpointError(f"{path} is not a checkpoint of resnet-train's format {FORMAT_VERSION}")
+        raise CheckpointError(
+            f"{path} is no checkpoint of resnet-train's format {FORMAT_VERSION}: give best.pt or last.pt of a run; "
+            "`resnet-train import` takes other weights"
+        )
     missing = [name for name in _FIELDS if name not in content]
     if missing:
-        raise CheckpointError(f"{path} lacks {', '.join(missing)}: it is not a whole checkpoint")
+        raise CheckpointError(
+            f"{path} lacks {', '.join(missing)}: it is not a whole checkpoint; give best.pt or last.pt of a run"
+        )
     values = {name: content[name] for name in _FIELDS}
     try:
         return Checkpoint(**values | {"preprocessing": Preprocessing(**values["preprocessing"])})
     except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: its preprocessing is not valid: {error}") from error
+        raise CheckpointError(
+            f"{path}: its preprocessing is not valid; give a checkpoint that `resnet-train fit` wrote"
+        ) from error
 
 
 def read_run(path: Path) -> Checkpoint:
@@ -104,7 +111,8 @@ def write_atomically(path: Path, data: bytes) -> None:
         _replace(path, data)
     except OSError as error:
         raise CheckpointError(
-            f"{path} cannot be written: {error.strerror or error}; what it held before is untouched"
+            f"{path} cannot be written: {error.strerror or error}; make room there, or give another place. What it "
+            "held before is untouched"
         ) from error
 
 
@@ -112,11 +120,15 @@ def _load(path: Path) -> object:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
+        raise CheckpointError(
+            f"{path} cannot be read: {error.strerror or error}; give best.pt or last.pt in a run's folder"
+        ) from error
     try:
         return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch answers damage with KeyError, EOFError, RuntimeError, OSError and more
-        raise CheckpointError(f"{path} is not a checkpoint, or a damaged one ({type(error).__name__})") from error
+        raise CheckpointError(
+            f"{path} is not a checkpoint, or a damaged one: give best.pt or last.pt of a run; one of them may be whole"
+        ) from error
 
 
 def _replace(path: Path, data: bytes) -> None:

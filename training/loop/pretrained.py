@@ -23,10 +23,13 @@ def _released(directory: Path) -> TrainedNetwork:
     except ArtifactError as error:
         raise WeightsError(f"nothing to start from: {error}") from error
     if artifact.weights is None:
-        raise WeightsError(f"{directory} holds no model.safetensors: only its graph is there, which cannot be trained")
+        raise WeightsError(
+            f"{directory} holds no model.safetensors: only its graph is there, which cannot be trained; give a "
+            "checkpoint, or a version with weights"
+        )
     try:
         weights = safetensors.torch.load(artifact.weights)
     except SafetensorError as error:
-        raise WeightsError(f"{directory}: model.safetensors is damaged: {error}") from error
+        raise WeightsError(f"{directory}: model.safetensors is damaged; export or copy the model again") from error
     metadata = artifact.metadata
     return TrainedNetwork(metadata.architecture, metadata.arguments, metadata.labels, metadata.preprocessing, weights)

@@ -90,7 +90,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if self.crop is not None and (self.image_size is None or self.crop > self.image_size):
-            raise ValueError(f"crop {self.crop} is of a larger image_size, which is {self.image_size}")
+            raise ValueError(
+                f"crop is {self.crop} and image_size {self.image_size}: an image_size of at least the crop is needed"
+            )
 
     @classmethod
     def from_table(cls, table: dict[str, Any]) -> "Recipe":

@@ -51,7 +51,7 @@ class StepSchedule:
 
     def __post_init__(self) -> None:
         if list(self.milestones) != sorted(self.milestones):
-            raise ValueError("milestones must be in rising order")
+            raise ValueError(f"milestones are {list(self.milestones)}: they must be in rising order")
 
     def factor(self, progress: float) -> float:
         """Return the fraction of the peak at `progress`, which runs from 0 to 1."""

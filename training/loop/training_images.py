@@ -45,7 +45,10 @@ def load_training_images(
         told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     elif recipe.crop is not None:
-        raise RecipeError(f"the recipe's crop is for picture files, and {data} has pixels of a size of its own")
+        raise RecipeError(
+            f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
+            "recipe, or give a folder"
+        )
     with Stages(console) as stages:
         decoded = _decoded(images, spec, folder, stages), _decoded(held_back, judged, folder, stages)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
@@ -85,7 +88,9 @@ def _report_balance(images: ImageSet, console: Console) -> None:
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
     named = list(zip(images.classes, counts, strict=True))
     if missing := [name for name, count in named if not count]:
-        raise DataError(f"there is no image to train on of {', '.join(missing)}")
+        raise DataError(
+            f"there is no image to train on of {', '.join(missing)}: add some that can be read, or remove the class"
+        )
     if max(counts) > _BALANCED * min(counts):
         told = ", ".join(f"{name} {count:,}" for name, count in sorted(named, key=lambda pair: -pair[1]))
         console.print(f"the classes are unequal: {told}", highlight=False, markup=False, soft_wrap=True)

@@ -178,7 +178,9 @@ def _assert_stopped_well(returncode, errors, folder):
     """It told why, left a whole checkpoint, and nothing half-written beside it."""
     assert returncode == 1
     (line,) = errors.splitlines()
-    assert re.fullmatch(r"error: \S+ cannot be written: .*; what it held before is untouched", line)
+    assert re.fullmatch(
+        r"error: \S+ cannot be written: .*; make room there, or give another place\. What it held before .*", line
+    )
     assert not [file.name for file in folder.iterdir() if file.name.startswith(".")]
     assert 1 <= read_checkpoint(folder / "last.pt").state["progress"]["epoch"] < 4
 
