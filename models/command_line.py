@@ -1,5 +1,8 @@
 """The command-line kit of both programs: options are typed models, from which flags, help and checks come."""
 
+import io
+import sys
+
 from pydantic import ValidationError
 from pydantic_settings import SettingsConfigDict
 
@@ -15,6 +18,13 @@ def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
         cli_avoid_json=True,
         extra="forbid",
     )
+
+
+def accept_any_text() -> None:
+    """Print names of files that are no text in the terminal's encoding with escapes, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands: bool = False) -> str:

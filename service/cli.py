@@ -15,18 +15,19 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import explain_options
+from models.command_line import accept_any_text, explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
 from service.repository import RepositoryError
 from service.settings import ENV_PREFIX, SettingError, Settings, drop_service_links
 
-FAILURE, USAGE_ERROR = 1, 2
+FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
+    accept_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     say = _say if arguments[:1] in (["predict"], ["check"]) or is_for_people(_log_format(arguments)) else _log
     try:
@@ -42,6 +43,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (RepositoryError, ArtifactError, EngineError, DeviceError, OSError) as error:
         say(str(error), "critical")
         return FAILURE
+    except KeyboardInterrupt:
+        say("stopped by SIGINT", "info")
+        return INTERRUPTED
 
 
 def _run(arguments: list[str], *, explain_usage: bool) -> int:

@@ -1,6 +1,5 @@
 """The command `resnet-train`; what a command needs is imported when it is chosen, so that help comes at once."""
 
-import io
 import os
 import sys
 
@@ -16,7 +15,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import command_line, explain_options
+from models.command_line import accept_any_text, command_line, explain_options
 from models.engines.engine import EngineError
 from training.errors import TrainingError, UsageError
 from training.options import (
@@ -64,9 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     # makes training several times slower. Read once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # names of files need not be text in the terminal's encoding
+    accept_any_text()
     try:
         return _run(get_subcommand(CliApp.run(ResnetTrain, cli_args=arguments or ["--help"])))
     except ValidationError as error:

@@ -22,14 +22,14 @@ _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be rep
 
 DataRoot = Annotated[Path, Field(description="where data sets are, or are downloaded to")]
 Repository = Annotated[Path, Field(description="the folder that holds the models")]
-Threads = Annotated[int | None, Field(ge=1, description="how many threads compute; every core if not given")]
+Threads = Annotated[int | None, Field(ge=1, le=1024, description="how many threads compute; every core if not given")]
 Version = Annotated[int, Field(ge=1, description="the new model's version; none is overwritten")]
 
 
 class Options(BaseModel):
     """A command's options; from Python their names are those of the fields, in the shell those of the aliases."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **_: object) -> None:
@@ -41,7 +41,9 @@ class InfoOptions(Options):
     """Show a network's layers: output shapes, parameters, multiply-adds."""
 
     name: CliPositionalArg[str] = Field(description="the network, e.g. resnet18")
-    classes: int | None = Field(None, ge=1, description="how many classes, if not the network's own number")
+    classes: int | None = Field(
+        None, ge=1, le=1_000_000, description="how many classes, if not the network's own number"
+    )
     arch_arg: list[str] = Field([], description=_ARGUMENTS)
 
 
@@ -67,7 +69,7 @@ class FitOptions(Options):
     data_root: DataRoot = Path("data")
     output: Path | None = Field(None, description="the run's folder; runs/RECIPE if not given")
     seed: int | None = Field(
-        None, ge=0, description="seed of all random numbers; 0, or the resumed run's, if not given"
+        None, ge=0, lt=1 << 63, description="seed of all random numbers; 0, or the resumed run's, if not given"
     )
     epochs: int | None = Field(
         None, ge=1, description="how many epochs, if not the recipe's or the resumed run's number"

@@ -64,7 +64,9 @@ def read_artifact(directory: Path) -> Artifact:
     except ArtifactError as error:
         raise ArtifactError(error.reason, directory) from error
     except OSError as error:
-        raise ArtifactError(f"cannot be read: {error.strerror}", directory) from error
+        raise ArtifactError(
+            f"cannot be read: {error.strerror}; it must be a folder that you may read", directory
+        ) from error
 
 
 def read_metadata(model: bytes) -> Metadata:
@@ -96,7 +98,9 @@ def write_artifact(repository: Path, name: str, version: int, model: bytes, weig
         directory.parent.mkdir(parents=True, exist_ok=True)
         _write_directory(directory, files)
     except OSError as error:
-        raise ArtifactError(f"{directory} cannot be written: {error}") from error
+        raise ArtifactError(
+            f"{directory} cannot be written: {error.strerror or error}; make room there, or give another --repository"
+        ) from error
     return directory
 
 

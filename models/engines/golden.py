@@ -63,7 +63,8 @@ def verify(artifact: Artifact, engine: Engine) -> None:
         except (ArtifactError, ImageError) as error:
             raise ArtifactError(
                 f"{artifact.name}/{artifact.version}: golden example {example.name!r}: {error}; "
-                f"here: {_versions(engine)}; made with {artifact.metadata.tools}{_of_8_bits(artifact)}"
+                f"here: {_versions(engine)}; made with {artifact.metadata.tools}; use these versions, or export it here"
+                f"{_of_8_bits(artifact)}"
             ) from error
 
 

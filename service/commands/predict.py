@@ -6,6 +6,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +68,7 @@ def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise FileError(str(error)) from error
+        raise FileError(f"cannot be read: {error.strerror}; give image files") from error
 
 
 def _in_process(options: Predict) -> Callable[[bytes], Classes]:
@@ -100,13 +101,21 @@ def _by_server(options: Predict) -> Callable[[bytes], Classes]:
         try:
             with urllib.request.urlopen(urllib.request.Request(url, data), timeout=TIMEOUT_S) as response:  # noqa: S310
                 answer = json.load(response)
+            return [(one["label"], one["probability"]) for one in answer["predictions"]]
         except urllib.error.HTTPError as error:
             raise FileError(_detail(error)) from error
         except OSError as error:
-            raise FileError(f"no answer from {options.url}: {error}") from error
-        return [(one["label"], one["probability"]) for one in answer["predictions"]]
+            raise FileError(f"no answer from {options.url} ({_reason(error)}): is a server running there?") from error
+        except (ValueError, KeyError, TypeError, HTTPException) as error:
+            raise FileError(f"{options.url} does not answer as resnet-serve: give the URL of one") from error
 
     return classify
+
+
+def _reason(error: OSError) -> str:
+    """What the system says, in words."""
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    return (reason.strerror if isinstance(reason, OSError) else None) or str(reason)
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

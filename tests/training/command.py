@@ -20,10 +20,16 @@ class Ended(NamedTuple):
 
 def resnet_train(*words: str | Path | int) -> Ended:
     """Run the command with these words on a terminal of 80 columns."""
-    output, errors = io.StringIO(), io.StringIO()
+    output, errors = io.TextIOWrapper(io.BytesIO(), "utf-8"), io.TextIOWrapper(io.BytesIO(), "utf-8")
     with redirect_stdout(output), redirect_stderr(errors), mock.patch.dict(os.environ, COLUMNS="80"):
         try:
             code = main([str(word) for word in words])
         except SystemExit as ended:  # of --help, and of usage errors that argparse finds
             code = int(ended.code or 0)
-    return Ended(code, output.getvalue(), errors.getvalue())
+    return Ended(code, *(_text(stream) for stream in (output, errors)))
+
+
+def _text(stream: io.TextIOWrapper) -> str:
+    """What was written, as a terminal gets it: in its encoding."""
+    stream.seek(0)
+    return stream.read()

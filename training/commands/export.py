@@ -95,7 +95,7 @@ def _some_pixels(options: ExportOptions, checkpoint: Checkpoint, images: Images)
     spread = (each.take(torch.arange(0, len(each), 1 + len(each) // _MOST_COMPARED)) for each in sets)
     pixels = [pixels for each in spread for pixels, _ in served_batches(each, checkpoint.preprocessing)]
     if not pixels:
-        raise DataError("there are no images on which to compare the graph with PyTorch")
+        raise DataError("there are no images on which to compare the graph with PyTorch: give some by --data")
     return np.concatenate(pixels)
 
 

@@ -99,7 +99,7 @@ def _sample(images: Images, source: Artifact, data: str) -> NDArray[np.uint8]:
     pixels = [each for batch, _ in served_batches(some, source.metadata.preprocessing) for each in batch]
     if len(pixels) < FEWEST:
         raise DataError(
-            f"of the first {len(some)} files of {data} {len(pixels)} are pictures: {FEWEST} at least have to be"
+            f"of the first {len(some)} files of {data} {len(pixels)} are pictures: at least {FEWEST} must be"
         )
     return np.stack(pixels[:FEWEST])
 

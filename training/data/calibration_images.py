@@ -41,7 +41,9 @@ def load_calibration_images(data: str, root: Path, labels: Sequence[str], fracti
     """
     images, test = _load(data, root)
     if len(images) < FEWEST:
-        raise DataError(f"{data} holds {len(images)} images, which are too few to calibrate on: {FEWEST} at least")
+        raise DataError(
+            f"{data} holds {len(images)} images, which are too few to calibrate on: {FEWEST} at least are needed"
+        )
     labelled = test is not None and set(images.classes) | set(test.classes) <= set(labels)
     own = fraction if isinstance(fraction, float) and labelled and round(len(images) * fraction) else _HELD_BACK
     calibration, choice = hold_out(images, own)

@@ -125,7 +125,7 @@ def _read(read: Callable[[Entry], bytes], entry: Entry) -> bytes | _Unreadable:
     try:
         return read(entry)
     except READ_ERRORS as error:
-        return _Unreadable(str(error))
+        return _Unreadable(getattr(error, "strerror", None) or str(error) or "it ends too early")
 
 
 def _make(make: Callable[[bytes], _T], file: bytes | _Unreadable) -> _T | _Unreadable:

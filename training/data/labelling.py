@@ -43,10 +43,10 @@ def label_files(
     if known.isdisjoint(folder.name for folder in folders) if (known := set(known)) else len(folders) < 2:
         if matched is None:
             return Unlabelled(store, tuple(pictures), _reason(tree, pictures, folders, where, tables, known))
-        return _by_table(store, *matched, len(pictures))
+        return _by_table(store, *matched, len(pictures), where)
     by_folders = _by_folders(store, inside, folders, where)
     if matched is not None and _contradicts(matched[1], by_folders, where, matched[0]):
-        return _by_table(store, *matched, len(pictures))
+        return _by_table(store, *matched, len(pictures), where)
     return by_folders
 
 
@@ -111,8 +111,12 @@ def _by_folders(store: Store, tree: FolderTree, folders: Sequence[FolderTree], w
     return _file_set(store, pairs, tuple(notes))
 
 
-def _by_table(store: Store, table: LabelTable, matched: Sequence[tuple[Entry, str]], pictures: int) -> FileSet:
+def _by_table(
+    store: Store, table: LabelTable, matched: Sequence[tuple[Entry, str]], pictures: int, where: str
+) -> FileSet:
     notes = [f"classes come from {table.name}"]
+    if absent := len(table.labels) - len(matched):
+        notes.append(f"{absent:,} rows of {table.name} name no image in {where}")
     if left := pictures - len(matched):
         notes.append(f"{left:,} images are in no row of {table.name}: they are passed over")
     return _file_set(store, matched, tuple(notes))

@@ -102,7 +102,7 @@ def make_folder(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be made: {error.strerror}") from error
+        raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another --output") from error
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -59,7 +59,9 @@ class ScoreSums:
     def score(self) -> Score:
         """Return the score on all that was added; DataError if that was nothing."""
         if not (count := int(self.confusion.sum())):
-            raise DataError("none of the images can be read")
+            raise DataError(
+                "none of the images can be read; `resnet-train inspect` tells why, give images that it counts"
+            )
         return Score(self.loss / count, self.confusion)
 
 
@@ -118,7 +120,7 @@ def score_pair(
             for each, found in zip(sums, logits, strict=True):
                 each.add(found, truth)
     if not count:
-        raise DataError("none of the images can be read")
+        raise DataError("none of the images can be read; `resnet-train inspect` tells why, give images that it counts")
     return PairedScore(count, same / count, (sums[0].score(), sums[1].score()) if labelled else None)
 
 

@@ -199,6 +199,8 @@ def _tidied(model: onnx.ModelProto) -> bytes:
         numpy_helper.to_array(each) for each in model.graph.initializer if each.data_type == onnx.TensorProto.INT8
     ]
     if any(np.abs(each.astype(np.int16)).max(initial=0) > _LARGEST_WEIGHT for each in weights):
-        raise QuantizeError(f"a weight has more than {WEIGHT_BITS} bits: its sums would saturate on CPUs without VNNI")
+        raise QuantizeError(
+            f"a weight has more than {WEIGHT_BITS} bits: its sums would saturate on CPUs without VNNI; none must"
+        )
     data: bytes = model.SerializeToString()
     return data

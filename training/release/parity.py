@@ -28,7 +28,10 @@ def check_parity(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -
         logits = np.concatenate(batches)
         largest = max(largest, float(np.abs(logits - expected).max()))
         if differing := int((logits.argmax(1) != expected.argmax(1)).sum()):
-            raise ExportError(f"the graph names {differing} of {len(pixels)} images otherwise than PyTorch does")
+            raise ExportError(
+                f"the graph names {differing} of {len(pixels)} images otherwise than PyTorch does: it must name all "
+                "alike, and is not written; see that torch and onnxruntime have the versions of pyproject.toml"
+            )
     bound = PARITY_BOUND * float(np.abs(expected).max())
     if not largest <= bound:  # also when it is not a number
         raise ExportError(f"the graph's logits differ from PyTorch's by {largest:.3g}, at most {bound:.3g} is allowed")

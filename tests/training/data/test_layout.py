@@ -288,6 +288,13 @@ def test_table_tells_the_classes_where_folders_do_not(tmp_path, files):
     assert _parts(tmp_path, files) == {None: (("cat", "dog"), [("1.png", 0), ("2.png", 1), ("3.png", 1)])}
 
 
+def test_rows_without_images_and_images_without_rows_are_noted(tmp_path):
+    files = {"1.png": b"", "2.png": b"", "7.png": b"", "labels.csv": ROWS.encode()}
+    notes = find_layout(find_store(pack(tmp_path, "folder", files))).files(None).notes
+    assert re.search(r"1 rows of labels\.csv name no image in .*folder", notes[1])
+    assert notes[2] == "1 images are in no row of labels.csv: they are passed over"
+
+
 def test_tables_of_parts_lie_beside_or_in_them(tmp_path):
     files = below("train", FLAT) | below("val", FLAT) | below("test", FLAT)
     files |= {"train.csv": ROWS.encode(), "val/labels.csv": ROWS.replace("cat", "dog").encode()}

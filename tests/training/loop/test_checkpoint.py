@@ -114,7 +114,7 @@ def test_damaged_file_is_told(path, keep):
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format_version": 2}, "not a checkpoint of resnet-train's format 1"),
+        ({"format_version": 2}, "no checkpoint of resnet-train's format 1"),
         ({"weights": None, "labels": None}, "lacks labels, weights"),
         ({"preprocessing": {"mode": "L"}}, "preprocessing is not valid"),
         ({"preprocessing": {"colour": "L"}}, "preprocessing is not valid"),
@@ -130,7 +130,7 @@ def test_other_content_is_told(path, change, told):
 
 def test_weights_alone_are_no_checkpoint(path):
     torch.save(torch.zeros(3), path)
-    with pytest.raises(CheckpointError, match="not a checkpoint of"):
+    with pytest.raises(CheckpointError, match="no checkpoint of"):
         read_checkpoint(path)
 
 

@@ -1,0 +1,97 @@
+"""Whatever flags, variables and files it is given, `resnet-serve` ends with a code and a sentence if it refuses."""
+
+import io
+import signal
+from collections.abc import Iterator, Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from service.cli import main
+from service.commands.check import Check
+from service.commands.predict import Predict
+from service.settings import ENV_PREFIX, Settings
+
+ODD = ["", "0", "-1", "1.5", "nan", "1e400", "9" * 30, "é", "\udce9", "a b", "-", "--", "=", "x=y", "{}", "null", "[b]"]
+ODD += [
+    "/",
+    "/dev/null",
+    "/nowhere/x",
+    ".",
+    "~nobody",
+    "http://127.0.0.1:1",
+    "http://[",
+    '{"m": {"batch_delay": -1}}',
+    "[1",
+]
+FLAGS = {"serve": Settings, "check": Check, "predict": Predict}
+LINES = {
+    "serve": ["--model-repository=/nowhere"],
+    "check": ["check", "/nowhere"],
+    "predict": ["predict", "here/odd.png", "--model-repository=/nowhere"],
+}
+
+
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """What the process does on signals afterwards is what it did before."""
+    before = {number: signal.getsignal(number) for number in (*map(signal.Signals, (1, 2, 3, 15)),)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@st.composite
+def command_lines(draw: st.DrawFn) -> tuple[list[str], dict[str, str]]:
+    """A command that would not serve, with one or two odd values in its own places, other flags or variables."""
+    command = draw(st.sampled_from(sorted(LINES)))
+    words, variables, value = list(LINES[command]), {}, st.sampled_from(ODD)
+    for name in draw(
+        st.lists(st.sampled_from(sorted(FLAGS[command].model_fields)), min_size=1, max_size=2, unique=True)
+    ):
+        if name in ("repository", "files"):
+            words[1] = draw(value)
+        elif name != "model_repository" and draw(st.booleans()):
+            variables[ENV_PREFIX + name.upper()] = draw(value)
+        elif name != "model_repository":
+            words.append(f"--{name.replace('_', '-')}={draw(value)}")
+    return words, variables
+
+
+def _run(words: Sequence[str]) -> tuple[int, str]:
+    """The exit code, and what is said of it."""
+    said = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with redirect_stdout(said), redirect_stderr(said):
+        try:
+            code = main(list(words))
+        except SystemExit as ended:  # of usage errors that argparse finds
+            code = int(ended.code or 0)
+    said.seek(0)
+    return code, said.read()
+
+
+@settings(
+    derandomize=True,
+    deadline=None,
+    max_examples=150,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(line=command_lines())
+@pytest.mark.usefixtures("handlers")
+def test_any_flags(line: tuple[list[str], dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words, variables = line
+    (tmp_path / "odd.png").write_bytes(b"no image")
+    with monkeypatch.context() as patch:
+        patch.chdir(tmp_path)
+        patch.setenv(f"{ENV_PREFIX}LOG_FORMAT", "console")
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        code, said = _run([word.replace("here/", f"{tmp_path}/") for word in words])
+    assert code in (1, 2), said
+    assert said.strip()
+    for internal in ("Traceback", "Errno", "site-packages", "object has no attribute", "NoneType"):
+        assert internal not in said
