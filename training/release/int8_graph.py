@@ -144,7 +144,7 @@ def _prepare(model: onnx.ModelProto, path: Path) -> None:
             f"the graph is of operator set {opset}, scales for each channel need {_LEAST_OPSET}: export it again so"
         )
     if not any(node.op_type == "Conv" for node in model.graph.node):
-        raise QuantizeError("the graph has no convolution: there is nothing to gain")
+        raise QuantizeError("the graph has no convolution: there is nothing to gain, leave it in fp32")
     with _explained():
         quant_pre_process(model, path)
 

@@ -81,12 +81,14 @@ def adopt(
         notes.append("its one output z became two logits, 0 and z: the first label is for z below 0")
     if not has_head:
         if fresh_classes is None:
-            raise WeightsError(f"{architecture} has no last layer there: --labels gives it a fresh one, to be trained")
+            raise WeightsError(f"{architecture} has no last layer there: give --labels for a fresh one, to be trained")
         notes.append(
             "ITS LAST LAYER IS FRESH, for the file has none: it answers by chance until `fit --from` trains it"
         )
     if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
-        raise WeightsError(f"not finite numbers: {_names(broken)}; the training that made them has diverged")
+        raise WeightsError(
+            f"not finite numbers: {_names(broken)}; the training that made them diverged, give an earlier checkpoint"
+        )
     _check_zero_channels(architecture, arguments, zero_channels)
     ordered = _carried_first(weights) if zero_channels == "both" else weights
     classes = _classes(weights) or fresh_classes or 0
@@ -102,7 +104,9 @@ def _is_initial(name: str, weights: Mapping[str, Tensor]) -> bool:
 
 def _check_content(content: object) -> None:
     if not isinstance(content, Mapping | list | tuple | StandIn):
-        raise WeightsError(f"the file holds a {type(content).__name__}, not a state dict: names and their tensors")
+        raise WeightsError(
+            f"the file holds a {type(content).__name__}, not a state dict: it needs names and their tensors"
+        )
     if isinstance(content, Mapping) and {"format_version", "architecture", "weights"} <= content.keys():
         raise WeightsError("this is a checkpoint of resnet-train itself: release it with `resnet-train export`")
 

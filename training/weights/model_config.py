@@ -176,7 +176,7 @@ def _check_levels(config: Mapping[str, Any]) -> None:
             "deviation as fractions of 255"
         )
     if config.get("do_flip_channel_order"):
-        raise WeightsError(f"{PREPROCESSOR_FILE} swaps red and blue, which the server does not: it cannot be imported")
+        raise WeightsError(f"{PREPROCESSOR_FILE} swaps red and blue, which the server does not: give a network for RGB")
 
 
 def _sizes(config: Mapping[str, Any]) -> ModelSpec:

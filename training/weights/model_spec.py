@@ -131,7 +131,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
     except OSError as error:
         raise WeightsError(f"labels cannot be read from {text[1:]}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise WeightsError(f"labels cannot be read from {text[1:]}: it is not text in UTF-8") from error
+        raise WeightsError(f"labels cannot be read from {text[1:]}: it must be text in UTF-8") from error
 
 
 def distinct(labels: Sequence[str], classes: int) -> tuple[str, ...]:
@@ -139,7 +139,9 @@ def distinct(labels: Sequence[str], classes: int) -> tuple[str, ...]:
     if len(labels) < 2:
         raise WeightsError(f"labels are {', '.join(labels)}: needed are 2 labels at least, one for each class")
     if len(labels) != classes:
-        raise WeightsError(f"the last layer has {classes} classes, but there are {len(labels)} labels")
+        raise WeightsError(
+            f"the last layer has {classes} classes, but there are {len(labels)} labels: give one for each"
+        )
     times = Counter(labels)
     told_apart = [label if times[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels)]
     if taken := [label for label, count in Counter(told_apart).items() if count > 1]:

@@ -46,7 +46,7 @@ class Reference:
         inputs, logits = content.get("inputs"), content.get("logits")
         if not isinstance(inputs, Tensor) or not isinstance(logits, Tensor):
             told = ", ".join(map(str, content)) or "nothing"
-            raise WeightsError(f"{path} holds {told}; a reference has two arrays of these names: inputs, logits")
+            raise WeightsError(f"{path} holds {told}; a reference needs two arrays of these names: inputs, logits")
         if inputs.ndim != 4 or logits.ndim != 2 or len(inputs) != len(logits) or not len(inputs):
             raise WeightsError(
                 f"{path} has inputs {list(inputs.shape)} and logits {list(logits.shape)}; needed are [n, channels, "
@@ -134,7 +134,7 @@ def _expected(word: str, labels: tuple[str, ...]) -> tuple[Path, str]:
     if label not in labels and label.isdecimal() and int(label) < len(labels):
         label = labels[int(label)]
     if label not in labels:
-        raise UsageError(f"--expect {word}: there is no label {label!r}; labels are {', '.join(labels[:5])} ...")
+        raise UsageError(f"--expect {word}: there is no label {label!r}; choose one of {', '.join(labels[:5])} ...")
     return Path(picture), label
 
 

@@ -316,7 +316,7 @@ def test_grey_pictures_are_told_by_the_first_layer():
 
 def test_a_body_without_head_gets_one_only_if_asked_and_says_so_loudly():
     body = {key: value for key, value in net("B").state_dict().items() if "linear" not in key}
-    with pytest.raises(WeightsError, match="no last layer there: --labels gives it a fresh one"):
+    with pytest.raises(WeightsError, match="no last layer there: give --labels for a fresh one"):
         adopt(body, "resnet20")
     adopted = adopt(body, "resnet20", fresh_classes=3)
     assert (adopted.classes, adopted.has_fresh_head) == (3, True)

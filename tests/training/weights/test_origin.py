@@ -99,7 +99,7 @@ def test_one_output_is_compared_with_0_and_itself(artifact: Artifact, engine: En
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"inputs": torch.ones(1, 3, 8, 8)}, "holds inputs; a reference has two arrays"),
+        ({"inputs": torch.ones(1, 3, 8, 8)}, "holds inputs; a reference needs two arrays"),
         ({"inputs": torch.ones(3, 8, 8), "logits": torch.ones(1, 4)}, r"has inputs \[3, 8, 8\] and logits \[1, 4\]"),
         ({"inputs": torch.ones(2, 3, 8, 8), "logits": torch.ones(1, 4)}, r"has inputs \[2, 3, 8, 8\]"),
         ([1], "holds nothing; a reference"),
