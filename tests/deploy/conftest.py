@@ -1,0 +1,32 @@
+"""A server with traffic of every kind, and a Prometheus with the rules of `deploy` that scrapes it."""
+
+from collections.abc import Callable, Iterator
+
+import httpx
+import pytest
+
+from tests.documents import ROOT
+from tests.prometheus import Prometheus, scraping
+from tests.service.served import DEADLINE_S, Served
+
+RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
+
+
+@pytest.fixture(scope="session")
+def busy_server() -> Iterator[Served]:
+    """The zoo, with answers and a refusal among its counts."""
+    with Served("--workers", "1") as served, httpx.Client(base_url=served.ready().url, timeout=DEADLINE_S) as client:
+        digit = (ROOT / "docs" / "seven.png").read_bytes()
+        for model in ("mnist-residual", "mnist-inception"):
+            assert client.post(f"/models/{model}/predict", content=digit).status_code == 200
+        assert client.post("/predict", content=b"text").status_code == 415
+        yield served
+
+
+@pytest.fixture(scope="session")
+def prometheus(
+    require: Callable[[str], str], busy_server: Served, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Prometheus]:
+    """With the rules, and data."""
+    with scraping(require("prometheus"), busy_server, tmp_path_factory.mktemp("prometheus"), RULES) as prometheus:
+        yield prometheus
