@@ -7,7 +7,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -161,6 +161,18 @@ class ImportOptions(Options):
     reference: Path | None = Field(
         None, description="inputs and the origin's logits, arrays of these names in a .npz, .safetensors or .pt file"
     )
+
+    @field_validator("expect")
+    @classmethod
+    def _whole_labels(cls, words: list[str]) -> list[str]:
+        """Put labels with commas, `tench, Tinca tinca`, together again: the command line takes those for lists."""
+        whole: list[str] = []
+        for word in words:
+            if "=" in word or not whole:
+                whole.append(word)
+            else:
+                whole[-1] += f", {word}"
+        return whole
 
 
 class QuantizeOptions(Options):

@@ -47,7 +47,8 @@ class Metadata:
 
     Attributes:
         format_version: version of this document's format.
-        architecture: name in `models.networks.registry`.
+        architecture: what the network is called; the PyTorch engine, which builds it, needs one of
+            `models.networks.registry`, ONNX Runtime needs no more than the graph.
         arguments: what the registry's builder was given beyond the class count.
         labels: name of each class, in the order of the logits.
         precision: precision of the graph.

@@ -9,14 +9,22 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import torch
+import torchvision
 
-from models.artifact.artifact import Artifact
+from models.artifact.artifact import Artifact, read_artifact
+from models.engines.engine import EngineError
 from models.engines.loader import load_engine
+from models.images.preprocessing import Preprocessing
 from models.machine.devices import gpus
+from models.networks import registry
+from models.networks.pixel_net import PixelNet
 from models.postprocess import softmax
 from tests.networks import random_pictures
 from tests.service.pictures import encode
 from tests.service.served import DEADLINE_S, Served, Servers, environment, until
+from training.release.onnx_export import to_onnx
+from training.release.release import assemble, describe, release
 
 no_gpu = pytest.mark.skipif(gpus() > 0, reason="there is a GPU")
 
@@ -51,6 +59,32 @@ def test_a_model_tells_which_engine_runs_it(torch_server: Served) -> None:
 
 def test_the_log_says_why_auto_takes_onnx_runtime(server: Served) -> None:
     assert "needs no torch" in server.wait_for_event("engine chosen", engine="onnxruntime")["why"]
+
+
+def test_a_network_of_another_family_is_served_by_its_graph_alone(tmp_path: Path) -> None:
+    """No name that the registry knows and no weights beside the graph: nothing of the server asks for either."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = torchvision.models.mobilenet_v3_small(num_classes=4).eval()
+    spec = Preprocessing.usual((64, 64, 3), 64, (0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    labels = ("ant", "bee", "cat", "dog")
+    metadata = describe(
+        architecture="mobilenet_v3_small", arguments={}, labels=labels, preprocessing=spec, metrics={}, recipe={}
+    )
+    draft = assemble("mobile", 1, to_onnx(PixelNet(network, spec), spec.shape), metadata)
+    artifact = read_artifact(release(draft, tmp_path, None))
+    assert artifact.metadata.architecture not in registry.names()
+    (image,) = random_pictures(artifact, 1)
+    with torch.inference_mode():
+        expected = network((torch.from_numpy(image).permute(2, 0, 1)[None] / 255 - 0.5) / 0.25).softmax(1)[0]
+    with Served("--model-repository", tmp_path, "--workers", "1") as served:
+        url = f"{served.ready().url}/predict"
+        answer = httpx.post(url, content=encode(image), params={"top_k": 4}, timeout=DEADLINE_S).json()
+        found = {one["label"]: one["probability"] for one in answer["predictions"]}
+        np.testing.assert_allclose([found[label] for label in labels], expected, rtol=0, atol=1e-4)
+        assert served.stop() == 0, served.log
+    with pytest.raises(EngineError, match=r"no model\.safetensors, .*run it with --engine onnxruntime"):
+        load_engine(artifact, engine="torch")
 
 
 def failing(served: Served) -> str:

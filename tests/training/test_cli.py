@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from pydantic import BaseModel, ValidationError
+from pydantic_settings import CliApp, get_subcommand
 
 from tests.training.command import resnet_train
 from training import options
@@ -102,6 +103,13 @@ def test_flags_are_those_of_the_fields_and_their_aliases():
     assert given == options.FitOptions.model_validate({"recipe": "r", "from": "best.pt", "sync_bn": True})
     with pytest.raises(ValidationError, match="Extra inputs are not permitted"):
         options.FitOptions(recipe="r", learning_rate=0.1)
+
+
+def test_expected_labels_may_have_commas():
+    words = ["import", "a.pth", "--name", "a", "--repository", "r", "--expect", "x.jpg=tench, Tinca", "--expect", "y=3"]
+    given = get_subcommand(CliApp.run(ResnetTrain, cli_args=words))
+    assert isinstance(given, options.ImportOptions)
+    assert given.expect == ["x.jpg=tench, Tinca", "y=3"]
 
 
 def test_an_argument_of_the_network_can_be_repeated():

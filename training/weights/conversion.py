@@ -70,7 +70,7 @@ def adopt(
         raise WeightsError(f"no state dict is there; the file holds {_names(map(str, _keys(content)))}")
     architecture = architecture or _only_fitting(named.tensors, prefix)
     candidate, notes = _choose(named.tensors, architecture, prefix)
-    weights = {name: tensor.detach() for name, tensor in candidate.weights.items()}
+    weights = {name: _plain(name, tensor) for name, tensor in candidate.weights.items()}
     arguments, has_head = _arguments(weights, architecture), f"{HEAD}.weight" in weights
     if has_head and f"{HEAD}.bias" not in weights:
         weights[f"{HEAD}.bias"] = torch.zeros(len(weights[f"{HEAD}.weight"]))
@@ -96,6 +96,13 @@ def adopt(
     return Adopted(
         network.eval(), architecture, arguments, classes, has_one_output, not has_head, tuple(notes), named.networks
     )
+
+
+def _plain(name: str, tensor: Tensor) -> Tensor:
+    """The tensor in fp32 if it is of floats; WeightsError if it is of a kind that networks in fp32 do not have."""
+    if tensor.is_quantized or tensor.is_meta or tensor.is_complex() or tensor.layout != torch.strided:
+        raise WeightsError(f"{name} is a quantized, sparse, complex or empty tensor; needed are plain floats")
+    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
 
 
 def _is_initial(name: str, weights: Mapping[str, Tensor]) -> bool:

@@ -127,7 +127,7 @@ def parse_labels(text: str) -> tuple[str, ...]:
     if not text.startswith("@"):
         return tuple(label.strip() for label in text.split(","))
     try:
-        return tuple(Path(text[1:]).read_text(encoding="utf-8").splitlines())
+        return tuple(Path(text[1:]).read_text(encoding="utf-8-sig").splitlines())
     except OSError as error:
         raise WeightsError(f"labels cannot be read from {text[1:]}: {error.strerror}") from error
     except UnicodeDecodeError as error:

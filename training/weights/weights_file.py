@@ -20,8 +20,8 @@ _USUAL_NAMES = ("model.safetensors", "pytorch_model.bin")
 _BLOCKED = re.compile(r"GLOBAL (\S+) whose module")
 """Name in torch's refusal of what it loads under no circumstances."""
 
-_CALLED = re.compile(r"Trying to call reduce|Can only ")
-"""torch's refusals of what is no class, such as a method of an object, where a pickle calls it or fills it."""
+_CALLED = re.compile(r"Trying to call reduce|Can only |must be imported to load")
+"""torch's refusals of what is no class, such as a method of an object, or no tensor of one machine."""
 
 _TORCHSCRIPT = re.compile(r"TorchScript archive")
 """torch's refusal of a network that was saved with its code."""

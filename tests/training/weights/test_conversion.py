@@ -124,6 +124,12 @@ def test_the_layouts_of_torchvisions_names(name: str | None, prefix: str):
         assert torch.equal(adopted.network.state_dict()[key], value), key
 
 
+def test_tensors_of_other_kinds_are_refused():
+    for odd in (torch.ones(16).to_sparse(), torch.ones(16, dtype=torch.complex64), torch.ones(16, device="meta")):
+        with pytest.raises(WeightsError, match=r"bn1\.weight is a quantized, sparse, complex or empty tensor"):
+            adopt(changed(bn1__weight=odd), "resnet20")
+
+
 def test_half_precision_is_widened():
     source = net("B").half()
     adopted = adopt(source.state_dict(), "resnet20", None)

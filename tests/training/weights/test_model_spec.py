@@ -73,5 +73,5 @@ def test_what_the_flags_say_twice_is_told():
 def test_numbers_and_labels_are_read_from_words_or_a_file(tmp_path):
     assert parse_numbers("0.485,0.456,0.406") == (0.485, 0.456, 0.406)
     assert parse_labels("cat, dog") == ("cat", "dog")
-    (path := tmp_path / "labels.txt").write_text("cat, grey\ndog\n")
+    (path := tmp_path / "labels.txt").write_text("\ufeffcat, grey\ndog\n")  # as Windows writes it
     assert parse_labels(f"@{path}") == ("cat, grey", "dog")
