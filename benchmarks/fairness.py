@@ -26,7 +26,7 @@ from benchmarks.serving.poisson import OK
 from benchmarks.serving.ratios import Spread
 from benchmarks.serving.servers import Running, ServerSpec, started
 from benchmarks.serving.untrained import release_untrained
-from benchmarks.serving.workloads import Upload, Workload, digit_png
+from benchmarks.serving.workloads import Upload, Workload, digit_png, raw
 from benchmarks.surroundings import RESULTS, serving_surroundings
 from models.artifact.artifact import read_artifact
 from service.repository import ZOO
@@ -35,7 +35,7 @@ SHARE = 0.2  # of its capacity, that the third model is asked for
 PEAK_S, BUSY_CONNECTIONS = 3, 32
 RAMP_S, GRACE_S = 1.0, 15.0
 DIGITS, PHOTOS = "mnist-residual", ("resnet18", "resnet34")
-OURS = ServerSpec("ours", "service", ("--default-model", DIGITS), "/predict", Workload.raw)
+OURS = ServerSpec("ours", "service", ("--default-model", DIGITS), "/predict", raw)
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 STEP_MIB, MOST_MIB = 16, 1024
 READY_S, END_S = 60.0, 20.0
 ASKED, CLIENTS = 64, 8
+WORKERS = (1, 2, 4)  # of the server of all models; those of one model have one
 ZOO = ROOT / "models" / "zoo"
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
@@ -58,10 +59,10 @@ class MemoryGroup:
         self.folder.rmdir()
 
 
-def works(repository: Path, mib: int) -> bool:
+def works(repository: Path, mib: int, workers: int) -> bool:
     """Whether the models of a repository are served in so much memory."""
     group = MemoryGroup(mib)
-    flags = ("--model-repository", str(repository), "--port", "0", "--log-format", "json", "--workers", "1")
+    flags = ("--model-repository", str(repository), "--port", "0", "--log-format", "json", "--workers", str(workers))
     default = ("--default-model", sorted(path.name for path in repository.iterdir())[0])
     command = group.command(sys.executable, "-m", "service", *flags, *default)
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -97,12 +98,12 @@ def _answers(process: "subprocess.Popen[str]") -> bool:
     return statuses == {200} and not restarts
 
 
-def least_mib(repository: Path) -> int:
+def least_mib(repository: Path, workers: int = 1) -> int:
     """The smallest limit that works, by bisection."""
     low, high = 1, MOST_MIB // STEP_MIB
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if works(repository, middle * STEP_MIB) else (middle + 1, high)
+        low, high = (low, middle) if works(repository, middle * STEP_MIB, workers) else (middle + 1, high)
     return low * STEP_MIB
 
 
@@ -117,12 +118,13 @@ def main() -> None:
             (alone / model.name).symlink_to(model)
             least[model.name] = least_mib(alone)
             console.print(f"{model.name}: {least[model.name]} MiB")
-    least["all of them"] = least_mib(ZOO)
+    for workers in WORKERS:
+        least[f"all of them, {workers} workers"] = least_mib(ZOO, workers)
     table = Table("models", "least memory, MiB")
     for name, mib in least.items():
         table.add_row(name, str(mib))
     console.print(table)
-    document = {**serving_surroundings("benchmarks.memory"), "workers": 1, "least_mib": least}
+    document = {**serving_surroundings("benchmarks.memory"), "least_mib": least}
     (RESULTS / "memory.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

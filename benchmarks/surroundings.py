@@ -28,6 +28,7 @@ _SERVING = (
     "httptools",
     "orjson",
 )
+_VECTOR_UNITS = ("avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")  # the widest first
 _TRAINING = ("torch", "torchvision", "numpy")
 
 
@@ -58,7 +59,13 @@ def _surroundings(command: str, hardware: dict[str, Any], versions: dict[str, st
         "command": command,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "revision": _output("git", "describe", "--always", "--dirty"),
-        "hardware": {"cpu": _cpu(), "cores": usable_cores(), "kernel": platform.release(), **hardware},
+        "hardware": {
+            "cpu": _cpu(),
+            "kind": cpu_kind(),
+            "cores": usable_cores(),
+            "kernel": platform.release(),
+            **hardware,
+        },
         "versions": {"python": platform.python_version(), **versions},
     }
 
@@ -74,9 +81,22 @@ def _output(*command: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT).stdout.strip()
 
 
+def cpu_kind() -> str:
+    """Maker, family and widest vector unit, such as `amd25-avx512_vnni`: figures of other kinds do not compare."""
+    known = _cpuinfo()
+    maker = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}.get(known.get("vendor_id", ""), platform.machine())
+    flags = known.get("flags", "").split()
+    widest = next((unit for unit in _VECTOR_UNITS if unit in flags), "other")
+    return f"{maker}{known.get('cpu family', '')}-{widest}"
+
+
 def _cpu() -> str:
     """What the processor calls itself, with family and model: a virtual machine often hides the name."""
-    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
-    known = {name.strip(): value.strip() for name, value in fields.items()}
+    known = _cpuinfo()
     family, model = known.get("cpu family", "?"), known.get("model", "?")
     return f"{known.get('model name', platform.processor())} (family {family}, model {model})"
+
+
+def _cpuinfo() -> dict[str, str]:
+    fields = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+    return {name.strip(): value.strip() for name, value in fields.items()}

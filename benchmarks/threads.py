@@ -26,7 +26,7 @@ from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter
 from benchmarks.serving.ratios import Spread
 from benchmarks.serving.servers import Running, ServerSpec, started
-from benchmarks.serving.workloads import Workload, photo_workload
+from benchmarks.serving.workloads import Workload, photo_workload, raw
 from benchmarks.surroundings import RESULTS, serving_surroundings
 from models.machine.cores import usable_cores
 
@@ -89,15 +89,13 @@ def main() -> None:
 
 def measure(workload: Workload, workers: int, seconds: int, folder: Path) -> ThreadSample:
     """Start a server with so many workers, load it, and end it."""
-    server = ServerSpec(
-        f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", Workload.raw
-    )
+    server = ServerSpec(f"{workers}-workers", "service", ("--workers", str(workers), *PATIENT), "/predict", raw)
     with started(server, workload, folder) as (running, _):
-        wrk.drive(running.url, workload.raw(), CONNECTIONS, WARM_UP_S, folder)
+        wrk.drive(running.url, running.upload(), CONNECTIONS, WARM_UP_S, folder)
         tasks = tasks_of(workers_of(running, folder))
         before, meter, began = ran(tasks), Meter(running.session), time.perf_counter()
         with looking(tasks) as runnable:
-            load = wrk.drive(running.url, workload.raw(), CONNECTIONS, seconds, folder)
+            load = wrk.drive(running.url, running.upload(), CONNECTIONS, seconds, folder)
         usage, took_s = meter.read(), time.perf_counter() - began
         after = ran(tasks)
     cpu_s = [after[task].cpu_s - before[task].cpu_s for task in tasks]

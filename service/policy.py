@@ -197,6 +197,11 @@ TRIMMED_BYTES = 16 << 20
 reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
 took."""
 
+LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 64 << 20
+"""Memory without which the server certainly does not work, and what each worker adds to it beside its networks: four
+fifths of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
+again and again; more, and one that would work is refused."""
+
 SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""

@@ -1,8 +1,9 @@
 """The benchmarks of serving, in one command: `python -m benchmarks.serving [--quick]`.
 
-Jobs: `mnist`, a digit through a small network, and `photo`, a photograph through ResNet-18, in interleaved rounds
-beside other servers; `processes`, the digit with other numbers of API processes and workers; `overload`, the
-photograph, `large`, one of 12 megapixels, and `curve`, the digit, sent faster than the server can answer.
+In interleaved rounds beside other servers: `mnist`, different digits through a small network as they come through a
+proxy, `same`, one digit again and again, and `photo`, a photograph through ResNet-18. `processes`: the digit with other
+numbers of API processes and workers. Sent faster than the server can answer: `overload`, the photograph, `large`, one
+of 12 megapixels, and `curve`, the digit.
 """
 
 import argparse
@@ -11,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,24 @@ from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import SERVERS, ServerSpec
 from benchmarks.serving.tables import show_goals, show_overloads, show_results
 from benchmarks.serving.workloads import Workload, mnist_workload, photo_workload
-from benchmarks.surroundings import RESULTS, serving_surroundings
+from benchmarks.surroundings import RESULTS, cpu_kind, serving_surroundings
 from service.repository import ZOO
 
 WIDTH = 150  # columns, where the output is no terminal
 FLOOR = "floor"
 SERVERS_OF = {
-    "mnist": ("ours", "litserve", "mosec-8", "mosec-32", FLOOR),
+    "mnist": (
+        "ours",
+        "ours-multipart",
+        "litserve",
+        "litserve-nowait",
+        "mosec-8",
+        "mosec-8-nowait",
+        "mosec-32",
+        "mosec-32-nowait",
+        FLOOR,
+    ),
+    "same": ("ours", "litserve", "mosec-8", "mosec-32"),
     "photo": ("ours", "litserve", "litserve-tuned", "mosec-8", "mosec-32", FLOOR),
     "processes": ("ours", "ours-2api", "ours-4api", "ours-1worker", "ours-4workers"),
     "overload": ("ours", "litserve-tuned", "mosec-8"),
@@ -39,7 +51,7 @@ SERVERS_OF = {
     "curve": ("ours",),
 }
 FACTORS_OF = {"overload": (2.0, 3.0, 5.0), "large": (2.0, 3.0, 5.0), "curve": (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)}
-PICTURE_OF = {"photo": "photo", "overload": "photo", "large": "large"}  # else a digit
+PICTURE_OF = {"mnist": "digits", "photo": "photo", "overload": "photo", "large": "large"}  # else one digit
 
 
 def main() -> None:
@@ -100,8 +112,10 @@ def _overload(
 
 
 def _workload(picture: str, arguments: argparse.Namespace, folder: Path) -> Workload:
-    if picture == "digit":
+    if picture == "digits":
         return mnist_workload(arguments.model_repository, folder)
+    if picture == "digit":
+        return replace(mnist_workload(arguments.model_repository, folder), traffic=())
     if picture == "large":
         return photo_workload(large_jpeg(), folder)
     return photo_workload(arguments.photo.read_bytes() if arguments.photo else photo_jpeg(), folder)
@@ -120,7 +134,7 @@ def _save(console: Console, name: str, arguments: argparse.Namespace, contents: 
     folder = arguments.output or (None if arguments.quick else RESULTS)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"serving-{name}.json"
+        path = folder / (f"serving-{name}.json" if name in FACTORS_OF else f"serving-{name}-{cpu_kind()}.json")
         path.write_text(json.dumps({**serving_surroundings("benchmarks.serving"), **contents}, indent=1) + "\n")
         console.print(f"written: {path}")
 

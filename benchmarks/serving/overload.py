@@ -99,8 +99,7 @@ def run_overloads(
 
 
 def _overload(running: Running, number: int, factor: float, plan: OverloadPlan, folder: Path) -> Overload:
-    server, workload = running.server, running.workload
-    request = server.request(workload)
+    server, request = running.server, running.upload()
     peak = wrk.drive(running.url, request, PEAK_CONNECTIONS, plan.peak_s, folder).per_second
     headers = {"Content-Type": request.content_type, "X-Request-Timeout-Ms": f"{1000 * DEADLINE_S:.0f}"}
     message = poisson.http_message("POST", running.path, headers, request.body)

@@ -19,7 +19,7 @@ class Results:
 
     def __init__(self, workload: Workload, plan: Plan, measured: Measured) -> None:
         self.workload, self.plan = workload, plan
-        self._visits, self._floors = measured.visits, measured.floors
+        self._visits, self._floors, self._disturbed = measured.visits, measured.floors, measured.disturbed
         self.servers = list(dict.fromkeys(visit.server for visit in self._visits))
 
     def samples(self, server: str, connections: int) -> list[LoadSample]:
@@ -89,6 +89,7 @@ class Results:
             "job": {
                 "name": self.workload.name,
                 "image_bytes": len(self.workload.image),
+                "different_images": len(self.workload.traffic) or 1,
                 "model": self.workload.artifact.name,
                 "model_sha256": self.workload.artifact.sha256,
             },
@@ -99,13 +100,14 @@ class Results:
             "floor": {str(size): _plain(spreads) for size, spreads in self.floor().items()},
             "ratios": {"method": METHOD, "times_better": self._ratios()},
             "visits": [asdict(visit) for visit in self._visits],
+            "disturbed": [asdict(visit) for visit in self._disturbed],
         }
 
     def _loaded(self, server: str, connections: int) -> dict[str, Any]:
         return {
             "server": server,
             "connections": connections,
-            **{name: asdict(self.spread(server, connections, name)) for name in (*COMPARED, "others_cores")},
+            **{name: asdict(self.spread(server, connections, name)) for name in (*COMPARED, "wrk_us", "others_cores")},
             "failed": sum(sample.load.failed for sample in self.samples(server, connections)),
             "batches": self.batches(server, connections) or None,
         }

@@ -17,7 +17,11 @@ from benchmarks.serving.servers import START_S, Running, ServerError, ServerSpec
 from benchmarks.serving.workloads import Workload
 
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
+DISTURBED_CORES = 0.2  # that others use, from which a round is repeated
 SETTLE_S = 1.0  # time between load and the look at an idle server
+
+Load = Callable[[int, int], wrk.WrkResult]
+"""Connections and seconds to what wrk saw."""
 
 _BATCHES = re.compile(r'^resnet_batch_size_bucket{le="([^"]+)",model="([^"]+)"} (\S+)$', re.MULTILINE)
 
@@ -42,6 +46,7 @@ class LoadSample:
             "p99_ms": load.p99_ms,
             "cpu_s_per_1000": 1000 * self.usage.cpu_s / max(1, load.requests),
             "failed": load.failed,
+            "wrk_us": 1e6 * load.cpu_s / max(1, load.requests),
             "others_cores": self.usage.others_cores,
         }
 
@@ -61,6 +66,11 @@ class Visit:
         rates = (f"{sample.connections}: {sample.load.per_second:,.0f}/s" for sample in self.samples)
         return f"{self.server:<16}{', '.join(rates)}"
 
+    @property
+    def others_cores(self) -> float:
+        """Cores that neither the server nor the load generator used, at the most under any load."""
+        return max((sample.usage.others_cores for sample in self.samples), default=0.0)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -76,38 +86,60 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Every visit, and of each round that has them its bare loops, by batch size."""
+    """Every visit, and of each round that has them its bare loops, by batch size; rounds that were repeated apart."""
 
     visits: list[Visit]
     floors: list[list[FloorSample]]
+    disturbed: list[Visit]
 
 
 def run_rounds(
     workload: Workload, servers: Sequence[ServerSpec], plan: Plan, folder: Path, tell: Callable[[str], None]
 ) -> Measured:
     """Visit the servers in turn, as often as the plan says, telling what each visit showed; `folder` takes files."""
-    measured = Measured([], [])
-    answers: dict[str, str] = {}
-    for number in range(plan.rounds):
-        for server in servers:
-            with started(server, workload, folder) as (running, cold_start_s):
-                answers[server.name] = running.ask()
-                visit = _visit(running, number, cold_start_s, plan, folder)
-            measured.visits.append(visit)
-            tell(f"round {number + 1}  {visit}")
-        if len(set(answers.values())) > 1:
-            raise ServerError(f"the servers do not do the same job: they answer {answers}")
+    measured = Measured([], [], [])
+    repeats = plan.rounds  # at most so many in all
+    number = 0
+    while number < plan.rounds:
+        visits = _visit_all(workload, servers, number, plan, folder, tell)
+        if repeats and max(visit.others_cores for visit in visits) > DISTURBED_CORES:
+            repeats -= 1
+            measured.disturbed.extend(visits)
+            tell(f"round {number + 1}  again: something else ran beside it")
+            continue
+        measured.visits.extend(visits)
         if plan.floor:
             measured.floors.append([measure_floor(workload, batch, plan.load_s, folder) for batch in BATCHES])
             rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in measured.floors[-1])
             tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
+        number += 1
     return measured
 
 
+def _visit_all(
+    workload: Workload,
+    servers: Sequence[ServerSpec],
+    number: int,
+    plan: Plan,
+    folder: Path,
+    tell: Callable[[str], None],
+) -> list[Visit]:
+    """One round; ServerError if the servers do not answer the same."""
+    visits, answers = [], {}
+    for server in servers:
+        with started(server, workload, folder) as (running, cold_start_s):
+            answers[server.name] = running.ask()
+            visits.append(_visit(running, number, cold_start_s, plan, folder))
+        tell(f"round {number + 1}  {visits[-1]}")
+    if len(set(answers.values())) > 1:
+        raise ServerError(f"the servers do not do the same job: they answer {answers}")
+    return visits
+
+
 def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folder: Path) -> Visit:
-    request = running.server.request(running.workload)
-    wrk.drive(running.url, request, WARM_UP_CONNECTIONS, WARM_UP_S, folder)
-    samples = tuple(_sample(running, connections, plan.load_s, folder) for connections in plan.connections)
+    load = _load(running, folder)
+    load(WARM_UP_CONNECTIONS, WARM_UP_S)
+    samples = tuple(_sample(running, connections, plan.load_s, load) for connections in plan.connections)
     memory = running.session.memory()
     running.await_answer(START_S)  # some go on with requests whose clients have left
     time.sleep(SETTLE_S)
@@ -117,15 +149,24 @@ def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folde
     return Visit(running.server.name, number, cold_start_s, idle, memory, samples)
 
 
-def _sample(running: Running, connections: int, seconds: int, folder: Path) -> LoadSample:
+def _load(running: Running, folder: Path) -> Load:
+    """What sends the workload's traffic to a server, or its one image again and again."""
+    if running.workload.traffic:
+        messages = running.messages()
+        return lambda connections, seconds: wrk.replay(running.url, messages, connections, seconds, folder)
+    upload = running.upload()
+    return lambda connections, seconds: wrk.drive(running.url, upload, connections, seconds, folder)
+
+
+def _sample(running: Running, connections: int, seconds: int, load: Load) -> LoadSample:
     running.await_answer(START_S)  # which comes behind what the load before has left in the queues
     batches = _batches(running)
     meter = Meter(running.session)
-    load = wrk.drive(running.url, running.server.request(running.workload), connections, seconds, folder)
+    result = load(connections, seconds)
     usage = meter.read()
     if batches is not None:
         batches = {bound: count - batches[bound] for bound, count in (_batches(running) or {}).items()}
-    return LoadSample(running.server.name, connections, load, usage, batches)
+    return LoadSample(running.server.name, connections, result, usage, batches)
 
 
 def _batches(running: Running) -> dict[str, int] | None:

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.serving.processes import Session, running_session
-from benchmarks.serving.workloads import Upload, Workload
+from benchmarks.serving.traffic import behind_nginx
+from benchmarks.serving.workloads import Upload, Workload, multipart, raw
 from benchmarks.surroundings import ROOT
 
 START_S = 60.0
@@ -37,7 +38,8 @@ class ServerSpec:
     module: str
     arguments: tuple[str, ...]
     path: str
-    request: Callable[[Workload], Upload]
+    form: Callable[[bytes, str], Upload]
+    """What makes an upload of an image and its media type."""
     environment: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -51,31 +53,36 @@ class ServerSpec:
 
 
 def _ours(name: str, *arguments: str) -> ServerSpec:
-    return ServerSpec(name, "service", arguments, "/predict", Workload.raw)
+    return ServerSpec(name, "service", arguments, "/predict", raw)
 
 
 def _litserve(name: str, *arguments: str) -> ServerSpec:
-    return ServerSpec(name, f"{_PEERS}.stock_litserve", arguments, "/predict", Workload.multipart)
+    return ServerSpec(name, f"{_PEERS}.stock_litserve", arguments, "/predict", multipart)
 
 
-def _mosec(batch: int) -> ServerSpec:
+def _mosec(batch: int, wait_ms: int = 2) -> ServerSpec:
+    name = f"mosec-{batch}" if wait_ms else f"mosec-{batch}-nowait"
     arguments = ("--address", "127.0.0.1", "--log-level", "error")
-    environment = (("PEER_BATCH", str(batch)),)
-    return ServerSpec(f"mosec-{batch}", f"{_PEERS}.mosec_app", arguments, "/inference", Workload.raw, environment)
+    environment = (("PEER_BATCH", str(batch)), ("PEER_WAIT_MS", str(wait_ms)))
+    return ServerSpec(name, f"{_PEERS}.mosec_app", arguments, "/inference", raw, environment)
 
 
 SERVERS = {
     server.name: server
     for server in (
         _ours("ours"),
+        ServerSpec("ours-multipart", "service", (), "/predict", multipart),
         _ours("ours-1worker", "--workers", "1"),
         _ours("ours-4workers", "--workers", "4"),
         _ours("ours-2api", "--api-processes", "2"),
         _ours("ours-4api", "--api-processes", "4"),
         _litserve("litserve"),
+        _litserve("litserve-nowait", "--wait-ms", "0"),
         _litserve("litserve-tuned", "--workers", "2", "--api-servers", "2"),
         _mosec(8),
         _mosec(32),
+        _mosec(8, wait_ms=0),
+        _mosec(32, wait_ms=0),
     )
 }
 
@@ -99,9 +106,18 @@ class Running:
         """The path with host and port."""
         return f"http://127.0.0.1:{self.port}{self.path}"
 
+    def upload(self) -> Upload:
+        """The workload's image as this server takes it."""
+        return self.server.form(self.workload.image, self.workload.media_type)
+
+    def messages(self) -> list[bytes]:
+        """The workload's traffic as this server takes it, as if through nginx: whole HTTP messages."""
+        uploads = [self.server.form(image, self.workload.media_type) for image in self.workload.traffic]
+        return behind_nginx(uploads, self.path)
+
     def ask(self) -> str:
         """Classify the image once; the best class. NotReadyError, ServerError, OSError or HTTPException if it fails."""
-        status, body = self._exchange("POST", self.path, self.server.request(self.workload))
+        status, body = self._exchange("POST", self.path, self.upload())
         if status in NOT_NOW:
             raise NotReadyError(body.decode())
         if status != 200:

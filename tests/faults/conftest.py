@@ -8,28 +8,41 @@ from pathlib import Path
 import pytest
 
 from tests.artifacts import make_artifact
+from tests.faults.capacity import PLACES, check_capacity
+from tests.faults.ledger import DEAR, GOOD, PHOTOS
 from tests.service.served import Servers, until
 
 # Values of a picture's first pixel that make the graph misbehave.
 HANGS, FAILS, HOARDS = 1, 13, 17
 HANG_LOOPS = 1_000_000  # of about a millisecond each
+DEAR_LOOPS = 10
 HOARD_BYTES = 2 << 30  # a quarter of it must be there long before the worker counts as hung
 
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One model, whose graph loops for ever, fails, or takes much memory when a picture asks for it."""
+    """Three models: a dear one, one for photographs, and one that answers `/predict`.
+
+    The last one's graph loops for ever, fails, or takes much memory when a picture asks for it.
+    """
     path = tmp_path_factory.mktemp("faulty")
     make_artifact(path, "faulty", loops={HANGS: HANG_LOOPS}, fails={FAILS}, hoards={HOARDS: HOARD_BYTES})
+    make_artifact(path, DEAR, loops={GOOD: DEAR_LOOPS})
+    make_artifact(path, PHOTOS[0], shape=PHOTOS[1])
     return path
 
 
 @pytest.fixture
 def serve(repository: Path) -> Iterator[Servers]:
-    """Start servers of that model for one test."""
-    servers = Servers("--model-repository", repository)
+    """Start servers of those models for one test, after which those that still run have all their capacity."""
+    settings = {"RESNET_SERVE_DEFAULT_MODEL": "faulty", "RESNET_SERVE_QUEUE_CAPACITY": str(PLACES)}
+    servers = Servers("--model-repository", repository, **settings)
     yield servers
-    servers.close()
+    try:
+        for served in servers.started:
+            check_capacity(served)
+    finally:
+        servers.close()
 
 
 @pytest.fixture

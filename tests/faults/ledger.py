@@ -1,21 +1,49 @@
 """Clients that keep a ledger: every request that was sent, and the answer that came, or how its connection ended."""
 
 import http.client
+import itertools
 import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from tests.service.pictures import check, encode, pixels
+from tests.service.pictures import Pixels, check, decode, encode, pixels, png
 from tests.service.served import DEADLINE_S, Served, until
 
+DEAR, PHOTOS = "dear", ("photos", (12, 12, 3))  # models beside the default one; the second with its input's shape
 GOOD = 255  # value of a picture's first pixel that asks no graph to misbehave
 MARGIN_S = 1.0  # an answer may come this much later than the request's deadline
 PICTURES = 16
 CONNECTIONS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked: the route, the body, and the pixels that the model gets to see."""
+
+    path: str
+    body: bytes
+    pixels: Pixels
+
+    @classmethod
+    def of_default(cls, seed: int) -> "Question":
+        """A PNG that is decoded in passing."""
+        return cls("/predict", png(seed, GOOD), pixels(seed, GOOD))
+
+    @classmethod
+    def of_dear(cls, seed: int) -> "Question":
+        """The same for a model whose images take ten thousand times as long."""
+        return cls(f"/models/{DEAR}/predict", png(seed, GOOD), pixels(seed, GOOD))
+
+    @classmethod
+    def of_photos(cls, seed: int) -> "Question":
+        """A JPEG, which is decoded on a thread."""
+        name, shape = PHOTOS
+        photo = encode(pixels(seed, GOOD, shape), "JPEG")
+        return cls(f"/models/{name}/predict", photo, decode(photo, "RGB"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +58,10 @@ class Entry:
 class Ledger:
     """Connections that send one request after the other, each with a deadline, until the load ends."""
 
-    def __init__(self, served: Served, connections: int, timeout_s: float) -> None:
+    def __init__(self, served: Served, connections: int, timeout_s: float, questions: Sequence[Question]) -> None:
         self._host, self._port = served.address
         self._timeout_s = timeout_s
-        self._pictures = [pixels(seed, GOOD) for seed in range(PICTURES)]
+        self._questions = questions
         self._ending = threading.Event()
         self.entries: list[Entry] = []
         self.wrong: list[AssertionError] = []
@@ -66,17 +94,17 @@ class Ledger:
 
     def _send_many(self, number: int) -> None:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=self._timeout_s + 10 * MARGIN_S)
-        picture = number
-        while not self._ending.is_set():
-            picture += 1
-            self.entries.append(self._send(connection, self._pictures[picture % PICTURES]))
+        for question in itertools.islice(itertools.cycle(self._questions), number, None):
+            if self._ending.is_set():
+                break
+            self.entries.append(self._send(connection, question))
         connection.close()
 
-    def _send(self, connection: http.client.HTTPConnection, image: object) -> Entry:
+    def _send(self, connection: http.client.HTTPConnection, question: Question) -> Entry:
         began = time.monotonic()
         try:
             headers = {"X-Request-Timeout-Ms": str(int(self._timeout_s * 1000))}
-            connection.request("POST", "/predict", encode(image), headers)  # type: ignore[arg-type]
+            connection.request("POST", question.path, question.body, headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException) as error:
@@ -86,7 +114,7 @@ class Ledger:
             return Entry(0, ending, time.monotonic() - began)
         if response.status == 200:
             try:
-                check(answer, image)  # type: ignore[arg-type]
+                check(answer, question.pixels)
             except AssertionError as error:
                 self.wrong.append(error)
         elif response.status == 503:
@@ -94,10 +122,19 @@ class Ledger:
         return Entry(response.status, answer.get("code", ""), time.monotonic() - began)
 
 
+DEFAULT_ALONE = [Question.of_default(seed) for seed in range(PICTURES)]
+ALL_MODELS = [*DEFAULT_ALONE, *map(Question.of_photos, range(PICTURES // 4)), Question.of_dear(0)]
+
+
 @contextmanager
-def load(served: Served, connections: int = CONNECTIONS, timeout_s: float = 10.0) -> Iterator[Ledger]:
+def load(
+    served: Served,
+    connections: int = CONNECTIONS,
+    timeout_s: float = 10.0,
+    questions: Sequence[Question] = ALL_MODELS,
+) -> Iterator[Ledger]:
     """Load from the first good answers on; afterwards every answer must have been right, or an error, and in time."""
-    ledger = Ledger(served, connections, timeout_s)
+    ledger = Ledger(served, connections, timeout_s, questions)
     ledger.start()
     try:
         ledger.wait_for(20)

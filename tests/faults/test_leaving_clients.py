@@ -40,7 +40,7 @@ def served(repository: Path) -> Iterator[Served]:
         "--max-bytes-in-flight",
         str(SLOTS * max(len(BODY), len(HANGING))),
     )
-    with Served("--model-repository", repository, "--workers", "1", *room) as served:
+    with Served("--model-repository", repository, "--default-model", "faulty", "--workers", "1", *room) as served:
         yield served.ready()
         assert served.stop() == 0, served.log
 
@@ -141,7 +141,7 @@ def test_while_the_worker_stands_still(served: Served, *, abruptly: bool) -> Non
 def test_while_images_are_decoded(repository: Path) -> None:
     """One after the other, each for as long as it takes to unpack 49 million pixels."""
     room = ("--api-processes", "1", "--queue-capacity", str(SLOTS), "--decode-threads", "1")
-    with Served("--model-repository", repository, "--workers", "1", *room) as served:
+    with Served("--model-repository", repository, "--default-model", "faulty", "--workers", "1", *room) as served:
         wires = enter(served.ready(), post(bomb(7000, 7000)))
         until(lambda: served.metrics()[INFLIGHT] == SLOTS, "all to be let in")
         leave(wires, abruptly=False)

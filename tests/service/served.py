@@ -208,13 +208,14 @@ def stopped(*pids: int) -> Iterator[None]:
 
 
 class Servers:
-    """Starts servers, each with these flags, and ends what is left of them."""
+    """Starts servers, each with these flags and environment variables, and ends what is left of them."""
 
-    def __init__(self, *flags: str | Path) -> None:
-        self._flags = flags
+    def __init__(self, *flags: str | Path, **settings: str) -> None:
+        self._flags, self._settings = flags, settings
         self.started: list[Served] = []
 
     def __call__(self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), **settings: str) -> Served:
+        settings = self._settings | settings
         self.started.append(Served(*self._flags, *flags, port=port, within=within, **settings))
         return self.started[-1]
 

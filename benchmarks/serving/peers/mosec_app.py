@@ -1,6 +1,6 @@
 """mosec as its documentation has it: one stage of two workers, raw image bodies, dynamic batches, a warm-up example.
 
-PEER_BATCH=8 python -m benchmarks.serving.peers.mosec_app --address 127.0.0.1 --port 8000
+PEER_BATCH=8 PEER_WAIT_MS=2 python -m benchmarks.serving.peers.mosec_app --address 127.0.0.1 --port 8000
 """
 
 import os
@@ -13,7 +13,6 @@ from PIL import Image
 from benchmarks.serving.peers.classify import Class, Classifier
 
 WORKERS = 2
-WAIT_MS = 2
 
 
 def blank_png() -> bytes:
@@ -44,9 +43,8 @@ class MosecClassifier(Worker):
 def main() -> None:
     """Serve."""
     server = Server()  # type: ignore[no-untyped-call]
-    server.append_worker(
-        MosecClassifier, num=WORKERS, max_batch_size=int(os.environ["PEER_BATCH"]), max_wait_time=WAIT_MS, timeout=60
-    )
+    size, wait_ms = int(os.environ["PEER_BATCH"]), int(os.environ["PEER_WAIT_MS"])
+    server.append_worker(MosecClassifier, num=WORKERS, max_batch_size=size, max_wait_time=wait_ms, timeout=60)
     server.run()  # type: ignore[no-untyped-call]
 
 

@@ -1,6 +1,6 @@
 """LitServe as its documentation has it: decode_request, batch, predict, unbatch, encode_response; images as multipart.
 
-python -m benchmarks.serving.peers.stock_litserve --port 8000 [--workers 2] [--api-servers 2]
+python -m benchmarks.serving.peers.stock_litserve --port 8000 [--workers 2] [--api-servers 2] [--wait-ms 2]
 """
 
 import argparse
@@ -50,8 +50,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--api-servers", type=int, default=1)
+    parser.add_argument("--wait-ms", type=float, default=2.0)
     arguments = parser.parse_args()
-    api = LitServeClassifier(max_batch_size=32, batch_timeout=0.002)
+    api = LitServeClassifier(max_batch_size=32, batch_timeout=arguments.wait_ms / 1e3)
     server = ls.LitServer(api, accelerator="cpu", workers_per_device=arguments.workers)
     server.run(
         host="127.0.0.1",

@@ -20,7 +20,7 @@ def visit(
     batches: dict[str, int] | None = None,
 ) -> Visit:
     """One server in one round, loaded for a second over 32 connections."""
-    load = WrkResult(int(per_s) + failed, 1.0, p50_ms, 2 * p50_ms, 3 * p50_ms, 4 * p50_ms, failed)
+    load = WrkResult(int(per_s) + failed, 1.0, p50_ms, 2 * p50_ms, 3 * p50_ms, 4 * p50_ms, failed, 0.1)
     sample = LoadSample(server, CONNECTIONS, load, Usage(cpu_s, 0.05), batches)
     return Visit(server, number, cold_start_s, 0.002, Memory(3, 300.0, 200.0), (sample,))
 

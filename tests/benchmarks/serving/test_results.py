@@ -24,7 +24,7 @@ def results(workload: Workload) -> Results:
         [FloorSample(1, 2, one, 9.0), FloorSample(8, 2, eight, 5.0)]
         for one, eight in ((800, 1200), (900, 500), (1000, 800))
     ]
-    return Results(workload, PLAN, Measured(visits, floors))
+    return Results(workload, PLAN, Measured(visits, floors, []))
 
 
 def test_more_requests_and_less_time_are_both_better(results: Results):
@@ -52,6 +52,7 @@ def test_the_document_holds_what_was_measured(results: Results):
     assert document["job"] == {
         "name": "photo",
         "image_bytes": 9,
+        "different_images": 1,
         "model": "animals",
         "model_sha256": results.workload.artifact.sha256,
     }
@@ -64,5 +65,5 @@ def test_the_document_holds_what_was_measured(results: Results):
 
 
 def test_without_ours_nothing_is_compared(workload: Workload):
-    results = Results(workload, PLAN, Measured([visit("litserve", 0, 10)], []))
+    results = Results(workload, PLAN, Measured([visit("litserve", 0, 10)], [], []))
     assert results.document([SERVERS["litserve"]])["ratios"]["times_better"] == []

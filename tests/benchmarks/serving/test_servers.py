@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.serving.processes import Session
 from benchmarks.serving.servers import SERVERS, NotReadyError, Running, ServerError, ServerSpec, free_port, started
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.workloads import Workload, raw
 from tests.benchmarks.conftest import Handler, Respond
 
 Start = Callable[[Respond], int]
@@ -77,7 +77,7 @@ def test_a_server_that_is_not_ready_is_asked_again(workload: Workload, http_serv
 
 
 def test_a_server_that_ends_is_told_with_its_log(workload: Workload, tmp_path: Path):
-    spec = ServerSpec("broken", "benchmarks.no_such_module", (), "/predict", Workload.raw)
+    spec = ServerSpec("broken", "benchmarks.no_such_module", (), "/predict", raw)
     with pytest.raises(ServerError, match=r"(?s)^broken: .*No module named benchmarks\.no_such_module"):
         contextlib.ExitStack().enter_context(started(spec, workload, tmp_path))
 
@@ -89,4 +89,8 @@ def test_a_free_port_can_be_taken():
 
 def test_a_server_is_described_by_its_command():
     assert SERVERS["ours-2api"].describe() == "python -m service --api-processes 2"
-    assert SERVERS["mosec-8"].describe().startswith("PEER_BATCH=8 python -m benchmarks.serving.peers.mosec_app ")
+    assert (
+        SERVERS["mosec-8"]
+        .describe()
+        .startswith("PEER_BATCH=8 PEER_WAIT_MS=2 python -m benchmarks.serving.peers.mosec_app ")
+    )

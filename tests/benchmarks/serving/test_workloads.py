@@ -5,23 +5,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.serving.workloads import Workload, mnist_workload
+from benchmarks.serving.workloads import Upload, mnist_workload, multipart, raw
 from models.engines.loader import load_engine
 from models.images.decoder import MAX_PIXELS, Preprocessor
 from service.repository import ZOO
 
+IMAGE = b"\0image\r\n\xff"
 
-def test_the_form_holds_the_image(workload: Workload):
-    upload = workload.multipart()
+
+def test_the_form_holds_the_image():
+    upload = multipart(IMAGE, "image/png")
     message = message_from_bytes(f"Content-Type: {upload.content_type}\r\n\r\n".encode() + upload.body)
     (part,) = message.get_payload()
-    assert part.get_payload(decode=True) == workload.image
+    assert part.get_payload(decode=True) == IMAGE
     assert part.get_content_type() == "image/png"
     assert part.get_param("name", header="Content-Disposition") == "image"
 
 
-def test_the_raw_body_is_the_image(workload: Workload):
-    assert (workload.raw().body, workload.raw().content_type) == (workload.image, "image/png")
+def test_the_raw_body_is_the_image():
+    assert raw(IMAGE, "image/png") == Upload(IMAGE, "image/png")
 
 
 def test_the_digit_is_a_seven_for_the_newest_version_alone(tmp_path: Path):
@@ -33,6 +35,7 @@ def test_the_digit_is_a_seven_for_the_newest_version_alone(tmp_path: Path):
     pixels = Preprocessor(workload.artifact.metadata.preprocessing, MAX_PIXELS)(workload.image)
     (logits,) = load_engine(workload.artifact).run(pixels[np.newaxis])
     assert workload.artifact.labels[int(logits.argmax())] == "7"
+    assert len(set(workload.traffic)) > 1000
 
 
 def test_a_repository_without_the_model_is_told(tmp_path: Path):

@@ -27,3 +27,24 @@ def test_answers_are_counted_and_failures_with_them(
     assert (load.requests, load.failed) == (30, 10)
     assert 0 < load.p50_ms <= load.p99_ms <= load.max_ms
     assert load.per_second == 20 / load.seconds
+    assert load.cpu_s > 0
+
+
+def test_messages_are_sent_in_turn_byte_for_byte(
+    http_server: Callable[[Respond], int], require: Callable[[str], str], tmp_path: Path
+):
+    require("wrk")
+    seen: list[tuple[bytes, str | None]] = []
+
+    def answer(handler: Handler, body: bytes) -> None:
+        seen.append((body, handler.headers["X-Request-ID"]))
+        handler.answer(200)
+
+    bodies = [b"\0\xff\n", b"12\nabc", b"third"]
+    head = "POST / HTTP/1.1\r\nHost: a\r\nX-Request-ID: %d\r\nContent-Length: %d\r\n\r\n"
+    messages = [(head % (number, len(body))).encode() + body for number, body in enumerate(bodies)]
+    load = wrk.replay(f"http://127.0.0.1:{http_server(answer)}/", messages, 1, 1, tmp_path)
+    assert load.failed == 0
+    first = int(str(seen[0][1]))  # wrk looks at one beforehand
+    numbers = [(first + turn) % len(bodies) for turn in range(6)]
+    assert seen[:6] == [(bodies[number], str(number)) for number in numbers]
