@@ -1,6 +1,8 @@
-"""This checkout beside an older revision of itself: interleaved pairs of rounds, a digit through `mnist-residual`.
+"""This checkout beside an older revision of itself: interleaved pairs of rounds, a picture through `mnist-residual`.
 
-    python -m benchmarks.revisions REVISION [--rounds 7] [--seconds 3] [--connections 32 128]
+    python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 7] [--seconds 3] [--connections 32 128]
+
+A photograph is a JPEG of 100 kB: nearly all of its time is its decoding.
 
 Both run with the same Python and its packages, so REVISION has to work with them.
 """
@@ -22,12 +24,14 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.ratios import METHOD, Ratio, Spread
 from benchmarks.serving.workloads import Upload, digit_png
 from benchmarks.serving.wrk import WrkResult, drive
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
 START_S, LOOK_S = 60.0, 0.1
+PICTURES = {"digit": lambda: Upload(digit_png(), "image/png"), "photo": lambda: Upload(photo_jpeg(), "image/jpeg")}
 WARM_S = 2  # in which also the last worker becomes ready
 
 
@@ -40,15 +44,15 @@ def checkout(revision: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(home: Path, digit: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
+def measure(home: Path, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
     """Start the server of this checkout and load it with each count of connections in turn."""
     command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json"]
     environment = os.environ | {"PYTHONPATH": str(home)}
     with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
         try:
             url = _url_once_ready(server) + "/predict?top_k=3"
-            drive(url, digit, 8, WARM_S, scratch)
-            return {count: drive(url, digit, count, seconds, scratch) for count in connections}
+            drive(url, upload, 8, WARM_S, scratch)
+            return {count: drive(url, upload, count, seconds, scratch) for count in connections}
         finally:
             server.terminate()
             server.communicate()
@@ -70,16 +74,17 @@ def main() -> None:
     """Measure the pairs, print the ratios, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
+    parser.add_argument("--picture", choices=PICTURES, default="digit")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
     pairs: dict[int, list[tuple[WrkResult, WrkResult]]] = {count: [] for count in options.connections}
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as scratch:
-        digit = Upload(digit_png(), "image/png")
+        upload = PICTURES[options.picture]()
         for turn in range(options.rounds):
             homes = (ROOT, other) if turn % 2 else (other, ROOT)
-            found = {home: measure(home, digit, options.connections, options.seconds, Path(scratch)) for home in homes}
+            found = {home: measure(home, upload, options.connections, options.seconds, Path(scratch)) for home in homes}
             for count, rounds in pairs.items():
                 rounds.append((found[ROOT][count], found[other][count]))
     table = Table("connections", "this, requests/s", "other, requests/s", "ratio", "at least", "p99, ratio", "failed")
@@ -101,7 +106,7 @@ def main() -> None:
         row = (Spread.of(ours).median, Spread.of(others).median, ratio.median, ratio.lower or 0.0, p99.median)
         table.add_row(str(count), *[f"{value:.3f}" if value < 100 else f"{value:.0f}" for value in row], str(failed))
     Console().print(table)
-    (RESULTS / "revisions.json").write_text(json.dumps(document, indent=1) + "\n")
+    (RESULTS / f"revisions-{options.picture}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":
