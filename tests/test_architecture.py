@@ -28,7 +28,8 @@ MAP = {
     "training": {
         "cli": "experiments commands root models",
         "experiments": "release loop data root models",
-        "commands": "weights release loop data root models",
+        "commands": "onnx_import weights release loop data root models",
+        "onnx_import": "release root models",
         "weights": "loop data root models",
         "release": "root models",
         "loop": "data root models",

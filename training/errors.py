@@ -8,6 +8,7 @@ TrainingError
 ├── Diverged         the loss or a weight is no longer a finite number
 ├── ExportError      the exported graph is not the network
 ├── WeightsError     weights cannot be fetched or read, or do not fit the network
+├── OnnxImportError  an ONNX file is no classifier that can be served, or what is made of it answers otherwise
 ├── QuantizeError    a model cannot be quantised, or is not better for it
 ├── ExperimentError  there is no such experiment, or its page cannot be written
 └── CompareError     a folder to compare holds no run
@@ -44,6 +45,10 @@ class ExportError(TrainingError):
 
 class WeightsError(TrainingError):
     """Weights cannot be fetched or read, or do not fit the network; the message names the file or the keys."""
+
+
+class OnnxImportError(TrainingError):
+    """An ONNX file is no classifier that can be served, or what is made of it answers otherwise; names the stage."""
 
 
 class QuantizeError(TrainingError):

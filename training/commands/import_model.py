@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from models.artifact.artifact import vacant_directory
+from training.commands.import_onnx import SUFFIXES, import_onnx
 from training.commands.import_weights import import_weights
 from training.options import ImportOptions
 from training.stages import Stages
@@ -19,4 +20,7 @@ class ImportReport(Protocol):
 def import_model(options: ImportOptions, stages: Stages | None = None) -> ImportReport:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError, of a taken place at once."""
     vacant_directory(options.repository, options.name, options.version)
-    return import_weights(options, stages or Stages())
+    stages = stages or Stages()
+    if options.source.lower().endswith(SUFFIXES):
+        return import_onnx(options, stages)
+    return import_weights(options, stages)

@@ -131,7 +131,8 @@ def _timm_spec(config: Mapping[str, Any]) -> ModelSpec:
         size=int(size[-1]) if size else None,
         crop_pct=inner.get("crop_pct"),
         interpolation=inner.get("interpolation"),
-        other_crop=None if crop_mode == "center" else f"{CONFIG_FILE} has crop_mode {crop_mode}, the server none",
+        crop="squash" if crop_mode == "squash" else None,
+        other_crop=None if crop_mode in ("center", "squash") else f"{CONFIG_FILE} has crop_mode {crop_mode}",
     )
 
 
@@ -180,7 +181,7 @@ def _check_levels(config: Mapping[str, Any]) -> None:
 
 
 def _sizes(config: Mapping[str, Any]) -> ModelSpec:
-    """How pictures come to the network's size: the shorter side and a crop, or squeezed, which the server cannot."""
+    """How pictures come to the network's size: the shorter side and a crop, or squeezed."""
     sides = config.get("size")
     sides = {"shortest_edge": sides} if isinstance(sides, int) else sides or {}
     shorter, crop = sides.get("shortest_edge"), config.get("crop_size")
@@ -191,8 +192,7 @@ def _sizes(config: Mapping[str, Any]) -> ModelSpec:
     if shorter and crop and config.get("do_center_crop", True):
         return ModelSpec(size=crop, resize=shorter)
     side = shorter or sides.get("height")
-    squeezed = f"{PREPROCESSOR_FILE} squeezes pictures to {side} x {side}, the server keeps their shape"
-    return ModelSpec(size=side, other_crop=squeezed if side else None)
+    return ModelSpec(size=side, crop="squash" if side else None)
 
 
 def _floats(values: object) -> tuple[float, ...] | None:

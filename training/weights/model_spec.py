@@ -13,7 +13,7 @@ from models.validation import explain
 from training.data.dataset import Normalization
 from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import UsageError, WeightsError
-from training.options import ImportOptions, InterpolationChoice
+from training.options import CropMode, ImportOptions, InterpolationChoice
 
 _LEAST_CROPPED = 224
 """Side of the input, in pixels, from which pictures are cropped; for smaller inputs they are only resized."""
@@ -24,7 +24,7 @@ _CROP_PCT = 224 / 256
 _INTERPOLATIONS: tuple[InterpolationChoice, ...] = ("bilinear", "bicubic")
 """Filters that the server resizes with."""
 
-_BEFORE_CROP = ("resize", "crop_pct", "other_crop")
+_BEFORE_CROP = ("resize", "crop_pct", "crop", "other_crop")
 """Fields that say together how a picture is brought to size before the crop."""
 
 
@@ -32,8 +32,8 @@ _BEFORE_CROP = ("resize", "crop_pct", "other_crop")
 class ModelSpec:
     """None where it is not known; `mean` and `std` are fractions of 255, `size` and `resize` pixels.
 
-    `crop_pct` is `size` as a fraction of `resize`; `other_crop` says how pictures are brought to size instead, in a way
-    that the server has not.
+    `crop_pct` is `size` as a fraction of `resize`; neither is read where `crop` squashes; `other_crop` says how pictures
+    are brought to size instead, in a way that the server has not.
     """
 
     labels: tuple[str, ...] | None = None
@@ -43,6 +43,7 @@ class ModelSpec:
     resize: int | None = None
     crop_pct: float | None = None
     interpolation: str | None = None
+    crop: CropMode | None = None
     other_crop: str | None = None
 
     def over(self, other: "ModelSpec") -> "ModelSpec":
@@ -86,12 +87,14 @@ class ModelSpec:
         try:
             # Without draft the pixels are torchvision's, to one grey level.
             spec = preprocessing_spec((channels, size, size), self._resize(size), normalization, draft=False)
-            return replace(spec, interpolation=interpolation)
+            return replace(spec, interpolation=interpolation, crop=self.crop or "center")
         except ValidationError as error:
             raise WeightsError(explain(error, "preprocessing")) from error
 
     def _resize(self, size: int) -> int:
         """Length of the shorter side before the crop, rounded as timm and transformers do."""
+        if self.crop == "squash":
+            return size
         if self.resize:
             return self.resize
         if self.crop_pct:
@@ -111,6 +114,7 @@ def spec_of_options(options: ImportOptions) -> ModelSpec:
         resize=options.resize,
         crop_pct=options.crop_pct,
         interpolation=options.interpolation,
+        crop=options.crop_mode,
     )
 
 

@@ -122,3 +122,13 @@ def test_a_turned_image_is_cropped_as_if_it_had_been_upright(orientation: int, s
     upright = ImageOps.exif_transpose(Image.open(BytesIO(data)))
     expected = center_crop(resize(upright, [24]), [17, 22])
     assert np.abs(run(data, spec).astype(int) - pixels_of(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (96, 64)])
+def test_all_of_a_picture_is_squeezed_as_torchvision_does(size: tuple[int, int], interpolation: str):
+    spec = dataclasses.replace(COLOUR, height=64, width=96, resize=96, crop="squash", interpolation=interpolation)
+    image = smooth("RGB", *size)
+    expected = resize(image, [64, 96], TORCHVISION_FILTERS[interpolation])
+    difference = run(encode(image, "BMP"), spec).astype(int) - pixels_of(expected)
+    assert np.abs(difference).max() <= (1 if interpolation == "bilinear" else 2)

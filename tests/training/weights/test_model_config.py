@@ -107,12 +107,13 @@ def test_another_family_is_named(tmp_path: Path):
     "processor",
     [ViTImageProcessorPil(size={"height": 224, "width": 224}), ConvNextImageProcessorPil(size={"shortest_edge": 384})],
 )
-def test_pictures_that_are_squeezed_are_refused_until_one_says_how_to_crop(tmp_path: Path, processor):
+def test_pictures_are_squeezed_unless_one_says_how_to_crop(tmp_path: Path, processor):
     processor.save_pretrained(tmp_path)
     spec = read(tmp_path).spec.over(KNOWN)
-    with pytest.raises(WeightsError, match=r"squeezes pictures to (224 x 224|384 x 384).*say --resize"):
-        spec.settle(5, 224)
-    assert ModelSpec(resize=400).over(spec).settle(5, 224)[1].resize == 400
+    squeezed = spec.settle(5, 224)[1]
+    assert (squeezed.crop, squeezed.resize) == ("squash", squeezed.height)
+    cropped = ModelSpec(resize=400).over(spec).settle(5, 224)[1]
+    assert (cropped.crop, cropped.resize) == ("center", 400)
 
 
 @pytest.mark.parametrize("changes", [{"do_rescale": False}, {"rescale_factor": 1.0}])
