@@ -60,7 +60,7 @@ class Origin:
             width=preprocessing.width,
             channels=preprocessing.channels,
             background=preprocessing.background,
-            resize=preprocessing.resize,
+            resize=None if preprocessing.crop == "squash" else preprocessing.resize,
             interpolation=preprocessing.interpolation,
             mean=preprocessing.mean[order],
             std=preprocessing.std[order],

@@ -32,8 +32,8 @@ _BEFORE_CROP = ("resize", "crop_pct", "crop", "other_crop")
 class ModelSpec:
     """None where it is not known; `mean` and `std` are fractions of 255, `size` and `resize` pixels.
 
-    `crop_pct` is `size` as a fraction of `resize`; neither is read where `crop` squashes; `other_crop` says how pictures
-    are brought to size instead, in a way that the server has not.
+    `crop_pct` is `size` as a fraction of `resize`; neither is read where `crop` squashes; `other_crop` says how
+    pictures are brought to size instead, in a way that the server has not.
     """
 
     labels: tuple[str, ...] | None = None
