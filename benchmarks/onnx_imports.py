@@ -29,6 +29,7 @@ from training.commands.import_onnx import OnnxImport, import_onnx
 from training.onnx_import.pictures import make_pictures
 from training.onnx_import.proof import served_pixels
 from training.options import ImportOptions
+from training.stages import Stages
 
 RESULTS_FILE = RESULTS / "onnx_imports.json"
 SIDE, CLASSES = 64, 10
@@ -114,11 +115,10 @@ def pytorch_logits(made: nn.Module, pixels: NDArray[np.uint8]) -> NDArray[np.flo
 def import_file(file: Path, repository: Path) -> OnnxImport:
     """Import it as `resnet-train import` does."""
     mean, std = (",".join(map(str, values)) for values in (MEAN, STD))
-    return import_onnx(
-        ImportOptions(
-            source=str(file), repository=repository, name="theirs", labels=",".join(LABELS), mean=mean, std=std
-        )
+    options = ImportOptions(
+        source=str(file), repository=repository, name="theirs", labels=",".join(LABELS), mean=mean, std=std
     )
+    return import_onnx(options, Stages())
 
 
 def measure(name: str, folder: Path, *, dynamo: bool) -> dict[str, Any]:

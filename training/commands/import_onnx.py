@@ -26,6 +26,7 @@ from training.onnx_import.source import OnnxSource, read_source
 from training.options import ImportOptions
 from training.release.parity import PARITY_BATCHES
 from training.release.release import assemble, describe, release
+from training.stages import Stages
 from training.weights.model_config import read_model_config
 from training.weights.model_spec import ModelSpec, spec_of_options
 from training.weights.origin import Reference, check_expected
@@ -67,11 +68,12 @@ class OnnxImport:
         )
 
 
-def import_onnx(options: ImportOptions) -> OnnxImport:
+def import_onnx(options: ImportOptions, stages: Stages) -> OnnxImport:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError.
 
     The released model is compared with the file, stage by stage, on pictures that are given or made.
     """
+    stages.begin("reading the file")
     source, bgr = read_source(Path(options.source)), options.channel_order == "bgr"
     config = read_model_config(source.path)
     spec = spec_of_options(options).over(config.spec if config else ModelSpec())
@@ -81,6 +83,7 @@ def import_onnx(options: ImportOptions) -> OnnxImport:
     graph = classifier_graph(source, interface, preprocessing, bgr=bgr)
     name = options.arch or source.path.stem
     metadata = _metadata(options, name, labels, preprocessing, source, interface, graph)
+    stages.begin("comparing what is made of it with the file")
     pictures, shown = _pictures(options, preprocessing)
     origin = Origin.of(preprocessing, interface, bgr=bgr)
     prover = OnnxProver(source, interface, graph.ending, origin, pictures)
