@@ -27,6 +27,7 @@ from training.options import ImportOptions
 from training.release.parity import PARITY_BATCHES
 from training.release.release import assemble, describe, release
 from training.stages import Stages
+from training.weights import torchvision_weights
 from training.weights.model_config import read_model_config
 from training.weights.model_spec import ModelSpec, spec_of_options
 from training.weights.origin import Reference, check_expected
@@ -75,8 +76,7 @@ def import_onnx(options: ImportOptions, stages: Stages) -> OnnxImport:
     """
     stages.begin("reading the file")
     source, bgr = read_source(Path(options.source)), options.channel_order == "bgr"
-    config = read_model_config(source.path)
-    spec = spec_of_options(options).over(config.spec if config else ModelSpec())
+    spec = _spec(options, source)
     labels_told = len(spec.labels) if spec.labels else None
     interface = find_interface(source, layout=options.layout, side=spec.size, output=options.output, labels=labels_told)
     labels, preprocessing = _settle(spec, source, interface, bgr=bgr)
@@ -128,6 +128,15 @@ def _by_reference(
     served = engine.run(served_pixels(preprocessing, [picture.data for picture in pictures]))
     agreement = prove_by_reference(read_reference(path), served, prover.origin, pictures, prover.scores)
     return f"its maker's own answers: {agreement}"
+
+
+def _spec(options: ImportOptions, source: OnnxSource) -> ModelSpec:
+    """What the user says of the network, then what the files beside it do, then a release that is like it."""
+    config = read_model_config(source.path)
+    spec = spec_of_options(options).over(config.spec if config else ModelSpec())
+    if options.like:
+        return spec.over(torchvision_weights.model_spec(torchvision_weights.by_name(options.like)))
+    return spec
 
 
 def _first_that_holds(

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
+from torchvision.models import ResNet18_Weights
 from torchvision.transforms import v2
 from transformers import ViTImageProcessorPil
 
@@ -245,6 +246,19 @@ def test_the_files_beside_it_tell_how_pictures_are_prepared_and_what_classes_are
     with torch.inference_mode():
         wanted = tiny()(processor(images, return_tensors="pt")["pixel_values"]).numpy()
     assert_close(served(artifact, files), wanted)
+
+
+def test_what_no_flag_tells_is_that_of_a_release_which_it_is_like(tmp_path: Path) -> None:
+    release = ResNet18_Weights.IMAGENET1K_V1
+    file = export(tiny(classes=1000), tmp_path / "net.onnx", (1, 3, 224, 224))
+    ended = resnet_train(
+        *("import", file, "--like", release, "--std", "1,1,1", "--name", "theirs", "--repository", tmp_path / "models")
+    )
+    assert ended.code == 0, ended.errors
+    artifact = read_artifact(tmp_path / "models" / "theirs" / "1")
+    spec = artifact.metadata.preprocessing
+    assert list(artifact.labels)[:100] == release.meta["categories"][:100]
+    assert (spec.resize, spec.height, spec.mean[0], spec.std) == (256, 224, 0.485, (1, 1, 1))
 
 
 def test_a_picture_whose_class_is_known_and_inputs_of_the_maker_prove_it(tmp_path: Path) -> None:
