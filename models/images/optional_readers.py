@@ -38,7 +38,8 @@ def read_tiff(data: bytes, demand: Demand) -> Picture:
     demand.check(page.tile)
     image = _UnturnedTiff(BytesIO(page.data))
     image.load()
-    return Picture(image, image.size, page.orientation)
+    xmp = image.info.get("xmp", b"")
+    return Picture(image, image.size, page.orientation or orientation([], xmp if isinstance(xmp, bytes) else b""))
 
 
 def read_avif(data: bytes, demand: Demand) -> Picture:

@@ -27,7 +27,8 @@ class TiffPage(NamedTuple):
     size: Size
     tile: Size
     """Of each part that is decoded at once."""
-    orientation: int
+    orientation: int | None
+    """As its tag says, None if it has none."""
     data: bytes
     """The file, with that page said to be upright."""
 
@@ -55,11 +56,11 @@ def first_page(data: bytes) -> TiffPage:
     if parts < -(-width // tile[0]) * -(-height // tile[1]):
         raise CorruptImage(f"its {parts} strips or tiles leave out a part of the picture")
     orientation = entries.get(_ORIENTATION)
-    if orientation is None or not 1 <= orientation.value <= 8:
-        return TiffPage((width, height), tile, UPRIGHT, data)
+    if orientation is None:
+        return TiffPage((width, height), tile, None, data)
     upright = UPRIGHT.to_bytes(2, "little" if data.startswith(b"II") else "big")
     data = data[: orientation.place] + upright + data[orientation.place + 2 :]
-    return TiffPage((width, height), tile, orientation.value, data)
+    return TiffPage((width, height), tile, orientation.value if 1 <= orientation.value <= 8 else UPRIGHT, data)
 
 
 def _value(entries: dict[int, _Entry], tag: int) -> int:

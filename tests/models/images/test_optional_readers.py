@@ -47,6 +47,9 @@ def tiffs() -> Iterator[tuple[str, bytes]]:
         yield f"TIFF {mode} jpeg", encode(made(mode), "TIFF", compression="jpeg")
     yield "TIFF fax", encode(made("1"), "TIFF", compression="group4")
     yield "TIFF in strips", encode(made("RGB"), "TIFF", strip_size=24 * 3 * 5)
+    xmp = b'<x:xmpmeta><rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+    yield "TIFF XMP", encode(made("RGB"), "TIFF", tiffinfo={700: xmp})
+    yield "TIFF no such orientation", encode(made("RGB"), "TIFF", tiffinfo={0x112: 9, 700: xmp})
     yield "BigTIFF", encode(made("RGB"), "TIFF", big_tiff=True)
     yield "TIFF of two pages", encode(made("RGB"), "TIFF", save_all=True, append_images=[made("L")])
 
