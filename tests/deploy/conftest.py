@@ -10,17 +10,23 @@ from tests.prometheus import Prometheus, scraping
 from tests.service.served import DEADLINE_S, Served
 
 RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
+DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
 
 @pytest.fixture(scope="session")
 def busy_server() -> Iterator[Served]:
     """The zoo, with answers and a refusal among its counts."""
-    with Served("--workers", "1") as served, httpx.Client(base_url=served.ready().url, timeout=DEADLINE_S) as client:
-        digit = (ROOT / "docs" / "seven.png").read_bytes()
-        for model in ("mnist-residual", "mnist-inception"):
-            assert client.post(f"/models/{model}/predict", content=digit).status_code == 200
-        assert client.post("/predict", content=b"text").status_code == 415
+    with Served("--workers", "1") as served:
+        ask(served.ready())
         yield served
+
+
+def ask(served: Served) -> None:
+    """Two answers and a refusal."""
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        for model in ("mnist-residual", "mnist-inception"):
+            assert client.post(f"/models/{model}/predict", content=DIGIT).status_code == 200
+        assert client.post("/predict", content=b"text").status_code == 415
 
 
 @pytest.fixture(scope="session")
