@@ -1,0 +1,124 @@
+"""The manifests: built by the real kustomize, valid by Kubernetes' own schemas, and fit for the server that they start."""
+
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import httpx
+import kubernetes_validate
+import pytest
+import yaml
+
+from service.settings import ENV_PREFIX, Settings, fit_together
+from tests.documents import ROOT
+from tests.service.served import Served
+
+OVERLAYS = ("cpu", "gpu")
+KINDS = {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"}
+OF_OPERATORS = {"ServiceMonitor"}  # whose schema is not Kubernetes' own
+
+Manifests = dict[str, dict[str, Any]]
+
+
+@cache
+def built(kubectl: str, overlay: str) -> Manifests:
+    """What is applied, by kind."""
+    command = [kubectl, "kustomize", str(ROOT / "deploy" / "kubernetes" / "overlays" / overlay)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return {manifest["kind"]: manifest for manifest in yaml.safe_load_all(text)}
+
+
+@pytest.fixture(params=OVERLAYS)
+def manifests(request: pytest.FixtureRequest, require: Callable[[str], str]) -> Manifests:
+    return built(require("kubectl"), request.param)
+
+
+@pytest.fixture
+def pod(manifests: Manifests) -> dict[str, Any]:
+    """The specification of a pod."""
+    spec: dict[str, Any] = manifests["Deployment"]["spec"]["template"]["spec"]
+    return spec
+
+
+@pytest.fixture
+def container(pod: dict[str, Any]) -> dict[str, Any]:
+    (container,) = pod["containers"]
+    return dict(container)
+
+
+def test_everything_is_there(manifests: Manifests) -> None:
+    assert manifests.keys() >= KINDS
+    assert manifests.keys() - KINDS <= {"HorizontalPodAutoscaler"}
+
+
+def test_manifests_are_valid(manifests: Manifests) -> None:
+    for kind in manifests.keys() - OF_OPERATORS:
+        kubernetes_validate.validate(manifests[kind], kubernetes_validate.latest_version(), strict=True)
+
+
+def test_validation_finds_a_misspelt_field(manifests: Manifests) -> None:
+    wrong = {**manifests["Service"], "spec": {**manifests["Service"]["spec"], "prots": []}}
+    with pytest.raises(kubernetes_validate.ValidationError, match="prots"):
+        kubernetes_validate.validate(wrong, kubernetes_validate.latest_version(), strict=True)
+
+
+def test_selectors_select_the_pods(manifests: Manifests, pod: dict[str, Any]) -> None:
+    labels = manifests["Deployment"]["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [
+        manifests["Deployment"]["spec"]["selector"]["matchLabels"],
+        manifests["Service"]["spec"]["selector"],
+        manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        *(spread["labelSelector"]["matchLabels"] for spread in pod["topologySpreadConstraints"]),
+    ]
+    assert all(selector and selector.items() <= labels for selector in selectors)
+    monitored = manifests["ServiceMonitor"]["spec"]
+    assert monitored["selector"]["matchLabels"].items() <= manifests["Service"]["metadata"]["labels"].items()
+    ports = {port["name"] for port in manifests["Service"]["spec"]["ports"]}
+    assert {endpoint["port"] for endpoint in monitored["endpoints"]} <= ports
+
+
+def test_the_environment_is_settings_and_a_drain_fits_the_grace_of_the_pod(
+    pod: dict[str, Any], container: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in container["env"]:
+        assert variable["name"].removeprefix(ENV_PREFIX).lower() in Settings.model_fields
+        monkeypatch.setenv(variable["name"], variable["value"])
+    settings = fit_together(Settings(_cli_parse_args=[]))
+    assert 0 < settings.drain_delay < settings.grace < pod["terminationGracePeriodSeconds"]
+    probe = container["startupProbe"]
+    assert probe["failureThreshold"] * probe["periodSeconds"] >= settings.start_timeout
+    (port,) = container["ports"]
+    assert port["containerPort"] == settings.port
+
+
+def test_probes_and_metrics_are_routes_of_the_server(
+    manifests: Manifests, container: dict[str, Any], busy_server: Served
+) -> None:
+    paths = {container[f"{probe}Probe"]["httpGet"]["path"] for probe in ("startup", "readiness", "liveness")}
+    paths |= {endpoint["path"] for endpoint in manifests["ServiceMonitor"]["spec"]["endpoints"]}
+    assert paths == {"/readyz", "/livez", "/metrics"}
+    assert {httpx.get(busy_server.url + path).status_code for path in paths} == {200}
+
+
+def test_pods_keep_the_restricted_standard(pod: dict[str, Any], container: dict[str, Any]) -> None:
+    """Kubernetes' Pod Security Standards, level restricted; and nothing is written."""
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert not {"volumes", "hostNetwork", "hostPID", "hostIPC"} & pod.keys()
+    assert "hostPort" not in container["ports"][0]
+
+
+def test_the_autoscaler_alone_says_how_many_replicas(require: Callable[[str], str]) -> None:
+    """A number in the Deployment would undo the autoscaler's each time that it is applied."""
+    manifests = built(require("kubectl"), "cpu")
+    target = manifests["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
+    assert "replicas" not in manifests["Deployment"]["spec"]
+    assert (target["kind"], target["name"]) == ("Deployment", manifests["Deployment"]["metadata"]["name"])
+    (container,) = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
+    assert "cpu" in container["resources"]["requests"]  # without which utilisation has no meaning
