@@ -1,11 +1,12 @@
-# Serving only, on CPUs: the models that ship, ONNX Runtime, no torch.
+# Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries.
 FROM python:3.11-slim AS build
 RUN python -m venv /opt/resnet-serve
 WORKDIR /src
+ARG RUNTIME=cpu
 COPY pyproject.toml ./
 # Dependencies in a layer of their own: a changed source does not install them again.
 RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['cpu'], sep='\n')" > requirements.txt \
+        print(*p['dependencies'], *p['optional-dependencies']['$RUNTIME'], sep='\n')" > requirements.txt \
     && /opt/resnet-serve/bin/python -m pip install --no-cache-dir --quiet --requirement requirements.txt
 COPY README.md LICENSE ./
 COPY models models

@@ -1,4 +1,4 @@
-"""The manifests: built by the real kustomize, valid by Kubernetes' own schemas, and fit for the server that they start."""
+"""The manifests: built by kustomize, valid by the schemas of Kubernetes, and fit for the server that they start."""
 
 import subprocess
 from collections.abc import Callable
