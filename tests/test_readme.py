@@ -14,7 +14,7 @@ from tests.documents import ROOT, URL, Block, blocks, imitate_checkout, run
 from tests.service.served import Served
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 VOLATILE = ("request_id", "timings_ms")  # differ with each request
 TOLERANCE = 2e-3  # of probabilities, printed with four digits
@@ -73,9 +73,8 @@ def test_paths_in_documents_exist(document: Path) -> None:
     """Links lead to files, and files that are named are there."""
     text = document.read_text()
     links = [document.parent / link for link in re.findall(r"\]\((?!https?:|#)([^)#]+)", text)]
-    named = [
-        ROOT / name for name in re.findall(r"`((?:models|service|training|tests|benchmarks|docs)/[\w./-]+)`", text)
-    ]
+    folders = "models|service|training|tests|benchmarks|docs|deploy"
+    named = [ROOT / name for name in re.findall(rf"`((?:{folders})/[\w./-]+)`", text)]
     assert [str(path) for path in links + named if not path.exists()] == []
 
 

@@ -45,5 +45,5 @@ class SharedObject(Generic[T]):
 
     def load(self) -> T:
         """A copy of it."""
-        value: T = pickle.loads(self._memory.map)  # noqa: S301 - the parent alone wrote it
+        value: T = pickle.loads(self._memory.map)  # nosec B301 # noqa: S301 - the parent alone wrote it
         return value
