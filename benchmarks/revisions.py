@@ -1,22 +1,25 @@
 """This checkout beside an older revision of itself: interleaved pairs of rounds, a picture through `mnist-residual`.
 
     python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 7] [--seconds 3] [--connections 32 128]
+    python -m benchmarks.revisions HEAD --flags="--access-log all" --result access-log
 
 A photograph is a JPEG of 100 kB: nearly all of its time is its decoding.
 
-Both run with the same Python and its packages, so REVISION has to work with them.
+Both run with the same Python and its packages, so REVISION has to work with them. --flags are for this checkout's
+server alone: beside HEAD they tell what a setting costs. The logs go to files.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from urllib.request import urlopen
@@ -44,30 +47,39 @@ def checkout(revision: str) -> Iterator[Path]:
         yield Path(folder)
 
 
-def measure(home: Path, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
-    """Start the server of this checkout and load it with each count of connections in turn."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json"]
-    environment = os.environ | {"PYTHONPATH": str(home)}
-    with subprocess.Popen(command, cwd=home, env=environment, stderr=subprocess.PIPE, text=True) as server:
+@dataclass(frozen=True, slots=True)
+class Side:
+    """A checkout, and the flags that its server gets."""
+
+    home: Path
+    flags: tuple[str, ...] = ()
+
+
+def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
+    """Start the server of this side and load it with each count of connections in turn."""
+    command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json", *side.flags]
+    environment, log = os.environ | {"PYTHONPATH": str(side.home)}, scratch / "log"
+    with (
+        log.open("wb") as stderr,
+        subprocess.Popen(command, cwd=side.home, env=environment, stderr=stderr) as server,
+    ):
         try:
-            url = _url_once_ready(server) + "/predict?top_k=3"
+            url = _url_once_ready(log) + "/predict?top_k=3"
             drive(url, upload, 8, WARM_S, scratch)
             return {count: drive(url, upload, count, seconds, scratch) for count in connections}
         finally:
             server.terminate()
-            server.communicate()
 
 
-def _url_once_ready(server: "subprocess.Popen[str]") -> str:
-    assert server.stderr is not None
-    events = (json.loads(line) for line in server.stderr if line.startswith("{"))
-    url = next((str(event["url"]) for event in events if "url" in event), "")
+def _url_once_ready(log: Path) -> str:
     for _ in range(int(START_S / LOOK_S)):
-        with contextlib.suppress(OSError):
+        events = (json.loads(line) for line in log.read_text().splitlines(keepends=True) if line.endswith("}\n"))
+        url = next((str(event["url"]) for event in events if "url" in event), "")
+        with contextlib.suppress(OSError, ValueError):  # there is none yet
             if urlopen(url + "/readyz", timeout=START_S).status == HTTPStatus.OK:
                 return url
         time.sleep(LOOK_S)
-    raise SystemExit("the server does not become ready")
+    raise SystemExit(f"the server does not become ready:\n{log.read_text()}")
 
 
 def main() -> None:
@@ -78,22 +90,25 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--flags", type=shlex.split, default=[], help="of this checkout's server alone")
+    parser.add_argument("--result", help="name of the file in benchmarks/results")
     options = parser.parse_args()
     pairs: dict[int, list[tuple[WrkResult, WrkResult]]] = {count: [] for count in options.connections}
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as scratch:
         upload = PICTURES[options.picture]()
         for turn in range(options.rounds):
-            homes = (ROOT, other) if turn % 2 else (other, ROOT)
-            found = {home: measure(home, upload, options.connections, options.seconds, Path(scratch)) for home in homes}
+            this, beside = Side(ROOT, tuple(options.flags)), Side(other)
+            sides = (this, beside) if turn % 2 else (beside, this)
+            found = {side: measure(side, upload, options.connections, options.seconds, Path(scratch)) for side in sides}
             for count, rounds in pairs.items():
-                rounds.append((found[ROOT][count], found[other][count]))
+                rounds.append((found[this][count], found[beside][count]))
     table = Table("connections", "this, requests/s", "other, requests/s", "ratio", "at least", "p99, ratio", "failed")
     document: dict[str, object] = {**serving_surroundings("benchmarks.revisions"), "method": METHOD}
     for count, rounds in pairs.items():
         ours, others = ([one.per_second for one in side] for side in zip(*rounds, strict=True))
         ratio = Ratio.of(list(zip(ours, others, strict=True)))
-        p99 = Ratio.of([(this.p99_ms, old.p99_ms) for this, old in rounds])
-        failed = sum(this.failed for this, _ in rounds)
+        p99 = Ratio.of([(one.p99_ms, old.p99_ms) for one, old in rounds])
+        failed = sum(one.failed for one, _ in rounds)
         document[f"connections {count}"] = {
             "this_per_second": asdict(Spread.of(ours)),
             "other_per_second": asdict(Spread.of(others)),
@@ -106,7 +121,8 @@ def main() -> None:
         row = (Spread.of(ours).median, Spread.of(others).median, ratio.median, ratio.lower or 0.0, p99.median)
         table.add_row(str(count), *[f"{value:.3f}" if value < 100 else f"{value:.0f}" for value in row], str(failed))
     Console().print(table)
-    (RESULTS / f"revisions-{options.picture}.json").write_text(json.dumps(document, indent=1) + "\n")
+    name = options.result or f"revisions-{options.picture}"
+    (RESULTS / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
 
 
 if __name__ == "__main__":

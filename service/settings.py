@@ -2,6 +2,7 @@
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -45,6 +46,22 @@ ImageTypes = Annotated[
     Field(min_length=1),
 ]
 """Names with commas between them."""
+
+
+_SHARES = {"off": None, "errors": 0.0, "all": 1.0}
+
+
+def _success_share(value: object) -> float | None:
+    if isinstance(value, str) and value in _SHARES:
+        return _SHARES[value]
+    with suppress(ValueError):
+        if isinstance(value, int | float | str) and 0 <= float(value) <= 1:
+            return float(value)
+    raise ValueError("must be off, errors, all or a number from 0 to 1")
+
+
+SuccessShare = Annotated[float | None, BeforeValidator(_success_share)]
+"""The share of requests that end well which have a line in the access log; None if there is no such log."""
 
 
 class Batching(BaseModel):
@@ -127,6 +144,10 @@ class Settings(BaseSettings):
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    access_log: SuccessShare = Field(
+        "off",  # type: ignore[assignment]  # becomes None
+        description="a line for each request: off, errors, all, or errors and a share of the others, such as 0.01",
+    )
 
     def max_batch_size_of(self, model: str) -> int:
         """Most images in a batch of this model; 0: as many as pay."""

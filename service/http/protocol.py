@@ -221,7 +221,8 @@ class PredictionProtocol(HttpConnection):
     # Requests and responses
 
     def _begin_request(self, head: Head) -> PredictionRequest:
-        self._request = PredictionRequest(self._api.services, head, self._budget.arrived_ns, self._respond)
+        services, arrived_ns = self._api.services, self._budget.arrived_ns
+        self._request = PredictionRequest(services, head, arrived_ns, self._respond, self.client)
         self._enter(BODY)
         self._request.begin()
         return self._request
@@ -295,7 +296,10 @@ class PredictionProtocol(HttpConnection):
         return is_told
 
     def _respond_without_request(self, error: Exception) -> None:
-        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns())
+        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns(), self.client)
         response.fail(error)
         self._write(response)
+        response.timestamps.written_ns = time.monotonic_ns()
         self._api.metrics.count_http("", "other", response.status)
+        if access_log := self._api.services.access_log:
+            access_log.note(response, "")

@@ -15,6 +15,7 @@ from service.http import openapi, schemas
 from service.http.options import READING, AnswerOptions
 from service.prediction.api_process import ApiProcess
 from service.prediction.head import PREDICT_ROUTES, Head, Target
+from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
 
 GetApi = Callable[[], ApiProcess]
@@ -81,7 +82,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 class CountRequests:
-    """ASGI middleware that counts every request by its route."""
+    """ASGI middleware that counts every request by its route, and notes it in the access log if there is one."""
 
     def __init__(self, app: ASGIApp, api: GetApi) -> None:
         self._app, self._api = app, api
@@ -89,12 +90,25 @@ class CountRequests:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass everything on, HEAD as GET (uvicorn leaves the body out), and count the status that goes back."""
         inner = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
+        began_ns = time.monotonic_ns()
 
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 path = getattr(inner.get("route"), "path", scope["path"])
                 route = path if path in PLAIN_ROUTES else ""
                 self._api().metrics.count_http(route, scope["method"], message["status"])
+                if access_log := self._api().services.access_log:
+                    access_log.note(_as_noted(scope, route, message, began_ns), route)
             await send(message)
 
         await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
+
+
+def _as_noted(scope: Scope, route: str, start: Message, began_ns: int) -> PredictionResponse:
+    """A response for the access log; its id is the one that it carries, if any."""
+    head = Head(scope["method"], Target(route), b"", dict(scope["headers"]))
+    response = begin_response(head, began_ns, scope["client"])
+    response.status = start["status"]
+    response.request_id = dict(start["headers"]).get(b"x-request-id", b"").decode() or response.request_id
+    response.timestamps.written_ns = time.monotonic_ns()
+    return response

@@ -11,11 +11,13 @@ from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
+from service.logs import line_renderer
 from service.metrics.metrics import MeteredModel, Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
 from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL_S
+from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission, no_worker
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
@@ -74,7 +76,9 @@ class ApiProcess:
         batcher = Batcher(
             index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
         )
-        self.services = Services(settings, models, admission, decoder, batcher, request_metrics)
+        share = settings.access_log
+        access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
+        self.services = Services(settings, models, admission, decoder, batcher, request_metrics, access_log)
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
@@ -100,6 +104,8 @@ class ApiProcess:
         self.services.decoder.close()
         self._scraper.shutdown(wait=False, cancel_futures=True)
         problem_log.flush(all_=True)
+        if self.services.access_log:
+            self.services.access_log.flush()
 
     @property
     def refused(self) -> int:

@@ -66,15 +66,23 @@ class PredictionRequest:
         "state",
     )
 
-    def __init__(self, services: Services, head: Head, headers_ns: int, respond: Callable[[Response], None]) -> None:
-        """`headers_ns`: when the last of the headers arrived, on the monotonic clock."""
+    def __init__(
+        self,
+        services: Services,
+        head: Head,
+        headers_ns: int,
+        respond: Callable[[Response], None],
+        client: tuple[str, int] | None = None,
+    ) -> None:
+        """`headers_ns`: when the last of the headers arrived, on the monotonic clock; `client`: host and port."""
         self._services, self._head, self._respond = services, head, respond
         self.state = RequestState.RECEIVING
-        self._response = begin_response(head, headers_ns)
+        self._response = begin_response(head, headers_ns, client)
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []
         self._payload: Payload | None = None  # of a body that is not the image itself
+        self._image_bytes: Sequence[int] = ()  # sizes of its encoded images, once they are found
         self._missing = 0  # tasks without an outcome
         self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
         self._timer: asyncio.TimerHandle | None = None
@@ -140,6 +148,8 @@ class PredictionRequest:
         if self.state is not RequestState.ENDED:
             self._end()
             self._services.request_metrics.count_cancelled(self._response)
+            if access_log := self._services.access_log:
+                access_log.note_cancelled(self._response, self._head.target.route, self._image_bytes)
 
     def _take_apart(self) -> None:
         """Find the encoded images in the body, which most often is one itself: a large form or JSON on a thread."""
@@ -271,11 +281,13 @@ class PredictionRequest:
         return left_s
 
     def _finish(self) -> None:
-        """Send the response, then count it."""
+        """Send the response, then count it, and note it in the access log if there is one."""
         self._end()
         self._respond(self._response)
         self._response.timestamps.written_ns = time.monotonic_ns()
         self._services.request_metrics.count(self._response, self._head.target.route)
+        if access_log := self._services.access_log:
+            access_log.note(self._response, self._head.target.route, self._image_bytes)
 
     def _end(self) -> None:
         """Release everything: what has not begun is dropped, and no part refers to another any more."""

@@ -56,6 +56,9 @@ class Response:
         tops: label and probability of the most probable class of each image.
         image_bytes: size of each encoded image, once all have an outcome.
         rejected: error codes of images that were refused.
+        client: host and port of the other end.
+        batch_size: of the largest batch that one of its images was in; 0 if none was in any.
+        problem: the document of the error that the response is.
 
     """
 
@@ -69,8 +72,11 @@ class Response:
     body: bytes = b""
     shed: ShedReason | None = None
     tops: list[tuple[str, float]] = field(default_factory=list)
-    image_bytes: list[int] = field(default_factory=list)
+    image_bytes: Sequence[int] = ()
     rejected: list[str] = field(default_factory=list)
+    client: tuple[str, int] | None = None
+    batch_size: int = 0
+    problem: dict[str, Any] | None = None
 
     def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], files: Sequence[str] | None = None) -> None:
         """Fill in what was found in each image, and the stage times as far as they are known before the writing.
@@ -96,13 +102,14 @@ class Response:
         if isinstance(outcome, ServiceError):
             return self._describe(outcome)
         self.tops.append((labels[outcome.indices[0]], outcome.probabilities[0]))
+        self.batch_size = max(self.batch_size, outcome.batch_size)
         ranked = zip(outcome.indices, outcome.probabilities, strict=True)
         predictions = [{"label": labels[index], "index": index, "probability": p} for index, p in ranked]
         return {"predictions": predictions, "batch_size": outcome.batch_size}
 
     def fail(self, error: Exception) -> None:
         """Fill in an error."""
-        document = self._describe(error)
+        document = self.problem = self._describe(error)
         if isinstance(error, ServiceError):
             self.headers |= error.headers
         if isinstance(error, Unavailable):
@@ -138,10 +145,12 @@ def _make_ids() -> Iterator[str]:
 _ids = _make_ids()  # starts when the first id is asked for, and so after the fork
 
 
-def begin_response(head: Head, headers_ns: int) -> Response:
+def begin_response(head: Head, headers_ns: int, client: tuple[str, int] | None = None) -> Response:
     """A response with what every one carries: the request's id and its trace."""
     request_id = head.request_id or next(_ids)
-    response = Response(Timestamps(headers_ns), request_id, head.method, headers={"x-request-id": request_id})
+    response = Response(
+        Timestamps(headers_ns), request_id, head.method, headers={"x-request-id": request_id}, client=client
+    )
     if head.trace:
         response.headers["traceparent"] = head.trace
     return response

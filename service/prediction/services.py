@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
@@ -20,3 +21,4 @@ class Services:
     decoder: Decoder
     batcher: Batcher
     request_metrics: RequestMetrics
+    access_log: AccessLog | None

@@ -4,19 +4,21 @@ import base64
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import httpx
 import pytest
 
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Servers, environment, until
+from tests.service.served import DEADLINE_S, Servers, environment, free_port, until
 from tests.service.stock import FAILING
+from tests.service.wire import Wire, post
 
 CODE = """
 import logging, sys
@@ -186,6 +188,7 @@ def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository:
     assert records[-1]["exit_code"] == 0
     ended = {"ok": 3 + 1, "client_error": 20, "server_error": 2, "shed": 0, "expired": 0, "cancelled": 0}
     assert records[-1]["requests"] == ended
+    assert not served.events("request")  # the access log, which is off by default
     refusals = of_kind(records, **refused)
     assert refusals[0]["request_id"] == answers[0]["request_id"]
     assert refusals[0]["detail"] == answers[0]["detail"]
@@ -200,3 +203,86 @@ def test_a_bad_form_has_one_line_and_no_librarys(serve: Servers, repository: Pat
     assert httpx.post(served.url + "/predict", content=b"--x\r\n\x83\r\n", headers=headers).status_code == 400
     served.wait_for_event("request refused", code="bad_request")
     assert not served.events(level="warning")
+
+
+# The access log
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+def test_each_request_has_a_line_with_what_its_answer_tells(serve: Servers, repository: Path) -> None:
+    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--api-processes", "1")
+    served = serve(*flags, "--access-log", "all").ready()
+    body = {"images": [base64.b64encode(image).decode() for image in (png(), b"text")]}
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        trace = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "mine"}
+        good = client.post("/predict", content=png(), headers=trace).json()
+        mixed = client.post("/models/plain/versions/2/predict", json=body).json()
+        text = client.post("/predict", content=b"text").json()
+        missing = client.post("/models/none/predict", content=png()).json()
+        assert client.get("/models").status_code == 200
+        unknown = client.get("/none").json()
+        with served.paused():
+            late = client.post("/predict", content=png(), headers={"x-request-timeout-ms": "2000"}).json()
+            with Wire(served.address) as leaving:
+                leaving.send(post(png(), "/predict", "X-Request-ID: left"))
+                until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request that is left")
+    with Wire(served.address) as stranger:
+        stranger.send(b"NO HTTP\r\n\r\n")
+        malformed = json.loads(stranger.answer().body)
+    assert served.stop() == 0
+    beside = ("/readyz", "/metrics")
+    lines = {line["request_id"]: line for line in served.events("request") if line["route"] not in beside}
+    told = ("method", "route", "model", "version", "status", "outcome", "images", "bytes")
+    found = {name: tuple(line.get(field) for field in told) for name, line in lines.items()}
+    of_plain, of_none, size = ("plain", "2"), ("", ""), len(png())
+    listing = next(line for line in lines.values() if line["route"] == "/models")
+    assert found == {
+        "mine": ("POST", "/predict", *of_plain, 200, "ok", 1, size),
+        mixed["request_id"]: ("POST", "/models/{model}/versions/{version}/predict", *of_plain, 200, "ok", 2, size + 4),
+        text["request_id"]: ("POST", "/predict", *of_plain, 415, "client_error", 1, 4),
+        missing["request_id"]: ("POST", "/models/{model}/predict", *of_none, 404, "client_error", 0, 0),
+        listing["request_id"]: ("GET", "/models", *of_none, 200, "ok", 0, 0),
+        unknown["request_id"]: ("GET", "", *of_none, 404, "client_error", 0, 0),
+        late["request_id"]: ("POST", "/predict", *of_plain, 504, "expired", 1, size),
+        "left": ("POST", "/predict", *of_plain, None, "cancelled", 1, size),
+        malformed["request_id"]: ("", "", *of_none, 400, "client_error", 0, 0),
+    }
+    assert all(line["client"].startswith("127.0.0.1:") for line in lines.values())
+    assert lines["mine"]["trace_id"] == TRACE
+    assert lines["mine"]["batch_size"] == good["batch_size"] == 1
+    for stage in ("read", "decode", "queue", "inference"):  # the rest was measured before the answer was written
+        assert lines["mine"]["timings_ms"][stage] == pytest.approx(good["timings_ms"][stage], abs=0.0011)
+    assert lines[mixed["request_id"]]["rejected"] == ["unsupported_media_type"]
+    for problem in (text, missing, late, malformed):
+        assert (lines[problem["request_id"]]["code"]) == problem["code"]
+        assert (lines[problem["request_id"]]["detail"]) == problem["detail"]
+
+
+def test_people_read_the_access_log_on_a_terminal_whatever_the_level(repository: Path) -> None:
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    flags = ("--model-repository", str(repository), "--default-model", "plain", "--workers", "1", "--port", str(port))
+    reader, writer = pty.openpty()
+    command = [sys.executable, "-m", "service", *flags, "--access-log", "all", "--log-level", "error"]
+    with subprocess.Popen(command, env=environment(COLUMNS="80"), stderr=writer) as server:
+        os.close(writer)
+        with os.fdopen(reader, "rb") as log:
+            try:
+                until(lambda: _is_ready(url, log), "readiness")
+                httpx.post(f"{url}/predict", content=png(), timeout=DEADLINE_S)
+                said = log.readline().decode()
+            finally:
+                server.terminate()
+    words = re.sub(r"\x1b\[[0-9;]*m", "", said)
+    assert re.match(r"20\d\d-\d\d-\d\dT[0-9:.]+Z \[info +\] request ", words)
+    assert "route=/predict" in words
+    assert "status=200" in words
+
+
+def _is_ready(url: str, log: BinaryIO) -> bool:
+    """Whether it is, by a probe, whose line is read: a log that is not read holds the server up."""
+    try:
+        status = httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code
+    except httpx.TransportError:
+        return False
+    return b"/readyz" in log.readline() and status == 200

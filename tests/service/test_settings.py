@@ -48,6 +48,8 @@ def test_a_flag_beats_a_variable_beats_the_default(monkeypatch: pytest.MonkeyPat
         ("--max-batch-size", "100000"),
         ("--image-types", "png,doc"),
         ("--image-types", ""),
+        ("--access-log", "loud"),
+        ("--access-log", "1.5"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, flag: str, value: str) -> None:
@@ -60,6 +62,15 @@ def test_types_of_image_are_names_with_commas(monkeypatch: pytest.MonkeyPatch) -
     assert parse(monkeypatch).image_types == ("png", "jpeg", "webp", "bmp", "gif")
     assert parse(monkeypatch, RESNET_SERVE_IMAGE_TYPES="jpeg").image_types == ("jpeg",)
     assert parse(monkeypatch, "--image-types", "png, TIFF").image_types == ("png", "tiff")
+
+
+@pytest.mark.parametrize(("value", "share"), [("off", None), ("errors", 0.0), ("0.01", 0.01), ("all", 1.0), ("1", 1.0)])
+def test_the_access_log_has_a_share_of_what_ends_well(
+    monkeypatch: pytest.MonkeyPatch, value: str, share: float | None
+) -> None:
+    assert parse(monkeypatch).access_log is None
+    assert parse(monkeypatch, "--access-log", value).access_log == share
+    assert parse(monkeypatch, RESNET_SERVE_ACCESS_LOG=value).access_log == share
 
 
 @pytest.mark.parametrize(
