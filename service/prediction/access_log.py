@@ -11,7 +11,6 @@ from select import PIPE_BUF
 from typing import Any
 
 from service.logs import LineRenderer
-from service.metrics.stages import STAGES
 from service.prediction.response import Response, Timestamps
 
 _OF_PROBLEM = ("code", "reason", "detail")
@@ -89,16 +88,17 @@ class AccessLog:
         return fields
 
     def _add(self, fields: dict[str, Any]) -> None:
-        if not self._lines:
-            self._loop.call_soon(self.flush)
         self._lines.append(self._render(fields))
+        if len(self._lines) == 1:
+            self._loop.call_soon(self.flush)
 
     def _now(self) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        second, ns = divmod(time.time_ns(), 10**9)
+        ns = time.time_ns()
+        second = ns // 1_000_000_000
         if second != self._second:
-            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
-        return f"{self._second_text}.{ns // 1000:06d}Z"
+            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return f"{self._second_text}{ns // 1000 % 1_000_000:06d}Z"
 
 
 def _address(client: tuple[str, int] | None) -> str:
@@ -110,9 +110,22 @@ def _address(client: tuple[str, int] | None) -> str:
 
 def _timings_ms(timestamps: Timestamps, total_ns: int) -> dict[str, float]:
     """Milliseconds of each stage that the request has passed, and of all."""
-    passed = 5 if timestamps.done_ns else 2 if timestamps.pixels_ns else 1 if timestamps.body_ns else 0
-    timings_ms = {name: ns // 1000 / 1000 for name, ns in zip(STAGES[:passed], timestamps.stages_ns(), strict=False)}
-    timings_ms["total"] = total_ns // 1000 / 1000
+    read, decode, queue, inference, respond = timestamps.stages_ns()
+    total_ms = total_ns // 1000 / 1000
+    if timestamps.done_ns:
+        return {
+            "read": read // 1000 / 1000,
+            "decode": decode // 1000 / 1000,
+            "queue": queue // 1000 / 1000,
+            "inference": inference // 1000 / 1000,
+            "respond": respond // 1000 / 1000,
+            "total": total_ms,
+        }
+    timings_ms = {"total": total_ms}
+    if timestamps.body_ns:
+        timings_ms["read"] = read // 1000 / 1000
+    if timestamps.pixels_ns:
+        timings_ms["decode"] = decode // 1000 / 1000
     return timings_ms
 
 
