@@ -17,7 +17,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
 from service.ipc.reports import ModelReport
 from service.ipc.slots import EXPIRED, FAILED, OK
-from service.policy import LATE_NS
+from service.policy import LATE_NS, LEAD_NS
 from service.prediction.batcher import Batcher
 from service.prediction.image_task import ImageTask, Result
 from service.prediction.wait_estimate import WaitEstimate
@@ -207,15 +207,16 @@ def test_a_worker_gets_more_within_a_long_turn_of_the_loop() -> None:
 
 
 def test_a_worker_is_sent_short_batches_ahead_for_as_long_as_a_turn_of_the_loop() -> None:
+    image_ms = 0.45 * LEAD_NS / 1e6
+
     async def scene(played: Played) -> None:
-        played.reports = [
-            ModelReport(0, "ready", max_batch_size=4, paying_batch_size=1, batch_latency_ms=((1, 0.9), (4, 3.6)))
-        ]
+        latency = ((1, image_ms), (4, 4 * image_ms))
+        played.reports = [ModelReport(0, "ready", max_batch_size=4, paying_batch_size=1, batch_latency_ms=latency)]
         played.up()
         for name in range(9):
             played.submit(name)
         await turn()
-        held = [played.take(), played.take(), played.take()]  # 2.7 ms
+        held = [played.take(), played.take(), played.take()]
         assert [played.names(message) for message in held] == [[0], [1], [2]]
         assert played.take() is None
         assert held[0] is not None
