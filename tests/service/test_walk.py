@@ -28,6 +28,7 @@ from service.ipc.control import Begin, ControlWriter, WorkerUp
 from service.ipc.pipe import Pipe
 from service.ipc.reports import WorkerReport
 from service.metrics.metrics import MeteredModel, Metrics
+from service.prediction import api_process
 from service.prediction.api_process import ApiProcess
 from service.repository import read_repository
 from service.settings import Settings
@@ -150,7 +151,11 @@ def is_return(frame: FrameType) -> bool:
 
 
 @pytest.mark.parametrize("how_often", [1, 3])
-def test_a_warm_digit_passes_fourteen_files_and_returns_to_two(repository: Path, how_often: int) -> None:
+def test_a_warm_digit_passes_fourteen_files_and_returns_to_two(
+    repository: Path, how_often: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(api_process, "BEAT_INTERVAL_S", 3600.0)  # no sign of life falls into the walk
+
     async def scene() -> None:
         house = House(repository)
         await house.work_until(lambda: house.api.ready)
