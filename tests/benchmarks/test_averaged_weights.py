@@ -1,4 +1,6 @@
-from benchmarks.averaged_weights import FROZEN, recipes, some
+import pytest
+
+from benchmarks.averaged_weights import FROZEN, lost, recipes, some
 from tests.training.folders import below, pack, pictures
 
 
@@ -16,3 +18,8 @@ def test_images_are_of_the_classes_asked_for_and_the_same_each_time(tmp_path):
     means = first.images.float().mean((2, 3))
     for mean, label in zip(means, first.labels.tolist(), strict=True):
         assert int(mean.argmax()) == (0, 2)[label]
+
+
+def test_lost_is_what_the_better_one_had_more():
+    assert lost({"raw": 0.94, "averaged": 0.25, "last.pt": 0.25, "best.pt": 0.9}) == pytest.approx(0.69)
+    assert lost({"raw": 0.5, "averaged": 0.6, "last.pt": 0.6, "best.pt": 0.1}) == 0
