@@ -150,7 +150,7 @@ def test_parse_arguments():
         (["=B"], "'=B' is not of the form key=value"),
         (["shortcut="], "'shortcut=' is not of the form key=value"),
         (["a=1", "a=2"], "argument 'a' is given twice"),
-        (["classes=5"], "the class count has an option of its own"),
+        (["classes=5"], "the class count is no argument: leave it out"),
     ],
 )
 def test_a_word_that_is_no_argument_is_told(words: list[str], complaint: str):
