@@ -22,7 +22,6 @@ ENV PATH=/opt/resnet-serve/bin:$PATH \
     RESNET_SERVE_HOST=0.0.0.0
 USER 10001:10001
 EXPOSE 8000
-# Ready, not only alive: a container without its models is of no use. A port chosen by flag is not found.
-HEALTHCHECK --interval=10s --timeout=3s --start-period=60s CMD ["python", "-ISc", \
-    "import http.client, os; c = http.client.HTTPConnection('127.0.0.1', int(os.environ.get('RESNET_SERVE_PORT', 8000)), timeout=2); c.request('GET', '/readyz'); raise SystemExit(c.getresponse().status != 200)"]
+# Ready, not only alive: a container without its models is of no use. Process 1 has the server's flags.
+HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD ["resnet-serve", "health", "--of-process", "1"]
 ENTRYPOINT ["resnet-serve"]

@@ -1,4 +1,4 @@
-"""The command `resnet-serve`: serve (also meant without a sub-command), predict, check.
+"""The command `resnet-serve`: serve (also meant without a sub-command), predict, check, health.
 
 What each command needs is imported when it is chosen: `--help` answers at once. What keeps a server from starting is
 told in the format of its log, as far as that is known before the settings are.
@@ -29,7 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     accept_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    say = _say if arguments[:1] in (["predict"], ["check"]) or is_for_people(_log_format(arguments)) else _log
+    is_shell = arguments[:1] in (["predict"], ["check"], ["health"])
+    say = _say if is_shell or is_for_people(_log_format(arguments)) else _log
     try:
         if dropped := drop_service_links():
             say(f"ignored, for Kubernetes sets them for Services: {', '.join(dropped)}", "warning")
@@ -59,6 +60,10 @@ def _run(arguments: list[str], *, explain_usage: bool) -> int:
             from service.commands.check import Check, check
 
             return check(CliApp.run(Check, cli_args=rest))
+        case ["health", *rest]:
+            from service.commands.health import Health, health
+
+            return health(CliApp.run(Health, cli_args=rest))
         case ["--version"] | ["serve", "--version"]:
             print(f"resnet-serve {version('resnet-serve')}")  # noqa: T201
             return 0

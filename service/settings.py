@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_settings import BaseSettings, NoDecode
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from models.command_line import command_line
 from models.images.decoder import MAX_PIXELS
 from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
 from models.images.optional_readers import lacks
 from service.repository import ZOO
+from service.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
 
@@ -76,12 +77,16 @@ class Batching(BaseModel):
 class Settings(BaseSettings):
     """Serve image classifiers over HTTP.
 
-    Other commands: `resnet-serve predict --help`, `resnet-serve check --help`, `resnet-serve --version`. Each option
-    can also be set in the environment: --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE.
+    Other commands: `resnet-serve predict --help`, `resnet-serve check --help`, `resnet-serve health --help`,
+    `resnet-serve --version`. Each option can also be set in the environment, --max-batch-size as
+    RESNET_SERVE_MAX_BATCH_SIZE, and in the file that --config names, as max_batch_size.
     """
 
     model_config = command_line("resnet-serve", env_prefix=ENV_PREFIX)
 
+    config: Path | None = Field(
+        None, description="TOML file of these settings, such as max_batch_size = 8; flags and variables come before it"
+    )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
     model_repository: Path = Field(
@@ -148,6 +153,19 @@ class Settings(BaseSettings):
         "off",  # type: ignore[assignment]  # becomes None
         description="a line for each request: off, errors, all, or errors and a share of the others, such as 0.01",
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, which pydantic puts before these, then variables, then the file."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, SettingsFile(settings_cls)
 
     def max_batch_size_of(self, model: str) -> int:
         """Most images in a batch of this model; 0: as many as pay."""

@@ -63,8 +63,8 @@ def port() -> int:
 def container(docker: Docker, image: str, port: int) -> Iterator[str]:
     """The server in a container that may do nothing but serve on this port."""
     name = f"resnet-serve-test-{uuid.uuid4().hex[:8]}"
-    where = ("--publish", f"127.0.0.1:{port}:{port}", "--env", f"RESNET_SERVE_PORT={port}", *FLAGS)
-    docker("run", "--detach", "--name", name, *LOCKED_DOWN, *where, image)
+    where = ("--publish", f"127.0.0.1:{port}:{port}", *FLAGS)
+    docker("run", "--detach", "--name", name, *LOCKED_DOWN, *where, image, "--port", str(port))
     yield name
     docker("logs", name)  # on standard error: pytest shows it if the test failed
     docker("rm", "--force", "--volumes", name)

@@ -1,0 +1,55 @@
+"""`resnet-serve health`: can the server with these settings take work now?"""
+
+import http.client
+import sys
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import CliApp
+
+from models.command_line import command_line
+from service.settings import ENV_PREFIX, SettingError, Settings
+
+TIMEOUT_S = 2.0  # for the answer
+_EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 - how each is reached from here
+
+
+class Health(Settings):
+    """Ask a server on this machine whether it can take work now: by the settings that it was started with.
+
+    The exit code is 0 if it can, else 1.
+    """
+
+    model_config = command_line("resnet-serve health", env_prefix=ENV_PREFIX)
+
+    of_process: int | None = Field(None, description="take the flags that this process was started with, by its id")
+
+
+def health(options: Health) -> int:
+    """Print what is wrong; the exit code."""
+    settings = options if options.of_process is None else CliApp.run(Settings, cli_args=flags_of(options.of_process))
+    if not settings.port:
+        raise SettingError("--port 0 is whichever is free: give the port that the server has logged")
+    host = _EVERY_INTERFACE.get(settings.host, settings.host)
+    connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/readyz")
+        answer = connection.getresponse()
+        problem = "" if answer.status == http.HTTPStatus.OK else answer.read().decode().strip()
+    except (OSError, http.client.HTTPException) as error:
+        problem = f"no answer ({error})"
+    finally:
+        connection.close()
+    if problem:
+        print(f"resnet-serve: {host} port {settings.port}: {problem}", file=sys.stderr)  # noqa: T201
+    return 1 if problem else 0
+
+
+def flags_of(pid: int) -> list[str]:
+    """What this process, or one that it was told to start, gave to `resnet-serve`; SettingError if it is none."""
+    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    for i, word in enumerate(words):
+        if Path(word).name == "resnet-serve" or words[i - 1 : i + 1] == ["-m", "service"]:
+            flags = words[i + 1 :]
+            return flags[1:] if flags[:1] == ["serve"] else flags
+    raise SettingError(f"process {pid} is no resnet-serve: {' '.join(words)}")
