@@ -212,7 +212,7 @@ def test_uvicorns_protocol_has_the_attribute(protocol: HttpToolsProtocol, name: 
 
 
 OVERRIDDEN = (
-    "connection_made connection_lost data_received shutdown timeout_keep_alive_handler "
+    "connection_made connection_lost data_received eof_received shutdown timeout_keep_alive_handler "
     "on_message_begin on_url on_header on_headers_complete on_body on_message_complete "
     "on_response_complete"
 )
@@ -246,6 +246,7 @@ def test_a_cycle_has_the_attribute(name: str) -> None:
 
 def test_status_lines_are_there() -> None:
     assert STATUS_LINE[422] == f"HTTP/1.1 422 {HTTPStatus(422).phrase}\r\n".encode()
+    assert all(line.startswith(b"HTTP/1.1 ") for line in STATUS_LINE.values()), "what may be sent ahead"
 
 
 def test_default_headers_are_pairs_of_bytes() -> None:
