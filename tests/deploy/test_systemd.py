@@ -6,11 +6,16 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import httpx
 import pytest
 
 from service.settings import Settings
 from tests.documents import ROOT
+from tests.service.served import Served
 
+# MemoryDenyWriteExecute=, kept by what is started: prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN), in Linux since 6.3.
+DENIED = "import ctypes, os, sys; ctypes.CDLL(None).prctl(65, 1, 0, 0, 0); os.execv(sys.argv[1], sys.argv[1:])"
+STATE = "import ctypes; print(ctypes.CDLL(None).prctl(66, 0, 0, 0, 0))"  # PR_GET_MDWE
 UNIT = ROOT / "deploy" / "systemd" / "resnet-serve.service"
 
 
@@ -42,3 +47,14 @@ def test_the_first_process_alone_is_told_and_has_time_to_drain() -> None:
     settings = dict(re.findall(r"^(\w+)=(.*)$", UNIT.read_text(), re.MULTILINE))
     assert settings["KillMode"] == "mixed"
     assert float(settings["TimeoutStopSec"]) > Settings.model_fields["grace"].default
+
+
+def test_the_server_needs_no_memory_that_is_writable_and_executable() -> None:
+    within = (sys.executable, "-c", DENIED)
+    state = subprocess.run([*within, sys.executable, "-c", STATE], capture_output=True, text=True, check=True).stdout
+    if int(state) != 1:
+        pytest.skip("this kernel is older than 6.3, or has no such restriction")
+    with Served("--workers", "1", within=within) as served:
+        digit = (ROOT / "docs" / "seven.png").read_bytes()
+        assert httpx.post(f"{served.ready().url}/predict", content=digit).json()["predictions"][0]["label"] == "7"
+        assert served.stop() == 0
