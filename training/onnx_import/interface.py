@@ -54,6 +54,7 @@ def find_interface(
         raise OnnxImportError(
             f"the graph's input {source.input.name} has the shape {source.input.shape}, and ONNX Runtime runs it on "
             "pictures of 3 channels or of 1 neither as [n, channels, height, width] nor as [n, height, width, channels]"
+            "; give a classifier of such pictures"
         )
     if len({kind for kind, _ in found}) > 1:
         raise OnnxImportError(
@@ -80,7 +81,7 @@ def _shapes(
     if len(declared) != 4:
         raise OnnxImportError(
             f"the graph's input {source.input.name} has the shape {declared}, and pictures have four axes: "
-            "[n, channels, height, width] or [n, height, width, channels]; this is no classifier of pictures"
+            "[n, channels, height, width] or [n, height, width, channels]; give a classifier of pictures"
         )
     layouts: tuple[LayoutChoice, ...] = (layout,) if layout else ("nchw", "nhwc")
     certain = [kind for kind in layouts if declared[_CHANNEL_AXIS[kind]] in _CHANNELS]
