@@ -34,7 +34,7 @@ class AccessLog:
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """A response has been written; `image_bytes`: sizes of the encoded images, as far as they are known."""
-        if response.status < 400 and not response.rejected and random() >= self._success_share:  # noqa: S311
+        if response.status < 400 and not response.rejected and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
         fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
         fields["status"] = response.status
