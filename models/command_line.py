@@ -4,7 +4,7 @@ import io
 import sys
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsConfigDict
+from pydantic_settings import SettingsConfigDict, SettingsError
 
 
 def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
@@ -25,6 +25,13 @@ def accept_any_text() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def check_arguments(arguments: list[str]) -> None:
+    """Raise SettingsError for `--flag=--`, of which argparse makes a list where a text is expected."""
+    for argument in arguments:
+        if argument.startswith("--") and argument.endswith("=--"):
+            raise SettingsError(f"{argument}: -- is no value; give the flag another, or leave it out")
 
 
 def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands: bool = False) -> str:

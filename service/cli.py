@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, explain_options
+from models.command_line import accept_any_text, check_arguments, explain_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
@@ -32,6 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     is_shell = arguments[:1] in (["predict"], ["check"], ["health"])
     say = _say if is_shell or is_for_people(_log_format(arguments)) else _log
     try:
+        check_arguments(arguments)
         if dropped := drop_service_links():
             say(f"ignored, for Kubernetes sets them for Services: {', '.join(dropped)}", "warning")
         return _run(arguments, explain_usage=say is _say)

@@ -15,7 +15,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, command_line, explain_options
+from models.command_line import accept_any_text, check_arguments, command_line, explain_options
 from models.engines.engine import EngineError
 from training.errors import TrainingError, UsageError
 from training.options import (
@@ -65,6 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
     accept_any_text()
     try:
+        check_arguments(arguments)
         return _run(get_subcommand(CliApp.run(ResnetTrain, cli_args=arguments or ["--help"])))
     except ValidationError as error:
         return _fail(explain_options(error, subcommands=True), USAGE_ERROR)

@@ -1,8 +1,8 @@
 import pytest
 from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp
+from pydantic_settings import BaseSettings, CliApp, SettingsError
 
-from models.command_line import command_line, explain_options
+from models.command_line import check_arguments, command_line, explain_options
 
 
 class Options(BaseSettings):
@@ -46,3 +46,9 @@ def test_a_value_that_does_not_fit_is_told_with_its_flag(env_prefix: str, told: 
     first, second = explain_options(caught.value, env_prefix=env_prefix).splitlines()
     assert first.startswith(told)
     assert second.startswith("--turns")
+
+
+def test_dashes_alone_are_no_value():
+    check_arguments(["--max-speed", "5", "--turns=-3", "--"])
+    with pytest.raises(SettingsError, match="--turns=--: -- is no value"):
+        check_arguments(["--max-speed", "5", "--turns=--"])

@@ -13,7 +13,7 @@ from tests.service.test_walk import House
 from tests.service.wire import post
 
 SIZE: int = Settings.model_fields["max_body_bytes"].default
-MANY_TURNS = 5
+MANY_TURNS = 2
 JSON, FORM = "application/json", "multipart/form-data; boundary=q"
 FIELD = b'--q\r\nContent-Disposition: form-data; name="a"\r\n\r\n%s\r\n--q--\r\n'
 NOISE = random.Random(0).randbytes(SIZE // 4 * 3 - 4096)

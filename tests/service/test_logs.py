@@ -227,6 +227,7 @@ def test_each_request_has_a_line_with_what_its_answer_tells(serve: Servers, repo
             with Wire(served.address) as leaving:
                 leaving.send(post(png(), "/predict", "X-Request-ID: left"))
                 until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request that is left")
+            until(lambda: served.metrics()["resnet_inflight_requests"] == 0, "its end")
     with Wire(served.address) as stranger:
         stranger.send(b"NO HTTP\r\n\r\n")
         malformed = json.loads(stranger.answer().body)
