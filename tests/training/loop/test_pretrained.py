@@ -138,7 +138,7 @@ class StopsAfterAnEpoch(Console):
 def test_run_with_another_start_is_not_resumed(options):
     _fit(options)
     other = _changed(options, resume=True, body_rate=0.5)
-    with pytest.raises(CheckpointError, match="begun with another recipe"):
+    with pytest.raises(CheckpointError, match=r"body_rate: it was 0\.1, now it is 0\.5"):
         fit(other, Console(file=io.StringIO()))
 
 
