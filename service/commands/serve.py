@@ -91,9 +91,9 @@ def check_memory(workers: int, catalog: Catalog) -> None:
     """Raise SettingError if the memory is certainly too little: the workers would be killed again and again."""
     networks = sum(len(artifact.model) for artifact in catalog.artifacts)
     least = LEAST_BYTES + workers * (LEAST_WORKER_BYTES + networks)
-    if usable_memory() < least:
+    if (usable := usable_memory()) < least:
         raise SettingError(
-            f"there are {usable_memory() >> 20} MiB of memory, and {workers} workers with these models need more than "
+            f"there are {usable >> 20} MiB of memory, and {workers} workers with these models need more than "
             f"{least >> 20}: allow the server more, or start fewer with --workers"
         )
 

@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from models.images.decoder import Preprocessor
 from models.images.errors import CorruptImage, ImageError, ImageTooLarge, UnsupportedImage
 from models.images.preprocessing import Preprocessing
+from tests.models.images.damage import DAMAGE, Damage, damaged
 from tests.models.images.pictures import (
     COLOUR,
     GREY,
@@ -283,15 +284,10 @@ def test_arbitrary_bytes_raise_nothing_else_than_an_image_error(magic: bytes, da
 
 
 @settings(max_examples=1000, deadline=None)
-@given(
-    st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5)
-)
-def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: list[tuple[float, int]]):
-    data = bytearray(FORMATS[name])
-    for place, value in damage:
-        data[int(place * (len(data) - 1))] = value
+@given(st.sampled_from(sorted(FORMATS)), DAMAGE)
+def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: Damage):
     with suppress(ImageError):
-        assert run(bytes(data), COLOUR).shape == COLOUR.shape
+        assert run(damaged(FORMATS[name], damage), COLOUR).shape == COLOUR.shape
 
 
 MODES = {

@@ -18,6 +18,7 @@ from models.images.image_type import TYPE_NAMES
 from models.images.optional_readers import lacks
 from models.images.preprocessing import Preprocessing
 from tests.models.images.corpus import SIZE
+from tests.models.images.damage import DAMAGE, Damage, damaged
 from tests.models.images.pictures import COLOUR, MAX_PIXELS, encode, smooth
 from tests.models.images.test_readers import BOTH, each_of, shown
 from tests.models.images.test_tiff import by_hand
@@ -119,15 +120,10 @@ def test_a_tile_that_is_larger_than_allowed_is_refused():
 
 
 @settings(max_examples=400, deadline=None)
-@given(
-    st.sampled_from(sorted(FORMATS)), st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5)
-)
-def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: list[tuple[float, int]]):
-    data = bytearray(FORMATS[name])
-    for place, value in damage:
-        data[int(place * (len(data) - 1))] = value
+@given(st.sampled_from(sorted(FORMATS)), DAMAGE)
+def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: Damage):
     with suppress(ImageError):
-        assert run(bytes(data), COLOUR).shape == COLOUR.shape
+        assert run(damaged(FORMATS[name], damage), COLOUR).shape == COLOUR.shape
 
 
 def test_a_damaged_tiff_is_not_told_to_the_log(capfd: pytest.CaptureFixture[str]):
