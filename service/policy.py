@@ -206,7 +206,7 @@ SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""
 
-# Bodies (`prediction/body.py`, `prediction/content_coding.py`, `prediction/form.py`, `prediction/request.py`,
+# Bodies (`parsing/body.py`, `parsing/content_coding.py`, `parsing/form.py`, `prediction/request.py`,
 # `http/body_pace.py`).
 
 SMALL_BODY_BYTES = 64 << 10

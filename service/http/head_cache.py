@@ -1,7 +1,7 @@
 """Request heads that came before: on a busy connection every request begins with the same bytes."""
 
+from service.parsing.head import Head
 from service.policy import CACHED_HEAD_BYTES, CACHED_HEADS
-from service.prediction.head import Head
 
 HEAD_END = b"\r\n\r\n"
 

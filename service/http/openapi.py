@@ -8,7 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.http import schemas
-from service.prediction.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
+from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
 _IMAGE = {"type": "string", "format": "binary", "minLength": 1}
 _PATTERN = r"^(data:[^,]*;base64,)?([A-Za-z0-9+/_-]\s*)+(=\s*){0,2}$"  # either alphabet, lines, padding or none

@@ -7,7 +7,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.prediction.head import METHODS, parse_target
+from service.parsing.head import METHODS, parse_target
 
 READING = ("GET", "HEAD")
 

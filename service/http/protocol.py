@@ -12,8 +12,8 @@ from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, 
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.head_cache import HEAD_END, HeadCache
 from service.http.read_budget import ReadBudget
+from service.parsing.head import Head, Target, parse_target
 from service.policy import CACHED_HEAD_BYTES
-from service.prediction.head import Head, Target, parse_target
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
 

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.errors import MethodNotAllowed, NotFound
 from service.http import openapi, schemas
 from service.http.options import READING, AnswerOptions
+from service.parsing.head import PREDICT_ROUTES, Head, Target
 from service.prediction.api_process import ApiProcess
-from service.prediction.head import PREDICT_ROUTES, Head, Target
 from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
 

@@ -13,14 +13,14 @@ from operator import attrgetter
 from typing import Any
 
 from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
+from service.parsing.body import JSON_BEGINNINGS, parse
+from service.parsing.content_coding import most_decompressed
+from service.parsing.head import METHODS, Head
+from service.parsing.payload import Payload
 from service.policy import SMALL_BODY_BYTES
 from service.prediction.admission import IncomingBody
-from service.prediction.body import JSON_BEGINNINGS, parse
-from service.prediction.content_coding import most_decompressed
 from service.prediction.decoding import Pixels, decode, is_tiny
-from service.prediction.head import METHODS, Head
 from service.prediction.image_task import ImageTask, Outcome, Result
-from service.prediction.payload import Payload
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 

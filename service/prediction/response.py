@@ -10,7 +10,7 @@ import orjson
 
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
 from service.metrics.stages import STAGES
-from service.prediction.head import Head
+from service.parsing.head import Head
 from service.prediction.image_task import Outcome
 from service.prediction.problem_log import ProblemKind, problem_log
 

@@ -16,7 +16,7 @@ from uvicorn.server import ServerState
 from service.http.connection_state import ConnectionState
 from service.http.protocol import PredictionProtocol
 from service.http.routes import add_routes
-from service.prediction.head import Head
+from service.parsing.head import Head
 from service.prediction.problem_log import ProblemLog
 from service.prediction.request import PredictionRequest
 from tests.service.pictures import png

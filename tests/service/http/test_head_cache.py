@@ -5,8 +5,8 @@ from itertools import pairwise
 import pytest
 
 from service.http.head_cache import HeadCache
+from service.parsing.head import Head, Target
 from service.policy import CACHED_HEAD_BYTES, CACHED_HEADS
-from service.prediction.head import Head, Target
 from tests.service.pictures import png
 from tests.service.served import Served
 from tests.service.test_connections import checked, code

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from service.prediction.head import MAX_NUMBER
+from service.parsing.head import MAX_NUMBER
 from tests.service.pictures import png
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES
 

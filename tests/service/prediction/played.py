@@ -25,8 +25,8 @@ from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.slots import OK
 from service.metrics.metrics import MeteredModel, Metrics
+from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
-from service.prediction.head import Head, Target
 from service.prediction.request import PredictionRequest
 from service.prediction.response import Response
 from service.repository import Catalog

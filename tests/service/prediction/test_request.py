@@ -20,7 +20,7 @@ from models.artifact.artifact import Artifact, read_artifact
 from service.errors import DeadlineExceeded, Unavailable
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED, OK
-from service.prediction.head import Target
+from service.parsing.head import Target
 from service.prediction.request import PredictionRequest, RequestState
 from tests.artifacts import LABELS
 from tests.service.pictures import pixels

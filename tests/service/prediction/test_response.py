@@ -7,7 +7,7 @@ import pytest
 
 import service.errors
 from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, Unavailable, UnsupportedCoding
-from service.prediction.head import Head, Target
+from service.parsing.head import Head, Target
 from service.prediction.image_task import Result
 from service.prediction.response import Response, Timestamps, begin_response
 

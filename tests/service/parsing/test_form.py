@@ -11,8 +11,8 @@ import pytest
 
 from service.errors import BadRequest, TooLarge, UnsupportedMediaType
 from service.policy import BODY_PIECE_BYTES
+from tests.service.parsing.bodies import Found, found
 from tests.service.pictures import png
-from tests.service.prediction.bodies import Found, found
 
 PNG = png()
 FORM = b"multipart/form-data; boundary=X"

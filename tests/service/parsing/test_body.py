@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest, TooLarge
 from service.policy import BODY_PIECE_BYTES
-from tests.service.prediction.bodies import Found, form, found
+from tests.service.parsing.bodies import Found, form, found
 
 IMAGES = st.lists(st.binary(min_size=1, max_size=100), min_size=1, max_size=8)
 NAMES = st.text(min_size=1, max_size=20)

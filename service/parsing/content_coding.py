@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 from typing import Protocol
 
 from service.errors import BadRequest, TooLarge, UnsupportedCoding
+from service.parsing.transfer_encoding import in_pieces
 from service.policy import BODY_PIECE_BYTES, DECOMPRESSED_FLOOR_BYTES, DECOMPRESSED_RATIO
-from service.prediction.transfer_encoding import in_pieces
 
 try:
     import brotli

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 import orjson
 
 from service.errors import BadRequest, ServiceError
-from service.prediction.payload import Payload, Source, too_many_images
-from service.prediction.transfer_encoding import BLANKS, from_base64, in_pieces, strip_data_url
+from service.parsing.payload import Payload, Source, too_many_images
+from service.parsing.transfer_encoding import BLANKS, from_base64, in_pieces, strip_data_url
 
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.prediction.mime_fields import MimeFields
+from service.parsing.mime_fields import MimeFields
 
 DISPOSITION = "content-disposition"
 NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1, max_size=200)

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import httpx
 
 from service.errors import ServiceError
-from service.prediction import body as bodies
-from service.prediction.head import Head, Target
+from service.parsing import body as bodies
+from service.parsing.head import Head, Target
 
 
 @dataclass(frozen=True)

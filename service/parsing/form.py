@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from models.images.image_type import image_type
 from service.errors import BadRequest, ServiceError, TooLarge, UnsupportedMediaType
+from service.parsing.mime_fields import MimeFields
+from service.parsing.payload import Payload, Source
+from service.parsing.transfer_encoding import from_base64, from_quoted_printable, in_pieces, strip_data_url
 from service.policy import BODY_PIECE_BYTES, FORM_FIELDS
-from service.prediction.mime_fields import MimeFields
-from service.prediction.payload import Payload, Source
-from service.prediction.transfer_encoding import from_base64, from_quoted_printable, in_pieces, strip_data_url
 
 _MOST_HEAD_BYTES = 8192  # of one part; a file name of 255 bytes takes 765 where it is percent-encoded
 _MOST_NAMED = 3  # fields in an error

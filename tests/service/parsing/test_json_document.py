@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import BadRequest
 from service.policy import BODY_PIECE_BYTES
-from tests.service.prediction.bodies import Found, found
+from tests.service.parsing.bodies import Found, found
 
 IMAGE = bytes(range(256)) * 3 + b"x"
 TEXT = base64.b64encode(IMAGE).decode()

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, TooLarge, UnsupportedCoding
+from service.parsing.content_coding import CODINGS, decompress, most_decompressed
 from service.policy import BODY_PIECE_BYTES, DECOMPRESSED_FLOOR_BYTES, DECOMPRESSED_RATIO
-from service.prediction.content_coding import CODINGS, decompress, most_decompressed
 
 Compress = Callable[[bytes], bytes]
 MOST, PADDING = 16 << 20, 512

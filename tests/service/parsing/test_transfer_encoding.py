@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
+from service.parsing.transfer_encoding import from_base64, from_quoted_printable, in_pieces, strip_data_url
 from service.policy import BODY_PIECE_BYTES
-from service.prediction.transfer_encoding import from_base64, from_quoted_printable, in_pieces, strip_data_url
 
 seeded = settings(derandomize=True, deadline=None)
 ALL_BYTES = bytes(range(256))

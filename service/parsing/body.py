@@ -1,12 +1,12 @@
 """The encoded images that a request's body holds: a multipart form, JSON, or the image itself."""
 
 from service.errors import BadRequest
-from service.prediction.content_coding import decompress
-from service.prediction.form import read_form
-from service.prediction.head import Head
-from service.prediction.json_document import BYTE_ORDER_MARK, read_json
-from service.prediction.payload import Payload, Source
-from service.prediction.transfer_encoding import BLANKS
+from service.parsing.content_coding import decompress
+from service.parsing.form import read_form
+from service.parsing.head import Head
+from service.parsing.json_document import BYTE_ORDER_MARK, read_json
+from service.parsing.payload import Payload, Source
+from service.parsing.transfer_encoding import BLANKS
 
 JSON_BEGINNINGS = BLANKS + BYTE_ORDER_MARK + b"{"
 """First bytes of JSON, with which no image begins."""

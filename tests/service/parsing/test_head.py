@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
-from service.prediction.head import MAX_NUMBER, Head, Target, parse_target
+from service.parsing.head import MAX_NUMBER, Head, Target, parse_target
 
 
 @pytest.mark.parametrize(
