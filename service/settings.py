@@ -3,6 +3,7 @@
 import os
 import re
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -47,6 +48,25 @@ ImageTypes = Annotated[
     Field(min_length=1),
 ]
 """Names with commas between them."""
+
+
+def _can_be_traced(wanted: bool) -> bool:
+    if not wanted:
+        return False
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ValueError("needs the extra [tracing], which is OpenTelemetry's SDK and its OTLP exporter")
+    for name, value in _TRACED_BY.items():
+        if (given := os.environ.get(name, value)) != value:
+            raise ValueError(f"exports by {value}, but {name} is {given}: unset it, or turn this off")
+    return True
+
+
+_TRACED_BY = {
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+}
+"""Variables of OpenTelemetry that could ask for another exporter than ours."""
 
 
 _SHARES = {"off": None, "errors": 0.0, "all": 1.0}
@@ -149,6 +169,11 @@ class Settings(BaseSettings):
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
+    tracing: Annotated[bool, AfterValidator(_can_be_traced)] = Field(
+        False,
+        description="export a trace of each prediction request by OTLP over HTTP; needs the extra [tracing], and heeds"
+        " OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT",
+    )
     access_log: SuccessShare = Field(
         "off",  # type: ignore[assignment]  # becomes None
         description="a line for each request: off, errors, all, or errors and a share of the others, such as 0.01",

@@ -40,8 +40,10 @@ class Prometheus:
 
 
 @contextmanager
-def scraping(program: str, served: Served, folder: Path, rules: Sequence[Path] = ()) -> Iterator[Prometheus]:
-    """Prometheus, which asks this server five times a second, with these files of rules."""
+def scraping(
+    program: str, served: Served, folder: Path, rules: Sequence[Path] = (), flags: Sequence[str] = ()
+) -> Iterator[Prometheus]:
+    """Prometheus, which asks this server five times a second, with these files of rules and flags."""
     address = f"127.0.0.1:{free_port()}"
     target = {"job_name": "resnet-serve", "static_configs": [{"targets": ["{}:{}".format(*served.address)]}]}
     often = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
@@ -49,7 +51,7 @@ def scraping(program: str, served: Served, folder: Path, rules: Sequence[Path] =
     configuration.write_text(
         json.dumps({"global": often, "rule_files": [*map(str, rules)], "scrape_configs": [target]})
     )
-    command = [program, f"--config.file={configuration}", f"--web.listen-address={address}"]
+    command = [program, f"--config.file={configuration}", f"--web.listen-address={address}", *flags]
     prometheus = Prometheus(address)
     with (folder / "log").open("w") as log:
         process = subprocess.Popen([*command, f"--storage.tsdb.path={folder / 'data'}"], stdout=log, stderr=log)

@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,6 +18,8 @@ from service.parsing.head import PREDICT_ROUTES, Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
+
+_OPENMETRICS = "application/openmetrics-text"
 
 GetApi = Callable[[], ApiProcess]
 
@@ -44,9 +47,11 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         ready = api().ready
         return Response("ready\n" if ready else "not ready\n", 200 if ready else 503, media_type="text/plain")
 
-    async def metrics() -> Response:
-        """Prometheus text."""
-        return Response(await api().expose_metrics(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+    async def metrics(request: Request) -> Response:
+        """Prometheus text, or OpenMetrics, which has exemplars, for those who accept it."""
+        openmetrics = _OPENMETRICS in [accepted.partition(";")[0].strip() for accepted in _accepts(request)]
+        text = await api().expose_metrics(openmetrics=openmetrics)
+        return Response(text, media_type=CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_1_0_0)
 
     everywhere = openapi.EVERYWHERE
     missing = everywhere | {404: openapi.PROBLEMS[404]}
@@ -58,7 +63,8 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         ("/readyz", readyz, unready),
         ("/metrics", metrics, everywhere),
     ):
-        responses = others | {200: {"content": {"text/plain": {}}}}
+        types = ("text/plain", _OPENMETRICS) if path == "/metrics" else ("text/plain",)
+        responses = others | {200: {"content": {kind: {} for kind in types}}}
         app.add_api_route(path, endpoint, methods=["GET"], response_class=Response, responses=responses)
     app.add_exception_handler(Exception, _problem)
     app.add_exception_handler(HTTPException, _problem)
@@ -66,6 +72,11 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CountRequests, api=api)
     app.openapi = partial(openapi.describe, app, lambda: api().services.settings.max_images_per_request)  # type: ignore[method-assign]
+
+
+def _accepts(request: Request) -> list[str]:
+    """The media types of the Accept field, with their parameters."""
+    return request.headers.get("accept", "").split(",")
 
 
 async def _problem(request: Request, error: Exception) -> Response:

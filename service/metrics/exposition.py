@@ -2,18 +2,22 @@
 
 prometheus_client takes some ten microseconds a line, a tenth of a second for ten models of a thousand classes. So it
 renders every line once, before any process is forked; a scrape fills in the values that have changed. One thread at a
-time may do so.
+time may do so. In OpenMetrics, for scrapers that ask for it, the same lines have other heads, and some have exemplars.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client import generate_latest
 from prometheus_client.core import Metric
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 from prometheus_client.registry import Collector
 
+from service.metrics.exemplars import Exemplar, Exemplars
 from service.metrics.families import Family
+
+_END = "# EOF\n"
 
 
 class _Once(Collector):
@@ -26,8 +30,11 @@ class _Once(Collector):
         yield from self._metrics
 
 
-def to_text(metrics: Iterable[Metric]) -> str:
-    """The text of these families, as prometheus_client renders it."""
+def to_text(metrics: Iterable[Metric], *, openmetrics: bool = False) -> str:
+    """The text of these families, as prometheus_client renders it; of OpenMetrics without its end."""
+    if openmetrics:
+        text: bytes = generate_openmetrics(_Once(metrics))  # type: ignore[no-untyped-call]
+        return text.decode().removesuffix(_END)
     return generate_latest(_Once(metrics)).decode()
 
 
@@ -36,35 +43,58 @@ class FamilyText:
 
     def __init__(self, family: Family, width: int) -> None:
         """`width`: cells in a row of the metrics."""
-        *lines, _ = to_text([family.collect(np.ones(width))]).split("\n")  # ones: sparse families leave zeros out
-        self._head = [line for line in lines if line.startswith("#")]
+        example = [family.collect(np.ones(width))]  # ones: sparse families leave zeros out
+        lines = to_text(example).split("\n")[:-1]
+        self._heads = {openmetrics: _head(to_text(example, openmetrics=openmetrics)) for openmetrics in (False, True)}
         self._starts = [line[: line.rindex(" ") + 1] for line in lines if not line.startswith("#")]
         self._lines, self._samples = list(self._starts), np.full(len(self._starts), np.nan)
-        self._family, self._text = family, ""
+        self._family, self._body = family, ""
 
-    def render(self, sums: NDArray[np.float64]) -> str:
-        """The lines with the values of this row."""
+    def render(
+        self, sums: NDArray[np.float64], *, openmetrics: bool = False, exemplars: Mapping[int, Exemplar] | None = None
+    ) -> str:
+        """The lines with the values of this row; `exemplars` by line."""
+        self._update(sums)
+        if not exemplars:
+            return self._heads[openmetrics] + self._body
+        lines = self._lines.copy()
+        for i, exemplar in exemplars.items():
+            lines[i] += str(exemplar)
+        return self._heads[openmetrics] + "\n".join([*lines, ""])
+
+    def _update(self, sums: NDArray[np.float64]) -> None:
+        """Bring the lines up to date."""
         samples = self._family.samples(sums).ravel()
         changed = (samples != self._samples).nonzero()[0]
         if not len(changed):
-            return self._text
+            return
         for i, value in zip(changed.tolist(), samples[changed].tolist(), strict=True):
             self._lines[i] = self._starts[i] + repr(value)
         self._samples = samples.copy()
         lines = self._lines
-        if self._family.sparse:  # counters all: one line a series
+        if self._family.sparse:  # one line a series
             lines = [lines[i] for i in samples.nonzero()[0].tolist()]
-        self._text = "\n".join([*self._head, *lines, ""])
-        return self._text
+        self._body = "\n".join([*lines, ""])
+
+
+def _head(text: str) -> str:
+    """The lines in front of the samples."""
+    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
 
 
 class Exposition:
-    """Every family as text."""
+    """Every family as text, one of them with exemplars in OpenMetrics."""
 
-    def __init__(self, families: Iterable[Family], width: int) -> None:
-        self._texts = [FamilyText(family, width) for family in families]
+    def __init__(self, families: Iterable[Family], width: int, exemplars: Exemplars) -> None:
+        self._texts = {family.name: FamilyText(family, width) for family in families}
+        self._exemplars = exemplars
 
-    def render(self, sums: NDArray[np.float64], others: Iterable[Metric]) -> bytes:
+    def render(self, sums: NDArray[np.float64], others: Iterable[Metric], *, openmetrics: bool = False) -> bytes:
         """The families with the values of this row, and other families behind them."""
-        texts = [text.render(sums) for text in self._texts]
-        return "".join([*texts, to_text(others)]).encode()
+        exemplars = {self._exemplars.histogram.name: self._exemplars.newest()} if openmetrics else {}
+        texts = [
+            text.render(sums, openmetrics=openmetrics, exemplars=exemplars.get(name))
+            for name, text in self._texts.items()
+        ]
+        end = _END if openmetrics else ""
+        return "".join([*texts, to_text(others, openmetrics=openmetrics), end]).encode()

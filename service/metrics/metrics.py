@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from models.artifact.artifact import Artifact
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
+from service.metrics.exemplars import Exemplars
 from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.stages import STAGES
@@ -89,7 +90,8 @@ class Metrics(Collector):
         self._memory = SharedMemory((api_processes + 1) * width * 8)
         self._rows = self._memory.array("f8", (api_processes + 1, width))
         self.supervisor_row = api_processes
-        self._exposition = Exposition(self._families, width)
+        self.exemplars = Exemplars(self.request_duration, api_processes)
+        self._exposition = Exposition(self._families, width, self.exemplars)
 
     def _add_requests(self, models: Sequence[MeteredModel], routes: Sequence[str]) -> None:
         versions = [*((model.name, model.version) for model in models), ("", "")]
@@ -167,6 +169,7 @@ class Metrics(Collector):
         self.row: Any = memoryview(self._rows[row])  # of float64, which memoryview's type cannot say
         for family in self._families:
             family.use(self.row)
+        self.exemplars.attach(row)
         self._clear_gauges(row)
 
     def lose(self, row: int) -> int:
@@ -207,9 +210,9 @@ class Metrics(Collector):
         for family in self._families:
             yield family.collect(sums)
 
-    def render(self, others: Iterable[Metric] = ()) -> bytes:
-        """The Prometheus text of every family now, and of these behind them."""
-        return self._exposition.render(self.sums(), others)
+    def render(self, others: Iterable[Metric] = (), *, openmetrics: bool = False) -> bytes:
+        """The text of every family now, and of these behind them, as Prometheus or OpenMetrics has it."""
+        return self._exposition.render(self.sums(), others, openmetrics=openmetrics)
 
     def requests_by_outcome(self) -> dict[str, int]:
         """How many requests ended in each way, of all models."""

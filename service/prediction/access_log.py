@@ -83,8 +83,8 @@ class AccessLog:
             "bytes": sum(image_bytes),
             "timings_ms": _timings_ms(response.timestamps, total_ns),
         }
-        if trace := response.headers.get("traceparent"):
-            fields["trace_id"] = trace.split("-")[1]
+        if response.trace_id:
+            fields["trace_id"] = response.trace_id
         return fields
 
     def _add(self, fields: dict[str, Any]) -> None:

@@ -4,6 +4,8 @@ import asyncio
 import math
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -32,6 +34,9 @@ from service.prediction.thread_pool import started_pool
 from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 from service.settings import Settings
+
+if TYPE_CHECKING:
+    from service.prediction.tracing import Tracing
 
 log = structlog.get_logger()
 
@@ -78,7 +83,9 @@ class ApiProcess:
         )
         share = settings.access_log
         access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
-        self.services = Services(settings, models, admission, decoder, batcher, request_metrics, access_log)
+        self.services = Services(
+            settings, models, admission, decoder, batcher, request_metrics, access_log, _tracing(settings, metrics)
+        )
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
@@ -90,8 +97,12 @@ class ApiProcess:
         self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate)
         self._process_tree = ProcessTree(os.getppid())
         self._scraper = started_pool(1, "metrics")
-        self._scrape = SharedScrape(self._render_metrics, SCRAPE_INTERVAL_S)
+        self._scrapes = {
+            openmetrics: SharedScrape(partial(self._render_metrics, openmetrics), SCRAPE_INTERVAL_S)
+            for openmetrics in (False, True)
+        }
         self._refused_before = math.inf  # requests, when the time to drain was over
+        self._ends_at_s = math.inf  # when draining: the latest end
         self._beats = channels.shared_state.beats
         self._beat()
 
@@ -106,6 +117,8 @@ class ApiProcess:
         problem_log.flush(all_=True)
         if self.services.access_log:
             self.services.access_log.flush()
+        if self.services.tracing:
+            self.services.tracing.close(self._ends_at_s - self._loop.time())
 
     @property
     def refused(self) -> int:
@@ -122,19 +135,19 @@ class ApiProcess:
         """Whether the default model can take work now."""
         return self.services.admission.open and self.status.ready
 
-    async def expose_metrics(self) -> bytes:
-        """The Prometheus text of the whole server."""
-        return await self._scrape.text()
+    async def expose_metrics(self, *, openmetrics: bool = False) -> bytes:
+        """The metrics of the whole server, as Prometheus or OpenMetrics has them."""
+        return await self._scrapes[openmetrics].text()
 
-    async def _render_metrics(self) -> bytes:
+    async def _render_metrics(self, openmetrics: bool) -> bytes:
         """On a thread, as it takes milliseconds; what the event loop changes is read before."""
         self._gauges.publish()
         busy = sum(self._shared_state.began_ns[worker] > 0 for worker in self.status.workers)
         snapshot = Snapshot(self.ready, busy, self.status.snapshot())
-        return await self._loop.run_in_executor(self._scraper, self._render, snapshot)
+        return await self._loop.run_in_executor(self._scraper, self._render, snapshot, openmetrics)
 
-    def _render(self, snapshot: Snapshot) -> bytes:
-        return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()])
+    def _render(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
+        return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()], openmetrics=openmetrics)
 
     def _beat(self) -> None:
         """Give a sign of life, publish gauges, as another process may be scraped, and write what the log folds."""
@@ -193,6 +206,7 @@ class ApiProcess:
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True
+        self._ends_at_s = self._loop.time() + grace_s
         self._loop.call_later(delay_s, self._stop)
         self._loop.call_later(max(delay_s, grace_s - REFUSAL_MARGIN_S), self._refuse_the_rest)
 
@@ -200,3 +214,12 @@ class ApiProcess:
         self.services.admission.draining = True
         self._refused_before = self._refusals
         self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))
+
+
+def _tracing(settings: Settings, metrics: Metrics) -> "Tracing | None":
+    """What makes traces, if they are wanted; only then OpenTelemetry is needed."""
+    if not settings.tracing:
+        return None
+    from service.prediction.tracing import Tracing
+
+    return Tracing(metrics.exemplars)

@@ -148,6 +148,8 @@ class PredictionRequest:
         if self.state is not RequestState.ENDED:
             self._end()
             self._services.request_metrics.count_cancelled(self._response)
+            if tracing := self._services.tracing:
+                tracing.note_cancelled(self._response, self._head, self._image_bytes)
             if access_log := self._services.access_log:
                 access_log.note_cancelled(self._response, self._head.target.route, self._image_bytes)
 
@@ -281,11 +283,13 @@ class PredictionRequest:
         return left_s
 
     def _finish(self) -> None:
-        """Send the response, then count it, and note it in the access log if there is one."""
+        """Send the response, then count it, and note it in trace and access log if there are any."""
         self._end()
         self._respond(self._response)
         self._response.timestamps.written_ns = time.monotonic_ns()
         self._services.request_metrics.count(self._response, self._head.target.route)
+        if tracing := self._services.tracing:
+            tracing.note(self._response, self._head, self._image_bytes)
         if access_log := self._services.access_log:
             access_log.note(self._response, self._head.target.route, self._image_bytes)
 

@@ -59,6 +59,7 @@ class Response:
         client: host and port of the other end.
         batch_size: of the largest batch that one of its images was in; 0 if none was in any.
         problem: the document of the error that the response is.
+        trace_id: 32 digits, of the client's trace or our own; empty if there is none.
 
     """
 
@@ -77,6 +78,7 @@ class Response:
     client: tuple[str, int] | None = None
     batch_size: int = 0
     problem: dict[str, Any] | None = None
+    trace_id: str = ""
 
     def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], files: Sequence[str] | None = None) -> None:
         """Fill in what was found in each image, and the stage times as far as they are known before the writing.
@@ -153,4 +155,5 @@ def begin_response(head: Head, headers_ns: int, client: tuple[str, int] | None =
     )
     if head.trace:
         response.headers["traceparent"] = head.trace
+        response.trace_id = head.trace.split("-")[1]
     return response

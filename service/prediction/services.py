@@ -1,6 +1,7 @@
 """What requests are answered with: one of each in an API process."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission
@@ -9,6 +10,9 @@ from service.prediction.decoding import Decoder
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.served_model import ModelLookup
 from service.settings import Settings
+
+if TYPE_CHECKING:  # it imports OpenTelemetry, which need not be installed
+    from service.prediction.tracing import Tracing
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,3 +26,4 @@ class Services:
     batcher: Batcher
     request_metrics: RequestMetrics
     access_log: AccessLog | None
+    tracing: "Tracing | None"
