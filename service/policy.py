@@ -169,6 +169,10 @@ and heads are parsed again; more cost memory."""
 
 # Metrics (`prediction/api_process.py`).
 
+SATURATION_S = 15.0
+"""Time over which the use of each resource is averaged: the usual time between two scrapes, sixty looks (a judgement).
+Less, and a scrape is a coin toss; more, and an autoscaler hears of a peak when it is over."""
+
 SCRAPE_INTERVAL_S = 0.1
 """Time between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a
 thousand classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for

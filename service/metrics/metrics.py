@@ -25,6 +25,7 @@ from service.metrics.stages import STAGES
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")
 RESTART_REASONS = ("exit", "hang", "oom")
+RESOURCES = ("workers", "decoders", "event_loop", "places", "bytes", "wait", "refusals")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
 CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "501", "503", "504", "other")
 
@@ -136,6 +137,16 @@ class Metrics(Collector):
         self.decoders_busy = Gauge("decoders_busy", "Images that are being decoded on a thread.")
         self.estimated_wait = Gauge(
             "estimated_wait_seconds", "How long what is admitted will keep decoders and workers busy.", highest=True
+        )
+        self.capacity_used = Gauge(
+            "capacity_used_ratio",
+            "Share of each resource in use, averaged over 15 s; of wait, of what a request may wait.",
+            ("resource",),
+            product(RESOURCES),
+            highest=True,
+        )
+        self.saturation = Gauge(
+            "saturation_ratio", "Share in use of the resource that is scarcest, averaged over 15 s.", highest=True
         )
         self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)

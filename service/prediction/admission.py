@@ -39,6 +39,11 @@ class Admission:
         self.draining = False
         self.restart_s: float | None = None  # while no worker is up: what a start takes
 
+    @property
+    def places_taken(self) -> int:
+        """Slots that are not free."""
+        return self.capacity - len(self._free)
+
     def check(self, model: int, left_s: float) -> None:
         """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused."""
         if self.draining:
@@ -87,7 +92,7 @@ class Admission:
         reserved = self._wait_estimate.due(model, self.capacity // (2 * demand)) if demand > 1 else 0
         if n + reserved > len(self._free):
             kept = f", {reserved} are kept for other models" if reserved else ""
-            raise Unavailable("full", f"{self.capacity - len(self._free)} of {self.capacity} places are taken{kept}")
+            raise Unavailable("full", f"{self.places_taken} of {self.capacity} places are taken{kept}")
 
     def _check_wait(self, model: int, left_s: float) -> None:
         """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""

@@ -28,6 +28,7 @@ from service.prediction.model_status import ModelStatus
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
+from service.prediction.saturation import Saturation, resources
 from service.prediction.served_model import ModelLookup
 from service.prediction.services import Services
 from service.prediction.thread_pool import started_pool
@@ -94,7 +95,10 @@ class ApiProcess:
         self._start_s = 0.0  # what the last of these took
         self._settling: asyncio.Task[None] | None = None
         self._shared_state = channels.shared_state
-        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate)
+        saturation = Saturation(
+            resources(settings, metrics, self._shared_state, self.status, admission, decoder, self._wait_estimate)
+        )
+        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation)
         self._process_tree = ProcessTree(os.getppid())
         self._scraper = started_pool(1, "metrics")
         self._scrapes = {

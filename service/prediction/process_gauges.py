@@ -3,14 +3,23 @@
 from service.metrics.metrics import Metrics
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
+from service.prediction.saturation import Saturation
 from service.prediction.wait_estimate import WaitEstimate
 
 
 class ProcessGauges:
     """The gauges of one API process."""
 
-    def __init__(self, metrics: Metrics, batcher: Batcher, decoder: Decoder, wait_estimate: WaitEstimate) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        batcher: Batcher,
+        decoder: Decoder,
+        wait_estimate: WaitEstimate,
+        saturation: Saturation,
+    ) -> None:
         self._metrics, self._batcher, self._decoder, self._wait_estimate = metrics, batcher, decoder, wait_estimate
+        self._saturation = saturation
 
     def publish(self) -> None:
         """Write down what they are now."""
@@ -19,3 +28,8 @@ class ProcessGauges:
         metrics.decode_queue_depth.set(decoder.waiting)
         metrics.decoders_busy.set(decoder.busy)
         metrics.estimated_wait.set(self._wait_estimate.total_s + decoder.estimate.wait_s)
+        self._saturation.look()
+        shares = self._saturation.shares
+        for name, share in shares.items():
+            metrics.capacity_used.set(share, name)
+        metrics.saturation.set(max(shares.values()))

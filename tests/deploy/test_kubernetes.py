@@ -12,7 +12,8 @@ import yaml
 
 from service.settings import ENV_PREFIX, Settings, fit_together
 from tests.documents import ROOT
-from tests.service.served import Served
+from tests.prometheus import Prometheus
+from tests.service.served import Served, until
 
 OVERLAYS = ("cpu", "gpu")
 KINDS = {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"}
@@ -114,11 +115,27 @@ def test_pods_keep_the_restricted_standard(pod: dict[str, Any], container: dict[
     assert "hostPort" not in container["ports"][0]
 
 
+def test_the_autoscaler_asks_for_a_gauge_that_the_adapter_finds(
+    require: Callable[[str], str], prometheus: Prometheus
+) -> None:
+    """The adapter's query, with a label that is there in the place of the pod's."""
+    manifests = built(require("kubectl"), "cpu")
+    (metric,) = manifests["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    name, target = metric["pods"]["metric"]["name"], metric["pods"]["target"]
+    assert (target["type"], target["averageValue"]) == ("AverageValue", "700m")  # of a gauge from 0 to 1
+    folder = ROOT / "deploy" / "kubernetes" / "components" / "autoscaling"
+    (rule,) = yaml.safe_load((folder / "prometheus-adapter.yaml").read_text())["rules"]["custom"]
+    assert rule["seriesQuery"] == f'{name}{{namespace!="",pod!=""}}'
+    query = rule["metricsQuery"]
+    for template, value in (("GroupBy", "instance"), ("Series", name), ("LabelMatchers", 'job="resnet-serve"')):
+        query = query.replace(f"<<.{template}>>", value)
+    (found,) = until(lambda: prometheus.query(query), "the gauge")
+    assert 0 <= float(found["value"][1]) <= 1
+
+
 def test_the_autoscaler_alone_says_how_many_replicas(require: Callable[[str], str]) -> None:
     """A number in the Deployment would undo the autoscaler's each time that it is applied."""
     manifests = built(require("kubectl"), "cpu")
     target = manifests["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert "replicas" not in manifests["Deployment"]["spec"]
     assert (target["kind"], target["name"]) == ("Deployment", manifests["Deployment"]["metadata"]["name"])
-    (container,) = manifests["Deployment"]["spec"]["template"]["spec"]["containers"]
-    assert "cpu" in container["resources"]["requests"]  # without which utilisation has no meaning

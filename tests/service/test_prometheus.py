@@ -55,5 +55,5 @@ def test_the_type_and_help_of_every_metric_arrive(prometheus: Prometheus, server
     told = until(lambda: httpx.get(f"{prometheus.url}/api/v1/metadata").json()["data"], "metadata")
     families = {name for name in told if name.startswith("resnet_")}
     assert all(told[name][0]["help"] and told[name][0]["type"] != "unknown" for name in families)
-    suffixes = ("", "_bucket", "_count", "_sum")
+    suffixes = ("", "_total", "_bucket", "_count", "_sum")  # Prometheus asks for OpenMetrics, which names families so
     assert served <= {name + suffix for name in families for suffix in suffixes}

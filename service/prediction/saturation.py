@@ -1,0 +1,109 @@
+"""How much of its capacity an API process and its workers have in use, of each thing that may run out."""
+
+import math
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from service.ipc.shared_state import SharedState
+from service.metrics.metrics import Metrics
+from service.policy import SATURATION_S, WAIT_SHARE
+from service.prediction.admission import Admission
+from service.prediction.decoding import Decoder
+from service.prediction.model_status import ModelStatus
+from service.prediction.wait_estimate import WaitEstimate
+from service.settings import Settings
+
+_SPENT = ("full", "worker_lost")  # reasons of refusals that mean that there was no capacity left
+
+Share = Callable[[], float]
+"""What part of something is in use now, or was since the last call: 0 to 1."""
+
+
+class Saturation:
+    """The share of each resource in use, on average over the last SATURATION_S; older looks fade exponentially."""
+
+    def __init__(self, resources: Mapping[str, Share], clock: Callable[[], float] = time.monotonic) -> None:
+        self._resources, self._clock = resources, clock
+        self._looked_s = clock()
+        self.shares = dict.fromkeys(resources, 0.0)
+
+    def look(self) -> None:
+        """Take what is in use now into the averages."""
+        now_s = self._clock()
+        weight = -math.expm1((self._looked_s - now_s) / SATURATION_S)
+        self._looked_s = now_s
+        for name, share in self._resources.items():
+            self.shares[name] += weight * (min(1.0, max(0.0, share())) - self.shares[name])
+
+
+def resources(
+    settings: Settings,
+    metrics: Metrics,
+    shared_state: SharedState,
+    status: ModelStatus,
+    admission: Admission,
+    decoder: Decoder,
+    wait_estimate: WaitEstimate,
+) -> dict[str, Share]:
+    """Everything that may run out, by the names that the metrics give it.
+
+    The wait is what is held, as a share of the longest that a request of the usual deadline may wait: at 1 it is
+    refused.
+    """
+    longest_s = min(settings.request_timeout * WAIT_SHARE, settings.target_latency or math.inf)
+
+    def workers() -> float:
+        up = status.workers
+        if not up:
+            return float(admission.open)  # not while the first start
+        return sum([bool(shared_state.began_ns[worker] > 0) for worker in up]) / len(up)
+
+    return {
+        "workers": workers,
+        "decoders": lambda: decoder.busy / settings.decode_threads,
+        "event_loop": LoopTime(),
+        "places": lambda: admission.places_taken / admission.capacity,
+        "bytes": lambda: 1 - admission.bytes_left / settings.max_bytes_in_flight,
+        "wait": lambda: (wait_estimate.total_s + decoder.estimate.wait_s) / longest_s,
+        "refusals": Refusals(metrics),
+    }
+
+
+class LoopTime:
+    """The share of the time that the event loop's thread, which is the one that asks, ran or waited for a core."""
+
+    def __init__(self) -> None:
+        self._stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._wanted_ns, self._now_ns = self._read_ns(), time.monotonic_ns()
+
+    def __call__(self) -> float:
+        """Of the time since the last call."""
+        wanted_ns, now_ns = self._read_ns(), time.monotonic_ns()
+        share = (wanted_ns - self._wanted_ns) / max(1, now_ns - self._now_ns)
+        self._wanted_ns, self._now_ns = wanted_ns, now_ns
+        return share
+
+    def _read_ns(self) -> int:
+        """Ran and waited (sched-stats of the kernel's documentation); where that is not known, ran."""
+        with suppress(OSError):
+            return sum(map(int, self._stat.read_text().split()[:2]))
+        return time.thread_time_ns()
+
+
+class Refusals:
+    """1 if anything has been refused for want of capacity since the last call."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self._row, self._cells = metrics.row, [metrics.shed.cell(reason) for reason in _SPENT]
+        self._count = self._read()
+
+    def __call__(self) -> float:
+        """0 or 1."""
+        before, self._count = self._count, self._read()
+        return float(self._count > before)
+
+    def _read(self) -> float:
+        return sum([float(self._row[cell]) for cell in self._cells])
