@@ -1,21 +1,28 @@
 # Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries.
 FROM python:3.11-slim AS build
-RUN python -m venv /opt/resnet-serve
 WORKDIR /src
 ARG RUNTIME=cpu
-COPY pyproject.toml ./
-# Dependencies in a layer of their own: a changed source does not install them again.
-RUN python -c "import tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-        print(*p['dependencies'], *p['optional-dependencies']['$RUNTIME'], sep='\n')" > requirements.txt \
-    && /opt/resnet-serve/bin/python -m pip install --no-cache-dir --quiet --requirement requirements.txt
-COPY README.md LICENSE ./
+COPY deploy/requirements deploy/requirements
+# Dependencies in a layer of their own: a changed source does not install them again. Whatever is installed has the hash that
+# `make lock` wrote, what builds our wheel too; pip itself stays outside.
+RUN python -m venv --without-pip /opt/resnet-serve \
+    && python -m pip install --no-cache-dir --quiet --require-hashes --requirement deploy/requirements/build.txt \
+    && python -m pip --python /opt/resnet-serve install --no-cache-dir --quiet \
+        --require-hashes --requirement deploy/requirements/$RUNTIME.txt
+COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY service service
 # `resnet-train` needs the package `training`, which is not here.
-RUN /opt/resnet-serve/bin/python -m pip install --no-cache-dir --quiet --no-deps . \
+RUN python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir wheels . \
+    && python -m pip --python /opt/resnet-serve install --no-cache-dir --quiet --no-deps wheels/*.whl \
     && rm /opt/resnet-serve/bin/resnet-train
 
 FROM python:3.11-slim
+LABEL org.opencontainers.image.title="resnet-serve" \
+    org.opencontainers.image.description="Image classification over HTTP" \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="Apache-2.0" \
+    org.opencontainers.image.base.name="docker.io/library/python:3.11-slim"
 COPY --from=build /opt/resnet-serve /opt/resnet-serve
 ENV PATH=/opt/resnet-serve/bin:$PATH \
     PYTHONDONTWRITEBYTECODE=1 \

@@ -9,12 +9,16 @@ RUNTIME = $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 INSTALL := $(BIN)/python -m pip install --quiet --editable
 DOCKER ?= docker
 IMAGE ?= resnet-serve
+SBOM ?= sbom.json
+REVISION = $(shell git rev-parse HEAD)
+# For the image's Python, whatever makes it; no index, for that is each machine's own.
+COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux $(ARGS)
 # Of `make soak`: minutes of load, and rounds of the fault suite with so many hostile bodies in each.
 MINUTES ?= 30
 ROUNDS ?= 3
 HOSTILE ?= 10000
 
-.PHONY: help install install-dev serve test test-gpu check train bench wrk soak image test-image clean
+.PHONY: help install install-dev serve test test-gpu check train bench wrk soak image test-image lock sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -34,6 +38,10 @@ $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[$(RUNTIME),train,bench]'
+	@touch $@
+
+$(VENV)/release.stamp: pyproject.toml | $(BIN)/python
+	$(INSTALL) '.[release]'
 	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch
@@ -70,11 +78,18 @@ soak: install-dev ## faults in rounds, then half an hour of mixed clients: make 
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
-	$(DOCKER) build $(DOCKER_FLAGS) --tag $(IMAGE) .
+	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .
 
 test-image: install-dev ## build the image, run it locked down, stop it
 	$(DOCKER) version --format 'Docker {{.Server.Version}}'
 	$(BIN)/python -m pytest tests/test_image.py $(ARGS)
+
+lock: $(VENV)/release.stamp ## pin what the image installs, with hashes; ARGS=--upgrade takes newer versions
+	for runtime in cpu gpu; do $(COMPILE) --extra $$runtime --output-file deploy/requirements/$$runtime.txt pyproject.toml || exit 1; done
+	echo 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -
+
+sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's packages too: sbom.json (CycloneDX)
+	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)
 
 clean: ## remove what make made
 	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache

