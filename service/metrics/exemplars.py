@@ -39,37 +39,39 @@ class Exemplar(NamedTuple):
 
 
 class Exemplars:
-    """Those of one histogram's buckets."""
+    """Those of one histogram's buckets: a record for each cell of the metrics, of which its own are used."""
 
-    def __init__(self, histogram: Histogram, rows: int) -> None:
-        """`histogram` has its place in the row already."""
+    def __init__(self, histogram: Histogram, rows: int, width: int) -> None:
+        """`rows`, `width`: of the metrics."""
         self.histogram = histogram
-        self._start = histogram.cell(*histogram.keys[0])
-        self._cells = len(histogram.keys) * histogram.width
-        self._memory = SharedMemory(rows * self._cells * _RECORD.size)
-        self._records = np.ndarray(rows * self._cells, _FIELDS, self._memory.map)
-        self._first = 0
+        self._width = width
+        self._memory = SharedMemory(rows * width * _RECORD.size)  # sparse
+        self._records = np.ndarray((rows, width), _FIELDS, self._memory.map)
+        self._row = 0
 
     def attach(self, row: int) -> None:
         """Write into this row from now on."""
-        self._first = row * self._cells
+        self._row = row
 
     def note(self, value: float, trace_id: int, span_id: int, *labels: str) -> None:
         """A request with this trace was observed in the series with these labels."""
         series = self.histogram.cells(*labels)
-        place = self._first + series.first - self._start + bisect_left(series.buckets, value)
         now_s = time.time()
         record = (now_s, trace_id.to_bytes(16), span_id.to_bytes(8), value, now_s)
+        place = self._row * self._width + series.first + bisect_left(series.buckets, value)
         _RECORD.pack_into(self._memory.map, place * _RECORD.size, *record)
 
     def newest(self) -> dict[int, Exemplar]:
         """The newest of each bucket that has one, by the place of the bucket's line among the histogram's."""
         found: dict[int, Exemplar] = {}
-        width = self.histogram.width
-        for place in self._records["time_s"].nonzero()[0].tolist():
-            time_s, trace_id, span_id, value, written_s = _RECORD.unpack_from(self._memory.map, place * _RECORD.size)
-            series, bucket = divmod(place % self._cells, width)
-            line = series * (width + 1) + bucket  # each series has lines of its buckets, its count and its sum
-            if time_s == written_s and (line not in found or found[line].time_s < time_s):
-                found[line] = Exemplar(time_s, trace_id, span_id, value)
+        buckets = self.histogram.width - 1  # the last cell is the sum
+        lines = buckets + 2  # of a series: its buckets, its count and its sum
+        for series, key in enumerate(self.histogram.keys):
+            first = self.histogram.cell(*key)
+            records = self._records[:, first : first + buckets]
+            for row, bucket in zip(*records["time_s"].nonzero(), strict=True):
+                time_s, trace_id, span_id, value, written_s = records[row, bucket].tolist()
+                line = series * lines + int(bucket)
+                if time_s == written_s and (line not in found or found[line].time_s < time_s):
+                    found[line] = Exemplar(time_s, trace_id, span_id, value)
         return found

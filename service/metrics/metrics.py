@@ -91,7 +91,7 @@ class Metrics(Collector):
         self._memory = SharedMemory((api_processes + 1) * width * 8)
         self._rows = self._memory.array("f8", (api_processes + 1, width))
         self.supervisor_row = api_processes
-        self.exemplars = Exemplars(self.request_duration, api_processes)
+        self.exemplars = Exemplars(self.request_duration, api_processes, width)
         self._exposition = Exposition(self._families, width, self.exemplars)
 
     def _add_requests(self, models: Sequence[MeteredModel], routes: Sequence[str]) -> None:
