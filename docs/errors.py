@@ -25,9 +25,10 @@ PROGRAMS = {
         "service/settings.py",
         "service/repository.py",
         "service/commands",
+        "service/auth/keys.py",
         "service/http/acceptor.py",
     ),
-    "Answers of the server": ("service/http", "service/prediction"),
+    "Answers of the server": ("service/http", "service/prediction", "service/auth"),
 }
 """Sections of the document, and the code whose errors are in them: each file is in the first that names it."""
 

@@ -1,4 +1,4 @@
-"""The command `resnet-serve`: serve (also meant without a sub-command), predict, check, health.
+"""The command `resnet-serve`: serve (also meant without a sub-command), predict, check, health, key.
 
 What each command needs is imported when it is chosen: `--help` answers at once. What keeps a server from starting is
 told in the format of its log, as far as that is known before the settings are.
@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     accept_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
-    is_shell = arguments[:1] in (["predict"], ["check"], ["health"])
+    is_shell = arguments[:1] in (["predict"], ["check"], ["health"], ["key"])
     say = _say if is_shell or is_for_people(_log_format(arguments)) else _log
     try:
         check_arguments(arguments)
@@ -65,13 +65,17 @@ def _run(arguments: list[str], *, explain_usage: bool) -> int:
             from service.commands.health import Health, health
 
             return health(CliApp.run(Health, cli_args=rest))
+        case ["key", *rest]:
+            from service.commands.key import NewKey, new_key
+
+            return new_key(CliApp.run(NewKey, cli_args=rest))
         case ["--version"] | ["serve", "--version"]:
             print(f"resnet-serve {version('resnet-serve')}")  # noqa: T201
             return 0
         case ["serve", *rest] | rest:
-            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-                if signal.getsignal(number) != signal.SIG_IGN or number != signal.SIGHUP:  # by `nohup`
-                    signal.signal(number, _leave)  # until the supervisor takes over; a first process would ignore them
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, _leave)  # until the supervisor takes over; a first process would ignore them
+            signal.signal(signal.SIGHUP, lambda *_: None)  # what it has read again is read in a moment
             settings = CliApp.run(Settings, cli_args=rest, cli_exit_on_error=explain_usage)
             from service.commands.serve import serve
 

@@ -2,6 +2,8 @@
 
 ServiceError                     status  code
 ├── BadRequest                   400     bad_request
+├── Unauthorized                 401     unauthorized
+├── Forbidden                    403     forbidden
 ├── NotFound                     404     not_found
 ├── MethodNotAllowed             405     method_not_allowed
 ├── RequestTimeout               408     request_timeout
@@ -29,11 +31,12 @@ SHED_REASONS: tuple[ShedReason, ...] = ("full", "draining", "loading", "worker_l
 
 
 class ServiceError(Exception):
-    """An error that a client receives; its message is public."""
+    """An error that a client receives; its message is public. `key` names the API key that is the reason, if one is."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
+    key: str = ""
 
     @property
     def headers(self) -> Mapping[str, str]:
@@ -45,6 +48,41 @@ class BadRequest(ServiceError):
     """The request itself is malformed: JSON, base64, multipart, a parameter."""
 
     status, code, title = 400, "bad_request", "Bad request"
+
+
+class Unauthorized(ServiceError):
+    """The request carries no key, or one that is not good (any more)."""
+
+    status, code, title = 401, "unauthorized", "Unauthorized"
+
+    def __init__(self, *, is_wrong: bool) -> None:
+        super().__init__(
+            "the API key is not valid"
+            if is_wrong
+            else "an API key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
+        )
+        self.is_wrong = is_wrong
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """How to ask (RFC 6750, 3)."""
+        error = ', error="invalid_token"' if self.is_wrong else ""
+        return {"www-authenticate": f'Bearer realm="resnet-serve"{error}'}
+
+
+class Forbidden(ServiceError):
+    """The request's key, of this name, is good, but not for this."""
+
+    status, code, title = 403, "forbidden", "Forbidden"
+
+    def __init__(self, scope: str, message: str, key: str = "") -> None:
+        super().__init__(message)
+        self.scope, self.key = scope, key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Which scope is needed (RFC 6750, 3.1)."""
+        return {"www-authenticate": f'Bearer realm="resnet-serve", error="insufficient_scope", scope="{self.scope}"'}
 
 
 class NotFound(ServiceError):

@@ -7,7 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from models.command_line import command_line
@@ -98,8 +98,8 @@ class Settings(BaseSettings):
     """Serve image classifiers over HTTP.
 
     Other commands: `resnet-serve predict --help`, `resnet-serve check --help`, `resnet-serve health --help`,
-    `resnet-serve --version`. Each option can also be set in the environment, --max-batch-size as
-    RESNET_SERVE_MAX_BATCH_SIZE, and in the file that --config names, as max_batch_size.
+    `resnet-serve key --help`, `resnet-serve --version`. Each option can also be set in the environment,
+    --max-batch-size as RESNET_SERVE_MAX_BATCH_SIZE, and in the file that --config names, as max_batch_size.
     """
 
     model_config = command_line("resnet-serve", env_prefix=ENV_PREFIX)
@@ -162,6 +162,11 @@ class Settings(BaseSettings):
     header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")
     body_timeout: Seconds = Field(10.0, description="time without a byte of a request's body, in seconds")
     keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
+    api_key_file: Path | None = Field(
+        None,
+        description="who may ask: NAME SCOPE[,SCOPE] SHA256 a line, as resnet-serve key prints; SIGHUP reads it again",
+    )
+    api_keys: SecretStr | None = Field(None, description="the same lines with ; between them; give it as a variable")
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
     drain_delay: float = Field(
         0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"

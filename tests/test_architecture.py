@@ -16,11 +16,12 @@ ROOT = Path(__file__).resolve().parent.parent
 MAP = {
     "service": {
         "cli": "commands root models",
-        "commands": "supervisor http worker metrics ipc root models",
-        "supervisor": "http prediction worker metrics ipc root models",
-        "http": "prediction parsing root",
-        "prediction": "parsing metrics ipc root models",
+        "commands": "supervisor http auth worker metrics ipc root models",
+        "supervisor": "http prediction auth worker metrics ipc root models",
+        "http": "prediction parsing auth root",
+        "prediction": "parsing auth metrics ipc root models",
         "parsing": "root models",
+        "auth": "ipc root",
         "worker": "ipc root models",
         "metrics": "ipc root models",
         "ipc": "",

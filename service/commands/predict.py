@@ -1,6 +1,7 @@
 """`resnet-serve predict`: classes of image files, from the shell."""
 
 import json
+import os
 import sys
 import urllib.error
 import urllib.parse
@@ -10,7 +11,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, SecretStr
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.markup import escape
@@ -28,6 +29,7 @@ from service.settings import ENV_PREFIX, ImageTypes, Positive, SettingError
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
+API_KEY = "RESNET_API_KEY"  # variable with the key for a server; not one of the server's own settings
 TIMEOUT_S = 60  # for the answer of a running server, with --url
 
 
@@ -38,6 +40,10 @@ class Predict(BaseSettings):
 
     files: CliPositionalArg[list[Path]] = Field(description="images")
     url: str | None = Field(None, description="a running server, such as http://127.0.0.1:8000")
+    api_key: SecretStr | None = Field(
+        None,
+        description=f"for --url, where the server wants one; better in the variable {API_KEY}, which comes after it",
+    )
     model: str | None = Field(None, description="which model; default: the default model")
     model_repository: Path = Field(ZOO, description="where models are, without --url; default: the models that ship")
     image_types: ImageTypes = Field(USUAL_TYPES, description="which types of image are taken, without --url")
@@ -97,9 +103,12 @@ def _by_server(options: Predict) -> Callable[[bytes], Classes]:
     if not url.startswith(("http://", "https://")):
         raise SettingError(f"--url must be a server's http:// or https:// address, not {options.url}")
 
+    key = options.api_key.get_secret_value() if options.api_key else os.environ.get(API_KEY)
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+
     def classify(data: bytes) -> Classes:
         try:
-            request = urllib.request.Request(url, data)  # noqa: S310 - the scheme is checked above
+            request = urllib.request.Request(url, data, headers)  # noqa: S310 - the scheme is checked above
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # nosec B310 # noqa: S310 - the same
                 answer = json.load(response)
             return [(one["label"], one["probability"]) for one in answer["predictions"]]

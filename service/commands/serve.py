@@ -9,6 +9,7 @@ from models.engines.loader import AUTO, AUTO_REASON, resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from models.machine.memory import usable_memory
+from service.auth.guard import make_guard
 from service.http.acceptor import allow_descriptors
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
@@ -66,9 +67,10 @@ def serve(settings: Settings) -> int:
         max(1, cores // channels.shared_state.workers),
         {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
     )
-    server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device)
+    guard = make_guard(settings, settings.api_processes)
+    server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device, guard)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
-    return Supervisor(server, channels, catalog, metrics, settings).run()
+    return Supervisor(server, channels, catalog, metrics, settings, guard).run()
 
 
 def trial(settings: Settings, accelerator: str) -> Callable[[Artifact], None]:

@@ -54,6 +54,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": description, "content": _PROBLEM}
     for status, description in {
         400: "Malformed HTTP, JSON, base64, form or parameter",
+        401: "No API key, or one that is not valid, where the server has keys: see WWW-Authenticate",
+        403: "The API key is good, but not for this",
         404: "Unknown model or version",
         405: "Another method than POST or PUT",
         408: "The headers or the body did not arrive in time, or too slowly",
@@ -69,6 +71,8 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 EVERYWHERE: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (400, 408, 431, 500, 501)}
 """Of every route: what comes is read, or is not, before the route is known."""
+GUARDED = EVERYWHERE | {status: PROBLEMS[status] for status in (401, 403)}
+"""Of routes that are for holders of keys."""
 
 
 def predict() -> None:

@@ -13,7 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import MethodNotAllowed, NotFound
 from service.http import openapi, schemas
+from service.http.documents import DOCUMENT, PAGE, add_documents
 from service.http.options import READING, AnswerOptions
+from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
 from service.parsing.head import PREDICT_ROUTES, Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response as PredictionResponse
@@ -23,7 +25,7 @@ _OPENMETRICS = "application/openmetrics-text"
 
 GetApi = Callable[[], ApiProcess]
 
-PLAIN_ROUTES = ("/models", "/models/{model}", "/livez", "/readyz", "/metrics", "/docs", "/openapi.json")
+PLAIN_ROUTES = ("/models", "/models/{model}", "/livez", "/readyz", "/metrics", PAGE, DOCUMENT)
 ROUTES = (*PREDICT_ROUTES, *PLAIN_ROUTES)
 
 
@@ -53,10 +55,11 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         text = await api().expose_metrics(openmetrics=openmetrics)
         return Response(text, media_type=CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_1_0_0)
 
+    add_documents(app, DOCUMENTS)
     everywhere = openapi.EVERYWHERE
-    missing = everywhere | {404: openapi.PROBLEMS[404]}
+    missing = openapi.GUARDED | {404: openapi.PROBLEMS[404]}
     unready = everywhere | {503: {"description": "Not ready", "content": {"text/plain": {}}}}
-    app.add_api_route("/models", models, response_model=schemas.ModelsDocument, responses=everywhere)
+    app.add_api_route("/models", models, response_model=schemas.ModelsDocument, responses=openapi.GUARDED)
     app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
     for path, endpoint, others in (
         ("/livez", livez, everywhere),
@@ -65,10 +68,11 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
     ):
         types = ("text/plain", _OPENMETRICS) if path == "/metrics" else ("text/plain",)
         responses = others | {200: {"content": {kind: {} for kind in types}}}
-        app.add_api_route(path, endpoint, methods=["GET"], response_class=Response, responses=responses)
+        app.add_api_route(path, endpoint, tags=[PROBES], response_class=Response, responses=responses)
     app.add_exception_handler(Exception, _problem)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(NotFound, _problem)
+    app.add_middleware(CheckAccess, site=app, api=api)
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CountRequests, api=api)
     app.openapi = partial(openapi.describe, app, lambda: api().services.settings.max_images_per_request)  # type: ignore[method-assign]
@@ -86,10 +90,7 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, READING)
         else:
             error = NotFound(f"no such route: {request.url.path}")
-    head = Head(request.method, Target(request.url.path), b"", dict(request.scope["headers"]))
-    problem = begin_response(head, time.monotonic_ns())
-    problem.fail(error)
-    return Response(problem.body, problem.status, problem.headers)
+    return problem_answer(request.scope, error)
 
 
 class CountRequests:
@@ -109,17 +110,17 @@ class CountRequests:
                 route = path if path in PLAIN_ROUTES else ""
                 self._api().metrics.count_http(route, scope["method"], message["status"])
                 if access_log := self._api().services.access_log:
-                    access_log.note(_as_noted(scope, route, message, began_ns), route)
+                    access_log.note(_as_noted(scope, route, message, began_ns, inner.get("key", "")), route)
             await send(message)
 
         await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
 
 
-def _as_noted(scope: Scope, route: str, start: Message, began_ns: int) -> PredictionResponse:
+def _as_noted(scope: Scope, route: str, start: Message, began_ns: int, key: str) -> PredictionResponse:
     """A response for the access log; its id is the one that it carries, if any."""
     head = Head(scope["method"], Target(route), b"", dict(scope["headers"]))
     response = begin_response(head, began_ns, scope["client"])
-    response.status = start["status"]
+    response.status, response.key = start["status"], key
     response.request_id = dict(start["headers"]).get(b"x-request-id", b"").decode() or response.request_id
     response.timestamps.written_ns = time.monotonic_ns()
     return response

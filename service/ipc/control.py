@@ -48,9 +48,17 @@ class Drain:
     kind: Literal["drain"] = "drain"
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeKeys:
+    """From now on only these API keys are good: the lines of a file of keys."""
+
+    lines: str
+    kind: Literal["change_keys"] = "change_keys"
+
+
 CUT_SHORT = 3  # exit code of an API process that had to refuse, at the end of a drain, what it had accepted
 
-ControlMessage = WorkerUp | WorkerDown | Begin | Drain
+ControlMessage = WorkerUp | WorkerDown | Begin | Drain | ChangeKeys
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 
 

@@ -27,7 +27,25 @@ REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable
 RESTART_REASONS = ("exit", "hang", "oom")
 RESOURCES = ("workers", "decoders", "event_loop", "places", "bytes", "wait", "refusals")
 METHODS = ("GET", "HEAD", "POST", "PUT", "other")
-CODES = ("200", "307", "400", "404", "405", "408", "413", "415", "422", "431", "500", "501", "503", "504", "other")
+CODES = (
+    "200",
+    "307",
+    "400",
+    "401",
+    "403",
+    "404",
+    "405",
+    "408",
+    "413",
+    "415",
+    "422",
+    "431",
+    "500",
+    "501",
+    "503",
+    "504",
+    "other",
+)
 
 _CODES = {int(code): code for code in CODES if code != "other"}
 _SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies

@@ -85,6 +85,8 @@ class AccessLog:
         }
         if response.trace_id:
             fields["trace_id"] = response.trace_id
+        if response.key:
+            fields["key"] = response.key
         return fields
 
     def _add(self, fields: dict[str, Any]) -> None:

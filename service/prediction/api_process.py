@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.auth.guard import Guard
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
-from service.ipc.control import Begin, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
+from service.ipc.control import Begin, ChangeKeys, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
 from service.metrics.metrics import MeteredModel, Metrics
@@ -61,8 +62,11 @@ class ApiProcess:
         settings: Settings,
         stop: Callable[[], None],
         refuse_all: Callable[[ServiceError], None],
+        guard: Guard | None = None,
     ) -> None:
         metrics.attach(index)
+        if guard:
+            guard.counts.attach(index)
         self._index = index
         self.metrics, self._catalog, self._control = metrics, catalog, control
         self._stop, self._refuse_all = stop, refuse_all
@@ -84,8 +88,9 @@ class ApiProcess:
         )
         share = settings.access_log
         access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
+        tracing = _tracing(settings, metrics)
         self.services = Services(
-            settings, models, admission, decoder, batcher, request_metrics, access_log, _tracing(settings, metrics)
+            settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard
         )
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
@@ -151,7 +156,10 @@ class ApiProcess:
         return await self._loop.run_in_executor(self._scraper, self._render, snapshot, openmetrics)
 
     def _render(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
-        return self.metrics.render([*snapshot.collect(), *self._process_tree.collect()], openmetrics=openmetrics)
+        guard = self.services.guard
+        of_keys = guard.counts.collect() if guard else ()
+        others = [*snapshot.collect(), *self._process_tree.collect(), *of_keys]
+        return self.metrics.render(others, openmetrics=openmetrics)
 
     def _beat(self) -> None:
         """Give a sign of life, publish gauges, as another process may be scraped, and write what the log folds."""
@@ -177,12 +185,19 @@ class ApiProcess:
                 self._settling = self._loop.create_task(self._settle())
             case Drain(delay_s, grace_s):
                 self._drain(delay_s, grace_s)
+            case ChangeKeys(lines):
+                self._change_keys(lines)
         self._open_if_ready()
 
     async def _settle(self) -> None:
         await self.services.batcher.settle()
         self._settled = True
         self._open_if_ready()
+
+    def _change_keys(self, lines: str) -> None:
+        assert self.services.guard is not None
+        self.services.guard.change_keys(lines)
+        log.info("keys changed", api_process=self._index)
 
     def _open_if_ready(self) -> None:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""

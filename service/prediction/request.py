@@ -102,6 +102,8 @@ class PredictionRequest:
         services, head, settings = self._services, self._head, self._services.settings
         services.request_metrics.begin()
         try:
+            if services.guard is not None:
+                self._response.key = services.guard.admit(head.headers, "predict")
             model = self._model = services.models[head.target.model, head.target.version]
             self._response.model, self._response.version = model.name, model.version
             if head.method not in METHODS:

@@ -60,6 +60,7 @@ class Response:
         batch_size: of the largest batch that one of its images was in; 0 if none was in any.
         problem: the document of the error that the response is.
         trace_id: 32 digits, of the client's trace or our own; empty if there is none.
+        key: name of the API key that was sent.
 
     """
 
@@ -79,6 +80,7 @@ class Response:
     batch_size: int = 0
     problem: dict[str, Any] | None = None
     trace_id: str = ""
+    key: str = ""
 
     def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], files: Sequence[str] | None = None) -> None:
         """Fill in what was found in each image, and the stage times as far as they are known before the writing.
@@ -114,6 +116,7 @@ class Response:
         document = self.problem = self._describe(error)
         if isinstance(error, ServiceError):
             self.headers |= error.headers
+            self.key = self.key or error.key
         if isinstance(error, Unavailable):
             self.shed = error.reason
         self.status = document["status"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.auth.guard import Guard
 from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission
 from service.prediction.batcher import Batcher
@@ -27,3 +28,4 @@ class Services:
     request_metrics: RequestMetrics
     access_log: AccessLog | None
     tracing: "Tracing | None"
+    guard: Guard | None = None

@@ -24,6 +24,7 @@ from litserve import LitAPI, LitServer
 from litserve.loops import LitLoop
 
 from models.artifact.artifact import Artifact
+from service.auth.guard import Guard
 from service.http.acceptor import listen
 from service.http.hangup_watch import HangupWatch
 from service.http.head_cache import HeadCache
@@ -120,7 +121,9 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         accelerator: str,
         devices: int,
         workers_per_device: int,
+        guard: Guard | None,
     ) -> None:
+        self._guard = guard
         self._settings, self._catalog, self._channels, self._metrics = settings, catalog, channels, metrics
         super().__init__(
             InferenceAPI(catalog.artifacts, load, channels, settings),
@@ -219,6 +222,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             self._settings,
             server.stop,
             server.refuse_all,
+            self._guard,
         )
         await server.serve([self.listener])
         api.close()

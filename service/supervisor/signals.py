@@ -1,4 +1,4 @@
-"""The signals that stop the server: the supervisor reads them in its loop, and its children never get them.
+"""The signals that stop the server or have it reload: the supervisor reads them in its loop, its children get none.
 
 A terminal, systemd and `kill -- -GROUP` signal every process at once. If workers and API processes heeded that, what
 they hold would be lost; so they leave the end to the supervisor.
@@ -9,7 +9,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+RELOAD = signal.SIGHUP  # by custom of services without a terminal
+HEEDED = (*STOPS, RELOAD)
 AT_ONCE = signal.SIGQUIT  # by custom the way out that waits for nothing
 
 
@@ -21,9 +23,8 @@ class SignalReader:
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
-        for number in STOPS:
-            if not _is_for_others(number):
-                signal.signal(number, lambda *_: None)  # without a handler it is not written to the descriptor
+        for number in HEEDED:
+            signal.signal(number, lambda *_: None)  # without a handler it is not written to the descriptor
         self.fd = self._reader.fileno()
 
     def read(self) -> Iterator[signal.Signals]:
@@ -31,15 +32,10 @@ class SignalReader:
         return map(signal.Signals, self._reader.recv(64))
 
 
-def _is_for_others(number: signal.Signals) -> bool:
-    """Whether `nohup` has said that this one is not meant for us."""
-    return number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
-
-
 @contextmanager
 def stops_wait() -> Iterator[None]:
     """What stops the server waits meanwhile; a process that is started meanwhile is born with these signals blocked."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEEDED)
     try:
         yield
     finally:
@@ -48,6 +44,6 @@ def stops_wait() -> Iterator[None]:
 
 def ignore_stops() -> None:
     """Leave the end to the supervisor, in a process that was started while `stops_wait`."""
-    for number in STOPS:
+    for number in HEEDED:
         signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPS)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)

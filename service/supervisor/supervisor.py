@@ -10,17 +10,19 @@ import time
 
 import structlog
 
+from service.auth.guard import Guard
+from service.auth.keys import read_keys
 from service.ipc.channels import Channels
-from service.ipc.control import Drain
+from service.ipc.control import ChangeKeys, Drain
 from service.metrics.metrics import Metrics
 from service.policy import WATCH_INTERVAL_S
 from service.repository import Catalog
-from service.settings import Settings
+from service.settings import SettingError, Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.launcher import Launcher
 from service.supervisor.process_pool import OomKills
 from service.supervisor.reactor import Reactor
-from service.supervisor.signals import AT_ONCE, SignalReader
+from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
 from service.supervisor.worker_pool import WorkerPool
 
 log = structlog.get_logger()
@@ -32,9 +34,15 @@ class Supervisor:
     """Runs the server from its first process to its last."""
 
     def __init__(
-        self, launcher: Launcher, channels: Channels, catalog: Catalog, metrics: Metrics, settings: Settings
+        self,
+        launcher: Launcher,
+        channels: Channels,
+        catalog: Catalog,
+        metrics: Metrics,
+        settings: Settings,
+        guard: Guard | None = None,
     ) -> None:
-        self._launcher, self._metrics, self._settings = launcher, metrics, settings
+        self._launcher, self._metrics, self._settings, self._guard = launcher, metrics, settings, guard
         self._reactor, oom_kills = Reactor(), OomKills()
         self._apis = ApiPool(
             launcher, channels, metrics, self._reactor, oom_kills, lambda: self._workers.ups(), self._give_up
@@ -107,16 +115,33 @@ class Supervisor:
             self._on_signal(number)
 
     def _on_signal(self, number: signal.Signals) -> None:
-        """The first drains; the second, or SIGQUIT, ends all at once. SIGHUP comes beside others: it adds nothing."""
-        if self._draining and number == signal.SIGHUP:
-            return
-        if number == AT_ONCE or self._draining:
+        """The first that stops drains; the second, or SIGQUIT, ends all at once. SIGHUP stops nothing."""
+        if number == RELOAD:
+            self._reload()
+        elif number == AT_ONCE or self._draining:
             log.warning("stopping at once", signal=number.name)
             self._at_once = True
             self._end_within(0.0)
         else:
             log.info("stopping", signal=number.name)
             self._drain(self._settings.drain_delay)
+
+    def _reload(self) -> None:
+        """Read again what may change while the server runs; what is wrong changes nothing."""
+        if self._draining:
+            return
+        log.info("reloading", signal=RELOAD.name)
+        if self._guard:
+            self._reload_keys(self._guard)
+
+    def _reload_keys(self, guard: Guard) -> None:
+        try:
+            lines = read_keys(self._settings) or ""
+            guard.change_keys(lines)
+        except SettingError as error:
+            log.error("keys not changed", reason=str(error))
+        else:
+            self._apis.tell(ChangeKeys(lines))
 
     def _give_up(self, why: str) -> None:
         if not self._draining:

@@ -200,7 +200,7 @@ def test_a_drain_in_which_a_process_had_to_be_killed_is_no_success(serve: Server
 # Signals that others send
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
 def test_a_signal_to_every_process_loses_no_request(serve: Servers, number: int) -> None:
     served = serve("--workers", "2", "--api-processes", "2").ready()
     with load(served) as ledger:
@@ -223,7 +223,7 @@ def test_no_signal_ends_a_process_that_the_supervisor_should_end(serve: Servers)
     assert served.stop() == 0
 
 
-@pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGHUP, signal.SIGTERM)], ids=["SIGQUIT", "two"])
+@pytest.mark.parametrize("signals", [(signal.SIGQUIT,), (signal.SIGINT, signal.SIGTERM)], ids=["SIGQUIT", "two"])
 def test_a_stop_at_once_tells_how_many_requests_it_lost(serve: Servers, signals: tuple[int, ...]) -> None:
     served = serve("--workers", "1", "--grace", "300").ready()
     with ThreadPoolExecutor(1) as pool, served.stopped_workers():
@@ -252,8 +252,15 @@ def test_a_hang_up_that_comes_beside_another_signal_adds_nothing(serve: Servers)
     assert served.wait() == 0
 
 
-def test_nohup_is_heeded(serve: Servers) -> None:
-    served = serve("--workers", "1", within=("nohup",)).ready()
+@pytest.mark.parametrize("within", [(), ("nohup",)], ids=["", "nohup"])
+def test_a_hang_up_stops_nothing(serve: Servers, within: tuple[str, ...]) -> None:
+    """Also one that a terminal sends to every process."""
+    served = serve("--workers", "1", within=within)
+    served.wait_for_event("listening")
     served.signal(signal.SIGHUP)
+    served.ready()
+    os.killpg(served.process.pid, signal.SIGHUP)
+    served.wait_for_event("reloading")
+    check(predict(served).json(), pixels())
     assert served.stop() == 0
     assert [event["signal"] for event in served.events("stopping")] == ["SIGTERM"]

@@ -98,11 +98,5 @@ def test_probes_answer_in_plain_words(client: httpx.Client) -> None:
         assert answer.headers["content-type"].startswith("text/plain")
 
 
-def test_docs_shows_the_openapi_document(client: httpx.Client) -> None:
-    answer = client.get("/docs")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "/openapi.json" in answer.text
-
-
 def test_nothing_of_litserves_own_routes_is_left(server: Served) -> None:
     assert [server.status(path) for path in ("/health", "/info", "/shutdown")] == [404, 404, 404]

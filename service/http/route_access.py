@@ -1,0 +1,70 @@
+"""Which key a route asks for: by the tag that it carries."""
+
+import time
+from collections.abc import Callable
+
+from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.auth.keys import Scope as KeyScope
+from service.errors import Forbidden, ServiceError
+from service.parsing.head import Head, Target
+from service.prediction.api_process import ApiProcess
+from service.prediction.response import begin_response
+
+PROBES, DOCUMENTS, ADMIN = "probes", "documents", "admin"
+"""Tags of routes: the first two need no key, the third one with the scope admin, any other route one with predict."""
+
+
+class CheckAccess:
+    """ASGI middleware that lets a request to a route of `site` through to it, or refuses it before its body is read.
+
+    Without keys all may ask for everything, but for what changes the server: that needs a key.
+    """
+
+    def __init__(self, app: ASGIApp, site: FastAPI, api: Callable[[], ApiProcess]) -> None:
+        self._app, self._site, self._api = app, site, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on, with the name of its key as `scope["key"]`, or refuse it."""
+        answer: ASGIApp = self._app
+        if scope["type"] == "http" and (needed := needed_scope(find_route(self._site, scope))):
+            try:
+                scope["key"] = self._admit(scope, needed)
+            except ServiceError as error:
+                scope["key"] = error.key
+                answer = problem_answer(scope, error)
+        await answer(scope, receive, send)
+
+    def _admit(self, scope: Scope, needed: KeyScope) -> str:
+        guard = self._api().services.guard
+        if guard is not None:
+            return guard.admit(dict(scope["headers"]), needed)
+        if needed == "admin":
+            raise Forbidden(needed, "this needs an API key with the scope admin, and the server knows no keys")
+        return ""
+
+
+def find_route(site: FastAPI, scope: Scope) -> BaseRoute | None:
+    """The route that will answer, or tell that it does not take the method; None if there is none."""
+    found = [(route, route.matches(scope)[0]) for route in site.routes]
+    full = (route for route, match in found if match is Match.FULL)
+    return next(full, next((route for route, match in found if match is Match.PARTIAL), None))
+
+
+def needed_scope(route: BaseRoute | None) -> KeyScope | None:
+    """What a key has to be good for; None for what everyone may ask for."""
+    tags = getattr(route, "tags", ())
+    if route is None or PROBES in tags or DOCUMENTS in tags:
+        return None
+    return "admin" if ADMIN in tags else "predict"
+
+
+def problem_answer(scope: Scope, error: Exception) -> Response:
+    """The problem document of an error."""
+    head = Head(scope["method"], Target(scope["path"]), b"", dict(scope["headers"]))
+    problem = begin_response(head, time.monotonic_ns())
+    problem.fail(error)
+    return Response(problem.body, problem.status, problem.headers)
