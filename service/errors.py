@@ -55,12 +55,8 @@ class Unauthorized(ServiceError):
 
     status, code, title = 401, "unauthorized", "Unauthorized"
 
-    def __init__(self, *, is_wrong: bool) -> None:
-        super().__init__(
-            "the API key is not valid"
-            if is_wrong
-            else "an API key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY"
-        )
+    def __init__(self, message: str, *, is_wrong: bool = False) -> None:
+        super().__init__(message)
         self.is_wrong = is_wrong
 
     @property
@@ -75,7 +71,7 @@ class Forbidden(ServiceError):
 
     status, code, title = 403, "forbidden", "Forbidden"
 
-    def __init__(self, scope: str, message: str, key: str = "") -> None:
+    def __init__(self, message: str, scope: str = "admin", key: str = "") -> None:
         super().__init__(message)
         self.scope, self.key = scope, key
 

@@ -33,10 +33,12 @@ class Guard:
         key = None if given is None else self.keys.find(given)
         if key is None:
             self.counts.count(NOBODY, "unknown")
-            raise Unauthorized(is_wrong=given is not None)
+            if given is not None:
+                raise Unauthorized("the API key is not valid", is_wrong=True)
+            raise Unauthorized("an API key is needed: send it as Authorization: Bearer KEY, or as X-API-Key: KEY")
         if scope not in key.scopes:
             self.counts.count(key.name, "forbidden")
-            raise Forbidden(scope, f"the key {key.name!r} is not good for this: it needs the scope {scope}", key.name)
+            raise Forbidden(f"the key {key.name!r} is not good for this: it needs the scope {scope}", scope, key.name)
         self.counts.count(key.name, "admitted")
         return key.name
 

@@ -43,7 +43,7 @@ class CheckAccess:
         if guard is not None:
             return guard.admit(dict(scope["headers"]), needed)
         if needed == "admin":
-            raise Forbidden(needed, "this needs an API key with the scope admin, and the server knows no keys")
+            raise Forbidden("this needs an API key with the scope admin, and the server knows no keys")
         return ""
 
 
