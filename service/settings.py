@@ -15,6 +15,7 @@ from models.images.decoder import MAX_PIXELS
 from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
 from models.images.optional_readers import lacks
 from service.repository import ZOO
+from service.repository_place import RepositoryPlace
 from service.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
@@ -68,6 +69,10 @@ _TRACED_BY = {
 }
 """Variables of OpenTelemetry that could ask for another exporter than ours."""
 
+CacheDir = Annotated[
+    Path | None, Field(description="where models from an address are copied; default: resnet-serve in ~/.cache")
+]
+FetchTimeout = Annotated[float, Field(gt=0, description="time to copy models from an address, in seconds")]
 
 _SHARES = {"off": None, "errors": 0.0, "all": 1.0}
 
@@ -109,9 +114,13 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
-    model_repository: Path = Field(
-        ZOO, description="folder of <model>/<version>/model.onnx; default: the models that ship"
+    model_repository: RepositoryPlace = Field(
+        ZOO,
+        description="folder of <model>/<version>/model.onnx, or its s3://, gs://, hf:// or https:// address; default: "
+        "the models that ship",
     )
+    cache_dir: CacheDir = None
+    fetch_timeout: FetchTimeout = 600.0
     default_model: str | None = Field(
         None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
     )

@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAP = {
     "service": {
         "cli": "commands root models",
-        "commands": "supervisor http auth worker metrics ipc root models",
+        "commands": "supervisor http auth worker metrics ipc remote root models",
         "supervisor": "http prediction auth worker metrics ipc root models",
         "http": "prediction parsing auth root",
         "prediction": "parsing auth metrics ipc root models",
@@ -25,6 +25,7 @@ MAP = {
         "worker": "ipc root models",
         "metrics": "ipc root models",
         "ipc": "",
+        "remote": "root models",
         "root": "models",
     },
     "training": {

@@ -15,6 +15,7 @@ from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
 MODEL_FILE = "model.onnx"
 WEIGHTS_FILE = "model.safetensors"
 SUMS_FILE = "SHA256SUMS"
+SIGNATURE_FILE = "model.sig"
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -104,12 +105,36 @@ def write_artifact(repository: Path, name: str, version: int, model: bytes, weig
     return directory
 
 
+def is_model_name(name: str) -> bool:
+    """Whether a model may have this name."""
+    return bool(_NAME.fullmatch(name))
+
+
+def is_version(name: str) -> bool:
+    """Whether this is a version: a positive integer without leading zeros."""
+    return bool(_VERSION.fullmatch(name))
+
+
+def parse_sums(data: bytes) -> dict[str, str]:
+    """File name -> digest, from the format of coreutils' `sha256sum`; ArtifactError."""
+    sums: dict[str, str] = {}
+    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
+        match = _SUMS_LINE.fullmatch(line)
+        if match is None or match[2] in {*sums, SUMS_FILE, SIGNATURE_FILE}:
+            raise ArtifactError(
+                f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}; make it with "
+                f"`sha256sum * > {SUMS_FILE}`"
+            )
+        sums[match[2]] = match[1]
+    return sums
+
+
 def _check_place(name: str, version: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_model_name(name):
         raise ArtifactError(
             f"{name!r} is not a model name: it needs letters, digits, '.', '_', '-', at most 64, the first no sign"
         )
-    if not _VERSION.fullmatch(version):
+    if not is_version(version):
         raise ArtifactError(f"{version!r} is not a version: it must be a positive integer without leading zeros")
 
 
@@ -124,7 +149,7 @@ def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
         raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
-    sums = _parse_sums(sums_file.read_bytes())
+    sums = parse_sums(sums_file.read_bytes())
     present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE}
     if missing := sorted({MODEL_FILE, *sums} - present):
         raise ArtifactError(f"missing: {', '.join(missing)}; copy the whole directory again")
@@ -139,20 +164,6 @@ def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
             )
         files[file] = data, actual
     return files
-
-
-def _parse_sums(data: bytes) -> dict[str, str]:
-    """File name -> digest, from the format of coreutils' `sha256sum`."""
-    sums: dict[str, str] = {}
-    for number, line in enumerate(data.decode("utf-8", "replace").splitlines(), start=1):
-        match = _SUMS_LINE.fullmatch(line)
-        if match is None or match[2] in sums or match[2] == SUMS_FILE:
-            raise ArtifactError(
-                f"{SUMS_FILE} line {number} is not `<sha256>  <file>`, each file once: {line[:100]!r}; make it with "
-                f"`sha256sum * > {SUMS_FILE}`"
-            )
-        sums[match[2]] = match[1]
-    return sums
 
 
 def _check_interface(onnx_file: OnnxFile, metadata: Metadata) -> None:

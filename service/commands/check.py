@@ -1,7 +1,5 @@
 """`resnet-serve check`: would this repository be served?"""
 
-from pathlib import Path
-
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
@@ -14,8 +12,10 @@ from models.engines.engine import EngineError
 from models.engines.loader import resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
+from service.remote.fetch import fetch
 from service.repository import ModelFolder, list_models
-from service.settings import ENV_PREFIX, DeviceName, EngineName, PrecisionName
+from service.repository_place import RepositoryPlace
+from service.settings import ENV_PREFIX, CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName
 from service.worker.warmup import LoadOptions, load_model
 
 
@@ -24,7 +24,11 @@ class Check(BaseSettings):
 
     model_config = command_line("resnet-serve check", env_prefix=ENV_PREFIX)
 
-    repository: CliPositionalArg[Path] = Field(description="folder of <model>/<version>/model.onnx")
+    repository: CliPositionalArg[RepositoryPlace] = Field(
+        description="folder of <model>/<version>/model.onnx, or its s3://, gs://, hf:// or https:// address"
+    )
+    cache_dir: CacheDir = None
+    fetch_timeout: FetchTimeout = 600.0
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
@@ -37,7 +41,8 @@ def check(options: Check) -> int:
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
     resolve_precision(options.engine, device, options.precision, options.compile)
-    folders = list_models(options.repository)
+    repository = fetch(options.repository, options.cache_dir, options.fetch_timeout)
+    folders = list_models(repository.folder)
     sizes = {folder.name: options.max_batch_size for folder in folders}
     load = LoadOptions(options.engine, options.precision, options.compile, usable_cores(), sizes)
     name = Column("model", no_wrap=True)
@@ -58,7 +63,9 @@ def check(options: Check) -> int:
     console.print(table)
     for place, reason in failures.items():
         console.print(f"{place}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    return 1 if failures else 0
+    for problem in repository.problems:
+        console.print(problem, highlight=False, markup=False, soft_wrap=True)
+    return 1 if failures or repository.problems else 0
 
 
 def _read(folder: ModelFolder) -> Artifact:

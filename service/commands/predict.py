@@ -24,8 +24,10 @@ from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
+from service.remote.fetch import fetch
 from service.repository import ZOO, read_repository
-from service.settings import ENV_PREFIX, ImageTypes, Positive, SettingError
+from service.repository_place import RepositoryPlace
+from service.settings import ENV_PREFIX, CacheDir, FetchTimeout, ImageTypes, Positive, SettingError
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
@@ -45,7 +47,11 @@ class Predict(BaseSettings):
         description=f"for --url, where the server wants one; better in the variable {API_KEY}, which comes after it",
     )
     model: str | None = Field(None, description="which model; default: the default model")
-    model_repository: Path = Field(ZOO, description="where models are, without --url; default: the models that ship")
+    model_repository: RepositoryPlace = Field(
+        ZOO, description="folder or address of models, without --url; default: the models that ship"
+    )
+    cache_dir: CacheDir = None
+    fetch_timeout: FetchTimeout = 600.0
     image_types: ImageTypes = Field(USUAL_TYPES, description="which types of image are taken, without --url")
     top_k: Positive = Field(3, description="how many classes to show")
 
@@ -78,7 +84,10 @@ def _read(file: Path) -> bytes:
 
 
 def _in_process(options: Predict) -> Callable[[bytes], Classes]:
-    catalog = read_repository(options.model_repository, options.model)
+    repository = fetch(options.model_repository, options.cache_dir, options.fetch_timeout)
+    for problem in repository.problems:
+        print(f"resnet-serve: {problem}", file=sys.stderr)  # noqa: T201
+    catalog = read_repository(repository.folder, options.model)
     artifact = catalog.artifacts[catalog.default]
     for version in catalog.fallbacks().get(artifact.name, []):
         reason = catalog.failed[artifact.name, version]

@@ -16,6 +16,7 @@ from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES, SECOND_API_PROCESS_CORES
+from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
@@ -36,7 +37,10 @@ def serve(settings: Settings) -> int:
     allow_descriptors()
     accelerator, devices = choose_device(settings.device)
     resolve_precision(settings.engine, accelerator, settings.precision, settings.compile)
-    catalog = read_repository(settings.model_repository, settings.default_model, trial(settings, accelerator))
+    repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
+    for problem in repository.problems:
+        log.error("repository", place=settings.model_repository, reason=problem)
+    catalog = read_repository(repository.folder, settings.default_model, trial(settings, accelerator))
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     for name, versions in catalog.fallbacks().items():

@@ -1,0 +1,26 @@
+"""What can be wrong with a repository that lies elsewhere.
+
+RepositoryError
+└── StoreError           it cannot be used as it is
+    ├── NothingThere     no such bucket, repository, folder or file
+    ├── AccessDenied     no credentials, or none that may read it
+    └── Unreachable      it may pass: no connection, no answer in time, an error of the store
+"""
+
+from service.repository import RepositoryError
+
+
+class StoreError(RepositoryError):
+    """What a store holds, or this machine does, makes it impossible; the message says what to do."""
+
+
+class NothingThere(StoreError):
+    """No such bucket, repository, folder or file."""
+
+
+class AccessDenied(StoreError):
+    """No credentials, or none that may read it."""
+
+
+class Unreachable(StoreError):
+    """It may pass: no connection, no answer in time, an error of the store."""

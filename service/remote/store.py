@@ -1,0 +1,124 @@
+"""Folders and files below one URL, whatever store it is in; each error says what was found and what to do."""
+
+import errno
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
+from service.repository_place import EXTRAS, scheme_of
+
+CONNECT_S, READ_S = 5, 30
+"""Longest time to connect, and without a byte, in seconds."""
+RETRY_WAITS_S = (0.5, 2.0)
+"""Time before each further try of what may pass, in seconds."""
+CHUNK_BYTES = 1 << 20
+
+_T = TypeVar("_T")
+
+
+class RemoteStore:
+    """What is below one URL, read through fsspec."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        try:
+            import fsspec
+
+            self._files, self._root = fsspec.url_to_fs(url, skip_instance_cache=True, **_options(scheme_of(url)))
+        except ImportError as error:
+            extra = EXTRAS[scheme_of(url)]
+            raise StoreError(
+                f"{url} needs what is not installed ({error}): pip install 'resnet-serve[{extra}]'"
+            ) from error
+        except Exception as error:  # of a library for each store
+            raise self._explain("", error) from error
+
+    def folders(self, path: str = "") -> list[str]:
+        """Names of the folders in one, sorted; StoreError."""
+        folder = self._join(path)
+        entries = self._retry(path, lambda: self._files.ls(folder, detail=True))
+        names = (str(entry["name"]).rstrip("/") for entry in entries if entry["type"] == "directory")
+        # A page of links may lead anywhere else.
+        return sorted({name[len(folder) + 1 :] for name in names if name.startswith(f"{folder}/")})
+
+    def read(self, path: str, most_bytes: int) -> bytes:
+        """A file whole; StoreError, also if it is larger."""
+        return self._retry(path, lambda: b"".join(self._chunks(path, most_bytes)))
+
+    def save(self, path: str, most_bytes: int, write: Callable[[Iterator[bytes]], _T]) -> _T:
+        """What `write` makes of a file's parts, from the first one again after each failure; StoreError."""
+        return self._retry(path, lambda: write(self._chunks(path, most_bytes)))
+
+    def _chunks(self, path: str, most_bytes: int) -> Iterator[bytes]:
+        total = 0
+        with self._files.open(self._join(path), "rb", block_size=8 * CHUNK_BYTES, cache_type="readahead") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                if (total := total + len(chunk)) > most_bytes:
+                    raise StoreError(f"{self._name(path)} is larger than {most_bytes} bytes, which no such file may be")
+                yield chunk
+
+    def _join(self, path: str) -> str:
+        return f"{self._root.rstrip('/')}/{path}".rstrip("/")
+
+    def _name(self, path: str) -> str:
+        return f"{self.url}/{path}".rstrip("/")
+
+    def _retry(self, path: str, action: Callable[[], _T]) -> _T:
+        """What the action gives; what may pass is tried again, a bounded number of times."""
+        for wait_s in (*RETRY_WAITS_S, None):
+            try:
+                return action()
+            except StoreError:
+                raise
+            except Exception as error:  # of a library for each store
+                failure = self._explain(path, error)
+                if wait_s is None or not isinstance(failure, Unreachable):
+                    raise failure from error
+                time.sleep(wait_s)
+        raise AssertionError("the last try returns or raises")
+
+    def _explain(self, path: str, error: Exception) -> StoreError:
+        """The libraries have no errors in common but those of files, and an HTTP status, in front or behind."""
+        name, said = self._name(path), _first_line(error)
+        chain = [error, error.__cause__] if isinstance(error.__cause__, Exception) else [error]
+        status = next(filter(None, map(_status, chain)), None)
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return StoreError(f"{name} cannot be kept: {error.strerror}; make room, or give another --cache-dir")
+        if status in (401, 403) or any(map(_is_denial, chain)):
+            return AccessDenied(f"no permission to read {name} ({said}): give this process credentials that may")
+        if status in (404, 410) or all(isinstance(one, FileNotFoundError) for one in chain):
+            reason = "" if name.endswith(said) else f" ({said})"
+            return NothingThere(f"{name} is not there{reason}: check its parts, and whether you may read it")
+        return Unreachable(f"{name} cannot be reached ({_first_line(chain[-1])}): check the network and the store")
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """What each library is told of time; credentials and addresses it finds where its own tools look for them."""
+    if scheme == "s3":
+        return {"config_kwargs": {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": 1}}}
+    if scheme in ("http", "https"):
+        import aiohttp
+
+        timeout = aiohttp.ClientTimeout(connect=CONNECT_S, sock_read=READ_S)
+        return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and keys from ~/.netrc
+    return {}
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status that it tells of, if any."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # of botocore
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    status = getattr(error, "status", None) or getattr(error, "code", None) or getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _is_denial(error: Exception) -> bool:
+    return isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+
+
+def _first_line(error: Exception) -> str:
+    said = getattr(error, "strerror", None) or str(error)
+    lines = said.strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -1,0 +1,147 @@
+"""A repository of any store becomes a folder, and what cannot be had is told; the stores are real servers."""
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
+from service.remote.fetch import default_cache_dir, fetch
+from service.repository import read_repository
+from tests.artifacts import make_artifact
+from tests.service.remote.stores import KEYS, STORES, RunningStore, files, s3, web
+
+PATIENCE_S = 120.0
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """A repository of one model."""
+    make_artifact(tmp_path / "small", "digits", 3)
+    return tmp_path / "small"
+
+
+def set_up(monkeypatch: pytest.MonkeyPatch, store: RunningStore) -> None:
+    for name, value in store.settings.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_folder_is_itself(tmp_path: Path) -> None:
+    assert fetch(tmp_path, None, PATIENCE_S).folder == tmp_path
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_copy_is_read_as_the_original(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with STORES[name](small) as store:
+        set_up(monkeypatch, store)
+        copied = fetch(store.url, tmp_path / "cache", PATIENCE_S)
+    assert copied.problems == ()
+    assert read_repository(copied.folder, None).artifacts == read_repository(small, None).artifacts
+
+
+def test_the_last_whole_copy_is_taken_when_the_store_is_gone(small: Path, tmp_path: Path) -> None:
+    with web(small) as store:
+        copied = fetch(store.url, tmp_path / "cache", PATIENCE_S)
+    again = fetch(store.url, tmp_path / "cache", PATIENCE_S)
+    assert again.folder == copied.folder
+    (problem,) = again.problems
+    assert problem.startswith("the copy of 20")
+    assert f"is served: {store.url} cannot be reached" in problem
+
+
+def test_the_errors_of_s3_are_told_apart(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cache = tmp_path / "cache"
+    with s3(small) as store:
+        set_up(monkeypatch, store)
+        with pytest.raises(NothingThere, match=r"^s3://nowhere/a is not there \(The specified bucket does not exist\)"):
+            fetch("s3://nowhere/a", cache, PATIENCE_S)
+        for name in KEYS:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        with pytest.raises(
+            AccessDenied, match=r"no permission to read s3://models/released .*: give this process cred"
+        ):
+            fetch(store.url, cache, PATIENCE_S)
+
+
+def test_the_errors_of_the_web_are_told_apart(small: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    with web(small) as store:
+        with pytest.raises(NothingThere, match=r"/nowhere is not there: check"):
+            fetch(f"{store.url}/nowhere", cache, PATIENCE_S)
+        store.refusals["/"] = 401
+        with pytest.raises(AccessDenied, match=f"no permission to read {store.url} "):
+            fetch(store.url, cache, PATIENCE_S)
+    with pytest.raises(Unreachable, match=f"{store.url} cannot be reached .*: check the network and the store"):
+        fetch(store.url, cache, PATIENCE_S)
+
+
+def test_a_repository_that_the_hub_does_not_have_is_told(
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with STORES["hub"](small) as store:
+        set_up(monkeypatch, store)
+        with pytest.raises(NothingThere, match="hf://team/other is not there"):
+            fetch("hf://team/other", tmp_path, PATIENCE_S)
+
+
+def test_a_revision_of_the_hub_may_be_named(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with STORES["hub"](small) as store:
+        set_up(monkeypatch, store)
+        copied = fetch("hf://team/models@v1.0/digits", tmp_path, PATIENCE_S)
+    assert (copied.folder / "digits" / "3" / "model.onnx").is_file()
+    assert [path for path in store.requests if "/resolve/v1.0/" in path]
+
+
+def test_a_store_that_does_not_answer_in_time_is_not_waited_for(tmp_path: Path) -> None:
+    """The copying process is ended; nothing of it holds the repository's lock afterwards."""
+    asked, answer = threading.Event(), threading.Event()
+    with web(tmp_path) as store:
+
+        class Waiting(dict[str, int]):
+            def items(self):  # asked for with each request
+                asked.set()
+                answer.wait(PATIENCE_S)
+                return {}.items()
+
+        store.refusals = Waiting()
+        try:
+            with pytest.raises(Unreachable, match=r"was not copied within 5 s \(--fetch-timeout\)"):
+                fetch(store.url, tmp_path / "cache", 5.0)
+        finally:
+            answer.set()
+
+
+def test_a_cache_that_cannot_be_written_is_told(small: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with web(small) as store, pytest.raises(StoreError, match=r"file/blobs cannot be written: .*give another --cache"):
+        fetch(store.url, tmp_path / "file", PATIENCE_S)
+
+
+def test_two_processes_that_copy_at_once_share_the_work(small: Path, tmp_path: Path) -> None:
+    folders: list[Path] = []
+    with web(small) as store:
+        threads = [
+            threading.Thread(target=lambda: folders.append(fetch(store.url, tmp_path / "cache", PATIENCE_S).folder))
+            for _ in range(2)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        asked = store.requests["/digits/3/model.onnx"]
+        store.requests.clear()
+        fetch(store.url, tmp_path / "other", PATIENCE_S)
+        assert asked == store.requests["/digits/3/model.onnx"], "as often as one alone"
+    assert folders[0] == folders[1]
+    assert {file.name for file in files(folders[0])} == {".complete", "SHA256SUMS", "model.onnx"}
+
+
+def test_the_cache_is_where_xdg_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", "/var/cache")
+    assert default_cache_dir() == Path("/var/cache/resnet-serve")
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative, which counts as none")
+    monkeypatch.setenv("HOME", "/home/someone")
+    assert default_cache_dir() == Path("/home/someone/.cache/resnet-serve")

@@ -1,0 +1,45 @@
+"""A whole server, and the other commands, with models from a web server: while it is there, and when it is gone."""
+
+from pathlib import Path
+
+import httpx
+
+from tests.artifacts import make_artifact
+from tests.service.commands.shell import resnet_serve, rows
+from tests.service.pictures import check, pixels, png
+from tests.service.remote.stores import web
+from tests.service.served import DEADLINE_S, Served, Servers
+
+
+def answers(served: Served) -> None:
+    """It predicts as the model should."""
+    check(httpx.post(f"{served.ready().url}/predict", content=png(), timeout=DEADLINE_S).json(), pixels())
+
+
+def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_path: Path) -> None:
+    released, cache = tmp_path / "released", tmp_path / "cache"
+    make_artifact(released, "plain")
+    (tmp_path / "picture.png").write_bytes(png())
+    with web(released) as store:
+        flags = ["--model-repository", store.url, "--cache-dir", cache]
+        first = serve(*flags, "--workers", "1")
+        answers(first)
+        assert first.events("repository") == []
+        assert first.stop() == 0
+
+        code, out, _ = resnet_serve("check", store.url, "--cache-dir", cache, cwd=tmp_path)
+        assert (code, rows(out)[0][:3]) == (0, ["plain", "1", "ready"])
+        code, out, errors = resnet_serve("predict", "picture.png", *flags, cwd=tmp_path)
+        assert (code, errors) == (0, "")
+        assert len(rows(out)) == 3
+
+    second = serve(*flags, "--workers", "1")
+    answers(second)
+    (event,) = second.events("repository", level="error")
+    assert "the copy of 20" in event["reason"]
+    assert f"{store.url} cannot be reached" in event["reason"]
+
+    third = serve("--model-repository", store.url, "--cache-dir", tmp_path / "other")
+    assert third.wait() == 1
+    (refusal,) = third.events("not started")
+    assert refusal["reason"].startswith(f"{store.url} cannot be reached")
