@@ -109,8 +109,9 @@ def _status(error: Exception) -> int | None:
     """The HTTP status that it tells of, if any."""
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # of botocore
-        return response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    status = getattr(error, "status", None) or getattr(error, "code", None) or getattr(response, "status_code", None)
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(error, "status", None) or getattr(error, "code", getattr(response, "status_code", None))
     return status if isinstance(status, int) else None
 
 
