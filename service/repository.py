@@ -39,9 +39,13 @@ class Catalog:
                 found.setdefault(name, []).append(version)
         return found
 
-    def without_weights(self) -> "Catalog":
-        """The same without the copies of the weights, which an engine that runs the graph does not need."""
-        return replace(self, artifacts=tuple(replace(artifact, weights=None) for artifact in self.artifacts))
+    def keeping(self, weights: bool, int8: bool) -> "Catalog":
+        """The same without the copies of the network that no engine will run: they would stay in memory."""
+        kept = (
+            replace(each, weights=each.weights if weights else None, int8=each.int8 if int8 else None)
+            for each in self.artifacts
+        )
+        return replace(self, artifacts=tuple(kept))
 
     def find(self, name: str | None, version: str | None) -> int:
         """Index of a model, its highest version if none is named, the default without a name; or NotFound."""

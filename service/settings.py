@@ -27,7 +27,7 @@ class SettingError(Exception):
 
 Positive = Annotated[int, Field(gt=0)]
 EngineName = Literal["auto", "onnxruntime", "tensorrt", "torch"]
-PrecisionName = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
+PrecisionName = Literal["auto", "fastest", "fp32", "tf32", "fp16", "bf16", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda"]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -126,7 +126,13 @@ class Settings(BaseSettings):
     )
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
-    precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
+    precision: PrecisionName = Field(
+        "auto",
+        description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU, fastest is what a trial finds",
+    )
+    max_accuracy_loss: float = Field(
+        0.5, ge=0, le=100, description="points of accuracy that fastest may cost, as the model in 8 bits records them"
+    )
     compile: bool = Field(False, description="compile what --engine torch runs: minutes at start (--start-timeout)")
     workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
     api_processes: int = Field(

@@ -6,7 +6,7 @@ channel) can make the graph slow, failing, or give something that is not a numbe
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -52,22 +52,45 @@ def make_artifact(
     nans: Collection[int] = (),
     hoards: Mapping[int, int] | None = None,
     golden_error: float = 0.0,
+    int8: "In8Bits | None" = None,
 ) -> Path:
     """Write a model that loads, and answers `expected_probabilities` unless the first pixel's value is listed.
 
     `loops`: iterations of about a millisecond that a batch with such a picture takes; `fails`: values for which the
     graph fails; `nans`: values whose logits are not numbers; `hoards`: bytes of memory that such a picture takes. A
-    `golden_error` makes the model fail its own examples.
+    `golden_error` makes the model fail its own examples. With `int8` there is another graph beside it.
     """
-    model = _model(shape, labels, loops or {}, fails, nans, hoards or {})
     metadata = _metadata(shape, labels)
+    model = _proved(_model(shape, labels, loops or {}, fails, nans, hoards or {}), metadata, golden_error)
+    beside = None
+    if int8:
+        figures = {} if int8.lost is None else {"fp32_accuracy": 0.9, "accuracy": 0.9 - int8.lost / 100}
+        metadata = replace(metadata, precision="int8", metrics=figures)
+        graph = _model(shape, labels, dict.fromkeys(range(256), int8.loops), (), (), {})
+        beside = _proved(graph, metadata, int8.golden_error)
+    return write_artifact(repository, name, version, model, None, beside)
+
+
+@dataclass(frozen=True)
+class In8Bits:
+    """What is called the same model in 8 bits, and computes in fp32.
+
+    Every batch takes `loops` iterations of about a millisecond; `lost` are the points of accuracy that it records, None
+    if it does not.
+    """
+
+    loops: int = 0
+    lost: float | None = 0.1
+    golden_error: float = 0.0
+
+
+def _proved(model: onnx.ModelProto, metadata: Metadata, golden_error: float) -> bytes:
+    """The model with its metadata and golden examples, from whose logits it differs by so much."""
     draft = _with_metadata(model, metadata)
-    artifact = Artifact(name, version, metadata, draft, hashlib.sha256(draft).hexdigest(), None)
+    artifact = Artifact("draft", 1, metadata, draft, hashlib.sha256(draft).hexdigest(), None)
     examples = golden.make(artifact, load_engine(artifact))
     shifted = [replace(one, logits=tuple(logit + golden_error for logit in one.logits)) for one in examples]
-    return write_artifact(
-        repository, name, version, _with_metadata(model, replace(metadata, golden=tuple(shifted))), None
-    )
+    return _with_metadata(model, replace(metadata, golden=tuple(shifted)))
 
 
 def _with_metadata(model: onnx.ModelProto, metadata: Metadata) -> bytes:

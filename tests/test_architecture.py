@@ -30,7 +30,7 @@ MAP = {
     },
     "training": {
         "cli": "experiments commands root models",
-        "experiments": "release loop data root models",
+        "experiments": "loop data root models",
         "commands": "onnx_import weights release loop data root models",
         "onnx_import": "release root models",
         "weights": "loop data root models",

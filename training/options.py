@@ -191,6 +191,8 @@ class ImportOptions(Options):
 class QuantizeOptions(Options):
     """Make NAME-int8 of a released model NAME: in 8 bits, measured beside it, refused if it does not pay.
 
+    With --beside make the next version of NAME instead, which holds both: `resnet-serve --precision fastest` chooses.
+
     Without a test split of the model's classes it is judged by how often it agrees with the model.
     """
 
@@ -204,7 +206,8 @@ class QuantizeOptions(Options):
         "min-max", description="ranges hold every value that is met, or by percentile all but outliers"
     )
     repository: Path | None = Field(None, description="where to write it, if not beside the model")
-    version: Version = 1
+    beside: CliToggleFlag[bool] = Field(False, description="write a version of the model that holds both")
+    version: Version | None = Field(None, description="1; with --beside the one after the highest that is there")
     force: CliToggleFlag[bool] = Field(False, description="write it even if it is worse or not faster")
 
 

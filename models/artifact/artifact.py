@@ -13,6 +13,7 @@ from models.artifact.metadata import METADATA_KEY, ArtifactError, Metadata
 from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
 
 MODEL_FILE = "model.onnx"
+INT8_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
@@ -35,6 +36,8 @@ class Artifact:
     """SHA-256 of `model.onnx`, in hexadecimal."""
     weights: bytes | None
     """The bytes of `model.safetensors`, for the PyTorch engine."""
+    int8: "Artifact | None" = None
+    """The same model in 8 bits, with its own accuracy and golden examples: `model.int8.onnx`."""
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -51,6 +54,10 @@ class Artifact:
         """Height, width, channels of one input image."""
         return self.metadata.preprocessing.shape
 
+    def run_in(self, precision: str) -> "Artifact":
+        """What is run in a precision: for `int8` the model in 8 bits, if there is one beside it, else the model."""
+        return self.int8 if precision == "int8" and self.int8 else self
+
 
 def read_artifact(directory: Path) -> Artifact:
     """Read and check one version; raises ArtifactError that names the directory and says what is wrong."""
@@ -61,7 +68,11 @@ def read_artifact(directory: Path) -> Artifact:
         files = _read_files(directory)
         model, sha256 = files[MODEL_FILE]
         weights, _ = files.get(WEIGHTS_FILE, (None, ""))
-        return Artifact(name, int(version), read_metadata(model), model, sha256, weights)
+        metadata, int8 = read_metadata(model), None
+        if INT8_FILE in files:
+            graph, digest = files[INT8_FILE]
+            int8 = Artifact(name, int(version), _read_int8(graph, metadata), graph, digest, None)
+        return Artifact(name, int(version), metadata, model, sha256, weights, int8)
     except ArtifactError as error:
         raise ArtifactError(error.reason, directory) from error
     except OSError as error:
@@ -80,6 +91,31 @@ def read_metadata(model: bytes) -> Metadata:
     return metadata
 
 
+def _read_int8(graph: bytes, metadata: Metadata) -> Metadata:
+    """The metadata of `model.int8.onnx`, which must be the model of `metadata` in 8 bits."""
+    try:
+        int8 = read_metadata(graph)
+    except ArtifactError as error:
+        raise ArtifactError(f"{INT8_FILE}: {error.reason}") from error
+    if (metadata.precision, int8.precision) != ("fp32", "int8"):
+        raise ArtifactError(
+            f"{MODEL_FILE} is in {metadata.precision} and {INT8_FILE} in {int8.precision}: they must be in fp32 and "
+            "int8; make them with `resnet-train quantize --beside`"
+        )
+    for name in ("architecture", "arguments", "labels", "preprocessing"):
+        if getattr(metadata, name) != getattr(int8, name):
+            raise ArtifactError(
+                f"{INT8_FILE} has other {name} than {MODEL_FILE}; make it of that with `resnet-train quantize --beside`"
+            )
+    return int8
+
+
+def highest_version(repository: Path, name: str) -> int:
+    """The highest version of a model that is there, whole or not; 0 if there is none."""
+    versions = (int(entry.name) for entry in (repository / name).glob("*") if _VERSION.fullmatch(entry.name))
+    return max(versions, default=0)
+
+
 def vacant_directory(repository: Path, name: str, version: int) -> Path:
     """Where `write_artifact` would write a version; ArtifactError if it is there already or cannot have that name."""
     _check_place(name, str(version))
@@ -89,11 +125,16 @@ def vacant_directory(repository: Path, name: str, version: int) -> Path:
     return directory
 
 
-def write_artifact(repository: Path, name: str, version: int, model: bytes, weights: bytes | None) -> Path:
+def write_artifact(
+    repository: Path, name: str, version: int, model: bytes, weights: bytes | None, int8: bytes | None = None
+) -> Path:
     """Write `<repository>/<name>/<version>/` completely or not at all; never overwrites a version."""
     directory = vacant_directory(repository, name, version)
-    read_metadata(model)
-    files = {MODEL_FILE: model} | ({WEIGHTS_FILE: weights} if weights is not None else {})
+    metadata = read_metadata(model)
+    if int8 is not None:
+        _read_int8(int8, metadata)
+    parts = {MODEL_FILE: model, INT8_FILE: int8, WEIGHTS_FILE: weights}
+    files = {file: data for file, data in parts.items() if data is not None}
     files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)

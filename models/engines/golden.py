@@ -51,7 +51,11 @@ def make(artifact: Artifact, engine: Engine, seed: int = 0) -> tuple[GoldenExamp
 
 
 def verify(artifact: Artifact, engine: Engine) -> None:
-    """Compare pixels and logits of every golden example; ArtifactError at the first that differs."""
+    """Compare pixels and logits of every golden example; ArtifactError at the first that differs.
+
+    An engine in 8 bits is held against the examples of the model in 8 bits, if it has one beside it.
+    """
+    artifact = artifact.run_in(engine.precision)
     golden = artifact.metadata.golden
     if not golden:
         raise ArtifactError(f"{artifact.name}/{artifact.version} has no golden examples; export it again")
@@ -66,6 +70,17 @@ def verify(artifact: Artifact, engine: Engine) -> None:
                 f"here: {_versions(engine)}; made with {artifact.metadata.tools}; use these versions, or export it here"
                 f"{_of_8_bits(artifact)}"
             ) from error
+
+
+def pixels(artifact: Artifact) -> NDArray[np.uint8]:
+    """The pixels [n, height, width, channels] of all golden examples; ArtifactError if none can be had."""
+    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
+    try:
+        return np.stack([preprocessor(example.png) for example in artifact.metadata.golden])
+    except (ValueError, ImageError) as error:
+        raise ArtifactError(
+            f"{artifact.name}/{artifact.version}: no golden examples that decode: {error}; export it again"
+        ) from error
 
 
 def _verify_example(example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float) -> None:

@@ -7,6 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
+from models.engines.candidate import Candidate
 from models.engines.engine import EngineError
 from models.engines.onnx_binding import BoundSession
 
@@ -22,12 +23,9 @@ class OnnxEngine:
     `threads` share one `run` on a CPU; batches on a GPU are padded, and have at most `max_batch` images.
     """
 
-    def __init__(
-        self, artifact: Artifact, *, device: str, threads: int, precision: str, tensorrt: bool, max_batch: int
-    ) -> None:
-        self.name = "tensorrt" if tensorrt else "onnxruntime"
-        self.library = f"onnxruntime {ort.__version__}"
-        self.device, self.precision = device, precision
+    def __init__(self, artifact: Artifact, candidate: Candidate, *, device: str, threads: int, max_batch: int) -> None:
+        self.name, self.library = candidate.engine, f"onnxruntime {ort.__version__}"
+        self.device, self.precision = device, str(candidate.precision)
         self._classes = artifact.classes
         self._infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
         if device == "cpu":
@@ -36,7 +34,7 @@ class OnnxEngine:
         else:
             number, shape = device.partition(":")[2] or "0", (max_batch, *artifact.input_shape)
             self.device = f"cuda:{number}"
-            session = _make_gpu_session(artifact, threads, _gpu_providers(number, precision, shape, tensorrt))
+            session = _make_gpu_session(artifact, threads, _gpu_providers(number, candidate, shape))
             self._infer = BoundSession(session, "cuda", int(number), shape).run
 
     def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -94,10 +92,11 @@ def _make_gpu_session(artifact: Artifact, threads: int, providers: _Providers) -
     return session
 
 
-def _gpu_providers(number: str, precision: str, shape: tuple[int, ...], tensorrt: bool) -> _Providers:
+def _gpu_providers(number: str, candidate: Candidate, shape: tuple[int, ...]) -> _Providers:
     """ONNX Runtime's providers, first choice first; `shape` is that of the largest batch."""
+    precision = candidate.precision
     cuda = {"device_id": number, "use_tf32": str(int(precision == "tf32"))}
-    if not tensorrt:
+    if candidate.engine != "tensorrt":
         return [(_CUDA, cuda)]
     # One engine for every batch size; without these TensorRT builds anew whenever a larger batch comes.
     sizes = {"min": 1, "opt": shape[0], "max": shape[0]}

@@ -13,6 +13,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from models.artifact.artifact import Artifact
+from models.engines.candidate import Candidate
 from models.engines.engine import EngineError
 from models.engines.padding import pad
 from models.networks.pixel_net import PixelNet
@@ -31,22 +32,20 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(
-        self, artifact: Artifact, *, device: str, threads: int, precision: str, compiled: bool, max_batch: int
-    ) -> None:
+    def __init__(self, artifact: Artifact, candidate: Candidate, *, device: str, threads: int, max_batch: int) -> None:
         torch.set_num_threads(threads)
         self.library = f"torch {torch.__version__}"
         self._device = _find_device(device)
-        self.device, self.precision = str(self._device), precision
+        self.device, self.precision = str(self._device), str(candidate.precision)
         self._classes = artifact.classes
-        self._half = _HALVES.get(precision)
+        self._half = _HALVES.get(candidate.precision)
         network = _make_network(artifact, self._device, self._half)
-        self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if compiled else network
+        self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if candidate.compiled else network
         self._lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
-            _allow_tf32(precision == "tf32")
+            _allow_tf32(candidate.precision == "tf32")
             self._lock = threading.Lock()
             self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
 

@@ -1,5 +1,7 @@
 """`resnet-serve check`: would this repository be served?"""
 
+from dataclasses import replace
+
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
@@ -8,15 +10,18 @@ from rich.table import Column, Table
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.command_line import command_line
+from models.engines.candidate import candidates
 from models.engines.engine import EngineError
-from models.engines.loader import resolve_precision
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.remote.fetch import fetch
 from service.repository import ModelFolder, list_models
 from service.repository_place import RepositoryPlace
 from service.settings import ENV_PREFIX, CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName
+from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
+
+TRIAL_S = 600.0  # for each way to run a model, if there is a choice
 
 
 class Check(BaseSettings):
@@ -32,6 +37,7 @@ class Check(BaseSettings):
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
+    max_accuracy_loss: float = Field(0.5, ge=0, le=100, description="points of accuracy that fastest may cost")
     compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")
     max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: as many as pay")
 
@@ -40,25 +46,30 @@ def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
-    resolve_precision(options.engine, device, options.precision, options.compile)
+    candidates(options.engine, device, options.precision, options.compile)
     repository = fetch(options.repository, options.cache_dir, options.fetch_timeout)
     folders = list_models(repository.folder)
     sizes = {folder.name: options.max_batch_size for folder in folders}
-    load = LoadOptions(options.engine, options.precision, options.compile, usable_cores(), sizes)
+    load = LoadOptions(
+        options.engine, options.precision, options.compile, usable_cores(), sizes, options.max_accuracy_loss
+    )
+    selector = Selector(device, load, TRIAL_S)
     name = Column("model", no_wrap=True)
-    table = Table(name, "version", "state", "largest batch", "ms an image alone", "in the largest batch")
+    table = Table(name, "version", "state", "run by", "largest batch", "ms an image alone", "in the largest batch")
     failures: dict[str, str] = {}
     for folder in folders:
         row = [folder.name, folder.versions[0].name if folder.versions else ""]
         try:
-            model = load_model(_read(folder), device, load)
+            artifact = _read(folder)
+            model = load_model(artifact, device, replace(load, choices=selector.choices([artifact])))
         except (ArtifactError, EngineError) as error:
             failures["/".join(filter(None, row))] = str(error)
             table.add_row(*row, "[red]failed[/red]")
         else:
             size, latency = model.max_batch_size, model.latency_ns
             ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
-            table.add_row(*row, "ready", str(size), *ms)
+            engine = f"{model.engine.name} {model.engine.precision}"
+            table.add_row(*row, "ready", engine, str(size), *ms)
     console = Console()
     console.print(table)
     for place, reason in failures.items():

@@ -1,11 +1,11 @@
 """Starting the server: from settings to processes."""
 
-from collections.abc import Callable
+from dataclasses import replace
 
 import structlog
 
 from models.artifact.artifact import Artifact
-from models.engines.loader import AUTO, AUTO_REASON, resolve_precision
+from models.engines.candidate import AUTO, AUTO_REASON, candidates
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from models.machine.memory import usable_memory
@@ -21,7 +21,7 @@ from service.repository import Catalog, read_repository
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.supervisor import Supervisor
-from service.worker.trial import try_version
+from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
@@ -36,23 +36,33 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
     accelerator, devices = choose_device(settings.device)
-    resolve_precision(settings.engine, accelerator, settings.precision, settings.compile)
+    ways = candidates(settings.engine, accelerator, settings.precision, settings.compile)
     repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
     for problem in repository.problems:
         log.error("repository", place=settings.model_repository, reason=problem)
-    catalog = read_repository(repository.folder, settings.default_model, trial(settings, accelerator))
+    cores = usable_cores()
+    per_device = settings.workers or (cores if accelerator == "cpu" else 1)
+    load = LoadOptions(
+        settings.engine,
+        settings.precision,
+        settings.compile,
+        max(1, cores // (devices * per_device)),
+        {},
+        settings.max_accuracy_loss,
+    )
+    selector = Selector("cpu" if accelerator == "cpu" else "cuda:0", load, settings.start_timeout)
+    catalog = read_repository(repository.folder, settings.default_model, selector.try_version)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     for name, versions in catalog.fallbacks().items():
         served = catalog.artifacts[catalog.find(name, None)].version
         log.error("an older version is served", model=name, version=served, instead_of=versions)
     check_batching(settings, catalog)
-    if settings.engine != "torch":
-        catalog = catalog.without_weights()
-    if settings.engine == "auto":
+    catalog = catalog.keeping(
+        weights=any(way.engine == "torch" for way in ways), int8=any(way.precision == "int8" for way in ways)
+    )
+    if settings.engine == "auto" and len({way.engine for way in ways}) == 1:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
-    cores = usable_cores()
-    per_device = settings.workers or (cores if accelerator == "cpu" else 1)
     check_memory(devices * per_device, catalog)
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
@@ -64,24 +74,12 @@ def serve(settings: Settings) -> int:
         settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
-    load = LoadOptions(
-        settings.engine,
-        settings.precision,
-        settings.compile,
-        max(1, cores // channels.shared_state.workers),
-        {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts},
-    )
+    sizes = {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts}
+    load = replace(load, max_batch_sizes=sizes, choices=selector.choices(catalog.artifacts))
     guard = make_guard(settings, settings.api_processes)
     server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device, guard)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     return Supervisor(server, channels, catalog, metrics, settings, guard).run()
-
-
-def trial(settings: Settings, accelerator: str) -> Callable[[Artifact], None]:
-    """How a version is tried before the models are chosen."""
-    load = LoadOptions(settings.engine, settings.precision, settings.compile, usable_cores(), {})
-    device = "cpu" if accelerator == "cpu" else "cuda:0"
-    return lambda artifact: try_version(artifact, device, load, settings.start_timeout)
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

@@ -83,6 +83,14 @@ class ModelInput(_Document):
     dtype: str
 
 
+class CandidateDocument(_Document):
+    """One way to run a model that was tried at load."""
+
+    candidate: str
+    images_per_second: float | None = None
+    refused: str | None = Field(None, description="why it may not be used")
+
+
 class ModelDocument(_Document):
     """One model that is served, or that failed."""
 
@@ -99,6 +107,8 @@ class ModelDocument(_Document):
     engine: str | None = None
     device: str | None = None
     precision: str | None = None
+    why: str | None = Field(None, description="why it is run so, where there was a choice")
+    candidates: list[CandidateDocument] | None = None
     max_batch_size: int | None = None
     batch_latency_ms: dict[str, float] | None = None
 

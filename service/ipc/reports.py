@@ -7,6 +7,15 @@ from pydantic.dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class CandidateReport:
+    """One way to run a model that was tried: its speed in images per second, 0 if it was not timed, or why not."""
+
+    candidate: str
+    images_per_second: float
+    refused: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelReport:
     """One model in one worker: ready, or failed and why.
 
@@ -15,6 +24,8 @@ class ModelReport:
         max_batch_size: images.
         paying_batch_size: images; a larger batch makes an image hardly cheaper.
         batch_latency_ms: pairs of batch size and milliseconds, measured at warm-up.
+        why: the reason why it is run so, where there was a choice.
+        candidates: all that were tried for it.
 
     """
 
@@ -28,6 +39,8 @@ class ModelReport:
     max_batch_size: int = 1
     paying_batch_size: int = 1
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
+    why: str = ""
+    candidates: tuple[CandidateReport, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

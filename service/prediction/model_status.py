@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from service.ipc.reports import ModelReport
+from service.ipc.reports import CandidateReport, ModelReport
 from service.metrics.snapshot import ModelSnapshot
 from service.prediction.served_model import ServedModel
 from service.repository import Catalog
@@ -75,7 +75,8 @@ class ModelStatus:
         snapshot = ModelSnapshot(artifact.name, str(artifact.version), self.state(model), sha256=artifact.sha256)
         if report is None:
             return snapshot
-        return snapshot._replace(engine=report.engine, device=report.device, precision=report.precision)
+        sha256 = artifact.run_in(report.precision).sha256
+        return snapshot._replace(sha256=sha256, engine=report.engine, device=report.device, precision=report.precision)
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""
@@ -91,7 +92,8 @@ class ModelStatus:
     def _describe(self, model: int) -> dict[str, Any]:
         """What a client may want to know of one model."""
         artifact = self._catalog.artifacts[model]
-        metadata = artifact.metadata
+        metadata, report = artifact.metadata, self.known.get(model)
+        served = artifact.run_in(report.precision) if report else artifact
         height, width, channels = artifact.input_shape
         document: dict[str, Any] = {
             "name": artifact.name,
@@ -99,16 +101,19 @@ class ModelStatus:
             "state": self.state(model),
             "default": model == self._catalog.default,
             "architecture": metadata.architecture,
-            "sha256": artifact.sha256,
+            "sha256": served.sha256,
             "input": {"height": height, "width": width, "channels": channels, "dtype": "uint8"},
             "labels": list(artifact.labels),
-            "metrics": metadata.metrics,
+            "metrics": served.metadata.metrics,
         }
-        if report := self.known.get(model):
+        if report:
             if report.state == "failed":
                 return document | {"reason": _without_directories(report.reason)}
             document |= {"engine": report.engine, "device": report.device, "precision": report.precision}
             document["max_batch_size"] = report.max_batch_size
+            if report.candidates:
+                document["why"] = report.why
+                document["candidates"] = [_describe_candidate(each) for each in report.candidates]
             document["batch_latency_ms"] = {str(size): round(ms, 3) for size, ms in report.batch_latency_ms}
         return document
 
@@ -117,6 +122,13 @@ class ModelStatus:
             {"name": name, "version": version, "state": "failed", "reason": _without_directories(reason)}
             for (name, version), reason in self._catalog.failed.items()
         ]
+
+
+def _describe_candidate(report: CandidateReport) -> dict[str, Any]:
+    """One way to run a model that was tried: its speed, or why it may not be used."""
+    if report.refused:
+        return {"candidate": report.candidate, "refused": _without_directories(report.refused)}
+    return {"candidate": report.candidate, "images_per_second": round(report.images_per_second, 1)}
 
 
 def _without_directories(reason: str) -> str:

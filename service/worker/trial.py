@@ -1,44 +1,95 @@
-"""A try at loading a version in a process of its own: whether it can serve, while an older one is still at hand."""
+"""How a model is to be run, tried in a process of its own: what crashes or hangs does it where nothing is served."""
 
 import multiprocessing
+from collections.abc import Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
+
+import structlog
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
+from models.engines.candidate import Candidate
 from models.engines.engine import EngineError
-from service.worker.warmup import LoadOptions, load_proved
+from models.engines.selection import Attempt, Choice, attempt, choose, too_inexact
+from service.worker.warmup import LoadOptions
+
+log = structlog.get_logger()
 
 
-def try_version(artifact: Artifact, device: str, load: LoadOptions, seconds: float) -> None:
-    """Load the version and prove it by its golden examples; ArtifactError with the reason if that fails.
+class Selector:
+    """Chooses how each model is run, once, so that all workers run it so. Each candidate has so many seconds."""
 
-    Whatever it does to the process, a crash or a hang, it does to one that serves nothing.
-    """
+    def __init__(self, device: str, load: LoadOptions, seconds: float) -> None:
+        self._device, self._load, self._seconds = device, load, seconds
+        self._choices: dict[tuple[str, int], Choice] = {}
+
+    def try_version(self, artifact: Artifact) -> None:
+        """Load each candidate, prove it by the golden examples, and choose; ArtifactError says why if none will do."""
+        candidates = self._candidates(artifact)
+        made: dict[Candidate, Attempt] = {}
+        for candidate in candidates:
+            if why := too_inexact(artifact, candidate, self._load.max_accuracy_loss):
+                made[candidate] = Attempt(candidate, refused=why)
+        while waiting := [candidate for candidate in candidates if candidate not in made]:
+            attempts = _in_process(artifact, self._device, self._load, waiting, self._seconds)
+            made |= {each.candidate: each for each in attempts}
+        choice = choose(artifact, [made[candidate] for candidate in candidates])
+        self._choices[artifact.name, artifact.version] = choice
+        if choice.attempts:
+            tried = {
+                str(each.candidate): each.refused or f"{each.images_per_second:.1f} images/s"
+                for each in choice.attempts
+            }
+            about = {"model": artifact.name, "version": artifact.version}
+            log.info("way to run chosen", **about, way=str(choice.candidate), why=choice.why, tried=tried)
+
+    def choices(self, artifacts: Sequence[Artifact]) -> dict[tuple[str, int], Choice]:
+        """How each model is run, by name and version; models with one candidate, or none, are left to the workers."""
+        for artifact in artifacts:
+            if (artifact.name, artifact.version) not in self._choices:
+                with suppress(ArtifactError):  # a worker finds the reason, and reports it
+                    if len(self._candidates(artifact)) > 1:
+                        self.try_version(artifact)
+        return self._choices
+
+    def _candidates(self, artifact: Artifact) -> tuple[Candidate, ...]:
+        try:
+            return self._load.candidates(artifact, self._device)
+        except EngineError as error:
+            raise ArtifactError(str(error)) from error
+
+
+def _in_process(
+    artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Candidate], seconds: float
+) -> list[Attempt]:
+    """What became of all candidates, or of the one alone that the process ended or hung with."""
     context = multiprocessing.get_context("fork")
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(writer, artifact, device, load), daemon=True)
+    process = context.Process(target=_tell, args=(writer, artifact, device, load, candidates), daemon=True)
     process.start()
     writer.close()
+    begun = candidates[0]
     try:
-        if not reader.poll(seconds):
-            raise ArtifactError(f"it did not load within {seconds:g} s (--start-timeout)")
-        reason: str = reader.recv()
+        while reader.poll(seconds):
+            told = reader.recv()
+            if isinstance(told, list):
+                return told
+            begun = told
+        reason = f"it did not load within {seconds:g} s (--start-timeout)"
     except EOFError:
         process.join(seconds)
-        raise ArtifactError(f"the process that loaded it ended with {process.exitcode}") from None
+        reason = f"the process that loaded it ended with {process.exitcode}"
     finally:
         process.kill()
         process.join()
         reader.close()
-    if reason:
-        raise ArtifactError(reason)
+    return [Attempt(begun, refused=reason)]
 
 
-def _tell(writer: Connection, artifact: Artifact, device: str, load: LoadOptions) -> None:
-    """Send why it cannot be loaded, nothing if it can."""
-    try:
-        load_proved(artifact, device, load)
-    except (ArtifactError, EngineError) as error:
-        writer.send(str(error))
-    else:
-        writer.send("")
+def _tell(
+    writer: Connection, artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Candidate]
+) -> None:
+    """Send each candidate as its turn comes, and at last what became of all."""
+    most = load.most_images(artifact)
+    writer.send(attempt(artifact, candidates, device=device, threads=load.threads, max_batch=most, begin=writer.send))

@@ -4,16 +4,18 @@ import math
 import time
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
+from models.engines.candidate import Candidate, candidates_for
 from models.engines.engine import Engine
 from models.engines.golden import verify
 from models.engines.loader import load_engine
+from models.engines.selection import Choice
 from service.policy import (
     COST_TOLERANCE,
     DISPATCH_NS,
@@ -38,6 +40,23 @@ class LoadOptions:
     threads: int
     max_batch_sizes: Mapping[str, int]
     """Images, by the model's name; 0 or missing: as many as pay."""
+    max_accuracy_loss: float = 0.0
+    """Points that a model in 8 bits may have lost."""
+    choices: Mapping[tuple[str, int], Choice] = field(default_factory=dict)
+    """How models are run, by name and version; without it in the most exact way that the options leave."""
+
+    def candidates(self, artifact: Artifact, device: str) -> tuple[Candidate, ...]:
+        """The ways to run a model that the options leave, the most exact first; EngineError if there is none."""
+        return candidates_for(artifact, self.engine, device, self.precision, self.compiled)
+
+    def choice(self, artifact: Artifact, device: str) -> Choice:
+        """The way in which a model is run; EngineError if there is none."""
+        made = self.choices.get((artifact.name, artifact.version))
+        return made or Choice(self.candidates(artifact, device)[0])
+
+    def most_images(self, artifact: Artifact) -> int:
+        """The largest batch that an engine must be able to run."""
+        return self.max_batch_sizes.get(artifact.name) or LARGEST_BATCH
 
 
 @dataclass(frozen=True)
@@ -64,24 +83,11 @@ class LoadedModel:
         return [max(HANG_FLOOR_NS, HANG_FACTOR * self.latency_ns[size]) for size in measured]
 
 
-def load_proved(artifact: Artifact, device: str, load: LoadOptions) -> Engine:
-    """Load a model's engine and prove it by its golden examples; ArtifactError or EngineError if it fails."""
-    engine = load_engine(
-        artifact,
-        engine=load.engine,
-        device=device,
-        threads=load.threads,
-        precision=load.precision,
-        compiled=load.compiled,
-        max_batch=load.max_batch_sizes.get(artifact.name) or LARGEST_BATCH,
-    )
-    verify(artifact, engine)
-    return engine
-
-
 def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedModel:
     """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
-    engine = load_proved(artifact, device, load)
+    candidate, most = load.choice(artifact, device).candidate, load.most_images(artifact)
+    engine = load_engine(artifact, candidate, device=device, threads=load.threads, max_batch=most)
+    verify(artifact, engine)
     largest = load.max_batch_sizes.get(artifact.name, 0)
     if largest:
         latency: dict[int, int] = {}

@@ -22,7 +22,7 @@ from models.engines.engine import EngineError
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
 from service.ipc.messages import MAX_REPLIES, PIPE_BUF, BatchMessage, Reply
-from service.ipc.reports import ModelReport, WorkerReport
+from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
 
@@ -60,7 +60,7 @@ class Worker:
     def _load(self, index: int, artifact: Artifact, device: str, load: LoadOptions) -> ModelReport:
         began = time.monotonic()
         try:
-            model = load_model(artifact, device, load)
+            model, choice = load_model(artifact, device, load), load.choice(artifact, device)
         except (ArtifactError, EngineError) as error:
             return ModelReport(index, "failed", reason=str(error))
         self._models[index] = model
@@ -75,6 +75,10 @@ class Worker:
             max_batch_size=model.max_batch_size,
             paying_batch_size=model.paying_batch_size,
             batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
+            why=choice.why,
+            candidates=tuple(
+                CandidateReport(str(each.candidate), each.images_per_second, each.refused) for each in choice.attempts
+            ),
         )
 
     def serve(self) -> None:

@@ -64,7 +64,10 @@ def test_what_is_not_served_is_not_found_and_what_is_is_told(
         catalog.find(name, version)
 
 
-def test_weights_beside_the_graph_can_be_let_go(repository: Path) -> None:
+def test_what_is_beside_the_graph_can_be_let_go(repository: Path) -> None:
     artifact = read_artifact(repository / "colour" / "1")
-    catalog = Catalog((artifact, replace(artifact, version=2, weights=b"much")), {("other", 1): "why"}, 1)
-    assert catalog.without_weights() == replace(catalog, artifacts=(artifact, replace(artifact, version=2)))
+    both = replace(artifact, weights=b"much", int8=replace(artifact, model=b"less"))
+    catalog = Catalog((artifact, both), {("other", 1): "why"}, 1)
+    assert catalog.keeping(weights=True, int8=True) == catalog
+    assert catalog.keeping(weights=False, int8=True).artifacts[1] == replace(both, weights=None)
+    assert catalog.keeping(weights=False, int8=False) == replace(catalog, artifacts=(artifact, artifact))

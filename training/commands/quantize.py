@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from models.artifact.artifact import Artifact, read_artifact, vacant_directory
+from models.artifact.artifact import Artifact, highest_version, read_artifact, vacant_directory, write_artifact
 from models.engines import golden
 from models.engines.loader import load_engine
 from training.data.calibration_images import FEWEST, CalibrationImages, load_calibration_images
@@ -21,7 +21,7 @@ from training.loop.split_score import Evaluation
 from training.options import QuantizeOptions
 from training.release.int8_graph import CALIBRATION_BATCH, FIRST, LAST, WEIGHT_BITS, CalibratedGraph, calibrate
 from training.release.int8_report import Comparison, compare_speeds
-from training.release.release import assemble, now, release, tools
+from training.release.release import assemble, now, prove, tools
 from training.stages import Stages
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))
@@ -55,7 +55,8 @@ def quantize(options: QuantizeOptions, stages: Stages | None = None) -> Quantiza
     stages = stages or Stages()
     source = _source(options)
     repository = options.repository or options.artifact.absolute().parent.parent
-    vacant_directory(repository, f"{source.name}-int8", options.version)
+    name, version = _place(options, source, repository)
+    vacant_directory(repository, name, version)
     data = _data(options, source)
     images = load_calibration_images(data, options.data_root, source.labels, source.metadata.recipe.get("validation"))
     sample = _sample(images.calibration, source, data)
@@ -71,7 +72,12 @@ def quantize(options: QuantizeOptions, stages: Stages | None = None) -> Quantiza
         draft,
         metadata=dataclasses.replace(draft.metadata, metrics=_metrics(draft, data, paired) | comparison.metrics()),
     )
-    return Quantization(release(draft, repository, weights=None), in_fp32, comparison)
+    int8 = prove(draft).model
+    if options.beside:
+        directory = write_artifact(repository, name, version, source.model, source.weights, int8)
+    else:
+        directory = write_artifact(repository, name, version, int8, None)
+    return Quantization(directory, in_fp32, comparison)
 
 
 def _source(options: QuantizeOptions) -> Artifact:
@@ -81,6 +87,13 @@ def _source(options: QuantizeOptions) -> Artifact:
             f"{options.artifact} is in {source.metadata.precision}: quantise the model that it came from"
         )
     return source
+
+
+def _place(options: QuantizeOptions, source: Artifact, repository: Path) -> tuple[str, int]:
+    """The name and version to write."""
+    if not options.beside:
+        return f"{source.name}-int8", options.version or 1
+    return source.name, options.version or 1 + highest_version(repository, source.name)
 
 
 def _data(options: QuantizeOptions, source: Artifact) -> str:
@@ -163,7 +176,7 @@ def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tu
         created=now(),
         golden=(),
     )
-    return assemble(f"{source.name}-int8", options.version, graph, metadata)
+    return assemble(f"{source.name}-int8", source.version, graph, metadata)
 
 
 def _pair(source: Artifact, draft: Artifact, images: Images, labelled: bool, stages: Stages) -> PairedScore:

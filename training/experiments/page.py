@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from models.machine.cores import usable_cores
+from models.machine.cores import cpu_name, usable_cores
 from training.experiments.report import Report
 from training.loop.checkpoint import write_atomically
 from training.plots import to_png
-from training.release.benchmark import cpu_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

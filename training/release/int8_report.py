@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
 from models.engines.loader import load_engine
-from training.release.benchmark import cpu_name, images_per_second
+from models.engines.speed import images_per_second
+from models.machine.cores import cpu_name
 
 MOST_LOST = 0.005
 """Largest loss of accuracy, as a fraction, that 8 bits may cost."""

@@ -56,10 +56,15 @@ def assemble(name: str, version: int, graph: bytes, metadata: Metadata) -> Artif
 
 def release(draft: Artifact, repository: Path, weights: bytes | None) -> Path:
     """Give the draft golden examples, check it on them as a server will, and write it; raises ArtifactError."""
+    return write_artifact(repository, draft.name, draft.version, prove(draft).model, weights)
+
+
+def prove(draft: Artifact) -> Artifact:
+    """Give the draft golden examples, and check it on them as a server will; raises ArtifactError."""
     metadata = dataclasses.replace(draft.metadata, golden=golden.make(draft, load_engine(draft)))
     artifact = assemble(draft.name, draft.version, draft.model, metadata)
     golden.verify(artifact, load_engine(artifact))
-    return write_artifact(repository, artifact.name, artifact.version, artifact.model, weights)
+    return artifact
 
 
 def tools() -> dict[str, str]:

@@ -11,7 +11,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import read_artifact, write_artifact
+from models.artifact.artifact import highest_version, read_artifact, write_artifact
 from models.artifact.metadata import ArtifactError, Metadata
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
@@ -46,6 +46,65 @@ def test_what_was_written_is_read(directory: Path, model: bytes, metadata: Metad
 
 def test_weights_are_optional(tmp_path: Path, model: bytes):
     assert read_artifact(write_artifact(tmp_path, "animals", 1, model, None)).weights is None
+
+
+@pytest.fixture
+def int8(metadata: Metadata, linear_model: LinearModel) -> Callable[..., bytes]:
+    """Make what says that it is `metadata`'s model in 8 bits, with changes."""
+
+    def make(**changes: object) -> bytes:
+        changed = dataclasses.replace(metadata, **{"precision": "int8", "metrics": {}} | changes)
+        return linear_model(changed).SerializeToString()
+
+    return make
+
+
+def test_a_version_may_hold_the_model_in_8_bits_too(tmp_path: Path, model: bytes, int8: Callable[..., bytes]):
+    directory = write_artifact(tmp_path, "animals", 1, model, None, int8(metrics={"accuracy": 0.5}))
+    check = subprocess.run(["sha256sum", "--check", "SHA256SUMS"], cwd=directory, capture_output=True, text=True)
+    assert check.stdout.splitlines() == ["model.onnx: OK", "model.int8.onnx: OK"]
+    artifact = read_artifact(directory)
+    assert artifact.int8
+    assert (artifact.model, artifact.int8.model) == (model, int8(metrics={"accuracy": 0.5}))
+    assert artifact.int8.sha256 == hashlib.sha256(artifact.int8.model).hexdigest()
+    assert artifact.int8.metadata.metrics == {"accuracy": 0.5}
+    assert (artifact.run_in("fp32"), artifact.run_in("int8")) == (artifact, artifact.int8)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"precision": "fp32"}, "they must be in fp32 and int8; .*quantize --beside"),
+        ({"labels": ("cat", "dog", "cow")}, "has other labels than model.onnx; .*quantize --beside"),
+        ({"arguments": {}}, "has other arguments than"),
+    ],
+)
+def test_another_model_beside_it_is_refused_when_written_and_when_read(
+    tmp_path: Path, model: bytes, int8: Callable[..., bytes], changes: dict[str, object], told: str
+):
+    with pytest.raises(ArtifactError, match=told):
+        write_artifact(tmp_path, "animals", 1, model, None, int8(**changes))
+    directory = write_artifact(tmp_path, "animals", 1, model, None, int8())
+    (directory / "model.int8.onnx").write_bytes(int8(**changes))
+    write_sums(directory)
+    with pytest.raises(ArtifactError, match=told):
+        read_artifact(directory)
+
+
+def test_a_broken_model_beside_it_is_named(tmp_path: Path, model: bytes, int8: Callable[..., bytes]):
+    directory = write_artifact(tmp_path, "animals", 1, model, None, int8())
+    (directory / "model.int8.onnx").write_bytes(int8()[:-20])
+    write_sums(directory)
+    with pytest.raises(ArtifactError, match=r"model\.int8\.onnx: not an ONNX model"):
+        read_artifact(directory)
+
+
+def test_the_next_version_is_beyond_all_that_are_there(tmp_path: Path, model: bytes):
+    assert highest_version(tmp_path, "animals") == 0
+    for version in (2, 10):
+        write_artifact(tmp_path, "animals", version, model, None)
+    (tmp_path / "animals" / "notes").touch()
+    assert highest_version(tmp_path, "animals") == 10
 
 
 def test_a_relative_directory_is_read(directory: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,6 +1,7 @@
 """`resnet-train quantize` by its command line, on a network that a few steps on digits have taught most of them."""
 
 import dataclasses
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines import golden
+from models.engines.candidate import Candidate
 from models.engines.loader import load_engine
 from tests.service.pictures import encode
 from tests.training.command import Ended, resnet_train
@@ -74,6 +76,22 @@ def test_the_model_is_smaller_and_fit_to_be_served(quantized: Artifact, released
     assert len(quantized.model) < 0.5 * len(read_artifact(released).model)
     assert quantized.weights is None
     golden.verify(quantized, load_engine(quantized))
+
+
+def test_a_version_that_holds_both_is_the_next_of_the_same_model(released: Path, quantized: Artifact, tmp_path: Path):
+    shutil.copytree(released, tmp_path / "digits" / "7")
+    result = run_quantize(tmp_path / "digits" / "7", "--beside", "--force")
+    assert result.code == 0, result.errors
+    source, both = read_artifact(released), read_artifact(tmp_path / "digits" / "8")
+    assert (both.model, both.weights) == (source.model, source.weights)
+    assert both.int8
+    assert both.int8.metadata.metrics["accuracy"] == quantized.metadata.metrics["accuracy"]
+    assert both.int8.metadata.lost_points() == pytest.approx(
+        100 * (both.int8.metadata.metrics["fp32_accuracy"] - both.int8.metadata.metrics["accuracy"])
+    )
+    golden.verify(both, load_engine(both, Candidate(precision="int8")))
+    golden.verify(both, load_engine(both))
+    assert not (tmp_path / "digits-int8").exists()
 
 
 def test_convolutions_compute_in_8_bits_and_normalisation_does_not(quantized: Artifact):

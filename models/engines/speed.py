@@ -1,10 +1,8 @@
 """How fast engines are beside each other."""
 
-import platform
 import statistics
 import time
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +24,6 @@ def images_per_second(engines: Sequence[Engine], batch: NDArray[np.uint8], round
         for engine, repeat, times in zip(engines, repeats, seconds, strict=True):
             times.append(_run(engine, batch, repeat) / repeat)
     return [len(batch) / statistics.median(times) for times in seconds]
-
-
-def cpu_name() -> str:
-    """Return the processor's name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return platform.processor()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _repeats(engine: Engine, batch: NDArray[np.uint8]) -> int:

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from training.release.benchmark import images_per_second
+from models.engines.speed import images_per_second
 
 
 class Recorder:
