@@ -3,7 +3,7 @@
 import os
 
 from models.artifact.artifact import Artifact
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import Engine
 
 MAX_BATCH = 64
@@ -12,7 +12,7 @@ MAX_BATCH = 64
 
 def load_engine(
     artifact: Artifact,
-    candidate: Candidate | None = None,
+    candidate: Backend | None = None,
     *,
     device: str = "cpu",
     threads: int = 1,
@@ -23,7 +23,7 @@ def load_engine(
     `device` is `cpu` or `cuda[:N]`; `threads` share one `run` on a CPU; a GPU prepares for batches of up to `max_batch`
     images and refuses more.
     """
-    candidate = candidate or Candidate(precision=artifact.metadata.precision)
+    candidate = candidate or Backend(precision=artifact.metadata.precision)
     artifact = artifact.run_in(candidate.precision)
     # An engine's library is imported only when chosen.
     if candidate.engine == "torch":

@@ -7,7 +7,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.onnx_binding import BoundSession
 
@@ -23,7 +23,7 @@ class OnnxEngine:
     `threads` share one `run` on a CPU; batches on a GPU are padded, and have at most `max_batch` images.
     """
 
-    def __init__(self, artifact: Artifact, candidate: Candidate, *, device: str, threads: int, max_batch: int) -> None:
+    def __init__(self, artifact: Artifact, candidate: Backend, *, device: str, threads: int, max_batch: int) -> None:
         self.name, self.library = candidate.engine, f"onnxruntime {ort.__version__}"
         self.device, self.precision = device, str(candidate.precision)
         self._classes = artifact.classes
@@ -92,7 +92,7 @@ def _make_gpu_session(artifact: Artifact, threads: int, providers: _Providers) -
     return session
 
 
-def _gpu_providers(number: str, candidate: Candidate, shape: tuple[int, ...]) -> _Providers:
+def _gpu_providers(number: str, candidate: Backend, shape: tuple[int, ...]) -> _Providers:
     """ONNX Runtime's providers, first choice first; `shape` is that of the largest batch."""
     precision = candidate.precision
     cuda = {"device_id": number, "use_tf32": str(int(precision == "tf32"))}

@@ -8,7 +8,7 @@ import numpy as np
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines import golden
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import Engine, EngineError
 from models.engines.loader import load_engine
 from models.engines.speed import images_per_second
@@ -28,7 +28,7 @@ _IMAGES = {"cpu": 4, "cuda": 64}
 class Attempt:
     """What became of a candidate: how fast it is, or why it may not be used."""
 
-    candidate: Candidate
+    candidate: Backend
     images_per_second: float = 0.0
     refused: str = ""
 
@@ -37,12 +37,12 @@ class Attempt:
 class Choice:
     """The way in which a model is run, why, and all that were tried; none where there was only one."""
 
-    candidate: Candidate
+    candidate: Backend
     why: str = ""
     attempts: tuple[Attempt, ...] = ()
 
 
-def too_inexact(artifact: Artifact, candidate: Candidate, max_accuracy_loss: float) -> str:
+def too_inexact(artifact: Artifact, candidate: Backend, max_accuracy_loss: float) -> str:
     """Why a candidate may not be used although it is right: the accuracy that it loses, in points; else nothing."""
     if artifact.run_in(candidate.precision) is artifact:
         return ""
@@ -56,12 +56,12 @@ def too_inexact(artifact: Artifact, candidate: Candidate, max_accuracy_loss: flo
 
 def attempt(
     artifact: Artifact,
-    candidates: Sequence[Candidate],
+    candidates: Sequence[Backend],
     *,
     device: str,
     threads: int,
     max_batch: int,
-    begin: Callable[[Candidate], None] = lambda _: None,
+    begin: Callable[[Backend], None] = lambda _: None,
 ) -> list[Attempt]:
     """Load, prove and time the candidates beside each other; `begin` is told of each before it is loaded.
 
@@ -69,8 +69,8 @@ def attempt(
     """
     pixels = golden.pixels(artifact)
     images = np.resize(pixels, (min(_IMAGES[device.partition(":")[0]], max_batch), *pixels.shape[1:]))
-    engines: dict[Candidate, Engine] = {}
-    refused: dict[Candidate, Attempt] = {}
+    engines: dict[Backend, Engine] = {}
+    refused: dict[Backend, Attempt] = {}
     for candidate in candidates:
         begin(candidate)
         try:

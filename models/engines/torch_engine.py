@@ -13,7 +13,7 @@ from safetensors.torch import load
 from torch import Tensor, nn
 
 from models.artifact.artifact import Artifact
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.padding import pad
 from models.networks.pixel_net import PixelNet
@@ -32,7 +32,7 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, artifact: Artifact, candidate: Candidate, *, device: str, threads: int, max_batch: int) -> None:
+    def __init__(self, artifact: Artifact, candidate: Backend, *, device: str, threads: int, max_batch: int) -> None:
         torch.set_num_threads(threads)
         self.library = f"torch {torch.__version__}"
         self._device = _find_device(device)

@@ -10,7 +10,7 @@ from rich.table import Column, Table
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.command_line import command_line
-from models.engines.candidate import candidates
+from models.engines.backend import candidates
 from models.engines.engine import EngineError
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device

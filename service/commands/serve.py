@@ -5,7 +5,7 @@ from dataclasses import replace
 import structlog
 
 from models.artifact.artifact import Artifact
-from models.engines.candidate import AUTO, AUTO_REASON, candidates
+from models.engines.backend import AUTO, AUTO_REASON, candidates
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from models.machine.memory import usable_memory

@@ -9,7 +9,7 @@ import structlog
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.selection import Attempt, Choice, attempt, choose, too_inexact
 from service.worker.warmup import LoadOptions
@@ -27,7 +27,7 @@ class Selector:
     def try_version(self, artifact: Artifact) -> None:
         """Load each candidate, prove it by the golden examples, and choose; ArtifactError says why if none will do."""
         candidates = self._candidates(artifact)
-        made: dict[Candidate, Attempt] = {}
+        made: dict[Backend, Attempt] = {}
         for candidate in candidates:
             if why := too_inexact(artifact, candidate, self._load.max_accuracy_loss):
                 made[candidate] = Attempt(candidate, refused=why)
@@ -53,7 +53,7 @@ class Selector:
                         self.try_version(artifact)
         return self._choices
 
-    def _candidates(self, artifact: Artifact) -> tuple[Candidate, ...]:
+    def _candidates(self, artifact: Artifact) -> tuple[Backend, ...]:
         try:
             return self._load.candidates(artifact, self._device)
         except EngineError as error:
@@ -61,7 +61,7 @@ class Selector:
 
 
 def _in_process(
-    artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Candidate], seconds: float
+    artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Backend], seconds: float
 ) -> list[Attempt]:
     """What became of all candidates, or of the one alone that the process ended or hung with."""
     context = multiprocessing.get_context("fork")
@@ -88,7 +88,7 @@ def _in_process(
 
 
 def _tell(
-    writer: Connection, artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Candidate]
+    writer: Connection, artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Backend]
 ) -> None:
     """Send each candidate as its turn comes, and at last what became of all."""
     most = load.most_images(artifact)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
-from models.engines.candidate import Candidate, candidates_for
+from models.engines.backend import Backend, candidates_for
 from models.engines.engine import Engine
 from models.engines.golden import verify
 from models.engines.loader import load_engine
@@ -45,7 +45,7 @@ class LoadOptions:
     choices: Mapping[tuple[str, int], Choice] = field(default_factory=dict)
     """How models are run, by name and version; without it in the most exact way that the options leave."""
 
-    def candidates(self, artifact: Artifact, device: str) -> tuple[Candidate, ...]:
+    def candidates(self, artifact: Artifact, device: str) -> tuple[Backend, ...]:
         """The ways to run a model that the options leave, the most exact first; EngineError if there is none."""
         return candidates_for(artifact, self.engine, device, self.precision, self.compiled)
 

@@ -3,7 +3,7 @@
 import ctypes.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.artifact.artifact import Artifact
+from models.engines.backend import Backend, candidates
 from models.engines.engine import Engine, EngineError
 from models.engines.golden import verify
 from models.engines.loader import load_engine
@@ -21,42 +22,27 @@ from tests.networks import random_pictures
 MAX_BATCH = 12
 
 
-@dataclass(frozen=True)
-class Choice:
-    """How an engine is asked for; without a precision the device's own, TF32."""
-
-    engine: str
-    precision: str = "auto"
-    compiled: bool = False
-
-    def load(self, artifact: Artifact) -> Engine:
-        return load_engine(
-            artifact,
-            engine=self.engine,
-            device="cuda:0",
-            precision=self.precision,
-            compiled=self.compiled,
-            max_batch=MAX_BATCH,
-        )
+GRAPHS = [*candidates("onnxruntime", "cuda", "fastest"), *candidates("onnxruntime", "cuda", "fp32")]
+TENSORRT = [*candidates("tensorrt", "cuda", "fastest")]
+TORCH = [*candidates("torch", "cuda", "fastest"), *candidates("torch", "cuda", "fp32")]
+COMPILED = [*candidates("torch", "cuda", "fp32", compiled=True), *candidates("torch", "cuda", "bf16", compiled=True)]
+ALL = [*GRAPHS, *TENSORRT, *TORCH, *COMPILED]
 
 
-ONNX_RUNTIME = [Choice("onnxruntime", precision) for precision in ("auto", "fp32")]
-TENSORRT = [Choice("tensorrt", precision) for precision in ("auto", "fp16", "bf16")]
-TORCH = [Choice("torch", precision) for precision in ("auto", "fp32", "fp16", "bf16")]
-COMPILED = [Choice("torch", precision, compiled=True) for precision in ("fp32", "bf16")]
-ALL = [*ONNX_RUNTIME, *TENSORRT, *TORCH, *COMPILED]
+def load(artifact: Artifact, backend: Backend) -> Engine:
+    return load_engine(artifact, backend, device="cuda:0", max_batch=MAX_BATCH)
 
 
 @pytest.fixture(params=ALL, ids=str)
-def choice(request: pytest.FixtureRequest, provider: Callable[[str], None]) -> Choice:
-    choice: Choice = request.param
-    if choice.engine != "torch":
+def backend(request: pytest.FixtureRequest, provider: Callable[[str], None]) -> Backend:
+    backend: Backend = request.param
+    if backend.engine != "torch":
         provider("CUDAExecutionProvider")
-    if choice.engine == "tensorrt" and not ctypes.util.find_library("nvinfer"):
+    if backend.engine == "tensorrt" and not ctypes.util.find_library("nvinfer"):
         pytest.skip("TensorRT is not installed: libnvinfer is not found")
-    if choice.engine == "torch" and not torch.cuda.is_available():
+    if backend.engine == "torch" and not torch.cuda.is_available():
         pytest.skip(f"PyTorch {torch.__version__} is made without CUDA")
-    return choice
+    return backend
 
 
 @pytest.fixture(params=["digit_network", "colour_network"])
@@ -75,10 +61,9 @@ def check(artifact: Artifact, engine: Engine, images: NDArray[np.uint8], expecte
     np.testing.assert_array_equal(logits.argmax(1)[clear], expected.argmax(1)[clear])
 
 
-def test_golden_examples_and_every_batch_size(choice: Choice, artifact: Artifact):
-    engine = choice.load(artifact)
-    assert (engine.name, engine.device) == (choice.engine, "cuda:0")
-    assert engine.precision == ("tf32" if choice.precision == "auto" else choice.precision)
+def test_golden_examples_and_every_batch_size(backend: Backend, artifact: Artifact):
+    engine = load(artifact, backend)
+    assert (engine.name, engine.device, engine.precision) == (backend.engine, "cuda:0", backend.precision)
     verify(artifact, engine)
     on_cpu = load_engine(artifact)
     for n in [*range(1, MAX_BATCH + 1), 3, 1]:
@@ -88,16 +73,16 @@ def test_golden_examples_and_every_batch_size(choice: Choice, artifact: Artifact
         engine.run(random_pictures(artifact, MAX_BATCH + 1))
 
 
-def test_pictures_alone_and_in_a_batch_get_the_same_answer(choice: Choice, digit_network: Artifact):
-    engine = choice.load(digit_network)
+def test_pictures_alone_and_in_a_batch_get_the_same_answer(backend: Backend, digit_network: Artifact):
+    engine = load(digit_network, backend)
     images = random_pictures(digit_network, 5)
     alone = np.concatenate([engine.run(images[i : i + 1]) for i in range(5)])
     check(digit_network, engine, images, alone)
 
 
-@pytest.mark.parametrize("choice", [*ONNX_RUNTIME, *TORCH], indirect=True, ids=str)
-def test_threads_that_share_an_engine_get_their_own_answers(choice: Choice, digit_network: Artifact):
-    engine = choice.load(digit_network)
+@pytest.mark.parametrize("backend", [*GRAPHS, *TORCH], indirect=True, ids=str)
+def test_threads_that_share_an_engine_get_their_own_answers(backend: Backend, digit_network: Artifact):
+    engine = load(digit_network, backend)
     on_cpu = load_engine(digit_network)
 
     def ask(n: int) -> None:
@@ -114,7 +99,7 @@ def test_compiled_networks_do_not_use_up_each_others_compilations(digit_network:
     if not torch.cuda.is_available():
         pytest.skip(f"PyTorch {torch.__version__} is made without CUDA")
     for artifact in (digit_network, colour_network):
-        engine = Choice("torch", "fp32", compiled=True).load(artifact)
+        engine = load(artifact, Backend("torch", "fp32", compiled=True))
         for n in (1, 2, 4, 8, MAX_BATCH):
             engine.run(random_pictures(artifact, n))
         with torch.compiler.set_stance("fail_on_recompile"):
@@ -129,11 +114,11 @@ def test_a_graph_that_would_partly_run_on_the_cpu_is_refused(digit_network: Arti
     model.graph.output.append(helper.make_tensor_value_info("different", TensorProto.FLOAT, ["values"]))
     artifact = replace(digit_network, model=model.SerializeToString())
     with pytest.raises(EngineError, match=r"cannot load .* with CUDAExecutionProvider"):
-        Choice("onnxruntime").load(artifact)
+        load(artifact, Backend("onnxruntime", "tf32"))
 
 
 def test_a_gpu_with_too_high_a_number_is_refused(digit_network: Artifact, provider: Callable[[str], None]):
     provider("CUDAExecutionProvider")
     for engine in ("onnxruntime", "torch"):
         with pytest.raises(EngineError, match="nvidia-smi"):
-            load_engine(digit_network, engine=engine, device="cuda:99")
+            load_engine(digit_network, Backend(engine, "tf32"), device="cuda:99")

@@ -13,7 +13,7 @@ import torch
 import torchvision
 
 from models.artifact.artifact import Artifact, read_artifact
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
@@ -85,7 +85,7 @@ def test_a_network_of_another_family_is_served_by_its_graph_alone(tmp_path: Path
         np.testing.assert_allclose([found[label] for label in labels], expected, rtol=0, atol=1e-4)
         assert served.stop() == 0, served.log
     with pytest.raises(EngineError, match=r"no model\.safetensors, .*run it with --engine onnxruntime"):
-        load_engine(artifact, Candidate("torch"))
+        load_engine(artifact, Backend("torch"))
 
 
 def failing(served: Served) -> str:

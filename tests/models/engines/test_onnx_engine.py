@@ -10,7 +10,7 @@ from onnx import helper
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import Metadata
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.loader import load_engine
 
@@ -73,4 +73,4 @@ def test_a_gpu_without_its_provider_is_refused_with_the_remedy(artifact: Artifac
     if f"{provider}ExecutionProvider" in ort.get_available_providers():
         pytest.skip("this ONNX Runtime is made for GPUs")
     with pytest.raises(EngineError, match=rf"no .*{provider}ExecutionProvider.*install resnet-serve\[gpu\] instead"):
-        load_engine(artifact, Candidate(engine, "tf32"), device="cuda:0")
+        load_engine(artifact, Backend(engine, "tf32"), device="cuda:0")

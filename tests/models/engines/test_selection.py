@@ -7,11 +7,11 @@ import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.selection import Attempt, attempt, choose, too_inexact
 from tests.artifacts import In8Bits, make_artifact
 
-FP32, INT8, BF16 = Candidate(), Candidate(precision="int8"), Candidate("torch", "bf16")
+FP32, INT8, BF16 = Backend(), Backend(precision="int8"), Backend("torch", "bf16")
 BROKEN = "it does not load"
 
 
@@ -34,7 +34,7 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
     ],
 )
 def test_the_most_exact_is_taken_unless_another_is_clearly_faster(
-    artifact: Artifact, speeds: list[tuple[Candidate, float | str]], chosen: Candidate, why: str
+    artifact: Artifact, speeds: list[tuple[Backend, float | str]], chosen: Backend, why: str
 ):
     attempts = [
         Attempt(each, refused=found) if isinstance(found, str) else Attempt(each, found) for each, found in speeds
@@ -70,7 +70,7 @@ def test_accuracy_that_is_lost_is_held_against_what_may_be(artifact: Artifact):
 def test_each_is_proved_and_those_that_are_sound_are_timed(tmp_path: Path):
     slow = dict.fromkeys(range(256), 5)  # milliseconds
     artifact = read_artifact(make_artifact(tmp_path, "both", loops=slow, int8=In8Bits()))
-    begun: list[Candidate] = []
+    begun: list[Backend] = []
     ways = (FP32, BF16, INT8)
     fp32, bf16, int8 = attempt(artifact, ways, device="cpu", threads=1, max_batch=2, begin=begun.append)
     assert begun == [*ways]

@@ -35,8 +35,8 @@ def test_check_is_content_with_a_sound_repository(repository: Path, tmp_path: Pa
     shutil.copytree(repository / "plain", tmp_path / "repository" / "plain")
     code, out, _ = resnet_serve("check", tmp_path / "repository", cwd=tmp_path)
     assert code == 0
-    ((name, version, state, *figures),) = rows(out)
-    assert (name, version, state) == ("plain", "2", "ready")
+    ((name, version, state, engine, *figures),) = rows(out)
+    assert (name, version, state, engine) == ("plain", "2", "ready", "onnxruntime fp32")
     assert all(float(figure) >= 0 for figure in figures)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.engine import Engine
 from models.engines.loader import load_engine
 from models.engines.selection import Choice
@@ -21,7 +21,7 @@ from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers
 
 PATIENCE_S = 60.0
-FP32, INT8 = Candidate(), Candidate(precision="int8")
+FP32, INT8 = Backend(), Backend(precision="int8")
 SLOW = dict.fromkeys(range(256), 5)  # milliseconds that any batch takes
 
 
@@ -61,7 +61,7 @@ def test_one_that_takes_too_long_is_told(plain: Artifact) -> None:
 def ends_with(precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have the process that loads a model in this precision end, as drivers have it."""
 
-    def load(artifact: Artifact, candidate: Candidate, **_: object) -> Engine:
+    def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
         if candidate.precision == precision:
             os.kill(os.getpid(), signal.SIGKILL)
         return load_engine(artifact, candidate)
@@ -77,7 +77,7 @@ def test_the_end_of_the_process_is_told(plain: Artifact, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("ending", "left"), [("int8", FP32), ("fp32", INT8)])
 def test_a_way_that_ends_the_process_leaves_the_others(
-    quick: Path, monkeypatch: pytest.MonkeyPatch, ending: str, left: Candidate
+    quick: Path, monkeypatch: pytest.MonkeyPatch, ending: str, left: Backend
 ) -> None:
     ends_with(ending, monkeypatch)
     choice = select(read_artifact(quick), "fastest")
@@ -87,7 +87,7 @@ def test_a_way_that_ends_the_process_leaves_the_others(
 
 
 def test_a_way_that_hangs_leaves_the_others(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def load(artifact: Artifact, candidate: Candidate, **_: object) -> Engine:
+    def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
         if candidate == INT8:
             time.sleep(PATIENCE_S)
         return load_engine(artifact, candidate)

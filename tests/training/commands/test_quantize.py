@@ -12,7 +12,7 @@ import torch
 
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines import golden
-from models.engines.candidate import Candidate
+from models.engines.backend import Backend
 from models.engines.loader import load_engine
 from tests.service.pictures import encode
 from tests.training.command import Ended, resnet_train
@@ -89,7 +89,7 @@ def test_a_version_that_holds_both_is_the_next_of_the_same_model(released: Path,
     assert both.int8.metadata.lost_points() == pytest.approx(
         100 * (both.int8.metadata.metrics["fp32_accuracy"] - both.int8.metadata.metrics["accuracy"])
     )
-    golden.verify(both, load_engine(both, Candidate(precision="int8")))
+    golden.verify(both, load_engine(both, Backend(precision="int8")))
     golden.verify(both, load_engine(both))
     assert not (tmp_path / "digits-int8").exists()
 

@@ -11,7 +11,7 @@ import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import Precision
-from models.engines.candidate import Candidate, candidates, candidates_for
+from models.engines.backend import Backend, candidates, candidates_for
 from models.engines.engine import EngineError
 from tests.artifacts import In8Bits, make_artifact
 from tests.conftest import ROOT
@@ -40,12 +40,12 @@ def test_the_fastest_on_a_gpu_may_be_of_any_engine_that_is_installed_and_nothing
     ways = candidates("auto", "cuda", "fastest", compiled=True)
     assert ways[0] == candidates("auto", "cuda")[0]
     assert {way.engine for way in ways} >= {"onnxruntime", "torch"}  # which these tests need
-    assert Candidate("torch", "bf16", compiled=True) in ways
+    assert Backend("torch", "bf16", compiled=True) in ways
     assert {way.precision for way in ways} == {"tf32", "fp16", "bf16"}
 
 
 def test_compiled_is_beside_what_is_not_only_where_the_fastest_is_looked_for():
-    assert candidates("torch", "cpu", "fp32", compiled=True) == (Candidate("torch", compiled=True),)
+    assert candidates("torch", "cpu", "fp32", compiled=True) == (Backend("torch", compiled=True),)
     assert [way.compiled for way in candidates("torch", "cpu", "fastest", compiled=True)] == [False, False, True, True]
 
 
@@ -80,10 +80,10 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Artifact:
 
 
 def test_a_model_has_the_ways_for_which_its_files_are_there(plain: Artifact, both: Artifact):
-    assert candidates_for(plain, "auto", "cpu", "fastest") == (Candidate(),)
-    assert candidates_for(both, "auto", "cpu", "fastest") == (Candidate(), Candidate(precision="int8"))
-    assert candidates_for(both, "auto", "cpu") == (Candidate(),)
-    assert candidates_for(both, "auto", "cpu", "int8") == (Candidate(precision="int8"),)
+    assert candidates_for(plain, "auto", "cpu", "fastest") == (Backend(),)
+    assert candidates_for(both, "auto", "cpu", "fastest") == (Backend(), Backend(precision="int8"))
+    assert candidates_for(both, "auto", "cpu") == (Backend(),)
+    assert candidates_for(both, "auto", "cpu", "int8") == (Backend(precision="int8"),)
     assert {way.engine for way in candidates_for(plain, "auto", "cuda", "fastest")} == {"onnxruntime"}  # no weights
 
 
@@ -98,7 +98,7 @@ def of_precision(artifact: Artifact, precision: Precision) -> Artifact:
 
 @pytest.mark.parametrize("wanted", ["auto", "fastest", "int8"])
 def test_a_graph_in_8_bits_is_computed_as_it_is(plain: Artifact, wanted: str):
-    assert candidates_for(of_precision(plain, "int8"), "auto", "cpu", wanted) == (Candidate(precision="int8"),)
+    assert candidates_for(of_precision(plain, "int8"), "auto", "cpu", wanted) == (Backend(precision="int8"),)
 
 
 @pytest.mark.parametrize(
@@ -119,9 +119,9 @@ def test_a_graph_in_8_bits_is_refused_where_it_cannot_be_computed_so(
 def test_no_engine_is_imported_before_it_is_chosen():
     code = """
 import sys
-import models.engines.candidate, models.engines.selection, models.engines.golden, models.artifact.artifact
+import models.engines.backend, models.engines.selection, models.engines.golden, models.artifact.artifact
 import service.cli, service.commands.serve, service.commands.check, service.settings
-models.engines.candidate.candidates("torch", "cuda", "bf16", True)
+models.engines.backend.candidates("torch", "cuda", "bf16", True)
 print(sorted({"torch", "safetensors", "onnxruntime"} & sys.modules.keys()))
 import models.engines.onnx_engine
 print("torch" in sys.modules)
@@ -134,7 +134,7 @@ def test_without_torch_its_engine_is_refused_with_the_remedy(tmp_path: Path):
     for package in Path(np.__file__).parent.parent.iterdir():
         if package.name != "torch":
             (tmp_path / package.name).symlink_to(package)
-    code = "from models.engines.candidate import candidates as f\nf('auto', 'cpu')\nf('torch', 'cpu')"
+    code = "from models.engines.backend import candidates as f\nf('auto', 'cpu')\nf('torch', 'cpu')"
     path = os.pathsep.join(map(str, (ROOT, tmp_path)))
     command = [sys.executable, "-S", "-c", code]
     result = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)

@@ -13,7 +13,7 @@ AUTO_REASON = "it runs these networks faster than PyTorch on a CPU, starts soone
 
 
 @dataclass(frozen=True, slots=True)
-class Candidate:
+class Backend:
     """One way to run a model.
 
     Attributes:
@@ -37,27 +37,27 @@ class Candidate:
 
 
 _GPU_GRAPHS = (
-    Candidate(AUTO, "tf32"),
-    Candidate(AUTO, "tf32", cuda_graphs=True),
-    Candidate(AUTO, "fp16", channels_last=True),
-    Candidate(AUTO, "fp16", channels_last=True, cuda_graphs=True),
-    Candidate(AUTO, "fp32"),
+    Backend(AUTO, "tf32"),
+    Backend(AUTO, "tf32", cuda_graphs=True),
+    Backend(AUTO, "fp16", channels_last=True),
+    Backend(AUTO, "fp16", channels_last=True, cuda_graphs=True),
+    Backend(AUTO, "fp32"),
 )
 
 # By engine and kind of device, the most exact of what `auto` and `fastest` may take first; fp32 on a GPU, where tf32 is
 # as fast or faster, only if it is asked for.
-_WAYS: dict[str, dict[str, tuple[Candidate, ...]]] = {
-    AUTO: {"cpu": (Candidate(), Candidate(precision="int8")), "cuda": _GPU_GRAPHS},
-    "tensorrt": {"cuda": tuple(Candidate("tensorrt", precision) for precision in ("tf32", "fp16", "bf16"))},
+_WAYS: dict[str, dict[str, tuple[Backend, ...]]] = {
+    AUTO: {"cpu": (Backend(), Backend(precision="int8")), "cuda": _GPU_GRAPHS},
+    "tensorrt": {"cuda": tuple(Backend("tensorrt", precision) for precision in ("tf32", "fp16", "bf16"))},
     "torch": {
         # Not fp16 on a CPU: convolutions in it take six to thirty times as long as in fp32.
-        "cpu": tuple(Candidate("torch", precision) for precision in ("fp32", "bf16")),
-        "cuda": tuple(Candidate("torch", precision) for precision in ("tf32", "fp16", "bf16", "fp32")),
+        "cpu": tuple(Backend("torch", precision) for precision in ("fp32", "bf16")),
+        "cuda": tuple(Backend("torch", precision) for precision in ("tf32", "fp16", "bf16", "fp32")),
     },
 }
 
 
-def candidates(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> tuple[Candidate, ...]:
+def candidates(engine: str, device: str, precision: str = "auto", compiled: bool = False) -> tuple[Backend, ...]:
     """The ways that the options leave, the most exact first; EngineError when they do not fit together.
 
     `precision` is `auto`, the first one's; `fastest`, all of them, with `engine` auto on a GPU of every engine that is
@@ -82,7 +82,7 @@ def candidates(engine: str, device: str, precision: str = "auto", compiled: bool
 
 def candidates_for(
     artifact: Artifact, engine: str, device: str, precision: str = "auto", compiled: bool = False
-) -> tuple[Candidate, ...]:
+) -> tuple[Backend, ...]:
     """Those of `candidates` for which the model has what they run; EngineError if there is none.
 
     A graph in fp32 may be computed in less; any other is computed as it is.
@@ -106,7 +106,7 @@ def candidates_for(
     )
 
 
-def _as_it_is(artifact: Artifact, engine: str, device: str, precision: str) -> Candidate:
+def _as_it_is(artifact: Artifact, engine: str, device: str, precision: str) -> Backend:
     own = artifact.metadata.precision
     if engine == "torch" or precision not in ("auto", "fastest", own):
         raise EngineError(f"{artifact.name} is a graph in {own}; run it with --engine onnxruntime --precision auto")
@@ -115,7 +115,7 @@ def _as_it_is(artifact: Artifact, engine: str, device: str, precision: str) -> C
             f"{artifact.name} is a graph in int8, for which ONNX Runtime has no convolutions on a GPU: it would "
             "be slower than in fp32; serve the model in fp32, or choose --engine tensorrt or --device cpu"
         )
-    return Candidate(engine, own)
+    return Backend(engine, own)
 
 
 def _check(engine: str, kind: str, device: str, compiled: bool) -> None:
@@ -137,7 +137,7 @@ def _is_installed(engine: str) -> bool:
     return bool(find_spec("torch") and find_spec("safetensors"))
 
 
-def _with_compiled(ways: tuple[Candidate, ...], compiled: bool, is_fastest: bool) -> tuple[Candidate, ...]:
+def _with_compiled(ways: tuple[Backend, ...], compiled: bool, is_fastest: bool) -> tuple[Backend, ...]:
     """PyTorch's ways compiled if that is asked for; beside those that are not, where the fastest is looked for."""
     if not compiled or ways[0].engine != "torch":
         return ways
