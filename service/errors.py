@@ -11,6 +11,7 @@ ServiceError                     status  code
 ├── UnsupportedMediaType         415     unsupported_media_type
 ├── UnsupportedCoding            415     unsupported_coding
 ├── UndecodableImage             422     undecodable_image
+├── TooManyRequests              429     too_many_requests
 ├── HeadersTooLarge              431     headers_too_large
 ├── InternalError                500     internal_error
 ├── NotImplementedHere           501     not_implemented
@@ -139,6 +140,21 @@ class UndecodableImage(ServiceError):
     """It says that it is an image and does not decode."""
 
     status, code, title = 422, "undecodable_image", "Undecodable image"
+
+
+class TooManyRequests(ServiceError):
+    """The holder of this key, or who is at this address, asks too often; there is room after `retry_after_s`."""
+
+    status, code, title = 429, "too_many_requests", "Too many requests"
+
+    def __init__(self, message: str, retry_after_s: int = 1, key: str = "") -> None:
+        super().__init__(message)
+        self.retry_after_s, self.key = retry_after_s, key
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """When to come again (RFC 9110, 10.2.3)."""
+        return {"retry-after": str(self.retry_after_s)}
 
 
 class HeadersTooLarge(ServiceError):

@@ -182,6 +182,12 @@ class Settings(BaseSettings):
         description="who may ask: NAME SCOPE[,SCOPE] SHA256 a line, as resnet-serve key prints; SIGHUP reads it again",
     )
     api_keys: SecretStr | None = Field(None, description="the same lines with ; between them; give it as a variable")
+    rate_limit: float = Field(
+        0.0,
+        ge=0,
+        description="requests a second that are taken of one key, or of one address without keys; 0: no limit",
+    )
+    rate_burst: int = Field(0, ge=0, description="how many of these may come at once; 0: as many as in a second")
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
     drain_delay: float = Field(
         0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"

@@ -62,6 +62,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         413: "Body, number of images, or width x height over the limit",
         415: "Not an image type that is taken, or a content coding that is not known: see Accept-Encoding",
         422: "An image that does not decode",
+        429: "More requests than the server takes of one key or address: see Retry-After",
         431: "Header fields over the limit",
         500: "The server's own fault",
         501: "A transfer coding that the server does not know",
@@ -71,7 +72,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 }
 EVERYWHERE: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (400, 408, 431, 500, 501)}
 """Of every route: what comes is read, or is not, before the route is known."""
-GUARDED = EVERYWHERE | {status: PROBLEMS[status] for status in (401, 403)}
+GUARDED = EVERYWHERE | {status: PROBLEMS[status] for status in (401, 403, 429)}
 """Of routes that are for holders of keys."""
 
 

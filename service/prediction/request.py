@@ -103,7 +103,7 @@ class PredictionRequest:
         services.request_metrics.begin()
         try:
             if services.guard is not None:
-                self._response.key = services.guard.admit(head.headers, "predict")
+                self._response.key = services.guard.admit(head.headers, self._response.client, "predict")
             model = self._model = services.models[head.target.model, head.target.version]
             self._response.model, self._response.version = model.name, model.version
             if head.method not in METHODS:

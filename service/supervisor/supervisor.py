@@ -131,7 +131,7 @@ class Supervisor:
         if self._draining:
             return
         log.info("reloading", signal=RELOAD.name)
-        if self._guard:
+        if self._guard and self._guard.has_keys:
             self._reload_keys(self._guard)
 
     def _reload_keys(self, guard: Guard) -> None:
