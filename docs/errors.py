@@ -28,7 +28,7 @@ PROGRAMS = {
         "service/auth/keys.py",
         "service/http/acceptor.py",
     ),
-    "Answers of the server": ("service/http", "service/prediction", "service/auth"),
+    "Answers of the server": ("service/http", "service/parsing", "service/prediction", "service/auth"),
 }
 """Sections of the document, and the code whose errors are in them: each file is in the first that names it."""
 

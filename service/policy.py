@@ -229,6 +229,11 @@ bytes in flight as the largest."""
 DECOMPRESSED_FLOOR_BYTES = 1 << 20
 """What any compressed body may become: a drawing of 500 x 500 pixels as BMP, which compresses a thousandfold."""
 
+COMPRESSED_FROM_BYTES = 1 << 10
+COMPRESSED_UP_TO_BYTES = 64 << 10
+"""Size of a response that is compressed for clients that take that: smaller ones gain nothing, and larger ones would
+keep the event loop for more than about 2 ms (level 1 of zlib, on floats, which hardly shrink)."""
+
 FORM_FIELDS = 64
 """Parts that a form may have beside its images (a judgement). Many more, and forms of empty parts keep a thread
 busy."""

@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.http import schemas
+from service.http.inference_openapi import infer_routes
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
 _IMAGE = {"type": "string", "format": "binary", "minLength": 1}
@@ -103,7 +104,8 @@ def _parameters(route: str) -> list[dict[str, Any]]:
 def describe(app: FastAPI, get_max_images: Callable[[], int]) -> dict[str, Any]:
     """The OpenAPI document of every route, with the limits that hold."""
     if app.openapi_schema is None:
-        routes = [*_predict_routes(get_max_images()).routes, *app.routes]
+        max_images = get_max_images()
+        routes = [*_predict_routes(max_images).routes, *infer_routes(max_images).routes, *app.routes]
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=routes)
         schemas_ = app.openapi_schema["components"]["schemas"]
         schemas_["Problem"] = schemas.Problem.model_json_schema()

@@ -1,7 +1,5 @@
 """OPTIONS: which methods a route takes."""
 
-from collections.abc import Sequence
-
 from fastapi import FastAPI
 from starlette.responses import Response
 from starlette.routing import Match
@@ -9,7 +7,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.parsing.head import METHODS, parse_target
 
-READING = ("GET", "HEAD")
+_READING = ("GET", "HEAD")
 
 
 class AnswerOptions:
@@ -20,14 +18,19 @@ class AnswerOptions:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on every other method, and what is asked of a path that is no route."""
-        methods = self._methods(scope) if scope.get("method") == "OPTIONS" else ()
+        methods = allowed_methods(self._site, scope) if scope.get("method") == "OPTIONS" else ()
         answer = Response(headers={"allow": ", ".join((*methods, "OPTIONS"))}) if methods else self._app
         await answer(scope, receive, send)
 
-    def _methods(self, scope: Scope) -> Sequence[str]:
-        if scope["path"] == "*":
-            return (*READING, *METHODS)
-        if parse_target(scope["raw_path"]):
-            return METHODS
-        reading = dict(scope, method="GET")
-        return READING if any(route.matches(reading)[0] is Match.FULL for route in self._site.routes) else ()
+
+def allowed_methods(site: FastAPI, scope: Scope) -> tuple[str, ...]:
+    """The methods that what a request names takes, beside OPTIONS; none if it is no route."""
+    if scope["path"] == "*":
+        return (*_READING, *METHODS)
+    if target := parse_target(scope["raw_path"]):
+        return target.methods
+    for method, methods in (("GET", _READING), ("POST", ("POST",))):
+        asked = dict(scope, method=method)
+        if any(route.matches(asked)[0] is Match.FULL for route in site.routes):
+            return methods
+    return ()

@@ -12,6 +12,8 @@ from service.auth.keys import Scope as KeyScope
 from service.errors import Forbidden, ServiceError
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
+from service.prediction.inference_response import InferenceResponse
+from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
 
 PROBES, DOCUMENTS, ADMIN = "probes", "documents", "admin"
@@ -61,8 +63,9 @@ def needed_scope(route: BaseRoute | None) -> KeyScope | None:
 
 
 def problem_answer(scope: Scope, error: Exception) -> Response:
-    """The problem document of an error."""
+    """What tells of an error: a problem document, or what the Open Inference Protocol has for it."""
+    kind = InferenceResponse if f"{scope['path']}/".startswith("/v2/") else PredictionResponse
     head = Head(scope["method"], Target(scope["path"]), b"", dict(scope["headers"]))
-    problem = begin_response(head, time.monotonic_ns())
+    problem = begin_response(head, time.monotonic_ns(), kind=kind)
     problem.fail(error)
     return Response(problem.body, problem.status, problem.headers)

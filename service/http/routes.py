@@ -11,12 +11,12 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import MethodNotAllowed, NotFound
-from service.http import openapi, schemas
+from service.errors import MethodNotAllowed, NotFound, ServiceError
+from service.http import inference_routes, openapi, schemas
 from service.http.documents import DOCUMENT, PAGE, add_documents
-from service.http.options import READING, AnswerOptions
+from service.http.options import AnswerOptions, allowed_methods
 from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
-from service.parsing.head import PREDICT_ROUTES, Head, Target
+from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES, Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
@@ -25,8 +25,11 @@ _OPENMETRICS = "application/openmetrics-text"
 
 GetApi = Callable[[], ApiProcess]
 
-PLAIN_ROUTES = ("/models", "/models/{model}", "/livez", "/readyz", "/metrics", PAGE, DOCUMENT)
-ROUTES = (*PREDICT_ROUTES, *PLAIN_ROUTES)
+PLAIN_ROUTES = (
+    *("/models", "/models/{model}", "/livez", "/readyz", "/metrics", PAGE, DOCUMENT),
+    *inference_routes.ROUTES,
+)
+ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES)
 
 
 def add_routes(app: FastAPI, api: GetApi) -> None:
@@ -71,7 +74,8 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         app.add_api_route(path, endpoint, tags=[PROBES], response_class=Response, responses=responses)
     app.add_exception_handler(Exception, _problem)
     app.add_exception_handler(HTTPException, _problem)
-    app.add_exception_handler(NotFound, _problem)
+    app.add_exception_handler(ServiceError, _problem)
+    inference_routes.add_inference_routes(app, api)
     app.add_middleware(CheckAccess, site=app, api=api)
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CountRequests, api=api)
@@ -87,7 +91,7 @@ async def _problem(request: Request, error: Exception) -> Response:
     """The problem document of any error, Starlette's own 404 and 405 too."""
     if isinstance(error, HTTPException):
         if error.status_code == MethodNotAllowed.status:
-            error = MethodNotAllowed(request.method, READING)
+            error = MethodNotAllowed(request.method, allowed_methods(request.app, request.scope))
         else:
             error = NotFound(f"no such route: {request.url.path}")
     return problem_answer(request.scope, error)

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 PIPE_BUF = 4096  # bytes, Linux; a write of up to this size is atomic (pipe(7))
 
+WITH_LOGITS = 0xFFFF
+"""As `top_k`: the logits, beside every class; the largest number that a message has room for."""
+
 
 class BatchMessage(NamedTuple):
     """Images of one model, from an API process to a worker."""

@@ -21,13 +21,13 @@ class SlotPool:
     """All slots of the server.
 
     A slot holds, in this order: the deadline (int64, ns of the monotonic clock), the status (int32), the probabilities
-    in falling order (float32 [classes]), their indices (int32 [classes]), and the pixels (uint8 [input_bytes]). Slots
-    that were never written to take no memory.
+    in falling order (float32 [classes]), their indices (int32 [classes]), the logits if they are asked for (float32
+    [classes]), and the pixels (uint8 [input_bytes]). Slots that were never written to take no memory.
     """
 
     def __init__(self, slots: int, input_bytes: int, classes: int) -> None:
         self.slots, self.input_bytes, self.classes = slots, input_bytes, classes
-        self._head_bytes = 16 + 8 * classes
+        self._head_bytes = 16 + 12 * classes
         self._stride = -(-(self._head_bytes + input_bytes) // 64) * 64  # whole cache lines
         self.memory = SharedMemory(slots * self._stride)
         self._make_views()
@@ -38,7 +38,8 @@ class SlotPool:
         self.deadlines = rows[:, 0:8].view("i8")[:, 0]
         self.statuses = rows[:, 8:12].view("i4")[:, 0]
         self.probabilities = rows[:, 16 : 16 + 4 * c].view("f4")
-        self.indices = rows[:, 16 + 4 * c : head].view("i4")
+        self.indices = rows[:, 16 + 4 * c : 16 + 8 * c].view("i4")
+        self.logits = rows[:, 16 + 8 * c : head].view("f4")
         self.pixels = rows[:, head : head + self.input_bytes]
         self._words = memoryview(self.memory.map).cast("q")  # written faster than an array's elements
 

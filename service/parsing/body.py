@@ -1,9 +1,10 @@
-"""The encoded images that a request's body holds: a multipart form, JSON, or the image itself."""
+"""The images that a request's body holds: a multipart form, JSON, the image itself, or an inference request."""
 
 from service.errors import BadRequest
 from service.parsing.content_coding import decompress
 from service.parsing.form import read_form
 from service.parsing.head import Head
+from service.parsing.inference import Shape, read_inference
 from service.parsing.json_document import BYTE_ORDER_MARK, read_json
 from service.parsing.payload import Payload, Source
 from service.parsing.transfer_encoding import BLANKS
@@ -12,10 +13,11 @@ JSON_BEGINNINGS = BLANKS + BYTE_ORDER_MARK + b"{"
 """First bytes of JSON, with which no image begins."""
 
 
-def parse(head: Head, body: bytes, max_images: int, most_bytes: int = 0) -> Payload:
+def parse(head: Head, body: bytes, shape: Shape, max_images: int, most_bytes: int = 0) -> Payload:
     """The images in a body; BadRequest if it is malformed, TooLarge if there are more than `max_images`.
 
-    `most_bytes`: how large a compressed one may become, TooLarge if it would be larger.
+    `shape`: of pixels that are not encoded. `most_bytes`: how large a compressed body may become, TooLarge if it would
+    be larger.
 
     A body of another type than a form or JSON is the image itself: curl's --data-binary and -T send any type, and
     its -d, with which JSON is sent, that of a web page's form. What a hostile body costs is bounded: nothing is read on
@@ -23,6 +25,8 @@ def parse(head: Head, body: bytes, max_images: int, most_bytes: int = 0) -> Payl
     """
     if head.coding:
         body = decompress(head.coding, body, most_bytes)
+    if head.target.is_inference:
+        return read_inference(head, body, shape, max_images)
     if head.is_form:
         return read_form(head.content_type, body, max_images)
     if head.is_json or (not head.is_image and _begins_like_json(body)):

@@ -9,28 +9,40 @@ from urllib.parse import parse_qs, unquote
 from service.errors import BadRequest
 
 METHODS = ("POST", "PUT")
+INFER_METHODS = ("POST",)
 PREDICT_ROUTES = (
     "/predict",
     "/models/{model}/predict",
     "/models/{model}/versions/{version}/predict",
     "/predictions/{model}",  # as TorchServe has it
 )
+INFER_ROUTES = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
+"""Of the Open Inference Protocol."""
 DEFAULT_TOP_K = 5
 MAX_NUMBER = 2**53 - 1  # largest whole number that every reader of JSON knows exactly (RFC 8259, 6)
 
 _JSON = (b"application/json", b"text/json")
-_PATTERNS = [(route, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route))) for route in PREDICT_ROUTES]
+_PATTERNS = [
+    (route, re.compile(re.sub(r"{(\w+)}", r"(?P<\1>[^/]+)", route))) for route in (*PREDICT_ROUTES, *INFER_ROUTES)
+]
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A predict route, and the model and version that its path names, None where it names none."""
+    """A predict route, and the model and version that its path names, None where it names none.
+
+    Attributes:
+        is_inference: whether requests and responses are those of the Open Inference Protocol.
+
+    """
 
     route: str
     model: str | None = None
     version: str | None = None
+    is_inference: bool = False
+    methods: tuple[str, ...] = METHODS
 
 
 _DEFAULT = Target("/predict")
@@ -43,7 +55,10 @@ def parse_target(path: bytes) -> Target | None:
     text = unquote(path.decode("latin-1"))
     for route, pattern in _PATTERNS:
         if match := pattern.fullmatch(text):
-            return Target(route, **match.groupdict())
+            names = match.groupdict()
+            if route in INFER_ROUTES:
+                return Target(route, names["model"], names.get("version"), is_inference=True, methods=INFER_METHODS)
+            return Target(route, names.get("model"), names.get("version"))
     return None
 
 
@@ -112,7 +127,7 @@ class Head:
     @cached_property
     def is_raw(self) -> bool:
         """Whether the body is the image itself, unless it begins like JSON."""
-        return not (self.is_form or self.is_json or self.coding)
+        return not (self.target.is_inference or self.is_form or self.is_json or self.coding)
 
     @cached_property
     def coding(self) -> str:
@@ -121,6 +136,23 @@ class Head:
         codings = [coding.strip() for coding in given.split(",")]
         coding = ", ".join(coding for coding in codings if coding not in ("", "identity"))
         return "gzip" if coding == "x-gzip" else coding  # RFC 9110, 8.4.1.3
+
+    @cached_property
+    def accepted_codings(self) -> frozenset[str]:
+        """The content codings that the client takes for the response (RFC 9110, 12.5.3)."""
+        given = self.headers.get(b"accept-encoding", b"").decode("latin-1").lower().replace(" ", "")
+        weighted = [coding.partition(";q=") for coding in given.split(",")]
+        return frozenset(coding for coding, _, weight in weighted if not re.fullmatch(r"0(\.0*)?", weight))
+
+    @cached_property
+    def inference_header_length(self) -> int | None:
+        """Bytes of JSON before the binary tensors of an inference request; None if all of its body is JSON."""
+        given = self.headers.get(b"inference-header-content-length")
+        if given is None:
+            return None
+        if not given.isdigit():
+            raise BadRequest("Inference-Header-Content-Length must be a number")
+        return int(given)
 
     @cached_property
     def request_id(self) -> str | None:

@@ -51,9 +51,14 @@ def _punctuation(between: list[bytes]) -> bytes:
 def _add(payload: Payload, text: bytes) -> None:
     """Add the image that a string holds; one that holds none fails alone."""
     try:
-        payload.add(from_base64(_unescape(strip_data_url(text))), Source())
+        payload.add(from_base64_string(text), Source())
     except ServiceError as error:
         payload.add(b"", Source(error=error))
+
+
+def from_base64_string(text: bytes) -> bytes:
+    """The image in a JSON string's content: base64, or a data: URL of it."""
+    return from_base64(_unescape(strip_data_url(text)))
 
 
 def _unescape(text: bytes) -> Iterator[bytes]:

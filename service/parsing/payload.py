@@ -35,12 +35,19 @@ class Source(NamedTuple):
 
 @dataclass(slots=True)
 class Payload:
-    """The images that a request's body holds, at most `max_images`; `several`: a list of answers is asked for."""
+    """The images that a request's body holds, at most `max_images`.
+
+    Attributes:
+        several: a list of answers is asked for, in which an image may fail alone.
+        are_pixels: they are not encoded, but uint8 [height, width, channels], each as bytes in row-major order.
+
+    """
 
     max_images: int
     images: list[bytes] = field(default_factory=list)
     sources: list[Source] = field(default_factory=list)
     several: bool = False
+    are_pixels: bool = False
 
     def add(self, image: bytes, source: Source) -> None:
         """Add the next image, empty if its source has an error; TooLarge if it is one too many."""

@@ -4,6 +4,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from service.errors import ServiceError
 
 
@@ -15,6 +18,9 @@ class Result(NamedTuple):
     batch_size: int
     taken_ns: int
     done_ns: int
+    logits: NDArray[np.float32] | None = (
+        None  # if they were asked for; behind them zeros, or what a model with more left
+    )
 
 
 Outcome = Result | ServiceError

@@ -12,15 +12,20 @@ from functools import partial
 from operator import attrgetter
 from typing import Any
 
+import numpy as np
+
 from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
+from service.ipc.messages import WITH_LOGITS
 from service.parsing.body import JSON_BEGINNINGS, parse
 from service.parsing.content_coding import most_decompressed
-from service.parsing.head import METHODS, Head
+from service.parsing.head import Head
+from service.parsing.inference import InferencePayload
 from service.parsing.payload import Payload
 from service.policy import SMALL_BODY_BYTES
 from service.prediction.admission import IncomingBody
 from service.prediction.decoding import Pixels, decode, is_tiny
 from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 
@@ -77,7 +82,8 @@ class PredictionRequest:
         """`headers_ns`: when the last of the headers arrived, on the monotonic clock; `client`: host and port."""
         self._services, self._head, self._respond = services, head, respond
         self.state = RequestState.RECEIVING
-        self._response = begin_response(head, headers_ns, client)
+        kind = InferenceResponse if head.target.is_inference else Response
+        self._response = begin_response(head, headers_ns, client, kind)
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []
@@ -106,8 +112,8 @@ class PredictionRequest:
                 self._response.key = services.guard.admit(head.headers, self._response.client, "predict")
             model = self._model = services.models[head.target.model, head.target.version]
             self._response.model, self._response.version = model.name, model.version
-            if head.method not in METHODS:
-                raise MethodNotAllowed(head.method, METHODS)
+            if head.method not in head.target.methods:
+                raise MethodNotAllowed(head.method, head.target.methods)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
             services.admission.check(model.index, self._left_s("while the server had no time for the request"))
@@ -159,7 +165,7 @@ class PredictionRequest:
         """Find the encoded images in the body, which most often is one itself: a large form or JSON on a thread."""
         services, head = self._services, self._head
         assert self._body is not None
-        self._top_k = min(head.top_k, len(self._model.labels))
+        self._top_k = WITH_LOGITS if head.target.is_inference else min(head.top_k, len(self._model.labels))
         body = self._body.content
         if body and head.is_raw and body[0] not in JSON_BEGINNINGS:
             self._decode([body])
@@ -168,7 +174,7 @@ class PredictionRequest:
         if head.coding:
             most_bytes = most_decompressed(head.coding, len(body), settings.max_body_bytes)
             self._body.reserve(most_bytes)
-        call = partial(parse, head, body, settings.max_images_per_request, most_bytes)
+        call = partial(parse, head, body, self._model.input_shape, settings.max_images_per_request, most_bytes)
         if len(body) + most_bytes <= SMALL_BODY_BYTES:
             self._take(call())
         else:
@@ -192,7 +198,7 @@ class PredictionRequest:
                 self.refuse(error)
 
     def _take(self, payload: Payload) -> None:
-        """The images of a form or of JSON: a lone one that is none is the request's error."""
+        """The images that were found in the body: a lone one that is none is the request's error."""
         assert self._body is not None
         self._body.replace(sum(map(len, payload.images)))
         lone = None if payload.several else payload.sources[0].judge(None)
@@ -200,23 +206,29 @@ class PredictionRequest:
             self.refuse(lone)
             return
         self._payload = payload
+        if isinstance(payload, InferencePayload) and payload.timeout_ns:
+            headers_ns = self._response.timestamps.headers_ns
+            self._deadline_ns = min(self._deadline_ns, headers_ns + payload.timeout_ns)
         images, payload.images = payload.images, []  # which the decoder holds now
         self._decode(images)
 
     def _decode(self, images: list[bytes]) -> None:
-        """Reserve a slot for each image, and have them decoded."""
+        """Reserve a slot for each image, and have them decoded, unless they are pixels already."""
         services, model = self._services, self._model
+        are_pixels = self._payload is not None and self._payload.are_pixels
         self._image_bytes = list(map(len, images))
         if model.failure is not None:
             raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
         left_s = self._left_s("while the request was being received")
-        tiny = all(map(is_tiny, images))
+        tiny = are_pixels or all(map(is_tiny, images))
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
         self.state = RequestState.DECODING
-        if tiny:
+        if are_pixels:
+            self._on_pixels([np.frombuffer(image, np.uint8).reshape(model.input_shape) for image in images])
+        elif tiny:
             self._on_pixels([decode(model.preprocessor, image) for image in images])
         else:
             self._on_threads = services.decoder.decode(model.preprocessor, images, self._on_pixels)
@@ -263,15 +275,16 @@ class PredictionRequest:
         response, timestamps = self._response, self._response.timestamps
         response.image_bytes = self._image_bytes
         response.rejected = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
-        files = None if self._payload is None else self._payload.files
-        if files is None and isinstance(outcomes[0], ServiceError):
-            self.refuse(outcomes[0])  # if it were raised, it and this frame would refer to each other
+        payload = self._payload
+        if response.rejected and not (payload and payload.several):
+            error = next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
+            self.refuse(error)  # if it were raised, it and this frame would refer to each other
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
         timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
         timestamps.written_ns = time.monotonic_ns()  # for the timings in the response; set again once it is written
-        response.succeed(outcomes, self._model.labels, files)
+        response.succeed(outcomes, self._model.labels, payload)
         self._finish()
 
     def _expire(self) -> None:

@@ -11,6 +11,7 @@ import orjson
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
 from service.metrics.stages import STAGES
 from service.parsing.head import Head
+from service.parsing.payload import Payload
 from service.prediction.image_task import Outcome
 from service.prediction.problem_log import ProblemKind, problem_log
 
@@ -82,14 +83,14 @@ class Response:
     trace_id: str = ""
     key: str = ""
 
-    def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], files: Sequence[str] | None = None) -> None:
+    def succeed(self, outcomes: Sequence[Outcome], labels: Sequence[str], payload: Payload | None = None) -> None:
         """Fill in what was found in each image, and the stage times as far as they are known before the writing.
 
-        `files` are the names of several images, empty where one has none; None for a lone image.
+        `payload`: of a body that is not the image itself.
         """
+        files = None if payload is None else payload.files
         found = [self._render(outcome, labels) for outcome in outcomes]
-        timestamps = self.timestamps
-        timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
+        timings_ms = self.note_timings()
         document: dict[str, Any] = {"request_id": self.request_id, "model": self.model, "version": self.version}
         if files is None:
             document |= found[0]
@@ -100,7 +101,13 @@ class Response:
         document["timings_ms"] = orjson.Fragment(_TIMINGS % timings_ms)
         self.body = orjson.dumps(document)
         self.headers["content-type"] = JSON
+
+    def note_timings(self) -> tuple[str, ...]:
+        """Milliseconds of each stage and of all, as far as they are known before the writing; they become a header."""
+        timestamps = self.timestamps
+        timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
         self.headers["server-timing"] = _SERVER_TIMING % timings_ms
+        return timings_ms
 
     def _render(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
         if isinstance(outcome, ServiceError):
@@ -150,10 +157,12 @@ def _make_ids() -> Iterator[str]:
 _ids = _make_ids()  # starts when the first id is asked for, and so after the fork
 
 
-def begin_response(head: Head, headers_ns: int, client: tuple[str, int] | None = None) -> Response:
-    """A response with what every one carries: the request's id and its trace."""
+def begin_response(
+    head: Head, headers_ns: int, client: tuple[str, int] | None = None, kind: type[Response] = Response
+) -> Response:
+    """A response of this kind with what every one carries: the request's id and its trace."""
     request_id = head.request_id or next(_ids)
-    response = Response(
+    response = kind(
         Timestamps(headers_ns), request_id, head.method, headers={"x-request-id": request_id}, client=client
     )
     if head.trace:

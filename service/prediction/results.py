@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
-from service.errors import DeadlineExceeded, InternalError
+from service.errors import DeadlineExceeded, InternalError, ServiceError
 from service.ipc.channels import Channels
-from service.ipc.messages import Reply, unpack_replies
+from service.ipc.messages import WITH_LOGITS, Reply, unpack_replies
 from service.ipc.slots import EXPIRED, OK
 from service.prediction.batch_policy import WorkerQueue
 from service.prediction.image_task import ImageTask, Outcome, Result
@@ -88,10 +88,11 @@ class ResultReader:
             statuses = pool.statuses[slots].tolist()
             indices = pool.indices[slots, :k].tolist()
             probabilities = pool.probabilities[slots, :k].tolist()
-            return [
+            outcomes = [
                 self._outcome(status, classes[: task.top_k], shares[: task.top_k], reply)
                 for task, status, classes, shares in zip(tasks, statuses, indices, probabilities, strict=True)
             ]
+            return outcomes if k < WITH_LOGITS else list(map(self._add_logits, tasks, outcomes))
         except Exception:
             log.exception("results cannot be read", worker=reply.worker, images=len(tasks))
             return [InternalError("the results cannot be read")] * len(tasks)
@@ -102,6 +103,13 @@ class ResultReader:
         if status == EXPIRED:
             return DeadlineExceeded("the deadline passed while the request waited for its worker")
         return InternalError("the engine failed for this image")
+
+    def _add_logits(self, task: ImageTask, outcome: Outcome) -> Outcome:
+        """The first class alone and the logits, where the task asks for them."""
+        if task.top_k < WITH_LOGITS or isinstance(outcome, ServiceError):
+            return outcome
+        logits = self._slot_pool.logits[task.slot].copy()
+        return outcome._replace(indices=outcome.indices[:1], probabilities=outcome.probabilities[:1], logits=logits)
 
     def _learn(self, model: int, reply: Reply) -> None:
         """The batch ran: what it took corrects the estimate, and it is counted, by one API process."""

@@ -14,6 +14,7 @@ class ServedModel:
 
     Attributes:
         index: in the catalog.
+        input_shape: height, width, channels.
         failure: why no worker can run it, if that is so.
 
     """
@@ -23,6 +24,7 @@ class ServedModel:
     version: str
     labels: tuple[str, ...]
     preprocessor: Preprocessor
+    input_shape: tuple[int, int, int]
     failure: str | None = None
 
 
@@ -42,6 +44,7 @@ class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
                 str(artifact.version),
                 artifact.labels,
                 Preprocessor(artifact.metadata.preprocessing, max_pixels, types),
+                artifact.input_shape,
             )
             for index, artifact in enumerate(catalog.artifacts)
         ]

@@ -21,7 +21,7 @@ from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_REPLIES, PIPE_BUF, BatchMessage, Reply
+from service.ipc.messages import MAX_REPLIES, PIPE_BUF, WITH_LOGITS, BatchMessage, Reply
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
@@ -30,8 +30,11 @@ log = structlog.get_logger()
 
 
 def write_results(pool: SlotPool, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
-    """Write the k most probable classes of every row of logits, in falling order, into its slot."""
+    """Write the k most probable classes of every row of logits, in falling order, into its slot; see WITH_LOGITS."""
     where = np.asarray(slots)
+    if k == WITH_LOGITS:
+        k = logits.shape[1]
+        pool.logits[where, :k] = logits
     indices = most_probable(logits, k)
     pool.indices[where, :k] = indices
     pool.probabilities[where, :k] = softmax(logits)[np.arange(len(logits))[:, np.newaxis], indices]

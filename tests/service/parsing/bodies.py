@@ -7,6 +7,7 @@ import httpx
 from service.errors import ServiceError
 from service.parsing import body as bodies
 from service.parsing.head import Head, Target
+from tests.artifacts import SHAPE
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,7 @@ class Found:
 def found(content_type: bytes, body: bytes, max_images: int, *, with_files: bool = False) -> Found:
     """What is found in a body of this Content-Type; a lone image's error is raised."""
     head = Head("POST", Target("/predict"), b"", {b"content-type": content_type})
-    payload = bodies.parse(head, body, max_images)
+    payload = bodies.parse(head, body, SHAPE, max_images)
     images = [source.judge(image) for source, image in zip(payload.sources, payload.images, strict=True)]
     if not payload.several and isinstance(images[0], ServiceError):
         raise images[0]

@@ -1,0 +1,129 @@
+"""The Open Inference Protocol beside inference: health, metadata, statistics, and the index of the repository."""
+
+from collections.abc import Callable
+from importlib.metadata import version as version_of
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+
+from service.errors import BadRequest, TooLarge
+from service.http import inference_schemas as schemas
+from service.http.inference_openapi import GUARDED, INDEX_BODY, TAG, problems_of
+from service.http.route_access import PROBES
+from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
+from service.prediction.api_process import ApiProcess
+from service.prediction.model_statistics import statistics
+from service.prediction.served_model import ServedModel
+
+_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+_INDEX = "/v2/repository/index"
+ROUTES = (
+    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", _INDEX),
+    *(route + suffix for suffix in ("", "/ready", "/stats") for route in _MODEL),
+)
+EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
+PLATFORM = "onnx_onnxv1"
+_STATES = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
+_MOST_BYTES = 64 << 10  # of a request to these routes
+
+
+def add_inference_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
+    """Give the application the routes of the protocol that are not predictions."""
+    endpoints = _Endpoints(app.title, api)
+
+    def add(path: str, endpoint: Callable[..., Any], model: object, *problems: int, **more: Any) -> None:  # noqa: ANN401
+        problems = (*GUARDED, *problems)
+        app.add_api_route(path, endpoint, response_model=model, responses=problems_of(*problems), tags=[TAG], **more)
+
+    def add_probe(path: str, endpoint: Callable[..., Any], model: object, *problems: int) -> None:
+        responses = problems_of(*problems) | {503: {"model": model, "description": "Not ready"}}
+        app.add_api_route(path, endpoint, response_model=model, responses=responses, tags=[TAG, PROBES])
+
+    add("/v2", endpoints.server_metadata, schemas.ServerMetadata)
+    live = {"response_model": schemas.Liveness, "responses": problems_of(), "tags": [TAG, PROBES]}
+    app.add_api_route("/v2/health/live", endpoints.server_live, **live)
+    add_probe("/v2/health/ready", endpoints.server_ready, schemas.Readiness)
+    add("/v2/models/stats", endpoints.all_statistics, schemas.Statistics)
+    for route in _MODEL:
+        add(route, endpoints.model_metadata, schemas.ModelMetadata, 404)
+        add_probe(f"{route}/ready", endpoints.model_ready, schemas.ModelReadiness, 404)
+        add(f"{route}/stats", endpoints.model_statistics, schemas.Statistics, 404)
+    index = list[schemas.RepositoryEntry]
+    add(_INDEX, endpoints.repository_index, index, 413, methods=["POST"], openapi_extra=INDEX_BODY)
+
+
+class _Endpoints:
+    """What the routes answer; FastAPI reads their parameters, and their documentation."""
+
+    def __init__(self, name: str, api: Callable[[], ApiProcess]) -> None:
+        self._name, self._api = name, api
+
+    async def server_metadata(self) -> JSONResponse:
+        """The server's name, and which extensions of the protocol it has."""
+        return JSONResponse({"name": self._name, "version": version_of("resnet-serve"), "extensions": EXTENSIONS})
+
+    async def server_live(self) -> JSONResponse:
+        """The event loop is alive."""
+        return JSONResponse({"live": True})
+
+    async def server_ready(self) -> JSONResponse:
+        """The default model can take work now."""
+        ready = self._api().ready
+        return JSONResponse({"ready": ready}, 200 if ready else 503)
+
+    async def model_metadata(self, model: str, version: str | None = None) -> JSONResponse:
+        """A model's tensors."""
+        models = self._api().services.models
+        tensors = _tensors(models[model, version])
+        versions = [one.version for one in models.by_index if one.name == model]
+        return JSONResponse({"name": model, "versions": versions, "platform": PLATFORM} | tensors)
+
+    async def model_ready(self, model: str, version: str | None = None) -> JSONResponse:
+        """A model can take work now."""
+        services, status = self._api().services, self._api().status
+        ready = services.admission.open and status.state(services.models[model, version].index) == "ready"
+        return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
+
+    async def model_statistics(self, model: str, version: str | None = None) -> JSONResponse:
+        """What was counted of one model."""
+        return self._statistics([self._api().services.models[model, version]])
+
+    async def all_statistics(self) -> JSONResponse:
+        """What was counted of every model."""
+        return self._statistics(self._api().services.models.by_index)
+
+    def _statistics(self, models: list[ServedModel]) -> JSONResponse:
+        return JSONResponse({"model_stats": [statistics(self._api().metrics, model) for model in models]})
+
+    async def repository_index(self, request: Request) -> JSONResponse:
+        """Every model of the repository, and why one is not served; the body may be empty."""
+        only_ready = await _read_only_ready(request)
+        index = [_entry(document) for document in self._api().status.describe_all()]
+        return JSONResponse([entry for entry in index if entry["state"] == "READY" or not only_ready])
+
+
+def _tensors(model: ServedModel) -> dict[str, Any]:
+    return {
+        "inputs": [{"name": INPUT, "datatype": PIXELS, "shape": [-1, *model.input_shape]}],
+        "outputs": [{"name": OUTPUT, "datatype": LOGITS, "shape": [-1, len(model.labels)]}],
+    }
+
+
+def _entry(document: dict[str, Any]) -> dict[str, str]:
+    names = {key: document[key] for key in ("name", "version")}
+    return names | {"state": _STATES[document["state"]], "reason": document.get("reason", "")}
+
+
+async def _read_only_ready(request: Request) -> bool:
+    """What a request for the index asks for; BadRequest, or TooLarge."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > _MOST_BYTES:
+            raise TooLarge(f"the body is over the limit of {_MOST_BYTES} bytes for this route")
+    try:
+        return schemas.RepositoryIndexRequest.model_validate_json(body or b"{}").ready
+    except ValidationError as error:
+        raise BadRequest('the body must be empty, or JSON as {"ready": true}') from error
