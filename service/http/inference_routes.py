@@ -37,13 +37,15 @@ def add_inference_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
         problems = (*GUARDED, *problems)
         app.add_api_route(path, endpoint, response_model=model, responses=problems_of(*problems), tags=[TAG], **more)
 
-    def add_probe(path: str, endpoint: Callable[..., Any], model: object, *problems: int) -> None:
-        responses = problems_of(*problems) | {503: {"model": model, "description": "Not ready"}}
+    def add_probe(
+        path: str, endpoint: Callable[..., Any], model: object, *problems: int, may_fail: bool = True
+    ) -> None:
+        unready = {503: {"model": model, "description": "Not ready"}} if may_fail else {}
+        responses = problems_of(*problems) | unready
         app.add_api_route(path, endpoint, response_model=model, responses=responses, tags=[TAG, PROBES])
 
     add("/v2", endpoints.server_metadata, schemas.ServerMetadata)
-    live = {"response_model": schemas.Liveness, "responses": problems_of(), "tags": [TAG, PROBES]}
-    app.add_api_route("/v2/health/live", endpoints.server_live, **live)
+    add_probe("/v2/health/live", endpoints.server_live, schemas.Liveness, may_fail=False)
     add_probe("/v2/health/ready", endpoints.server_ready, schemas.Readiness)
     add("/v2/models/stats", endpoints.all_statistics, schemas.Statistics)
     for route in _MODEL:
