@@ -24,6 +24,8 @@ PROGRAMS = {
         "service/cli.py",
         "service/settings.py",
         "service/repository.py",
+        "service/repository_place.py",
+        "service/remote",
         "service/commands",
         "service/auth/keys.py",
         "service/http/acceptor.py",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, OriginCheck, read_artifact
 from models.artifact.metadata import ArtifactError
 from service.errors import NotFound
 
@@ -78,12 +78,16 @@ class ModelFolder:
 
 
 def read_repository(
-    repository: Path, default_model: str | None, try_version: Callable[[Artifact], None] = lambda _: None
+    repository: Path,
+    default_model: str | None,
+    try_version: Callable[[Artifact], None] = lambda _: None,
+    check_origin: OriginCheck | None = None,
 ) -> Catalog:
     """Read the highest version of every model under `repository` that can be read.
 
     What cannot be read is listed as failed and the rest are served; RepositoryError if nothing of the default can.
     `try_version` is asked about each version that there is an older one for; its ArtifactError counts as the reader's.
+    `check_origin` is asked about every one, as `read_artifact` does.
     """
     folders = list_models(repository)
     default = _choose_default(repository, default_model, folders)
@@ -92,7 +96,7 @@ def read_repository(
     for folder in folders:
         if folder.problem:
             failed[folder.name, ""] = folder.problem
-        elif artifact := _read_newest(folder, failed, try_version):
+        elif artifact := _read_newest(folder, failed, try_version, check_origin):
             artifacts.append(artifact)
     names = [artifact.name for artifact in artifacts]
     if default not in names:
@@ -102,12 +106,15 @@ def read_repository(
 
 
 def _read_newest(
-    folder: ModelFolder, failed: dict[tuple[str, str], str], try_version: Callable[[Artifact], None]
+    folder: ModelFolder,
+    failed: dict[tuple[str, str], str],
+    try_version: Callable[[Artifact], None],
+    check_origin: OriginCheck | None,
 ) -> Artifact | None:
     """The highest version that can be read; why those above cannot goes to `failed`."""
     for directory in folder.versions:
         try:
-            artifact = read_artifact(directory)
+            artifact = read_artifact(directory, check_origin)
             if directory != folder.versions[-1]:
                 try_version(artifact)
         except ArtifactError as error:
@@ -115,6 +122,15 @@ def _read_newest(
         else:
             return artifact
     return None
+
+
+def signed_by(key: Path | None) -> OriginCheck | None:
+    """The check that this public key has signed what is read; None without one. ArtifactError if it is no such key."""
+    if key is None:
+        return None
+    from models.artifact.signature import TrustedKey  # takes a second and 60 MiB
+
+    return TrustedKey(key).check
 
 
 def list_models(repository: Path) -> list[ModelFolder]:

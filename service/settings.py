@@ -74,6 +74,18 @@ CacheDir = Annotated[
 ]
 FetchTimeout = Annotated[float, Field(gt=0, description="time to copy models from an address, in seconds")]
 
+
+def _can_be_verified(key: Path) -> Path:
+    if find_spec("model_signing") is None or find_spec("OpenSSL") is None:
+        raise ValueError("needs the extra [signing], which is OpenSSF Model Signing")
+    return key
+
+
+SigningKey = Annotated[
+    Annotated[Path, AfterValidator(_can_be_verified)] | None,
+    Field(description="serve only models signed with this key, a public one in a PEM file"),
+]
+
 _SHARES = {"off": None, "errors": 0.0, "all": 1.0}
 
 
@@ -121,6 +133,7 @@ class Settings(BaseSettings):
     )
     cache_dir: CacheDir = None
     fetch_timeout: FetchTimeout = 600.0
+    require_signature: SigningKey = None
     default_model: str | None = Field(
         None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
     )

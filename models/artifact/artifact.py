@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,10 @@ SIGNATURE_FILE = "model.sig"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
 _SUMS_LINE = re.compile(r"([0-9a-f]{64}) [ *]([^/\0]+)")
+
+
+OriginCheck = Callable[[Path, Mapping[str, str]], None]
+"""Raises ArtifactError if the files with these digests, by name, are not of whom the folder's signature must be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +64,18 @@ class Artifact:
         return self.int8 if precision == "int8" and self.int8 else self
 
 
-def read_artifact(directory: Path) -> Artifact:
-    """Read and check one version; raises ArtifactError that names the directory and says what is wrong."""
+def read_artifact(directory: Path, check_origin: OriginCheck | None = None) -> Artifact:
+    """Read and check one version; raises ArtifactError that names the directory and says what is wrong.
+
+    `check_origin` is asked about the files and digests that were read, `SHA256SUMS` among them.
+    """
     directory = directory.absolute()
     try:
         name, version = directory.parent.name, directory.name
         _check_place(name, version)
         files = _read_files(directory)
+        if check_origin:
+            check_origin(directory, {file: digest for file, (_, digest) in files.items()})
         model, sha256 = files[MODEL_FILE]
         weights, _ = files.get(WEIGHTS_FILE, (None, ""))
         metadata, int8 = read_metadata(model), None
@@ -112,7 +122,7 @@ def _read_int8(graph: bytes, metadata: Metadata) -> Metadata:
 
 def highest_version(repository: Path, name: str) -> int:
     """The highest version of a model that is there, whole or not; 0 if there is none."""
-    versions = (int(entry.name) for entry in (repository / name).glob("*") if _VERSION.fullmatch(entry.name))
+    versions = (int(entry.name) for entry in (repository / name).glob("*") if is_version(entry.name))
     return max(versions, default=0)
 
 
@@ -184,19 +194,20 @@ def _sha256(data: bytes) -> str:
 
 
 def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
-    """Every file that SHA256SUMS lists, read once, with its verified digest."""
+    """Every file that SHA256SUMS lists, and itself, read once, with its verified digest."""
     if not directory.is_dir():
         raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
         raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
-    sums = parse_sums(sums_file.read_bytes())
-    present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE}
+    sums_bytes = sums_file.read_bytes()
+    sums = parse_sums(sums_bytes)
+    present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE, SIGNATURE_FILE}
     if missing := sorted({MODEL_FILE, *sums} - present):
         raise ArtifactError(f"missing: {', '.join(missing)}; copy the whole directory again")
     if extra := sorted(present - sums.keys()):
         raise ArtifactError(f"not listed in {SUMS_FILE}: {', '.join(extra)}; remove or list them")
-    files = {}
+    files = {SUMS_FILE: (sums_bytes, _sha256(sums_bytes))}
     for file, expected in sums.items():
         data = (directory / file).read_bytes()
         if (actual := _sha256(data)) != expected:

@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, CliPositionalArg
 from rich.console import Console
 from rich.table import Column, Table
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, OriginCheck, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.command_line import command_line
 from models.engines.backend import candidates
@@ -15,9 +15,9 @@ from models.engines.engine import EngineError
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from service.remote.fetch import fetch
-from service.repository import ModelFolder, list_models
+from service.repository import ModelFolder, list_models, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import ENV_PREFIX, CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName
+from service.settings import ENV_PREFIX, CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName, SigningKey
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
 
@@ -34,6 +34,7 @@ class Check(BaseSettings):
     )
     cache_dir: CacheDir = None
     fetch_timeout: FetchTimeout = 600.0
+    require_signature: SigningKey = None
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
@@ -47,6 +48,7 @@ def check(options: Check) -> int:
     accelerator, _ = choose_device(options.device)
     device = "cpu" if accelerator == "cpu" else "cuda:0"
     candidates(options.engine, device, options.precision, options.compile)
+    check_origin = signed_by(options.require_signature)
     repository = fetch(options.repository, options.cache_dir, options.fetch_timeout)
     folders = list_models(repository.folder)
     sizes = {folder.name: options.max_batch_size for folder in folders}
@@ -60,7 +62,7 @@ def check(options: Check) -> int:
     for folder in folders:
         row = [folder.name, folder.versions[0].name if folder.versions else ""]
         try:
-            artifact = _read(folder)
+            artifact = _read(folder, check_origin)
             model = load_model(artifact, device, replace(load, choices=selector.choices([artifact])))
         except (ArtifactError, EngineError) as error:
             failures["/".join(filter(None, row))] = str(error)
@@ -79,8 +81,8 @@ def check(options: Check) -> int:
     return 1 if failures or repository.problems else 0
 
 
-def _read(folder: ModelFolder) -> Artifact:
+def _read(folder: ModelFolder, check_origin: OriginCheck | None) -> Artifact:
     """The highest version; ArtifactError."""
     if folder.problem:
         raise ArtifactError(folder.problem)
-    return read_artifact(folder.versions[0])
+    return read_artifact(folder.versions[0], check_origin)

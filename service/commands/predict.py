@@ -25,9 +25,9 @@ from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
 from service.remote.fetch import fetch
-from service.repository import ZOO, read_repository
+from service.repository import ZOO, read_repository, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import ENV_PREFIX, CacheDir, FetchTimeout, ImageTypes, Positive, SettingError
+from service.settings import ENV_PREFIX, CacheDir, FetchTimeout, ImageTypes, Positive, SettingError, SigningKey
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 
@@ -52,6 +52,7 @@ class Predict(BaseSettings):
     )
     cache_dir: CacheDir = None
     fetch_timeout: FetchTimeout = 600.0
+    require_signature: SigningKey = None
     image_types: ImageTypes = Field(USUAL_TYPES, description="which types of image are taken, without --url")
     top_k: Positive = Field(3, description="how many classes to show")
 
@@ -84,10 +85,11 @@ def _read(file: Path) -> bytes:
 
 
 def _in_process(options: Predict) -> Callable[[bytes], Classes]:
+    check_origin = signed_by(options.require_signature)
     repository = fetch(options.model_repository, options.cache_dir, options.fetch_timeout)
     for problem in repository.problems:
         print(f"resnet-serve: {problem}", file=sys.stderr)  # noqa: T201
-    catalog = read_repository(repository.folder, options.model)
+    catalog = read_repository(repository.folder, options.model, check_origin=check_origin)
     artifact = catalog.artifacts[catalog.default]
     for version in catalog.fallbacks().get(artifact.name, []):
         reason = catalog.failed[artifact.name, version]

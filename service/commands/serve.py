@@ -17,7 +17,7 @@ from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES, SECOND_API_PROCESS_CORES
 from service.remote.fetch import fetch
-from service.repository import Catalog, read_repository
+from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.supervisor import Supervisor
@@ -37,6 +37,7 @@ def serve(settings: Settings) -> int:
     allow_descriptors()
     accelerator, devices = choose_device(settings.device)
     ways = candidates(settings.engine, accelerator, settings.precision, settings.compile)
+    check_origin = signed_by(settings.require_signature)
     repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
     for problem in repository.problems:
         log.error("repository", place=settings.model_repository, reason=problem)
@@ -51,7 +52,7 @@ def serve(settings: Settings) -> int:
         settings.max_accuracy_loss,
     )
     selector = Selector("cpu" if accelerator == "cpu" else "cuda:0", load, settings.start_timeout)
-    catalog = read_repository(repository.folder, settings.default_model, selector.try_version)
+    catalog = read_repository(repository.folder, settings.default_model, selector.try_version, check_origin)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     for name, versions in catalog.fallbacks().items():

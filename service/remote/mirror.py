@@ -4,6 +4,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from models.artifact.artifact import (
+    INT8_FILE,
     MODEL_FILE,
     SIGNATURE_FILE,
     SUMS_FILE,
@@ -20,8 +21,9 @@ from service.remote.store import RemoteStore
 VERSIONS = 2
 """How many versions of a model are copied: the one to serve, and the one to go back to."""
 MOST_MODELS = 1_000
-MOST_BYTES = {SUMS_FILE: 64 << 10, SIGNATURE_FILE: 1 << 20, MODEL_FILE: 2 << 30, WEIGHTS_FILE: 4 << 30}
-"""Largest size of each file, in bytes: protobuf, and so ONNX, ends at 2 GiB."""
+MOST_SUMS_BYTES, MOST_SIGNATURE_BYTES = 64 << 10, 1 << 20
+MOST_BYTES = {MODEL_FILE: 2 << 30, INT8_FILE: 2 << 30, WEIGHTS_FILE: 4 << 30}
+"""Largest size of each file of a model, in bytes; protobuf, and so ONNX, ends at 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,19 +95,18 @@ def _newest(folders: list[str]) -> list[str]:
 
 def _copy_files(store: RemoteStore, path: str, cache: Cache) -> dict[str, str]:
     """Digest of each file of a version, all of which the cache has then; StoreError or ArtifactError."""
-    sums = store.read(_below(path, SUMS_FILE), MOST_BYTES[SUMS_FILE])
+    sums = store.read(_below(path, SUMS_FILE), MOST_SUMS_BYTES)
     files = parse_sums(sums)
-    if strange := sorted(files.keys() - {MODEL_FILE, WEIGHTS_FILE}):
+    if strange := sorted(files.keys() - MOST_BYTES.keys()):
         raise ArtifactError(
-            f"{SUMS_FILE} lists {', '.join(strange)}: nothing is copied but {MODEL_FILE} and {WEIGHTS_FILE}; "
-            "list these alone"
+            f"{SUMS_FILE} lists {', '.join(strange)}: nothing is copied but {', '.join(MOST_BYTES)}; list these alone"
         )
     for name, digest in files.items():
         if not cache.has(digest):
             _copy_file(store, _below(path, name), MOST_BYTES[name], digest, cache)
     files[SUMS_FILE] = cache.add([sums])
     with suppress(NothingThere, AccessDenied):  # stores that do not let us list tell so of a file that is not there
-        files[SIGNATURE_FILE] = cache.add([store.read(_below(path, SIGNATURE_FILE), MOST_BYTES[SIGNATURE_FILE])])
+        files[SIGNATURE_FILE] = cache.add([store.read(_below(path, SIGNATURE_FILE), MOST_SIGNATURE_BYTES)])
     return files
 
 

@@ -9,6 +9,7 @@ from tests.service.commands.shell import resnet_serve, rows
 from tests.service.pictures import check, pixels, png
 from tests.service.remote.stores import web
 from tests.service.served import DEADLINE_S, Served, Servers
+from tests.signing import make_keys, sign
 
 
 def answers(served: Served) -> None:
@@ -43,3 +44,24 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
     assert third.wait() == 1
     (refusal,) = third.events("not started")
     assert refusal["reason"].startswith(f"{store.url} cannot be reached")
+
+
+def test_only_signed_models_are_served_where_that_is_required(serve: Servers, tmp_path: Path) -> None:
+    """The newer version has none, so the older one is served; the other commands tell."""
+    private, public = make_keys(tmp_path, "release")
+    sign(make_artifact(tmp_path / "released", "plain", 1), private)
+    make_artifact(tmp_path / "released", "plain", 2)
+    served = serve("--model-repository", tmp_path / "released", "--require-signature", public, "--workers", "1")
+    answers(served)
+    (event,) = served.events("an older version is served")
+    assert (event["version"], event["instead_of"]) == (1, ["2"])
+    (failure,) = served.events("model failed")
+    assert "model.sig is missing" in failure["reason"]
+
+    code, out, _ = resnet_serve("check", "released", "--require-signature", "release.pub", cwd=tmp_path)
+    assert code == 1
+    assert "plain/2: " in out
+    assert "model.sig is missing" in out
+    code, _, errors = resnet_serve("--require-signature", "release.pem", cwd=tmp_path)
+    assert code == 1
+    assert "release.pem is no public key that signs models" in errors
