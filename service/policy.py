@@ -160,12 +160,13 @@ LINGER_S = 0.5
 """Time for a client to take its last answer and close: closing on unread bytes would reset the connection and lose the
 answer. More, and clients that never close hold descriptors."""
 
-CACHED_HEAD_BYTES = 1024
-"""Longest request head that is remembered; the head of a usual client has 100 to 400 bytes."""
+PLAIN_HEAD_BYTES = 4096
+"""Longest request head that is read without the parser of HTTP: a usual client's has 100 to 400 bytes, behind a proxy
+600, with cookies more. Longer, and a hostile head is gone through twice; shorter, and usual ones are parsed."""
 
-CACHED_HEADS = 256
-"""Request heads that are remembered (a judgement): about as many as a process has distinct clients at a time. Fewer,
-and heads are parsed again; more cost memory."""
+KEPT_VALUES = 256
+"""Request lines and queries that are remembered with what they mean (a judgement): a process has few clients of
+different kinds at a time. Fewer, and they are read again; more cost memory."""
 
 # Metrics (`prediction/api_process.py`).
 
@@ -187,7 +188,7 @@ it is told late."""
 FOLDED_IDS = 50
 """Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
 
-# Decoding (`prediction/decoding.py`) and processes (`commands/serve.py`).
+# Decoding (`prediction/request.py`, `prediction/decoding.py`) and processes (`commands/serve.py`).
 
 TINY_BYTES = 4096
 """Size up to which a PNG of TINY_PIXELS is decoded on the event loop, as that costs less than to hand it to a thread.

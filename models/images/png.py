@@ -17,6 +17,7 @@ _OTHERS_USED = frozenset({b"tRNS", b"eXIf"})
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
 _RAW_EXIF, _XMP = b"Raw profile type exif", b"XML:com.adobe.xmp"  # texts that ImageMagick and Adobe write
 _CHUNK = struct.Struct(">I4s")
+_SIZE = struct.Struct(">12x4sII")  # of the first chunk: its kind, the picture's width and height
 _HEADER = struct.Struct(">IIBBxxB")
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # of a pixel, by colour type
 _EVERY_PIXEL = ((0, 0, 1, 1),)
@@ -30,6 +31,14 @@ _MAX_TEXT = 1 << 20  # bytes, decompressed
 _INFLATED_AT_A_TIME = 1 << 16  # bytes
 
 _Chunk = tuple[bytes, int, int]  # kind, start, end
+
+
+def is_small_png(data: bytes, most_bytes: int, most_pixels: int) -> bool:
+    """Whether this is a PNG of at most so many bytes, whose header tells of at most so many pixels."""
+    if not _SIZE.size <= len(data) <= most_bytes:
+        return False
+    chunk, width, height = _SIZE.unpack_from(data)
+    return bool(chunk == b"IHDR" and width * height <= most_pixels)
 
 
 class PngHeader(NamedTuple):

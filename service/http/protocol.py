@@ -10,10 +10,8 @@ from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
-from service.http.head_cache import HEAD_END, HeadCache
 from service.http.read_budget import ReadBudget
-from service.parsing.head import Head, Target, parse_target
-from service.policy import CACHED_HEAD_BYTES
+from service.parsing.head import Head, Target, parse_target, read_plain
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
 
@@ -38,12 +36,11 @@ class PredictionProtocol(HttpConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         state = self.config.app.state  # type: ignore[union-attr]
-        self._heads: HeadCache = state.heads
         self._budget: ReadBudget = state.budget
         self._head_bytes = 0  # of the target and the fields that are parsed
         self._unparsed_bytes = 0  # of data that held nothing but a part of the head
         self._begun = False  # a message began in the data that is being parsed
-        self._chunk: bytes | None = None  # what is being parsed, if a message began with it and its head is incomplete
+        self._fresh = False  # it began with the data, and its head is incomplete
 
     def _enter(self, state: ConnectionState) -> None:
         """Go to another state; the time that the former one had is forgotten."""
@@ -78,9 +75,9 @@ class PredictionProtocol(HttpConnection):
         is_fresh = self._state is IDLE
         try:
             cycle = self.cycle
-            if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_known(data):
+            if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_plain(data):
                 return
-            self._chunk, self._begun = data if is_fresh else None, False
+            self._fresh, self._begun = is_fresh, False
             self._parse(data)
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ or error)  # what one of our own callbacks raised
@@ -105,20 +102,19 @@ class PredictionProtocol(HttpConnection):
             self.parser = httptools.HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn's
             self._enter(IDLE)
-            self._chunk = None
+            self._fresh = False
             self.parser.feed_data(head)
             rest = memoryview(rest)[end:]  # no copy for each of thousands of such messages
 
-    def _take_known(self, data: bytes) -> bool:
-        """Take exactly one message whose head came before and needs no parsing; False for any other."""
-        end = data.find(HEAD_END, 0, CACHED_HEAD_BYTES) + len(HEAD_END)
-        head = self._heads.get(data[:end])
-        if head is None or len(data) - end != head.content_length:
+    def _take_plain(self, data: bytes) -> bool:
+        """Take exactly one prediction request that needs no parser; False for all else."""
+        message = read_plain(data)
+        if message is None:
             return False
         self.expect_100_continue = False
-        request = self._begin_request(head)
-        request.feed(data[end:])
-        self._complete_request(request)
+        request = self._begin_request(message.head, ANSWERING)
+        request.feed(message.body)
+        request.complete()  # may respond at once
         return True
 
     def _await_rest(self, received: int) -> None:
@@ -126,7 +122,7 @@ class PredictionProtocol(HttpConnection):
         if self._state is BODY:
             self._await_body(received, self._budget.arrived_ns)
             return
-        if self._chunk is not None or not self._begun:
+        if self._fresh or not self._begun:
             self._unparsed_bytes += received
         if self._unparsed_bytes > MAX_HEAD_BYTES:
             self._refuse(_headers_too_large())
@@ -173,7 +169,7 @@ class PredictionProtocol(HttpConnection):
             return
         if version == "1.0":
             self.expect_100_continue = False  # RFC 9110, 10.1.1
-        chunk, self._chunk = self._chunk, None  # another message in it does not begin it
+        self._fresh = False  # another message in the data does not begin it
         self.url = to_origin_form(method, self.url)
         url = httptools.parse_url(self.url)
         target = None if method == b"OPTIONS" else parse_target(url.path)
@@ -189,13 +185,11 @@ class PredictionProtocol(HttpConnection):
             self.cycle.keep_alive = False
         else:
             self._keep_alive = self._keep_alive and version == "1.1" and self.parser.should_keep_alive()
-            self._predict(Head(method.decode("latin-1"), target, url.query or b"", dict(self.headers)), chunk)
+            self._predict(Head(method.decode("latin-1"), target, url.query or b"", dict(self.headers)))
 
-    def _predict(self, head: Head, chunk: bytes | None) -> None:
-        """Begin a prediction request; its head begins the chunk, if that is given."""
-        if chunk and self._keep_alive and not self.expect_100_continue:
-            self._heads.remember(chunk, head)
-        request = self._begin_request(head)
+    def _predict(self, head: Head) -> None:
+        """Begin a prediction request, and let a client that waits for it send the body."""
+        request = self._begin_request(head, BODY)
         if self.expect_100_continue and request.state is not RequestState.ENDED:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -220,12 +214,12 @@ class PredictionProtocol(HttpConnection):
 
     # Requests and responses
 
-    def _begin_request(self, head: Head) -> PredictionRequest:
+    def _begin_request(self, head: Head, state: ConnectionState) -> PredictionRequest:
         services, arrived_ns = self._api.services, self._budget.arrived_ns
-        self._request = PredictionRequest(services, head, arrived_ns, self._respond, self.client)
-        self._enter(BODY)
-        self._request.begin()
-        return self._request
+        self._request = request = PredictionRequest(services, head, arrived_ns, self._respond, self.client)
+        self._enter(state)
+        request.begin()  # may respond at once
+        return request
 
     def _complete_request(self, request: PredictionRequest) -> None:
         if request.state is RequestState.ENDED:  # refused before, and the response is written

@@ -3,7 +3,7 @@
 from service.errors import BadRequest
 from service.parsing.content_coding import decompress
 from service.parsing.form import read_form
-from service.parsing.head import Head
+from service.parsing.head import Head, Kind
 from service.parsing.inference import Shape, read_inference
 from service.parsing.json_document import BYTE_ORDER_MARK, read_json
 from service.parsing.payload import Payload, Source
@@ -25,11 +25,12 @@ def parse(head: Head, body: bytes, shape: Shape, max_images: int, most_bytes: in
     """
     if head.coding:
         body = decompress(head.coding, body, most_bytes)
-    if head.target.is_inference:
+    kind = head.kind
+    if kind is Kind.INFERENCE:
         return read_inference(head, body, shape, max_images)
-    if head.is_form:
+    if kind is Kind.FORM:
         return read_form(head.content_type, body, max_images)
-    if head.is_json or (not head.is_image and _begins_like_json(body)):
+    if kind is Kind.JSON or (kind is Kind.OTHER and _begins_like_json(body)):
         return read_json(body, max_images)
     if not body:
         raise BadRequest("no image in the request: send its bytes, a form with a file, or base64 in JSON")

@@ -1,8 +1,7 @@
-"""Encoded images to pixels: tiny ones on the event loop, others on threads (Pillow releases the GIL)."""
+"""Encoded images to pixels, on threads: Pillow releases the interpreter's lock."""
 
 import asyncio
 import ctypes
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from models.images.decoder import Preprocessor
 from models.images.errors import ImageError, ImageTooLarge
 from service.errors import InternalError, ServiceError, from_image_error
-from service.policy import TINY_BYTES, TINY_PIXELS, TRIMMED_BYTES
+from service.policy import TRIMMED_BYTES
 from service.prediction.decode_estimate import DecodeEstimate
 from service.prediction.thread_pool import started_pool
 
@@ -30,15 +29,6 @@ OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
 _trim_memory = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's; others have none
-_PNG_HEADER = struct.Struct(">12x4sII")  # of the first chunk: its name, the picture's width and height
-
-
-def is_tiny(data: bytes) -> bool:
-    """Whether decoding costs less than handing the image to a thread: a PNG that its header says is small."""
-    if not _PNG_HEADER.size <= len(data) <= TINY_BYTES:
-        return False
-    chunk, width, height = _PNG_HEADER.unpack_from(data)
-    return bool(chunk == b"IHDR" and width * height <= TINY_PIXELS)
 
 
 def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | ServiceError:

@@ -14,16 +14,25 @@ from typing import Any
 
 import numpy as np
 
-from service.errors import DeadlineExceeded, MethodNotAllowed, RequestTimeout, ServiceError, Unavailable
+from models.images.errors import ImageError
+from models.images.png import is_small_png
+from service.errors import (
+    DeadlineExceeded,
+    MethodNotAllowed,
+    RequestTimeout,
+    ServiceError,
+    Unavailable,
+    from_image_error,
+)
 from service.ipc.messages import WITH_LOGITS
 from service.parsing.body import JSON_BEGINNINGS, parse
 from service.parsing.content_coding import most_decompressed
-from service.parsing.head import Head
+from service.parsing.head import Head, Kind
 from service.parsing.inference import InferencePayload
 from service.parsing.payload import Payload
-from service.policy import SMALL_BODY_BYTES
+from service.policy import SMALL_BODY_BYTES, TINY_BYTES, TINY_PIXELS
 from service.prediction.admission import IncomingBody
-from service.prediction.decoding import Pixels, decode, is_tiny
+from service.prediction.decoding import Pixels
 from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
@@ -32,6 +41,7 @@ from service.prediction.services import Services
 TIMER_ROUNDING_S = 0.0015  # added to timers: uvloop rounds them to whole milliseconds, up to 1.5 ms early
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
+_IMAGES = Kind.IMAGE, Kind.OTHER  # kinds of bodies that are the image itself, unless they begin like JSON
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
 
@@ -118,7 +128,7 @@ class PredictionRequest:
             self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
             services.admission.check(model.index, self._left_s("while the server had no time for the request"))
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
-        except ServiceError as error:
+        except Exception as error:
             self.refuse(error)
 
     def feed(self, part: bytes) -> None:
@@ -128,7 +138,7 @@ class PredictionRequest:
         assert self._body is not None
         try:
             self._body.feed(part)
-        except ServiceError as error:
+        except Exception as error:
             self.refuse(error)
 
     def complete(self) -> None:
@@ -167,7 +177,7 @@ class PredictionRequest:
         assert self._body is not None
         self._top_k = WITH_LOGITS if head.target.is_inference else min(head.top_k, len(self._model.labels))
         body = self._body.content
-        if body and head.is_raw and body[0] not in JSON_BEGINNINGS:
+        if body and head.kind in _IMAGES and body[0] not in JSON_BEGINNINGS and not head.coding:
             self._decode([body])
             return
         settings, most_bytes = services.settings, 0
@@ -220,7 +230,7 @@ class PredictionRequest:
         if model.failure is not None:
             raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
         left_s = self._left_s("while the request was being received")
-        tiny = are_pixels or all(map(is_tiny, images))
+        tiny = are_pixels or all(is_small_png(image, TINY_BYTES, TINY_PIXELS) for image in images)
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
         if self._timer is None:
@@ -229,9 +239,15 @@ class PredictionRequest:
         if are_pixels:
             self._on_pixels([np.frombuffer(image, np.uint8).reshape(model.input_shape) for image in images])
         elif tiny:
-            self._on_pixels([decode(model.preprocessor, image) for image in images])
+            self._on_pixels(list(map(self._decode_at_once, images)))
         else:
             self._on_threads = services.decoder.decode(model.preprocessor, images, self._on_pixels)
+
+    def _decode_at_once(self, image: bytes) -> Pixels | ServiceError:
+        try:
+            return self._model.preprocessor(image)
+        except ImageError as error:
+            return from_image_error(error)
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Every image is decoded or has its own error."""

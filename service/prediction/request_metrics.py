@@ -78,8 +78,12 @@ class RequestMetrics:
             http = self._http[route, response.method] = self._metrics.http_cell(route, response.method, 200)
         row[http] += 1.0
         row[cells.ok] += 1.0
-        for histogram, ns in zip(cells.durations, (timestamps.total_ns, *timestamps.stages_ns()), strict=True):
-            self._observe(histogram, ns / 1e9)
+        for (first, total, buckets), ns in zip(
+            cells.durations, (timestamps.total_ns, *timestamps.stages_ns()), strict=True
+        ):
+            seconds = ns / 1e9
+            row[first + bisect_left(buckets, seconds)] += 1.0
+            row[total] += seconds
         for label, probability in response.tops:
             self._observe(cells.confidence, probability)
             row[cells.predictions[label]] += 1.0

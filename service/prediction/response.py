@@ -165,7 +165,7 @@ def begin_response(
     response = kind(
         Timestamps(headers_ns), request_id, head.method, headers={"x-request-id": request_id}, client=client
     )
-    if head.trace:
-        response.headers["traceparent"] = head.trace
-        response.trace_id = head.trace.split("-")[1]
+    if trace := head.trace:
+        response.headers["traceparent"] = trace
+        response.trace_id = trace.split("-")[1]
     return response

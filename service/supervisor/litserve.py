@@ -27,7 +27,6 @@ from models.artifact.artifact import Artifact
 from service.auth.guard import Guard
 from service.http.acceptor import listen
 from service.http.hangup_watch import HangupWatch
-from service.http.head_cache import HeadCache
 from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from service.http.server import ApiServer
@@ -211,7 +210,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     async def _serve(self, index: int, control: Pipe, server: ApiServer) -> int:
         """Serve until the drain ends; how many requests had to be refused then."""
-        self.app.state.heads, self.app.state.budget = HeadCache(), ReadBudget()
+        self.app.state.budget = ReadBudget()
         self.app.state.hangups = HangupWatch()
         api = self.app.state.api = ApiProcess(
             index,

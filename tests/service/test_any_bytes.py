@@ -1,4 +1,4 @@
-"""Any bytes, cut anywhere, cold and with known heads: the protocol on a transport that keeps what is written."""
+"""Any bytes, cut anywhere: the protocol on a transport that keeps what is written."""
 
 import asyncio
 import logging
@@ -110,9 +110,6 @@ class Scene:
         self.house: House = self.loop.run_until_complete(self._begin(repository))
         self.admission = self.house.api.services.admission
         self._bytes = self.admission.bytes_left
-        for message in MESSAGES:
-            self.answers([message], warm=True)
-        self._known = dict(self.house.protocol._heads)
 
     async def _begin(self, repository: Path) -> House:
         house = House(repository)
@@ -127,21 +124,16 @@ class Scene:
         self.loop.run_until_complete(asyncio.sleep(0))
         self.loop.close()
 
-    def answers(self, pieces: Sequence[bytes], *, warm: bool) -> list[int]:
+    def answers(self, pieces: Sequence[bytes]) -> list[int]:
         """Statuses of what a client gets that sends these pieces, all before the loop turns, and then leaves.
 
         Each request must have ended once by then, each response be counted once, and nothing be held.
         """
-        heads = self.house.protocol._heads
-        if not warm:
-            heads.clear()
         before, handler = self._counts(), _Failures(self._failures)
         logging.getLogger("uvicorn.error").addHandler(handler)
         with capture_logs() as logs:
             statuses = self.loop.run_until_complete(asyncio.wait_for(self.ask(pieces), 60))
         logging.getLogger("uvicorn.error").removeHandler(handler)
-        if not warm and hasattr(self, "_known"):
-            heads.update(self._known)
         assert self._failures == []
         assert [record for record in logs if record["log_level"] == "error"] == []
         responses, predictions, inflight = (now - then for now, then in zip(self._counts(), before, strict=True))
@@ -157,9 +149,9 @@ class Scene:
         protocol.connection_made(recorder)
         begin = protocol._begin_request
 
-        def count_begun(head: Head) -> PredictionRequest:
+        def count_begun(head: Head, state: ConnectionState) -> PredictionRequest:
             self._begun += 1
-            return begin(head)
+            return begin(head, state)
 
         protocol._begin_request = count_begun  # type: ignore[method-assign]
         for piece in pieces:
@@ -217,45 +209,42 @@ def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
 @example(b"".join(MESSAGES[:3]), [1, 2, 3])
 @example(post(png()) + b"\x00garbage", [])
 @example(get("/livez") + b"\x00garbage", [])
-def test_an_answer_depends_neither_on_cuts_nor_on_heads_that_are_known(
-    scene: Scene, stream: bytes, cuts: list[int]
-) -> None:
-    whole = scene.answers([stream], warm=False)
+def test_an_answer_does_not_depend_on_cuts(scene: Scene, stream: bytes, cuts: list[int]) -> None:
+    """A plain request that comes whole is read without the parser of HTTP, and one that comes in pieces with it."""
+    whole = scene.answers([stream])
     for pieces in (cut(stream, cuts), [stream[at : at + 1] for at in range(len(stream))]):
-        for warm in (False, True):
-            assert scene.answers(pieces, warm=warm) == whole
-    assert scene.answers([stream], warm=True) == whole
+        assert scene.answers(pieces) == whole
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
 def test_each_message_is_answered_or_nothing(scene: Scene, message: bytes) -> None:
     """Once, or not at all if it is empty; twice with a word to continue."""
-    statuses = scene.answers([message], warm=False)
+    statuses = scene.answers([message])
     assert len([status for status in statuses if status >= 200]) == bool(message.strip())
-    assert scene.answers([message], warm=True) == statuses
+    assert scene.answers([message[:1], message[1:]]) == statuses
 
 
 @pytest.mark.parametrize("name", ["service.prediction.admission.Admission.check", "service.http.protocol.parse_target"])
-@pytest.mark.parametrize("warm", [False, True])
+@pytest.mark.parametrize("is_whole", [False, True])
 def test_an_error_of_our_own_is_500_and_logged(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, warm: bool
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, is_whole: bool
 ) -> None:
     """Not 400: the parser of HTTP takes what a callback raises for an error of what it parses."""
 
     def fail(*_: object) -> None:
         raise ZeroDivisionError("ours")
 
-    assert scene.answers([MESSAGES[0]], warm=True) == [200]
+    message = MESSAGES[0]
     monkeypatch.setattr(name, fail)
     monkeypatch.setattr("service.prediction.response.problem_log", ProblemLog())  # which has told nothing yet
     with capture_logs() as logs:
-        statuses = scene.loop.run_until_complete(scene.ask([MESSAGES[0] + MESSAGES[0]] if not warm else [MESSAGES[0]]))
-    if warm and name.endswith("parse_target"):
-        assert statuses == [200]  # a known head is not parsed
+        statuses = scene.loop.run_until_complete(scene.ask([message] if is_whole else [message[:9], message[9:]]))
+    if is_whole and name.endswith("parse_target"):
+        assert statuses == [200]  # a plain head is not parsed
         return
     assert statuses == [500]
     failures = [record for record in logs if record["event"] == "request failed"]
     assert [type(record["exc_info"]) for record in failures] == [ZeroDivisionError]
     assert failures[0]["request_id"]
     monkeypatch.undo()
-    assert scene.answers([MESSAGES[0]], warm=True) == [200]
+    assert scene.answers([message]) == [200]

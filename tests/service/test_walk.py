@@ -19,7 +19,6 @@ from uvicorn.server import ServerState
 
 import service
 from service.http.hangup_watch import HangupWatch
-from service.http.head_cache import HeadCache
 from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
 from service.http.routes import ROUTES
@@ -42,12 +41,12 @@ HOME = Path(service.__file__).parent
 WAY = (
     "http/protocol.py",
     "http/read_budget.py",
+    "parsing/head.py",
     "prediction/request.py",
     "prediction/response.py",
     "prediction/request_metrics.py",
     "prediction/admission.py",
     "prediction/wait_estimate.py",
-    "prediction/decoding.py",
     "prediction/batcher.py",
     "ipc/slots.py",
     "prediction/batch_policy.py",
@@ -94,7 +93,7 @@ class House:
         metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
-        app.state.heads, app.state.budget, app.state.hangups = HeadCache(), ReadBudget(), HangupWatch()
+        app.state.budget, app.state.hangups = ReadBudget(), HangupWatch()
         ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
         ControlWriter(control).send(WorkerUp(0, 1, (report,)))

@@ -22,7 +22,6 @@ from models.artifact.artifact import Artifact, read_artifact
 from service.errors import ServiceError, Unavailable
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
-from service.http.head_cache import HeadCache
 from service.http.protocol import MAX_HEAD_BYTES, PredictionProtocol
 from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
@@ -116,9 +115,8 @@ class Server:
         self.process = process
         app = FastAPI()
         add_routes(app, lambda: process.api)
-        app.state.api, app.state.heads, app.state.budget = process.api, HeadCache(), Unhurried()
+        app.state.api, app.state.budget = process.api, Unhurried()
         app.state.hangups = HangupWatch()
-        self.heads: HeadCache = app.state.heads
         keep_alive_s: Any = process.settings.keep_alive_timeout
         self.config = uvicorn.Config(app, log_config=None, timeout_keep_alive=keep_alive_s, lifespan="off", ws="none")
         self.config.load()
@@ -434,22 +432,15 @@ def essence(connection: Connection) -> object:
     return found, connection.state, connection.transport.over.is_set()
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["new heads", "known heads"])
 @pytest.mark.parametrize("data", CONVERSATIONS.values(), ids=CONVERSATIONS.keys())
-def test_bytes_that_are_cut_anywhere_mean_the_same(artifact: Artifact, data: bytes, *, known: bool) -> None:
+def test_bytes_that_are_cut_anywhere_mean_the_same(artifact: Artifact, data: bytes) -> None:
     async def scene(server: Server) -> None:
         async def hear(*pieces: bytes) -> object:
-            if not known:
-                server.heads.clear()
             connection = await server.connect().send(*pieces).rest()
             heard = essence(connection)
             connection.leave()
             return heard
 
-        if known:
-            for message in (GOOD, OTHER, UNKNOWN, DELETE):
-                (await server.connect().send(message).rest()).leave()
-            assert len(server.heads) == 3  # GOOD and OTHER have the same
         whole = await hear(data)
         for cut in range(1, len(data)):
             assert await hear(data[:cut], data[cut:]) == whole, (data[:cut], data[cut:])
@@ -462,68 +453,15 @@ def bytes_of(data: bytes) -> Iterable[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
 
 
-KNOWN = {
-    "prediction": GOOD,
-    "refused when it is complete": UNKNOWN,
-    "refused at its headers": DELETE,
-    "malformed field": post(picture(1), "/predict?top_k=0"),
-    "with an id": post(picture(1), "/predict", "X-Request-ID: mine"),
-}
-
-
-@pytest.mark.parametrize("message", KNOWN.values(), ids=KNOWN.keys())
-def test_a_known_head_means_what_it_meant_when_it_was_parsed(artifact: Artifact, message: bytes) -> None:
-    async def scene(server: Server) -> None:
-        heard = []
-        for _ in range(2):
-            connection = await server.connect().send(message).rest()
-            heard.append(essence(connection))
-            assert list(server.heads) == [message[: -len(picture(1))]]
-            connection.leave()
-        assert heard[0] == heard[1]
-
-    serve(scene, artifact)
-
-
-def teaching(first: bytes) -> bytes:
-    """A message, and the beginning of another that declares as many bytes as come behind the first one's head."""
-    behind = len(picture(1)) + len(post(bytes(100))) - 100
-    return first + post(bytes(behind))[: len(post(bytes(100))) - 100]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        post(picture(1), "/predict", CLOSE),
-        post(picture(1), "/predict", EXPECT),
-        GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"),
-        CHUNKED,
-        GOOD[:-1],
-        UNKNOWN + DELETE,
-        teaching(UNKNOWN),
-    ],
-    ids=["to be closed", "waits for 100", "HTTP/1.0", "chunked", "incomplete", "two messages", "lengths that fit"],
-)
-def test_such_a_head_is_not_remembered(artifact: Artifact, data: bytes) -> None:
-    async def scene(server: Server) -> None:
-        connection = await server.connect().send(data).rest()
-        assert not server.heads
-        connection.leave()
-
-    serve(scene, artifact)
-
-
-def test_a_known_head_is_followed_by_its_own_body(artifact: Artifact) -> None:
+def test_requests_of_one_connection_are_answered_each_with_its_own_body(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
         for first in (1, 2, 3):
             await connection.send(post(picture(first))).rest()
         tops = [json.loads(answer.body)["predictions"][0]["label"] for answer in connection.answers()]
-        assert len(server.heads) == 1
         assert tops == [LABELS[1], LABELS[2], LABELS[3]]
         connection.leave()
 
-    assert len({len(picture(first)) for first in (1, 2, 3)}) == 1, "the heads differ"
     serve(scene, artifact)
 
 
