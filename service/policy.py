@@ -174,6 +174,22 @@ SATURATION_S = 15.0
 """Time over which the use of each resource is averaged: the usual time between two scrapes, sixty looks (a judgement).
 Less, and a scrape is a coin toss; more, and an autoscaler hears of a peak when it is over."""
 
+DRIFT_WINDOW = 1000
+"""Recent answers of a model that are compared with its reference. Less, and chance moves the index; more, and a change
+is found late where little is asked."""
+
+DRIFT_STEPS = 10
+"""Steps in which that window slides: it is longer than asked for by a tenth at most. More cost memory."""
+
+DRIFT_GROUPS = 20
+"""Groups of answers that are compared at most, as is usual for the index: chance alone makes it about
+(groups - 1) / DRIFT_WINDOW. More, and that comes near what counts as drift; less, and changes within a group are
+missed."""
+
+LEAST_GROUP_IMAGES = 50
+"""Images of the reference in each group: chance in the reference alone makes the index 1 / LEAST_GROUP_IMAGES at most.
+Less, and a model that was measured on few images seems to drift."""
+
 SCRAPE_INTERVAL_S = 0.1
 """Time between two renderings of the metrics; what asks meanwhile shares the next. A rendering of ten models of a
 thousand classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for

@@ -213,6 +213,9 @@ class Settings(BaseSettings):
         description="export a trace of each prediction request by OTLP over HTTP; needs the extra [tracing], and heeds"
         " OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT",
     )
+    class_metrics: int = Field(
+        1000, ge=0, description="most classes of a model that have metrics of their own; the others count as one"
+    )
     access_log: SuccessShare = Field(
         "off",  # type: ignore[assignment]  # becomes None
         description="a line for each request: off, errors, all, or errors and a share of the others, such as 0.01",

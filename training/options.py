@@ -134,6 +134,9 @@ class EvaluateOptions(Options):
     split: SplitChoice = Field("test", description="the test split, or the images held back from training")
     as_json: CliToggleFlag[bool] = Field(False, alias="json", description="print JSON instead of tables")
     csv: Path | None = Field(None, description="a folder, for classes.csv and confusions.csv with all of them")
+    reference_version: int | None = Field(
+        None, ge=1, description="write the released model as this version, too, with its answers here as its reference"
+    )
 
 
 class ImportOptions(Options):

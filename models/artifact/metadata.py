@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from models.artifact.reference import ReferenceDistribution
 from models.images.preprocessing import Preprocessing
 from models.validation import STRICT, explain
 
@@ -59,6 +60,7 @@ class Metadata:
         tools: version of each library that made the artifact.
         created: date and time, ISO 8601, UTC.
         golden: examples that every server checks itself against before it serves.
+        reference: what the model answered on the images of `metrics`, if that was counted.
 
     """
 
@@ -74,11 +76,14 @@ class Metadata:
     tools: dict[str, str]
     created: str
     golden: tuple[GoldenExample, ...]
+    reference: ReferenceDistribution | None = None
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
         if len(set(self.labels)) != len(self.labels):
             raise ValueError("labels repeat")
+        if self.reference and len(self.reference.class_counts) != len(self.labels):
+            raise ValueError(f"the reference has {len(self.reference.class_counts)} classes")
         for example in self.golden:
             if len(example.logits) != len(self.labels):
                 raise ValueError(f"golden example {example.name} has {len(example.logits)} logits")

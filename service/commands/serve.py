@@ -68,7 +68,7 @@ def serve(settings: Settings) -> int:
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
-        [MeteredModel.of(artifact) for artifact in catalog.artifacts],
+        [MeteredModel.of(artifact, settings.class_metrics) for artifact in catalog.artifacts],
         ROUTES,
         channels.shared_state.workers,
         settings.api_processes,

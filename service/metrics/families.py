@@ -103,8 +103,9 @@ class Gauge(Family):
         keys: Iterable[tuple[str, ...]] = ((),),
         *,
         highest: bool = False,
+        sparse: bool = False,
     ) -> None:
-        super().__init__(name, text, labels, keys)
+        super().__init__(name, text, labels, keys, sparse=sparse)
         self.highest = highest
 
     def set(self, value: float, *labels: str) -> None:

@@ -15,6 +15,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from models.artifact.artifact import Artifact
+from models.artifact.reference import CONFIDENCE_BOUNDS, ReferenceDistribution
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
 from service.metrics.exemplars import Exemplars
@@ -53,8 +54,9 @@ _SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-5
 _REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
 REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+DRIFTS = ("classes", "confidence")
+OTHER_CLASSES = "other"
 BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
-CONFIDENCE_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 
 
 def request_buckets(longest_s: float) -> tuple[float, ...]:
@@ -71,16 +73,29 @@ def stage_buckets(longest_s: float) -> tuple[float, ...]:
 
 
 class MeteredModel(NamedTuple):
-    """What the metrics must know of a model from the start."""
+    """What the metrics must know of a model from the start.
+
+    Attributes:
+        most_series: classes that are counted by themselves, at most.
+
+    """
 
     name: str
     version: str
     labels: Sequence[str]
+    most_series: int = 1000
+    reference: ReferenceDistribution | None = None
 
     @classmethod
-    def of(cls, artifact: Artifact) -> "MeteredModel":
+    def of(cls, artifact: Artifact, most_series: int) -> "MeteredModel":
         """The same of a released model."""
-        return cls(artifact.name, str(artifact.version), artifact.labels)
+        return cls(artifact.name, str(artifact.version), artifact.labels, most_series, artifact.metadata.reference)
+
+    @property
+    def series(self) -> list[str]:
+        """What each label is counted as: the first ones by themselves, all others together."""
+        others = len(self.labels) - self.most_series
+        return [*self.labels[: self.most_series], *([OTHER_CLASSES] * others)]
 
 
 class Metrics(Collector):
@@ -184,13 +199,21 @@ class Metrics(Collector):
             product(REJECTIONS),
         )
         self.confidence = Histogram(
-            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BUCKETS, ("model",), self._names
+            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BOUNDS, ("model",), self._names
         )
         self.predictions = Counter(
             "predictions",
             "Top classes answered.",
             ("model", "label"),
-            dict.fromkeys((model.name, label) for model in models for label in model.labels),
+            dict.fromkeys((model.name, series) for model in models for series in model.series),
+            sparse=True,
+        )
+        self.drift = Gauge(
+            "prediction_drift",
+            "Population stability index of recent answers and those on the pictures that the model was measured on.",
+            ("model", "of"),
+            ((*name, of) for name in self._names for of in DRIFTS),
+            highest=True,
             sparse=True,
         )
 
@@ -221,6 +244,11 @@ class Metrics(Collector):
     def http_cell(self, route: str, method: str, status: int) -> int:
         """Where such HTTP requests are counted in the row."""
         return self.http_requests.cell(route, method if method in METHODS else "other", _CODES.get(status, "other"))
+
+    def total(self, cells: Sequence[int]) -> NDArray[np.float64]:
+        """The sum over all processes of each of these cells."""
+        total: NDArray[np.float64] = self._rows[:, cells].sum(axis=0)
+        return total
 
     def sums(self) -> NDArray[np.float64]:
         """One row for the whole server."""

@@ -15,6 +15,7 @@ from service.ipc.channels import Channels
 from service.ipc.control import Begin, ChangeKeys, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
+from service.metrics.drift import Drift
 from service.metrics.metrics import MeteredModel, Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
@@ -81,7 +82,8 @@ class ApiProcess:
             decoder.estimate,
             settings.target_latency or math.inf,
         )
-        request_metrics = RequestMetrics(metrics, [MeteredModel.of(artifact) for artifact in catalog.artifacts])
+        metered = [MeteredModel.of(artifact, settings.class_metrics) for artifact in catalog.artifacts]
+        request_metrics = RequestMetrics(metrics, metered)
         delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
         batcher = Batcher(
             index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
@@ -103,7 +105,8 @@ class ApiProcess:
         saturation = Saturation(
             resources(settings, metrics, self._shared_state, self.status, admission, decoder, self._wait_estimate)
         )
-        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation)
+        drifts = [Drift(metrics, model) for model in metered]
+        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation, drifts)
         self._process_tree = ProcessTree(os.getppid())
         self._scraper = started_pool(1, "metrics")
         self._scrapes = {

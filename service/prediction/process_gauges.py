@@ -1,5 +1,8 @@
 """What an API process publishes of itself: another one may be the one that is scraped."""
 
+from collections.abc import Sequence
+
+from service.metrics.drift import Drift
 from service.metrics.metrics import Metrics
 from service.prediction.batcher import Batcher
 from service.prediction.decoding import Decoder
@@ -17,9 +20,10 @@ class ProcessGauges:
         decoder: Decoder,
         wait_estimate: WaitEstimate,
         saturation: Saturation,
+        drifts: Sequence[Drift],
     ) -> None:
         self._metrics, self._batcher, self._decoder, self._wait_estimate = metrics, batcher, decoder, wait_estimate
-        self._saturation = saturation
+        self._saturation, self._drifts = saturation, drifts
 
     def publish(self) -> None:
         """Write down what they are now."""
@@ -33,3 +37,5 @@ class ProcessGauges:
         for name, share in shares.items():
             metrics.capacity_used.set(share, name)
         metrics.saturation.set(max(shares.values()))
+        for drift in self._drifts:
+            drift.publish()

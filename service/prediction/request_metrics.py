@@ -42,7 +42,10 @@ class RequestMetrics:
             metrics.requests.cell(name, model.version, "ok"),
             (metrics.request_duration.cells(name, "ok"), *stages),
             metrics.confidence.cells(name),
-            {label: metrics.predictions.cell(name, label) for label in model.labels},
+            {
+                label: metrics.predictions.cell(name, series)
+                for label, series in zip(model.labels, model.series, strict=True)
+            },
             metrics.batch_size.cells(name),
         )
 

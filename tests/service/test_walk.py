@@ -90,7 +90,7 @@ class House:
         self._requests.register(channels.requests[0].reader, select.POLLIN)
         (line,) = os.read(channels.reports[0].reader, 1 << 16).splitlines()
         settings = Settings(_cli_parse_args=False, decode_threads=1, decode_memory=1 << 26)  # type: ignore[call-arg]
-        metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
+        metrics = Metrics([MeteredModel.of(artifact, 1000)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
         app.state.budget, app.state.hangups = ReadBudget(), HangupWatch()

@@ -1,5 +1,6 @@
 """`resnet-train evaluate`: how well a checkpoint or a released model does, by the path that serves it."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,19 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.artifact.artifact import read_artifact
+from models.artifact.artifact import read_artifact, vacant_directory, write_artifact
+from models.artifact.reference import ReferenceDistribution
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
 from training.data.image_files import FileSet
-from training.errors import DataError
+from training.errors import DataError, UsageError
 from training.loop.checkpoint import make_folder, read_checkpoint
 from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.scoring import score_model
 from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
+from training.release.onnx_export import with_metadata
+from training.release.reference_counts import ReferenceCounts
 from training.stages import Stages
 
 _MOST_CLASSES, _MOST_CONFUSIONS = 50, 15
@@ -47,20 +51,41 @@ class RunnableModel:
 def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluation:
     """Score a checkpoint file or artifact directory on a split of the data set, or of what it was trained on.
 
-    With `csv` all classes and confusions are written into that folder. Raises TrainingError or ArtifactError.
+    With `csv` all classes and confusions are written into that folder, with `reference_version` a version of the model
+    that knows what it answered. Raises TrainingError or ArtifactError.
     """
     if options.csv is not None:
         make_folder(options.csv)
+    if options.reference_version is not None:
+        _vacant_version(options.model, options.reference_version)
     model = _released(options.model) if options.model.is_dir() else _checkpoint(options.model)
     data, split = options.data or model.data, SPLITS[options.split]
     if data is None:
         raise DataError(f"{options.model} does not say what it was trained on; choose with --data")
     images = load_split(data, options.data_root, split, model)
-    score = score_model(model.run, model.labels, model.preprocessing, images, stages)
+    counts = ReferenceCounts(model.run, len(model.labels))
+    score = score_model(counts, model.labels, model.preprocessing, images, stages)
     unreadable = tuple(sorted(images.unreadable)) if isinstance(images, FileSet) else ()
     if options.csv is not None:
         write_csv(options.csv, score.confusion, model.labels)
+    if options.reference_version is not None:
+        _write_version(options.model, options.reference_version, counts.reference())
     return Evaluation(model.name, data, split, model.labels, score, unreadable)
+
+
+def _vacant_version(directory: Path, version: int) -> None:
+    if not directory.is_dir():
+        raise UsageError(f"{directory} is no released model: `resnet-train export` gives one its reference")
+    directory = directory.absolute()
+    vacant_directory(directory.parent.parent, directory.parent.name, version)
+
+
+def _write_version(directory: Path, version: int, reference: ReferenceDistribution) -> None:
+    """The same model beside itself, with this reference."""
+    source = read_artifact(directory)
+    metadata = dataclasses.replace(source.metadata, reference=reference)
+    model = with_metadata(source.model, metadata)
+    write_artifact(directory.absolute().parent.parent, source.name, version, model, source.weights)
 
 
 def _released(directory: Path) -> RunnableModel:

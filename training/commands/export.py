@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact, vacant_directory
+from models.artifact.metadata import Metadata
 from models.engines.engine import Engine
 from models.engines.loader import load_engine
 from training.data import sources
@@ -23,6 +24,7 @@ from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import ExportOptions
 from training.release.onnx_export import to_onnx
 from training.release.parity import PARITY_BATCHES, check_parity
+from training.release.reference_counts import ReferenceCounts
 from training.release.release import assemble, describe, release
 from training.stages import Stages
 
@@ -70,8 +72,7 @@ def export_checkpoint(options: ExportOptions, stages: Stages | None = None) -> E
     stages.begin(f"comparing it with PyTorch on {len(pixels)} images")
     difference = check_parity(network, engine, pixels)
     if is_own:
-        metadata = dataclasses.replace(draft.metadata, metrics=_measure(options, checkpoint, engine, images, stages))
-        draft = dataclasses.replace(draft, metadata=metadata)
+        draft = dataclasses.replace(draft, metadata=_measured(options, checkpoint, draft, engine, images, stages))
     directory = release(draft, options.repository, safetensors.torch.save(checkpoint.weights))
     return Export(directory, draft.metadata.metrics, len(pixels), difference)
 
@@ -99,12 +100,15 @@ def _some_pixels(options: ExportOptions, checkpoint: Checkpoint, images: Images)
     return np.concatenate(pixels)
 
 
-def _measure(
-    options: ExportOptions, checkpoint: Checkpoint, engine: Engine, images: Images, stages: Stages
-) -> dict[str, str | int | float]:
-    score = score_model(engine.run, checkpoint.labels, checkpoint.preprocessing, images, stages)
+def _measured(
+    options: ExportOptions, checkpoint: Checkpoint, draft: Artifact, engine: Engine, images: Images, stages: Stages
+) -> Metadata:
+    """The metadata with the figures, and what was answered, on the split."""
+    counts = ReferenceCounts(engine.run, draft.classes)
+    score = score_model(counts, checkpoint.labels, checkpoint.preprocessing, images, stages)
     data = options.data or checkpoint.data
-    return Evaluation(options.name, data, SPLITS[options.split], checkpoint.labels, score).metrics
+    metrics = Evaluation(options.name, data, SPLITS[options.split], checkpoint.labels, score).metrics
+    return dataclasses.replace(draft.metadata, metrics=metrics, reference=counts.reference())
 
 
 def _draft(options: ExportOptions, checkpoint: Checkpoint, graph: bytes) -> Artifact:

@@ -52,6 +52,8 @@ def test_every_missing_field_is_named(metadata: Metadata):
     complete = json.loads(metadata.to_json())
     for part, prefix in ((complete, ""), (complete["preprocessing"], "preprocessing.")):
         for field, value in list(part.items()):
+            if field == "reference":  # which older ones lack
+                continue
             del part[field]
             with pytest.raises(ArtifactError, match=f"{prefix}{field}: Field required"):
                 Metadata.from_json(json.dumps(complete))

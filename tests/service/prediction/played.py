@@ -50,7 +50,7 @@ class PlayedProcess:
         self.settings = Settings(_cli_parse_args=False, **limits | settings)  # type: ignore[arg-type]
         self.channels = Channels(1, 1, SLOTS, IMAGE_BYTES, len(LABELS))
         self.control = Pipe()
-        self.metrics = Metrics([MeteredModel.of(artifact)], ROUTES, workers=1, api_processes=1)
+        self.metrics = Metrics([MeteredModel.of(artifact, 1000)], ROUTES, workers=1, api_processes=1)
         self.stops = 0
         self.connected: list[PredictionRequest] = []
         catalog = Catalog((artifact,), {}, 0)

@@ -61,7 +61,7 @@ def supervise_with(launcher: Played, repository: Path) -> None:
     """Run a supervisor with this launcher to its end."""
     artifact = read_artifact(repository / "plain" / "2")
     channels = Channels(1, 1, 2, 64, 10)
-    metrics = Metrics([MeteredModel.of(artifact)], ["/predict"], 1, 1)
+    metrics = Metrics([MeteredModel.of(artifact, 1000)], ["/predict"], 1, 1)
     metrics.attach(metrics.supervisor_row)
     catalog = Catalog((artifact,), {}, 0)
     sys.exit(Supervisor(launcher, channels, catalog, metrics, Settings(_cli_parse_args=False)).run())

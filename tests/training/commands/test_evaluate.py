@@ -4,10 +4,13 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from rich.console import Console
 
+from models.artifact.artifact import read_artifact
+from models.artifact.metadata import ArtifactError
 from models.networks import registry
 from tests.service.pictures import encode
 from tests.training.command import resnet_train
@@ -200,3 +203,21 @@ def test_a_broken_artifact_is_told(tmp_path: Path):
     result = resnet_train("evaluate", tmp_path / "digits" / "1")
     assert result.code == 1
     assert "SHA256SUMS is missing" in result.errors
+
+
+def test_a_released_model_learns_its_reference(artifact_directory: Path, digits: str) -> None:
+    options = {"model": artifact_directory, "data": digits, "reference_version": 7}
+    evaluation = evaluate(EvaluateOptions(**options))
+    written, source = read_artifact(artifact_directory.parent / "7"), read_artifact(artifact_directory)
+    assert written.metadata.reference is not None
+    assert list(written.metadata.reference.class_counts) == evaluation.score.confusion.sum(0).tolist()
+    assert dataclasses.replace(written.metadata, reference=source.metadata.reference) == source.metadata
+    assert onnx.load_from_string(written.model).graph == onnx.load_from_string(source.model).graph
+    with pytest.raises(ArtifactError, match="never overwritten"):
+        evaluate(EvaluateOptions(**options))
+
+
+def test_a_checkpoint_is_no_released_model(digits_checkpoint: Path) -> None:
+    ended = resnet_train("evaluate", digits_checkpoint, "--reference-version", 2)
+    assert ended.code == 2
+    assert "is no released model" in ended.errors

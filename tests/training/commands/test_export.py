@@ -81,6 +81,17 @@ def test_the_metadata_tells_where_the_model_comes_from(export: Export, digits: s
     assert metadata.metrics["accuracy"] > 0.8
 
 
+def test_the_metadata_tells_what_was_answered_on_the_split(export: Export, digits: str):
+    artifact = read_artifact(export.directory)
+    pixels = sources.load(digits, Path(), "test").images.permute(0, 2, 3, 1).contiguous().numpy()
+    logits = torch.from_numpy(load_engine(artifact).run(pixels))
+    reference = artifact.metadata.reference
+    assert reference is not None
+    assert list(reference.class_counts) == torch.bincount(logits.argmax(1), minlength=10).tolist()
+    certain = int((logits.softmax(1).max(1).values > 0.99).sum())
+    assert sum(reference.confidence_counts[-2:]) == pytest.approx(certain, abs=1)
+
+
 def test_the_weights_lie_beside_the_graph_under_the_registrys_keys(export: Export, digits_checkpoint: Path):
     weights = safetensors.torch.load_file(export.directory / "model.safetensors")
     network = registry.build("mnist-residual")
