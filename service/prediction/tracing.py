@@ -129,6 +129,8 @@ def _attributes(response: Response, head: Head, image_bytes: Sequence[int], outc
         attributes["client.address"], attributes["client.port"] = response.client
     if outcome != "cancelled":
         attributes["http.response.status_code"] = response.status
+    if response.key:
+        attributes["resnet.key"] = response.key
     if problem := response.problem:
         attributes["error.type"] = problem["code"]
         attributes["resnet.error.detail"] = problem["detail"]

@@ -5,8 +5,10 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from service.policy import DRIFT_WINDOW
 from tests.documents import ROOT
 from tests.prometheus import Prometheus, scraping
+from tests.service.real_digits import ask_about, some_digits
 from tests.service.served import DEADLINE_S, Served
 
 RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
@@ -15,9 +17,11 @@ DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
 @pytest.fixture(scope="session")
 def busy_server() -> Iterator[Served]:
-    """The zoo, with answers and a refusal among its counts."""
+    """The zoo, with a refusal among its counts, and so many answers that drift is known."""
     with Served("--workers", "1") as served:
         ask(served.ready())
+        with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+            ask_about(client, [pixels for _, pixels in some_digits(2 * DRIFT_WINDOW)])
         yield served
 
 

