@@ -54,7 +54,7 @@ UNKNOWN_NS_PER_BYTE = 50.0
 """Assumed cost of decoding until an image of the type has been decoded: a JPEG of 100 kB takes some 5 ms. Less, and the
 first burst after a start is admitted whole; more, and parts of it are refused for nothing."""
 
-# The batch size (`worker/warmup.py`).
+# The batch size (`worker/warmup.py`, `batch_costs.py`, `prediction/wait_estimate.py`).
 
 DISPATCH_NS = 150_000
 """What a batch costs besides its images: two wake-ups and the bookkeeping, CPU time on two cores. Less, and small
@@ -84,6 +84,14 @@ run counts. Less, and one interruption decides the batch size; more, and the sta
 
 SLOW_REPEATS = 3
 """Runs of a size before it counts as slower than smaller ones: a single one may have been interrupted."""
+
+TRIAL_INTERVAL = 32
+"""Batches of which one may be larger or smaller than the best that is known. Less, and trials cost throughput; more,
+and a start on a busy machine is mended late (after some 300 batches a doubling)."""
+
+TRIALS = 5
+"""Intervals with a trial of a size that decide about it, by the quickest (a judgement). Fewer, and interruptions
+decide; more, and a start on a busy machine is mended later."""
 
 # Hangs and restarts (`worker/warmup.py`, `supervisor/`, `prediction/api_process.py`).
 

@@ -22,6 +22,7 @@ class ModelReport:
     Attributes:
         model: index in the catalog.
         max_batch_size: images.
+        most_images: that its engine can run at a time.
         paying_batch_size: images; a larger batch makes an image hardly cheaper.
         batch_latency_ms: pairs of batch size and milliseconds, measured at warm-up.
         why: the reason why it is run so, where there was a choice.
@@ -37,6 +38,7 @@ class ModelReport:
     precision: str = ""
     load_seconds: float = 0.0
     max_batch_size: int = 1
+    most_images: int = 1
     paying_batch_size: int = 1
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
     why: str = ""

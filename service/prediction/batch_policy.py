@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from service.ipc.messages import MAX_BATCH_SIZE
 from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
 from service.prediction.image_task import ImageTask
 from service.prediction.wait_estimate import LatencyModel
@@ -22,8 +21,6 @@ class ModelQueue:
 
     Attributes:
         delay_ns: time that an image may wait for others.
-        max_batch_size: images; told by the workers.
-        paying_batch_size: images; a larger batch makes an image hardly cheaper.
         newest_ns: when its newest image was queued.
         begun_ns, served_ns: where its newest batch begins and ends in the worker time that all models share (start-time
             fair queueing, Goyal, Vin and Cheng, 1996).
@@ -32,8 +29,6 @@ class ModelQueue:
 
     latency: LatencyModel
     delay_ns: int = 0
-    max_batch_size: int = 1
-    paying_batch_size: int = MAX_BATCH_SIZE
     newest_ns: int = 0
     begun_ns: float = 0.0
     served_ns: float = 0.0
@@ -47,7 +42,7 @@ class ModelQueue:
     @property
     def fills_until_ns(self) -> int:
         """Until when a batch waits for more images; 0 if it does not."""
-        if not self.delay_ns or len(self.tasks) >= self.max_batch_size:
+        if not self.delay_ns or len(self.tasks) >= self.latency.sizes.limit:
             return 0
         return next(iter(self.tasks)).queued_ns + self.delay_ns
 
@@ -143,7 +138,7 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
     for model in sorted(waiting, key=lambda model: (max(queues[model].served_ns, shared_ns), queues[model].served_ns)):
         queue = queues[model]
         if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):
-            most = _most_images(queue, demand) if contended else queue.max_batch_size
+            most = _most_images(queue, demand) if contended else queue.latency.sizes.limit
             tasks, expired = _first_images(queue, most, workers, now_ns)
             if tasks or expired:
                 return Batch(worker, model, tasks, expired, max(queue.served_ns, shared_ns))
@@ -171,7 +166,7 @@ def choose_worker(
 def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
     """Images in a batch that takes no longer than the dearest image of the models in demand, or LEAD_NS."""
     longest_ns = max(LEAD_NS, *(one.latency.image_ns for one in demand))
-    return min(queue.max_batch_size, max(1, int(longest_ns / max(1.0, queue.latency.image_ns))))
+    return min(queue.latency.sizes.limit, max(1, int(longest_ns / max(1.0, queue.latency.image_ns))))
 
 
 def _first_images(

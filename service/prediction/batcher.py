@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage
+from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
 from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, next_batch
 from service.prediction.image_task import ImageTask, Outcome
@@ -89,7 +89,7 @@ class Batcher:
         task.queued_ns = time.monotonic_ns()
         queue = self._queues[task.model]
         queue.add(task)
-        if len(queue.tasks) % queue.paying_batch_size == 0:
+        if len(queue.tasks) % queue.latency.sizes.paying == 0:
             self._results.advance()  # within a long turn, too: the workers would have nothing to do
         elif not self._dispatch_is_due:
             self._dispatch_is_due = True
@@ -169,10 +169,6 @@ class Batcher:
     def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
         """The worker is up in this epoch; its reports tell which models it has and which batches pay."""
         ready = [report for report in reports if report.state == "ready"]
-        for report in ready:
-            queue = self._queues[report.model]
-            queue.max_batch_size = min(report.max_batch_size, MAX_BATCH_SIZE)
-            queue.paying_batch_size = report.paying_batch_size
         worker = self._workers[index]
         worker.epoch, worker.up, worker.models = epoch, True, frozenset(report.model for report in ready)
         self._dispatch()

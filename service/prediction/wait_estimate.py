@@ -1,18 +1,95 @@
-"""What an image costs the workers now, and how long a request that is admitted now would wait."""
+"""What an image costs the workers now, in which batches, and how long a request that is admitted now would wait."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
+from service.batch_costs import doubling_pays, image_costs
+from service.ipc.messages import MAX_BATCH_SIZE
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import DEMAND_NS, NEWEST_WEIGHT, OUTLIER_FACTOR
+from service.policy import DEMAND_NS, NEWEST_WEIGHT, OUTLIER_FACTOR, PAYING_NS, TRIAL_INTERVAL, TRIALS
+
+
+class BatchSizes:
+    """How many images of one model run together: first as warm-up found, then as shows under load.
+
+    Warm-up measures in one second, which may be a busy one. So in each interval of TRIAL_INTERVAL batches one is twice
+    as large as the largest, if enough images wait, or smaller. Two sizes are compared within an interval, by the
+    quickest batch of each, and a few intervals decide by the best that the one that was tried has reached: others were
+    interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.limit = 1
+        """Images in the next batch at most: the largest, or what is tried."""
+        self.paying = MAX_BATCH_SIZE
+        """Images; in a larger batch one is hardly cheaper."""
+        self._largest, self._most, self._tried = 1, 0, 1
+        self._is_open = False  # neither set by the user, nor as large as the engine allows
+        self._quickest_ns: dict[int, int] = {}  # by size, in this interval
+        self._batches, self._intervals = 0, 0
+        self._ratios: defaultdict[int, list[float]] = defaultdict(list)  # of costs, by size that was tried
+
+    def learn(self, report: ModelReport) -> None:
+        """Adopt what the first worker found at warm-up; a later one knows less than the batches since then."""
+        if not self._most:
+            self._largest = self.limit = min(report.max_batch_size, MAX_BATCH_SIZE)
+            self._most = min(report.most_images, MAX_BATCH_SIZE)
+            self._is_open = self._largest < self._most
+            self.paying = report.paying_batch_size
+
+    def observe(self, size: int, ns: int) -> None:
+        """A batch of this size took so long."""
+        if not self._is_open:
+            return
+        self._quickest_ns[size] = min(ns, self._quickest_ns.get(size, ns))
+        if size > self._largest or size == self.limit:
+            self.limit = self._largest
+        self._batches += 1
+        if self._batches == TRIAL_INTERVAL:
+            self._compare(image_costs(self._quickest_ns))
+            self._begin_interval()
+
+    def _begin_interval(self) -> None:
+        """Try the double in every other interval, and in those between the half, the quarter and so on, in turn."""
+        self._quickest_ns.clear()
+        self._batches = 0
+        self._intervals += 1
+        smaller = self._largest.bit_length() - 1
+        if self._intervals % 2 or not smaller:
+            self._tried = min(2 * self._largest, self._most)
+        else:
+            self._tried = self._largest >> 1 + self._intervals // 2 % smaller
+        self.limit = self._tried
+
+    def _compare(self, costs: Mapping[int, float]) -> None:
+        """Make what was tried the largest if it has turned out to be better a few times."""
+        tried, largest = self._tried, self._largest
+        if tried == largest or tried not in costs or largest not in costs:
+            return
+        ratios = self._ratios[tried]
+        ratios.append(costs[tried] / costs[largest])
+        if len(ratios) < TRIALS:
+            return
+        ratio = min(ratios)
+        ratios.clear()
+        if tried > largest and doubling_pays(ratio, 1, self._quickest_ns[tried]):
+            self.paying = tried if (1 - ratio) * costs[largest] > PAYING_NS else self.paying
+        elif tried < largest and not doubling_pays(1, ratio, self._quickest_ns[largest]):
+            self.paying = min(tried, self.paying)
+        else:
+            return
+        self._largest = tried
+        self._ratios.clear()
 
 
 class LatencyModel:
     """What images of one model cost a worker: measured at warm-up, then scaled by what batches take under load."""
 
     def __init__(self) -> None:
+        self.sizes = BatchSizes()
         self._expected_ns: Sequence[float] = ()  # by batch size less one
         self._slowdown = 1.0
         self.warm_ns = 0.0
@@ -22,6 +99,7 @@ class LatencyModel:
 
     def learn(self, report: ModelReport) -> None:
         """Adopt what a worker measured at warm-up."""
+        self.sizes.learn(report)
         self._expected_ns = interpolate(report.batch_latency_ms)
         size, latency_ms = max(report.batch_latency_ms, default=(1, 0.0))
         self.warm_ns = latency_ms * 1e6 / size
@@ -31,6 +109,7 @@ class LatencyModel:
         """A batch of this size took so long."""
         if not self._expected_ns:  # no worker that is up has the model any more
             return
+        self.sizes.observe(size, ns)
         expected = self._expected_ns[min(size, len(self._expected_ns)) - 1]
         self._slowdown += NEWEST_WEIGHT * (min(ns / expected, OUTLIER_FACTOR * self._slowdown) - self._slowdown)
         self.image_ns = self._slowdown * self.warm_ns

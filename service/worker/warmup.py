@@ -16,15 +16,13 @@ from models.engines.engine import Engine
 from models.engines.golden import verify
 from models.engines.loader import load_engine
 from models.engines.selection import Choice
+from service.batch_costs import best_batch_size, image_costs, paying_batch_size
 from service.policy import (
     COST_TOLERANCE,
-    DISPATCH_NS,
     HANG_FACTOR,
     HANG_FLOOR_NS,
     LARGEST_BATCH,
-    PAYING_NS,
     QUICK_BATCH_NS,
-    SLOW_BATCH_SAVING,
     SLOW_REPEATS,
     UNDISTURBED_NS,
 )
@@ -71,9 +69,7 @@ class LoadedModel:
     @cached_property
     def paying_batch_size(self) -> int:
         """The smallest size in which an image costs hardly more than the least that it costs in any."""
-        costs = {size: cost for size, cost in image_costs(self.latency_ns).items() if size <= self.max_batch_size}
-        least = min(costs.values())
-        return min(size for size in costs if costs[size] <= least + PAYING_NS)
+        return paying_batch_size(self.latency_ns, self.max_batch_size)
 
     @cached_property
     def limits_ns(self) -> list[int]:
@@ -112,26 +108,6 @@ def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
     """Whether the next doubling would be slow, and the last made nothing cheaper."""
     *_, before, last = [math.inf, *image_costs(latency_ns).values()]
     return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - COST_TOLERANCE)
-
-
-def best_batch_size(latency_ns: Mapping[int, int]) -> int:
-    """The largest size up to which each doubling paid, all that a batch costs counted in.
-
-    A quick one pays also if it makes an image no cheaper here: under load it does. Images that run one by one find the
-    weights driven out of the caches by the decoding of others. A slow one makes others wait, and leaves workers without
-    work at its end, while they wait for images.
-    """
-    best, least = 0, math.inf
-    for size, cost in image_costs(latency_ns).items():
-        if cost >= least * (1 + COST_TOLERANCE if latency_ns[size] <= QUICK_BATCH_NS else 1 - SLOW_BATCH_SAVING):
-            break
-        best, least = size, min(least, cost)
-    return best
-
-
-def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
-    """Nanoseconds that an image costs in a batch of each size, all that a batch costs counted in."""
-    return {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
 
 
 def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Mapping[int, int]) -> int:

@@ -23,10 +23,10 @@ def image(name: int, *, age_ns: int = 0, left_ns: int = LATE_NS, retried: bool =
     return ImageTask(name, 0, 1, NOW_NS + left_ns, lambda: None, queued_ns=NOW_NS - age_ns, retried=retried)
 
 
-def latency(image_ns: int) -> LatencyModel:
+def latency(image_ns: int, largest: int = 1) -> LatencyModel:
     """Of a model whose images took so long at warm-up."""
     model = LatencyModel()
-    model.learn(ModelReport(0, "ready", batch_latency_ms=((1, image_ns / 1e6),)))
+    model.learn(ModelReport(0, "ready", max_batch_size=largest, batch_latency_ms=((1, image_ns / 1e6),)))
     return model
 
 
@@ -105,7 +105,7 @@ class Queued:
 
     def queue(self) -> ModelQueue:
         """As the batcher keeps it."""
-        queue = ModelQueue(latency(SLOW_NS), self.delay_ns, self.max_batch_size)
+        queue = ModelQueue(latency(SLOW_NS, self.max_batch_size), self.delay_ns)
         queue.tasks.update(dict.fromkeys(self.images))
         return queue
 
@@ -230,8 +230,8 @@ SECOND = 1000 * MS
 def queue_of(image_ms: float, largest: int = 8, paying: int = 2) -> ModelQueue:
     latency = LatencyModel()
     latencies = tuple((size, size * image_ms) for size in (1, largest))
-    latency.learn(ModelReport(0, "ready", batch_latency_ms=latencies))
-    return ModelQueue(latency, max_batch_size=largest, paying_batch_size=paying)
+    latency.learn(ModelReport(0, "ready", max_batch_size=largest, paying_batch_size=paying, batch_latency_ms=latencies))
+    return ModelQueue(latency)
 
 
 @dataclass
@@ -338,7 +338,7 @@ def task(slot: int, *, retried: bool = False) -> ImageTask:
 
 
 def queue(*tasks: ImageTask) -> ModelQueue:
-    made = ModelQueue(LatencyModel(), max_batch_size=4)
+    made = ModelQueue(latency(SLOW_NS, largest=4))
     made.tasks.update(dict.fromkeys(tasks))
     return made
 

@@ -1,10 +1,15 @@
 """How long a request would wait: what is held, at what images cost by warm-up and under load."""
 
+from collections.abc import Callable
+from random import Random
+
 import pytest
 
+from service.batch_costs import best_batch_size
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.prediction.wait_estimate import WaitEstimate
+from service.policy import TRIAL_INTERVAL, TRIALS
+from service.prediction.wait_estimate import BatchSizes, WaitEstimate
 
 
 def measured(*latency_ms: tuple[int, float], model: int = 0) -> ModelReport:
@@ -46,3 +51,71 @@ def test_a_model_waits_for_its_turns_and_not_for_all_that_another_has_queued() -
     assert estimate.wait_s(1) == pytest.approx(2.0)  # its own second, in turn with the other
     assert estimate.due(1, 256) == 0  # the other holds more than it is due
     assert estimate.due(0, 256) == 156
+
+
+# Batch sizes
+
+NETWORKS: dict[str, Callable[[int], float]] = {
+    "a small one": lambda size: 0.1 + 0.05 * size,
+    "a slow one": lambda size: 5 + 60 * size,
+    "one whose images fall out of the cache": lambda size: 1 + size * (2 if size <= 8 else 4),
+}
+"""Milliseconds of a batch by its size, on a machine that does nothing else."""
+
+
+def report(latency_ms: dict[int, float], most: int = 64) -> ModelReport:
+    """Of a warm-up that found this."""
+    latency_ns = {size: int(ms * 1e6) for size, ms in latency_ms.items()}
+    best = best_batch_size(latency_ns)
+    return ModelReport(0, "ready", max_batch_size=best, most_images=most, batch_latency_ms=tuple(latency_ms.items()))
+
+
+def under_load(sizes: BatchSizes, network: Callable[[int], float], batches: int, waiting: int = 1000) -> list[int]:
+    """The sizes of so many batches: as many as wait run together, and every third batch is interrupted."""
+    random, ran = Random(0), []
+    for _ in range(batches):
+        size = min(sizes.limit, waiting)
+        interruption_ms = random.choice((0, 0, 20 * random.random()))
+        sizes.observe(size, int((network(size) + interruption_ms) * 1e6))
+        ran.append(size)
+    return ran
+
+
+@pytest.mark.parametrize("network", NETWORKS.values(), ids=NETWORKS.keys())
+def test_a_start_on_a_busy_machine_is_mended_under_load(network: Callable[[int], float]) -> None:
+    quiet, busy = BatchSizes(), BatchSizes()
+    measured = {size: network(size) for size in (1, 2, 4, 8, 16, 32, 64)}
+    quiet.learn(report(measured))
+    busy.learn(report({1: network(1), 2: 9 * network(2)}))
+    usual = quiet.limit
+    assert busy.limit == 1 != usual
+    under_load(busy, network, 6 * 2 * (TRIALS + 1) * TRIAL_INTERVAL)
+    assert max(set(ran := under_load(busy, network, TRIAL_INTERVAL)), key=ran.count) == usual
+
+
+def test_batches_that_have_become_too_large_are_halved() -> None:
+    sizes = BatchSizes()
+    sizes.learn(report({size: 1 + size for size in (1, 2, 4, 8, 16, 32)}))
+    ran = under_load(sizes, NETWORKS["one whose images fall out of the cache"], 90 * TRIAL_INTERVAL)
+    assert max(set(ran[-TRIAL_INTERVAL:]), key=ran[-TRIAL_INTERVAL:].count) == 8
+
+
+def test_nothing_larger_is_tried_than_waits_or_than_the_engine_runs() -> None:
+    few, small = BatchSizes(), BatchSizes()
+    few.learn(report({1: 1.0, 2: 9.0}))
+    small.learn(report({1: 1.0, 2: 9.0}, most=4))
+    assert max(under_load(few, NETWORKS["a small one"], 40 * TRIAL_INTERVAL, waiting=3)) == 3
+    assert max(under_load(small, NETWORKS["a small one"], 40 * TRIAL_INTERVAL)) == 4
+
+
+def test_a_size_that_was_set_stays() -> None:
+    sizes = BatchSizes()
+    sizes.learn(report({1: 1.0, 2: 1.5}, most=2))
+    assert set(under_load(sizes, lambda size: 100.0 * size, 40 * TRIAL_INTERVAL)) == {2}
+
+
+def test_a_worker_that_starts_later_does_not_undo_what_was_found() -> None:
+    sizes = BatchSizes()
+    sizes.learn(report({1: 1.0, 2: 1.5}))
+    sizes.learn(report({1: 1.0, 2: 9.0}))
+    assert sizes.limit == 2

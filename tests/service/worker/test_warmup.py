@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from models.artifact.artifact import read_artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.loader import load_engine
+from service.batch_costs import best_batch_size
 from service.policy import LARGEST_BATCH
 from service.worker.warmup import (
     LoadedModel,
     LoadOptions,
-    best_batch_size,
     load_model,
     measure,
     warm_while_it_pays,
@@ -27,35 +27,6 @@ from tests.service.served import DEADLINE_S, Servers
 MS = 1_000_000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 DELAY_S = 0.2
-
-
-@pytest.mark.parametrize(
-    ("latency_ms", "best"),
-    [
-        ([1, 1, 1, 1, 1, 1, 1], 64),  # a GPU that is not full yet
-        ([10, 20, 40, 80, 160, 320, 640], 16),  # a CPU that an image keeps busy: all that is quick
-        ([0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4], 64),
-        ([130, 260, 520, 1040, 2080, 4160, 8320], 1),  # slow: two would have to be cheaper than one
-        ([60, 112, 210, 410, 700, 1300, 2500], 4),  # 56 and 52.5 ms an image, 51.3 is hardly less
-        ([200, 290, 420, 1300, 2400, 4800, 9600], 4),  # 200, 145 and 105 ms an image: that pays, however slow
-        ([4, 5, 6, 14, 15, 16, 17], 4),  # what comes after a size that does not pay is not looked at
-        ([10, 20.4, 41.6, 86, 168, 320, 640], 4),  # dearer and dearer, by little each
-        ([1], 1),
-    ],
-    ids=[
-        "constant",
-        "linear",
-        "linear and quick",
-        "slow",
-        "slow but cheaper",
-        "far cheaper",
-        "a step",
-        "creeping",
-        "one size",
-    ],
-)
-def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency_ms: list[float], best: int) -> None:
-    assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,38 @@
+"""What an image costs in a batch of each size, and which sizes pay."""
+
+import math
+from collections.abc import Mapping
+
+from service.policy import COST_TOLERANCE, DISPATCH_NS, PAYING_NS, QUICK_BATCH_NS, SLOW_BATCH_SAVING
+
+
+def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
+    """Nanoseconds that an image costs in a batch of each size, all that a batch costs counted in."""
+    return {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
+
+
+def doubling_pays(cost: float, least: float, batch_ns: float) -> bool:
+    """Whether a larger batch, which takes `batch_ns`, pays, if an image costs so much in it, and in smaller ones that.
+
+    A quick one pays also if it makes an image no cheaper here: under load it does. Images that run one by one find the
+    weights driven out of the caches by the decoding of others. A slow one makes others wait, and leaves workers without
+    work at its end, while they wait for images.
+    """
+    return cost < least * (1 + COST_TOLERANCE if batch_ns <= QUICK_BATCH_NS else 1 - SLOW_BATCH_SAVING)
+
+
+def best_batch_size(latency_ns: Mapping[int, int]) -> int:
+    """The largest size up to which each doubling paid."""
+    best, least = 0, math.inf
+    for size, cost in image_costs(latency_ns).items():
+        if not doubling_pays(cost, least, latency_ns[size]):
+            break
+        best, least = size, min(least, cost)
+    return best
+
+
+def paying_batch_size(latency_ns: Mapping[int, int], largest: int) -> int:
+    """The smallest size up to the largest in which an image costs hardly more than the least that it costs in any."""
+    costs = {size: cost for size, cost in image_costs(latency_ns).items() if size <= largest}
+    least = min(costs.values())
+    return min(size for size in costs if costs[size] <= least + PAYING_NS)
