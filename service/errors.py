@@ -7,6 +7,7 @@ ServiceError                     status  code
 ├── NotFound                     404     not_found
 ├── MethodNotAllowed             405     method_not_allowed
 ├── RequestTimeout               408     request_timeout
+├── ChangeRefused                409     change_refused
 ├── TooLarge                     413     too_large
 ├── UnsupportedMediaType         415     unsupported_media_type
 ├── UnsupportedCoding            415     unsupported_coding
@@ -107,6 +108,12 @@ class RequestTimeout(ServiceError):
     """Headers or body did not arrive in time."""
 
     status, code, title = 408, "request_timeout", "Request timeout"
+
+
+class ChangeRefused(ServiceError):
+    """A change of the models that was asked for is not made, or not in full; what was served goes on."""
+
+    status, code, title = 409, "change_refused", "ModelChange refused"
 
 
 class TooLarge(ServiceError):

@@ -140,6 +140,19 @@ SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any
 load, so that no API process sends it anything until it has answered."""
 
+# Changes of the models (`supervisor/`, `prediction/model_switch.py`).
+
+CHANGES_WAITING = 16
+"""Changes that wait for others (a judgement): each takes as long as a worker's start. More, and their clients wait for
+minutes."""
+
+RELEASE_MARGIN_S = 5.0
+"""Time beyond the latest deadline of a request after which retired workers are ended in any case."""
+
+RELEASE_LOOK_S = 0.02
+"""Time between two looks of an API process at whether retired workers still have something of it. Less costs CPU; more,
+and their memory is free later."""
+
 # Fairness between connections (`http/`).
 
 TURN_NS = 50_000_000
@@ -176,7 +189,11 @@ KEPT_VALUES = 256
 """Request lines and queries that are remembered with what they mean (a judgement): a process has few clients of
 different kinds at a time. Fewer, and they are read again; more cost memory."""
 
-# Metrics (`prediction/api_process.py`).
+# Metrics (`prediction/api_process.py`, `metrics/metrics.py`).
+
+LATER_CELLS = 1 << 17
+"""Counts of a row for which there is room when models come while the server runs: a new model with 1,000 classes takes
+1,500 cells, a new version of a known one 6. Less, and models are refused sooner; more costs address space only."""
 
 SATURATION_S = 15.0
 """Time over which the use of each resource is averaged: the usual time between two scrapes, sixty looks (a judgement).

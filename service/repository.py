@@ -1,5 +1,6 @@
 """The model repository: which models are served in which version, and which one answers `/predict`."""
 
+import pickle
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,9 +8,14 @@ from pathlib import Path
 from models.artifact.artifact import Artifact, OriginCheck, read_artifact
 from models.artifact.metadata import ArtifactError
 from service.errors import NotFound
+from service.selection import Selection
 
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
 ZOO_DEFAULT = "mnist-residual"
+
+
+Identity = tuple[str, int, str, str]
+"""Name, version, and the SHA-256 of each graph of a released model."""
 
 
 class RepositoryError(Exception):
@@ -20,15 +26,39 @@ class RepositoryError(Exception):
 class Catalog:
     """The models to be served, in a fixed order, and what could not be read, with the reason.
 
+    Each has a number; while one catalog takes the place of another, no number is in both.
+
     Attributes:
         failed: reasons by model and version; the version is empty if the model has none.
+        default: number of the default model.
+        first: number of the first model.
 
     """
 
     artifacts: tuple[Artifact, ...]
     failed: Mapping[tuple[str, str], str]
     default: int
-    """Index of the default model in `artifacts`."""
+    first: int = 0
+
+    def __getitem__(self, number: int) -> Artifact:
+        return self.artifacts[number - self.first]
+
+    @property
+    def numbers(self) -> range:
+        """The models' numbers."""
+        return range(self.first, self.first + len(self.artifacts))
+
+    def beside(self, other: "Catalog") -> "Catalog":
+        """The same with numbers that another catalog does not have."""
+        first = 0 if len(self.artifacts) <= other.first else other.first + len(other.artifacts)
+        return replace(self, first=first, default=self.default - self.first + first)
+
+    def same_models(self, other: "Catalog") -> bool:
+        """Whether another catalog has the same models in the same versions, with the same content."""
+        return self._identities() == other._identities()
+
+    def _identities(self) -> list[Identity]:
+        return [identity(artifact) for artifact in self.artifacts]
 
     def fallbacks(self) -> dict[str, list[str]]:
         """The versions of each served model that could not be read, the highest first: an older one is served."""
@@ -47,11 +77,29 @@ class Catalog:
         )
         return replace(self, artifacts=tuple(kept))
 
+    def without_files(self) -> "Catalog":
+        """The same with what the files say, and no copy of them."""
+        return replace(self, artifacts=tuple(map(_without_files, self.artifacts)))
+
+    def pickle(self) -> bytes:
+        """For another process of this server, without the files."""
+        return pickle.dumps(self.without_files(), pickle.HIGHEST_PROTOCOL)
+
+    @classmethod
+    def unpickle(cls, data: bytes) -> "Catalog":
+        """What `pickle` gave in another process of this server."""
+        catalog: Catalog = pickle.loads(data)  # nosec B301 # noqa: S301 - the supervisor wrote it
+        return catalog
+
     def find(self, name: str | None, version: str | None) -> int:
-        """Index of a model, its highest version if none is named, the default without a name; or NotFound."""
+        """Number of a model, its highest version if none is named, the default without a name; or NotFound."""
         if name is None:
             return self.default
-        versions = {str(artifact.version): i for i, artifact in enumerate(self.artifacts) if artifact.name == name}
+        versions = {
+            str(artifact.version): i
+            for i, artifact in zip(self.numbers, self.artifacts, strict=True)
+            if artifact.name == name
+        }
         if not versions:
             served = ", ".join(sorted({artifact.name for artifact in self.artifacts}))
             raise NotFound(f"no model {name!r} here; served are: {served}")
@@ -60,6 +108,16 @@ class Catalog:
         if version not in versions:
             raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(versions, key=int))}")
         return versions[version]
+
+
+def identity(artifact: Artifact) -> Identity:
+    """Two versions that have the same are the same."""
+    return artifact.name, artifact.version, artifact.sha256, artifact.int8.sha256 if artifact.int8 else ""
+
+
+def _without_files(artifact: Artifact) -> Artifact:
+    int8 = replace(artifact.int8, model=b"") if artifact.int8 else None
+    return replace(artifact, model=b"", weights=None, int8=int8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,17 +163,74 @@ def read_repository(
     return Catalog(tuple(artifacts), failed, names.index(default))
 
 
+def reread_repository(
+    repository: Path,
+    served: Catalog,
+    selection: Selection,
+    check: Callable[[Artifact], None],
+    check_origin: OriginCheck | None = None,
+    only: str | None = None,
+) -> Catalog:
+    """What is to be served now in place of what is, of one model only or of all; RepositoryError if nothing can be.
+
+    A model that is served and can now not be read goes on as it is; one whose folder is gone does not. `check` is asked
+    about each version that is read; its ArtifactError counts as the reader's.
+    """
+    folders = {folder.name: folder for folder in list_models(repository)}
+    before = {artifact.name: artifact for artifact in served.artifacts}
+    artifacts: list[Artifact] = []
+    failed: dict[tuple[str, str], str] = {}
+    for name in sorted(folders.keys() | before.keys()):
+        artifact = before.get(name)
+        if only in (None, name):
+            artifact = _read_again(folders.get(name), artifact, selection, failed, check, check_origin)
+        else:
+            failed |= {one: reason for one, reason in served.failed.items() if one[0] == name}
+        artifacts += [artifact] if artifact else []
+    names, default = [artifact.name for artifact in artifacts], served[served.default].name
+    if default not in names:
+        raise RepositoryError(f"{default} answers /predict and cannot be taken away: keep a version of it")
+    return Catalog(tuple(artifacts), failed, names.index(default))
+
+
+def _read_again(
+    folder: ModelFolder | None,
+    before: Artifact | None,
+    selection: Selection,
+    failed: dict[tuple[str, str], str],
+    check: Callable[[Artifact], None],
+    check_origin: OriginCheck | None,
+) -> Artifact | None:
+    """The version of a model that is to be served, None if none is."""
+    if folder is None:
+        return None
+    allowed = tuple(path for path in folder.versions if selection.allows(folder.name, int(path.name)))
+    if folder.problem:
+        failed[folder.name, ""] = folder.problem
+    found = _read_newest(replace(folder, versions=allowed), failed, check, check_origin, even_the_last=True)
+    if before and selection.allows(before.name, before.version) and (found is None or _is_broken(before, failed)):
+        return before
+    return found
+
+
+def _is_broken(artifact: Artifact, failed: Mapping[tuple[str, str], str]) -> bool:
+    """Whether what is served could not be read again."""
+    return (artifact.name, str(artifact.version)) in failed
+
+
 def _read_newest(
     folder: ModelFolder,
     failed: dict[tuple[str, str], str],
     try_version: Callable[[Artifact], None],
     check_origin: OriginCheck | None,
+    *,
+    even_the_last: bool = False,
 ) -> Artifact | None:
     """The highest version that can be read; why those above cannot goes to `failed`."""
     for directory in folder.versions:
         try:
             artifact = read_artifact(directory, check_origin)
-            if directory != folder.versions[-1]:
+            if even_the_last or directory != folder.versions[-1]:
                 try_version(artifact)
         except ArtifactError as error:
             failed[folder.name, directory.name] = str(error)

@@ -137,6 +137,17 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
     )
+    poll_repository: float = Field(
+        0.0, ge=0, description="time between two looks for changes of the repository, in seconds; 0: none but at SIGHUP"
+    )
+    admin_api: bool = Field(False, description="routes that load, replace and unload models while the server runs")
+    largest_input: int = Field(
+        0,
+        ge=0,
+        le=MAX_PIXELS,
+        description="bytes of the largest network input that can be loaded later; 0: as at start",
+    )
+    most_classes: int = Field(0, ge=0, le=1 << 20, description="most classes of a model loaded later; 0: as at start")
     engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
     device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
     precision: PrecisionName = Field(

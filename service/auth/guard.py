@@ -33,6 +33,10 @@ class Guard:
         """Whether a request needs a key."""
         return self._keys is not None
 
+    def has_key_for(self, scope: Scope) -> bool:
+        """Whether there is a key that is good for this."""
+        return self._keys is not None and any(scope in key.scopes for key in self._keys.keys)
+
     def change_keys(self, lines: str) -> None:
         """From now on only these are good; SettingError, and nothing changes, if one of the lines is no key."""
         self._keys = KeyRing(lines, _ORIGIN)

@@ -1,7 +1,5 @@
 """Starting the server: from settings to processes."""
 
-from dataclasses import replace
-
 import structlog
 
 from models.artifact.artifact import Artifact
@@ -9,7 +7,7 @@ from models.engines.backend import AUTO, AUTO_REASON, candidates
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from models.machine.memory import usable_memory
-from service.auth.guard import make_guard
+from service.auth.guard import Guard, make_guard
 from service.http.acceptor import allow_descriptors
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
@@ -20,6 +18,8 @@ from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
+from service.supervisor.model_set import ModelSet
+from service.supervisor.model_source import ModelSource
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions
@@ -51,7 +51,8 @@ def serve(settings: Settings) -> int:
         {},
         settings.max_accuracy_loss,
     )
-    selector = Selector("cpu" if accelerator == "cpu" else "cuda:0", load, settings.start_timeout)
+    device = "cpu" if accelerator == "cpu" else "cuda:0"
+    selector = Selector(device, load, settings.start_timeout)
     catalog = read_repository(repository.folder, settings.default_model, selector.try_version, check_origin)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
@@ -70,17 +71,19 @@ def serve(settings: Settings) -> int:
     metrics = Metrics(
         [MeteredModel.of(artifact, settings.class_metrics) for artifact in catalog.artifacts],
         ROUTES,
-        channels.shared_state.workers,
+        channels.workers,
         settings.api_processes,
         settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
-    sizes = {artifact.name: settings.max_batch_size_of(artifact.name) for artifact in catalog.artifacts}
-    load = replace(load, max_batch_sizes=sizes, choices=selector.choices(catalog.artifacts))
     guard = make_guard(settings, settings.api_processes)
-    server = LitServeLauncher(settings, catalog, channels, metrics, load, accelerator, devices, per_device, guard)
+    check_admin(settings, guard)
+    server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard)
     log.info("listening", url=server.url, models=len(catalog.artifacts))
-    return Supervisor(server, channels, catalog, metrics, settings, guard).run()
+    models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
+    del catalog  # and so the copies of the files
+    source = ModelSource(settings, channels.slot_pool, device, load, ways)
+    return Supervisor(server, channels, models, source, metrics, settings, guard).run()
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:
@@ -103,6 +106,15 @@ def check_memory(workers: int, catalog: Catalog) -> None:
         )
 
 
+def check_admin(settings: Settings, guard: Guard | None) -> None:
+    """Raise SettingError if anyone, or no one at all, could change the models."""
+    if settings.admin_api and not (guard and guard.has_key_for("admin")):
+        raise SettingError(
+            "--admin-api needs an API key with the scope admin: make one with `resnet-serve key NAME --scope admin`, "
+            "and name its file with --api-key-file"
+        )
+
+
 def check_batching(settings: Settings, catalog: Catalog) -> None:
     """Raise SettingError if --batching names a model that is not there, which would have no effect."""
     names = {artifact.name for artifact in catalog.artifacts} | {name for name, _ in catalog.failed}
@@ -119,6 +131,6 @@ def make_channels(settings: Settings, artifacts: tuple[Artifact, ...], workers: 
         workers,
         settings.api_processes,
         settings.queue_capacity,
-        input_bytes=max(height * width * channels for height, width, channels in shapes),
-        classes=max(artifact.classes for artifact in artifacts),
+        input_bytes=max(settings.largest_input, *(height * width * channels for height, width, channels in shapes)),
+        classes=max(settings.most_classes, *(artifact.classes for artifact in artifacts)),
     )

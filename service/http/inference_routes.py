@@ -1,6 +1,6 @@
 """The Open Inference Protocol beside inference: health, metadata, statistics, and the index of the repository."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -79,7 +79,7 @@ class _Endpoints:
         """A model's tensors."""
         models = self._api().services.models
         tensors = _tensors(models[model, version])
-        versions = [one.version for one in models.by_index if one.name == model]
+        versions = [one.version for one in models.by_index.values() if one.name == model]
         return JSONResponse({"name": model, "versions": versions, "platform": PLATFORM} | tensors)
 
     async def model_ready(self, model: str, version: str | None = None) -> JSONResponse:
@@ -94,9 +94,9 @@ class _Endpoints:
 
     async def all_statistics(self) -> JSONResponse:
         """What was counted of every model."""
-        return self._statistics(self._api().services.models.by_index)
+        return self._statistics(self._api().services.models.by_index.values())
 
-    def _statistics(self, models: list[ServedModel]) -> JSONResponse:
+    def _statistics(self, models: Iterable[ServedModel]) -> JSONResponse:
         return JSONResponse({"model_stats": [statistics(self._api().metrics, model) for model in models]})
 
     async def repository_index(self, request: Request) -> JSONResponse:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.errors import ChangeRefused
 from service.http import schemas
 from service.http.inference_openapi import infer_routes
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
@@ -60,6 +61,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "Unknown model or version",
         405: "Another method than POST or PUT",
         408: "The headers or the body did not arrive in time, or too slowly",
+        409: "The change is refused, with the reason; what was served goes on",
         413: "Body, number of images, or width x height over the limit",
         415: "Not an image type that is taken, or a content coding that is not known: see Accept-Encoding",
         422: "An image that does not decode",
@@ -89,7 +91,7 @@ def _predict_routes(max_images: int) -> APIRouter:
             predict,
             methods=[method],
             response_model=schemas.PredictAnswer | schemas.PredictSeveralAnswer,
-            responses=PROBLEMS,
+            responses={status: answer for status, answer in PROBLEMS.items() if status != ChangeRefused.status},
             openapi_extra={"requestBody": _body(max_images), "parameters": _parameters(route)},
         )
     return router

@@ -29,7 +29,7 @@ def allowed_methods(site: FastAPI, scope: Scope) -> tuple[str, ...]:
         return (*_READING, *METHODS)
     if target := parse_target(scope["raw_path"]):
         return target.methods
-    for method, methods in (("GET", _READING), ("POST", ("POST",))):
+    for method, methods in (("GET", _READING), ("POST", ("POST",)), ("DELETE", ("DELETE",))):
         asked = dict(scope, method=method)
         if any(route.matches(asked)[0] is Match.FULL for route in site.routes):
             return methods

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.http import inference_routes, openapi, schemas
+from service.http.admin_routes import ADMIN_ROUTES
 from service.http.documents import DOCUMENT, PAGE, add_documents
 from service.http.options import AnswerOptions, allowed_methods
 from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
@@ -29,7 +30,7 @@ PLAIN_ROUTES = (
     *("/models", "/models/{model}", "/livez", "/readyz", "/metrics", PAGE, DOCUMENT),
     *inference_routes.ROUTES,
 )
-ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES)
+ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 
 
 def add_routes(app: FastAPI, api: GetApi) -> None:
@@ -111,7 +112,7 @@ class CountRequests:
         async def counting_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 path = getattr(inner.get("route"), "path", scope["path"])
-                route = path if path in PLAIN_ROUTES else ""
+                route = path if path in (*PLAIN_ROUTES, *ADMIN_ROUTES) else ""
                 self._api().metrics.count_http(route, scope["method"], message["status"])
                 if access_log := self._api().services.access_log:
                     access_log.note(_as_noted(scope, route, message, began_ns, inner.get("key", "")), route)

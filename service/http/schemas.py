@@ -57,6 +57,20 @@ class NamedProblem(Problem):
     file: str | None = Field(None, description="its name, where the form gives it one")
 
 
+class ServedVersion(_Document):
+    """A model that is served."""
+
+    name: str
+    version: str
+
+
+class ChangeDocument(_Document):
+    """What a change of the models has led to."""
+
+    changed: bool = Field(description="whether another model or version is served now")
+    models: list[ServedVersion] = Field(description="what is served now")
+
+
 class _Answer(_Document):
     request_id: str
     model: str

@@ -1,25 +1,45 @@
-"""What the supervisor sends to an API process: one line of JSON a message, in the order in which things happened."""
+"""What the supervisor and an API process send each other: one line of JSON a message, in the order in which things
+happened.
+"""
 
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 
+_BYTES = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelChange:
+    """What an operator wants: a model loaded, in this version or the newest, or unloaded, or a version never again.
+
+    `reread` is for all models: whatever the repository holds now.
+    """
+
+    action: Literal["load", "unload", "delete", "reread"]
+    model: str = ""
+    version: int | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerUp:
-    """A worker takes batches, in this epoch of it; with its reports on the models, and how long its start took."""
+    """A worker takes batches, in this epoch of it; with its reports on the models, and how long its start took.
+
+    A `retired` one has models that are served no more: it gets only what was queued for them.
+    """
 
     worker: int
     epoch: int
     reports: tuple[ModelReport, ...]
     start_s: float = 1.0
+    retired: bool = False
     kind: Literal["worker_up"] = "worker_up"
 
 
@@ -32,10 +52,24 @@ class WorkerDown:
     kind: Literal["worker_down"] = "worker_down"
 
 
+@dataclass(frozen=True, slots=True, config=_BYTES)
+class NewModels:
+    """These models are served from now on, by these workers; all other workers are retired.
+
+    `catalog` is a pickled one, without the models' files.
+    """
+
+    models: int  # number of the set
+    catalog: bytes
+    workers: tuple[WorkerUp, ...]
+    kind: Literal["new_models"] = "new_models"
+
+
 @dataclass(frozen=True, slots=True)
 class Begin:
-    """Everything that was so when this API process started has been sent."""
+    """Everything that was so when this API process started has been sent; it serves this set of models."""
 
+    models: int = 0
     kind: Literal["begin"] = "begin"
 
 
@@ -56,9 +90,39 @@ class ChangeKeys:
     kind: Literal["change_keys"] = "change_keys"
 
 
+@dataclass(frozen=True, slots=True)
+class ChangeEnded:
+    """What became of a change that this API process has asked for: why it was refused, empty if it was not."""
+
+    number: int
+    refused: str
+    changed: bool
+    kind: Literal["change_ended"] = "change_ended"
+
+
+@dataclass(frozen=True, slots=True)
+class AskForChange:
+    """An API process asks for a change of the models, and gives it a number of its own."""
+
+    number: int
+    change: ModelChange
+    kind: Literal["ask_for_change"] = "ask_for_change"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsTaken:
+    """An API process takes no request for models of earlier sets; `released`: and no retired worker has one of it."""
+
+    models: int
+    released: bool
+    kind: Literal["models_taken"] = "models_taken"
+
+
 CUT_SHORT = 3  # exit code of an API process that had to refuse, at the end of a drain, what it had accepted
 
-ControlMessage = WorkerUp | WorkerDown | Begin | Drain | ChangeKeys
+ControlMessage = (
+    WorkerUp | WorkerDown | NewModels | Begin | Drain | ChangeKeys | ChangeEnded | AskForChange | ModelsTaken
+)
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 
 

@@ -36,14 +36,31 @@ class SharedMemory:
 
 
 class SharedObject(Generic[T]):
-    """Something large that every worker needs: pickled once into shared memory, read from there at each start."""
+    """Something large for several processes: pickled once into an anonymous file, by the one that has it.
 
-    def __init__(self, value: T) -> None:
-        data = pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-        self._memory = SharedMemory(len(data))
-        self._memory.map[:] = data
+    It takes no other memory of the process that made it, which gives it up by `close`.
+    """
+
+    def __init__(self) -> None:
+        self._fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
+
+    def __getstate__(self) -> tuple[Any]:
+        return (DupFd(self._fd),)
+
+    def __setstate__(self, state: tuple[Any]) -> None:
+        self._fd = state[0].detach()
+
+    def store(self, value: T) -> None:
+        """Write it, once."""
+        with os.fdopen(self._fd, "wb", closefd=False) as stream:
+            pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
 
     def load(self) -> T:
         """A copy of it."""
-        value: T = pickle.loads(self._memory.map)  # nosec B301 # noqa: S301 - the parent alone wrote it
+        with mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ) as data:  # processes share the file's position
+            value: T = pickle.loads(data)  # nosec B301 # noqa: S301 - a process of this server wrote it
         return value
+
+    def close(self) -> None:
+        """Give it up in this process."""
+        os.close(self._fd)

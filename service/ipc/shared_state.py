@@ -4,7 +4,7 @@ from service.ipc.shared_memory import SharedMemory
 
 
 class SharedState:
-    """One row for each worker, in shared memory.
+    """One row for each seat of a worker, in shared memory.
 
     Written by the supervisor: `epochs`, which life each worker is in. Written by a worker: when its batch began (ns of
     the monotonic clock, 0 when idle), how long that may take, and for each API process the last batch it took up.
@@ -13,25 +13,25 @@ class SharedState:
     up several times a second as long as its event loop turns.
     """
 
-    def __init__(self, workers: int, api_processes: int) -> None:
-        self.workers, self.api_processes = workers, api_processes
-        self._memory = SharedMemory((workers * (3 + 2 * api_processes) + 2 * api_processes) * 8)
+    def __init__(self, seats: int, api_processes: int) -> None:
+        self.seats, self.api_processes = seats, api_processes
+        self._memory = SharedMemory((seats * (3 + 2 * api_processes) + 2 * api_processes) * 8)
         self._make_views()
 
     def _make_views(self) -> None:
-        rows = self._memory.array("i8", (self.workers, 3 + self.api_processes))
+        rows = self._memory.array("i8", (self.seats, 3 + self.api_processes))
         self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
         self.taken = rows[:, 3:]
         times = memoryview(self._memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
         n = self.api_processes
         self.held_ns, self.beats, loads = times[:n], times[n : 2 * n], times[2 * n :]
-        self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.workers)]
+        self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.seats)]
 
     def __getstate__(self) -> tuple[int, int, SharedMemory]:
-        return self.workers, self.api_processes, self._memory
+        return self.seats, self.api_processes, self._memory
 
     def __setstate__(self, state: tuple[int, int, SharedMemory]) -> None:
-        self.workers, self.api_processes, self._memory = state
+        self.seats, self.api_processes, self._memory = state
         self._make_views()
 
     def is_hung(self, worker: int, now_ns: int) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.reference import CONFIDENCE_BOUNDS
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metrics import DRIFTS, MeteredModel, Metrics
 from service.policy import DRIFT_GROUPS, DRIFT_STEPS, DRIFT_WINDOW, LEAST_GROUP_IMAGES
 
 Counts = NDArray[np.float64]
@@ -81,6 +81,8 @@ class Drift:
 
     def __init__(self, metrics: Metrics, model: MeteredModel) -> None:
         self._metrics, self._name = metrics, model.name
+        for of in DRIFTS:
+            metrics.drift.set(0.0, model.name, of)  # not any more what was so of another version
         self._measures = {of: one for of, one in _measures(metrics, model) if one.is_telling}
 
     def publish(self) -> None:

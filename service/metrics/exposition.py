@@ -1,8 +1,9 @@
 """The Prometheus text of all metrics, quick enough for a scrape in between.
 
 prometheus_client takes some ten microseconds a line, a tenth of a second for ten models of a thousand classes. So it
-renders every line once, before any process is forked; a scrape fills in the values that have changed. One thread at a
-time may do so. In OpenMetrics, for scrapers that ask for it, the same lines have other heads, and some have exemplars.
+renders every line once, before any process is forked or when a model brings it; a scrape fills in the values that have
+changed. One thread at a time may do so. In OpenMetrics, for scrapers that ask for it, the same lines have other heads,
+and some have exemplars.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -43,12 +44,17 @@ class FamilyText:
 
     def __init__(self, family: Family, width: int) -> None:
         """`width`: cells in a row of the metrics."""
-        example = [family.collect(np.ones(width))]  # ones: sparse families leave zeros out
+        self._family = family
+        self._begin(width)
+
+    def _begin(self, width: int) -> None:
+        """Render the line of every series that there is now."""
+        self._keys, self._body = len(self._family.keys), ""
+        example = [self._family.collect(np.ones(width))]  # ones: sparse families leave zeros out
         lines = to_text(example).split("\n")[:-1]
         self._heads = {openmetrics: _head(to_text(example, openmetrics=openmetrics)) for openmetrics in (False, True)}
         self._starts = [line[: line.rindex(" ") + 1] for line in lines if not line.startswith("#")]
         self._lines, self._samples = list(self._starts), np.full(len(self._starts), np.nan)
-        self._family, self._body = family, ""
 
     def render(
         self, sums: NDArray[np.float64], *, openmetrics: bool = False, exemplars: Mapping[int, Exemplar] | None = None
@@ -64,6 +70,8 @@ class FamilyText:
 
     def _update(self, sums: NDArray[np.float64]) -> None:
         """Bring the lines up to date."""
+        if len(self._family.keys) > self._keys:
+            self._begin(len(sums))
         samples = self._family.samples(sums).ravel()
         changed = (samples != self._samples).nonzero()[0]
         if not len(changed):

@@ -1,7 +1,7 @@
 """Families of series: named counts in a row of shared memory, which prometheus_client exposes."""
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from typing import Any, NamedTuple
 
@@ -20,7 +20,9 @@ class HistogramCells(NamedTuple):
 
 
 class Family:
-    """A metric's series: cells in the row for each combination of label values, which are known from the start.
+    """A metric's series: cells in the row for each combination of label values.
+
+    Some are known from the start, others come with a model, and stay.
 
     `sparse` families have far more combinations than ever happen; they are exported once they are not zero.
     """
@@ -39,14 +41,22 @@ class Family:
         sparse: bool = False,
     ) -> None:
         self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
-        self.keys = tuple(keys)
+        self.first_keys = tuple(keys)
         self._places: dict[tuple[str, ...], int] = {}
         self._row: Any = None
 
-    def lay_out(self, start: int) -> int:
-        """Occupy the row from `start` on; return where the next family begins."""
-        self._places = {key: start + i * self.width for i, key in enumerate(self.keys)}
-        return start + len(self.keys) * self.width
+    @property
+    def keys(self) -> Collection[tuple[str, ...]]:
+        """The combinations of label values that have a place."""
+        return self._places.keys()
+
+    def lay_out(self, keys: Iterable[tuple[str, ...]], start: int) -> int:
+        """Give those of these combinations that have none a place from `start` on; return where the next one begins."""
+        for key in keys:
+            if key not in self._places:
+                self._places[key] = start
+                start += self.width
+        return start
 
     def use(self, row: memoryview) -> None:
         """Count into this row (float64) from now on."""
@@ -65,8 +75,15 @@ class Family:
 
     def cells_of(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """This family's part of a row, [series, width]."""
-        start = self.cell(*self.keys[0])
-        return sums[start : start + len(self.keys) * self.width].reshape(-1, self.width)
+        return sums[self._cell_indices()]
+
+    def set_cells(self, sums: NDArray[np.float64], cells: NDArray[np.float64]) -> None:
+        """Write this family's part of a row."""
+        sums[self._cell_indices()] = cells
+
+    def _cell_indices(self) -> NDArray[np.intp]:
+        places = np.fromiter(self._places.values(), np.intp, len(self._places))
+        return places[:, np.newaxis] + np.arange(self.width)
 
     def samples(self, sums: NDArray[np.float64]) -> NDArray[np.float64]:
         """The values that `collect` gives of each series, [series, samples of one], of sparse families too."""

@@ -5,6 +5,7 @@ taken over by its successor, so sums never fall. prometheus_client turns the sum
 mode would cost tens of microseconds a request. How they become text is `exposition`'s.
 """
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
 from typing import Any, NamedTuple
@@ -22,12 +23,14 @@ from service.metrics.exemplars import Exemplars
 from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.stages import STAGES
+from service.policy import LATER_CELLS
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")
 RESTART_REASONS = ("exit", "hang", "oom")
 RESOURCES = ("workers", "decoders", "event_loop", "places", "bytes", "wait", "refusals")
-METHODS = ("GET", "HEAD", "POST", "PUT", "other")
+SWAP_OUTCOMES = ("done", "refused")
+METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
 CODES = (
     "200",
     "307",
@@ -37,6 +40,7 @@ CODES = (
     "404",
     "405",
     "408",
+    "409",
     "413",
     "415",
     "422",
@@ -113,28 +117,56 @@ class Metrics(Collector):
         longest_s: float = REQUEST_BUCKETS[-1],
     ) -> None:
         """`longest_s`: the latest deadline that a request may have."""
-        self._names = [(name,) for name in dict.fromkeys(model.name for model in models)]
-        self._add_requests(models, routes)
+        self._add_requests(routes)
         self._add_durations(longest_s)
         self._add_work(workers)
-        self._add_images(models)
+        self._add_images()
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
-        width = 0
+        self._width = 0
         for family in self._families:
-            width = family.lay_out(width)
-        self._memory = SharedMemory((api_processes + 1) * width * 8)
-        self._rows = self._memory.array("f8", (api_processes + 1, width))
+            self._width = family.lay_out(family.first_keys, self._width)
+        self._lay_out(models)
+        most = self._width + LATER_CELLS
+        self._memory = SharedMemory((api_processes + 1) * most * 8)  # what is not written to takes none
+        self._rows = self._memory.array("f8", (api_processes + 1, most))
         self.supervisor_row = api_processes
-        self.exemplars = Exemplars(self.request_duration, api_processes, width)
-        self._exposition = Exposition(self._families, width, self.exemplars)
+        self.exemplars = Exemplars(self.request_duration, api_processes, most)
+        self._exposition = Exposition(self._families, self._width, self.exemplars)
+        self._lock = threading.Lock()  # a scrape is rendered on a thread
 
-    def _add_requests(self, models: Sequence[MeteredModel], routes: Sequence[str]) -> None:
-        versions = [*((model.name, model.version) for model in models), ("", "")]
+    def has_room_for(self, models: Iterable[MeteredModel]) -> bool:
+        """Whether their series find a place."""
+        series = [(family, key) for model in models for family, keys in self._keys_of(model) for key in keys]
+        missing = {(family, key) for family, key in series if key not in family.keys}
+        return self._width + sum(family.width for family, _ in missing) <= int(self._rows.shape[1])
+
+    def begin_models(self, models: Iterable[MeteredModel]) -> None:
+        """Count for these models, too; every process has to do so for the same ones in the same order."""
+        with self._lock:
+            self._lay_out(models)
+
+    def _lay_out(self, models: Iterable[MeteredModel]) -> None:
+        for model in models:
+            for family, keys in self._keys_of(model):
+                self._width = family.lay_out(keys, self._width)
+
+    def _keys_of(self, model: MeteredModel) -> Iterator[tuple[Family, Iterable[tuple[str, ...]]]]:
+        """The series that come with a model."""
+        name = model.name
+        yield self.requests, product([name], [model.version], OUTCOMES)
+        yield self.request_duration, product([name], OUTCOMES)
+        yield self.stage_duration, product([name], STAGES)
+        yield self.predictions, product([name], model.series)
+        yield self.drift, product([name], DRIFTS)
+        for family in (self.batch_size, self.model_load_seconds, self.confidence):
+            yield family, [(name,)]
+
+    def _add_requests(self, routes: Sequence[str]) -> None:
         self.requests = Counter(
             "requests",
             "Prediction requests by how they ended.",
             ("model", "version", "outcome"),
-            ((*key, outcome) for key in versions for outcome in OUTCOMES),
+            product([""], [""], OUTCOMES),
         )
         self.http_requests = Counter(
             "http_requests",
@@ -152,19 +184,19 @@ class Metrics(Collector):
             "From headers complete to answer written, or to the client's leaving.",
             request_buckets(longest_s),
             ("model", "outcome"),
-            ((*name, outcome) for name in [*self._names, ("",)] for outcome in OUTCOMES),
+            product([""], OUTCOMES),
         )
         self.stage_duration = Histogram(
             "stage_duration_seconds",
             "How long answered requests spent in each stage.",
             stage_buckets(longest_s),
             ("model", "stage"),
-            ((*name, stage) for name in self._names for stage in STAGES),
+            (),
         )
         self.requests_lost = Counter("requests_lost", "Prediction requests whose API process died before their answer.")
 
     def _add_work(self, workers: int) -> None:
-        names, numbers = self._names, [(str(worker),) for worker in range(workers)]
+        numbers = [(str(worker),) for worker in range(workers)]
         self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
         self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
         self.decode_queue_depth = Gauge("decode_queue_depth", "Images that wait for a decoder.")
@@ -182,15 +214,18 @@ class Metrics(Collector):
         self.saturation = Gauge(
             "saturation_ratio", "Share in use of the resource that is scarcest, averaged over 15 s.", highest=True
         )
-        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), names)
+        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), ())
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
         self.api_restarts = Counter("api_restarts", "API processes replaced.", ("reason",), product(RESTART_REASONS))
         self.model_load_seconds = Gauge(
-            "model_load_seconds", "How long loading, proving and warming took.", ("model",), names
+            "model_load_seconds", "How long loading, proving and warming took.", ("model",), ()
+        )
+        self.model_swaps = Counter(
+            "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
         )
 
-    def _add_images(self, models: Sequence[MeteredModel]) -> None:
+    def _add_images(self) -> None:
         self.image_bytes = Histogram("image_bytes", "Size of encoded images.", BYTES_BUCKETS)
         self.images_rejected = Counter(
             "images_rejected",
@@ -199,20 +234,20 @@ class Metrics(Collector):
             product(REJECTIONS),
         )
         self.confidence = Histogram(
-            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BOUNDS, ("model",), self._names
+            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BOUNDS, ("model",), ()
         )
         self.predictions = Counter(
             "predictions",
             "Top classes answered.",
             ("model", "label"),
-            dict.fromkeys((model.name, series) for model in models for series in model.series),
+            (),
             sparse=True,
         )
         self.drift = Gauge(
             "prediction_drift",
             "Population stability index of recent answers and those on the pictures that the model was measured on.",
             ("model", "of"),
-            ((*name, of) for name in self._names for of in DRIFTS),
+            (),
             highest=True,
             sparse=True,
         )
@@ -252,10 +287,10 @@ class Metrics(Collector):
 
     def sums(self) -> NDArray[np.float64]:
         """One row for the whole server."""
-        sums: NDArray[np.float64] = self._rows.sum(axis=0)
+        sums: NDArray[np.float64] = self._rows[:, : self._width].sum(axis=0)
         for family in self._families:
             if isinstance(family, Gauge) and family.highest:
-                family.cells_of(sums)[:] = np.max([family.cells_of(row) for row in self._rows], axis=0)
+                family.set_cells(sums, np.max([family.cells_of(row) for row in self._rows], axis=0))
         return sums
 
     def describe(self) -> Iterator[Metric]:
@@ -270,7 +305,8 @@ class Metrics(Collector):
 
     def render(self, others: Iterable[Metric] = (), *, openmetrics: bool = False) -> bytes:
         """The text of every family now, and of these behind them, as Prometheus or OpenMetrics has it."""
-        return self._exposition.render(self.sums(), others, openmetrics=openmetrics)
+        with self._lock:
+            return self._exposition.render(self.sums(), others, openmetrics=openmetrics)
 
     def requests_by_outcome(self) -> dict[str, int]:
         """How many requests ended in each way, of all models."""

@@ -12,11 +12,22 @@ import structlog
 from service.auth.guard import Guard
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
-from service.ipc.control import Begin, ChangeKeys, ControlMessage, ControlReader, Drain, WorkerDown, WorkerUp
+from service.ipc.control import (
+    Begin,
+    ChangeEnded,
+    ChangeKeys,
+    ControlMessage,
+    ControlReader,
+    ControlWriter,
+    Drain,
+    NewModels,
+    WorkerDown,
+    WorkerUp,
+)
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
 from service.metrics.drift import Drift
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metrics import Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
@@ -24,9 +35,11 @@ from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL
 from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission, no_worker
 from service.prediction.batcher import Batcher
+from service.prediction.change_requests import ChangeRequests
 from service.prediction.decoding import Decoder
 from service.prediction.image_task import ImageTask
 from service.prediction.model_status import ModelStatus
+from service.prediction.model_switch import ModelSwitch, metered_models
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
@@ -70,10 +83,11 @@ class ApiProcess:
             guard.counts.attach(index)
         self._index = index
         self.metrics, self._catalog, self._control = metrics, catalog, control
+        self._workers = channels.workers
         self._stop, self._refuse_all = stop, refuse_all
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
         self.status = ModelStatus(catalog, models.by_index)
-        self._wait_estimate = WaitEstimate(index, channels.shared_state, len(catalog.artifacts))
+        self._wait_estimate = WaitEstimate(index, channels.shared_state, catalog.numbers.stop)
         decoder = Decoder(settings.decode_threads, settings.decode_memory)
         admission = Admission(
             channels.slots_of(index),
@@ -82,9 +96,10 @@ class ApiProcess:
             decoder.estimate,
             settings.target_latency or math.inf,
         )
-        metered = [MeteredModel.of(artifact, settings.class_metrics) for artifact in catalog.artifacts]
+        metered = metered_models(catalog, settings.class_metrics)
         request_metrics = RequestMetrics(metrics, metered)
         delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
+        delays_s = [0.0] * catalog.first + delays_s
         batcher = Batcher(
             index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
         )
@@ -94,6 +109,9 @@ class ApiProcess:
         self.services = Services(
             settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard
         )
+        report = ControlWriter(channels.api_reports[index])
+        self.changes = ChangeRequests(report, settings.start_timeout)
+        self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
@@ -105,8 +123,8 @@ class ApiProcess:
         saturation = Saturation(
             resources(settings, metrics, self._shared_state, self.status, admission, decoder, self._wait_estimate)
         )
-        drifts = [Drift(metrics, model) for model in metered]
-        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation, drifts)
+        self._drifts = [Drift(metrics, model) for model in metered.values()]
+        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation, self._drifts)
         self._process_tree = ProcessTree(os.getppid())
         self._scraper = started_pool(1, "metrics")
         self._scrapes = {
@@ -123,6 +141,7 @@ class ApiProcess:
         if self.refused:
             log.warning("drain cut short", refused=self.refused)
         self._loop.remove_reader(self._control.reader)
+        self._switch.close()
         self.services.batcher.close()
         self.services.decoder.close()
         self._scraper.shutdown(wait=False, cancel_futures=True)
@@ -173,28 +192,51 @@ class ApiProcess:
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
-            case WorkerUp(worker, epoch, reports, start_s):
-                self.status.worker_up(worker, reports)
-                self._wait_estimate.worker_up(worker, reports)
-                self.services.batcher.worker_up(worker, epoch, reports)
-                self._ups, self._start_s = self._ups + 1, start_s
-                self.services.admission.restart_s = None
+            case WorkerUp(retired=True):
+                self._switch.on_retired_worker(message)
+            case WorkerUp():
+                self._on_worker_up(message)
+            case NewModels(models, catalog, workers):
+                self._on_new_models(models, Catalog.unpickle(catalog), workers)
+            case ChangeEnded():
+                self.changes.on_ended(message)
             case WorkerDown(worker, reason):
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
                 self._log_lost(worker, reason, self.services.batcher.worker_down(worker))
                 self._await_restart()
-            case Begin():
-                self._settling = self._loop.create_task(self._settle())
+            case Begin(models):
+                self._settling = self._loop.create_task(self._settle(models))
             case Drain(delay_s, grace_s):
                 self._drain(delay_s, grace_s)
             case ChangeKeys(lines):
                 self._change_keys(lines)
         self._open_if_ready()
 
-    async def _settle(self) -> None:
+    def _on_worker_up(self, message: WorkerUp) -> None:
+        self.status.worker_up(message.worker, message.reports)
+        self._wait_estimate.worker_up(message.worker, message.reports)
+        self.services.batcher.worker_up(message.worker, message.epoch, message.reports)
+        self._ups, self._start_s = self._ups + 1, message.start_s
+        self.services.admission.restart_s = None
+
+    def _on_new_models(self, models: int, catalog: Catalog, workers: Sequence[WorkerUp]) -> None:
+        """Serve these models by these workers; where the models are the same, some that cannot be read are others."""
+        if catalog.first == self._catalog.first:
+            self._catalog = self.status.catalog = catalog
+            return
+        self._catalog = catalog
+        metered = metered_models(catalog, self.services.settings.class_metrics)
+        self._switch.begin(models, catalog, metered, self.status.workers)
+        self.status.follow(catalog, self.services.models.by_index)
+        self._drifts[:] = [Drift(self.metrics, model) for model in metered.values()]
+        for worker in workers:
+            self._on_worker_up(worker)
+
+    async def _settle(self, models: int) -> None:
         await self.services.batcher.settle()
         self._settled = True
+        self._switch.settle(models)
         self._open_if_ready()
 
     def _change_keys(self, lines: str) -> None:
@@ -211,8 +253,19 @@ class ApiProcess:
     def _log_lost(self, worker: int, reason: str, tasks: Sequence[ImageTask]) -> None:
         """Name what a worker was running when it died: one of these images may be the cause."""
         if tasks:
-            model, ids = self._catalog.artifacts[tasks[0].model].name, dict.fromkeys(task.request_id for task in tasks)
-            log.error("batch lost", worker=worker, reason=reason, model=model, images=len(tasks), requests=list(ids))
+            model, ids = self._name_of(tasks[0]), dict.fromkeys(task.request_id for task in tasks)
+            log.error(
+                "batch lost",
+                worker=worker % self._workers,
+                reason=reason,
+                model=model,
+                images=len(tasks),
+                requests=list(ids),
+            )
+
+    def _name_of(self, task: ImageTask) -> str:
+        """The model's name; of one that is not served any more it is not known."""
+        return self._catalog[task.model].name if task.model in self._catalog.numbers else ""
 
     def _await_restart(self) -> None:
         """While no worker is up no request begins, and those that have begun wait for a while."""

@@ -22,7 +22,7 @@ from service.ipc.reports import ModelReport
 from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, next_batch
 from service.prediction.image_task import ImageTask, Outcome
 from service.prediction.results import ResultReader, hand_over
-from service.prediction.wait_estimate import WaitEstimate
+from service.prediction.wait_estimate import LatencyModel, WaitEstimate
 
 
 class Batcher:
@@ -43,7 +43,7 @@ class Batcher:
     ) -> None:
         self._api, self._shared_state, self._slot_pool = api, channels.shared_state, channels.slot_pool
         self._writers = [pipe.writer for pipe in channels.requests]
-        self._release = release
+        self._release, self._wait_estimate = release, wait_estimate
         self._queues = [
             ModelQueue(latency, int(delay_s * 1e9))
             for latency, delay_s in zip(wait_estimate.latencies, delays_s, strict=True)
@@ -51,6 +51,7 @@ class Batcher:
         self._workers = [
             WorkerQueue(worker, api, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)
         ]
+        self._up: list[WorkerQueue] = []
         self._filling: set[int] = set()  # models with a timer for their batch delay
         self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
         self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
@@ -112,7 +113,7 @@ class Batcher:
     def _dispatch(self) -> None:
         """Send all batches that the policy has for the workers."""
         now_ns = time.monotonic_ns()
-        while batch := next_batch(self._queues, self._workers, now_ns):
+        while batch := next_batch(self._queues, self._up, now_ns):
             tasks = self._queues[batch.model].tasks
             for task in batch.expired:
                 del tasks[task]
@@ -164,13 +165,27 @@ class Batcher:
         self._release((task.slot,))
         hand_over(task, outcome)
 
-    # Workers that come and go
+    # Models and workers that come and go
+
+    def begin_models(self, numbers: range, delays_s: Sequence[float]) -> None:
+        """Other models are served now; what waits for those before is still run by workers that have them."""
+        self._queues += [ModelQueue(LatencyModel()) for _ in range(numbers.stop - len(self._queues))]
+        for queue in self._queues:
+            queue.newest_ns = 0
+        for number, delay_s in zip(numbers, delays_s, strict=True):
+            self._queues[number] = ModelQueue(self._wait_estimate.latencies[number], int(delay_s * 1e9))
+
+    def holds_none_but(self, numbers: range) -> bool:
+        """Whether no worker has a batch of any other model."""
+        batches = itertools.chain.from_iterable(worker.batches.values() for worker in self._workers)
+        return all(not tasks or tasks[0].model in numbers for tasks in batches)
 
     def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
         """The worker is up in this epoch; its reports tell which models it has and which batches pay."""
         ready = [report for report in reports if report.state == "ready"]
         worker = self._workers[index]
         worker.epoch, worker.up, worker.models = epoch, True, frozenset(report.model for report in ready)
+        self._up = [one for one in self._workers if one.up]
         self._dispatch()
 
     def worker_down(self, index: int) -> list[ImageTask]:
@@ -178,6 +193,7 @@ class Batcher:
         begun = int(self._shared_state.taken[index, self._api])
         worker = self._workers[index]
         worker.up = False
+        self._up = [one for one in self._workers if one.up]
         self._pass_fence(worker)
         lost = worker.take_all_back()
         for batch, tasks in sorted(lost.items(), reverse=True):
@@ -204,10 +220,9 @@ class Batcher:
         Each worker that is up gets an empty batch, a fence: once that is answered, or the worker is dead, all is
         finished that was sent before. Until then no slot may be used.
         """
-        for worker in self._workers:
-            if worker.up:
-                self._fences[worker.worker] = self._loop.create_future()
-                self._send_fence(worker)
+        for worker in self._up:
+            self._fences[worker.worker] = self._loop.create_future()
+            self._send_fence(worker)
         await asyncio.gather(*self._fences.values())
 
     def _send_fence(self, worker: WorkerQueue) -> None:

@@ -1,7 +1,7 @@
 """What an API process knows of the models in the workers: for readiness and the model routes."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from service.ipc.reports import CandidateReport, ModelReport
@@ -15,11 +15,15 @@ _DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute p
 class ModelStatus:
     """Which workers are up, and what each reported of its models."""
 
-    def __init__(self, catalog: Catalog, models: list[ServedModel]) -> None:
+    def __init__(self, catalog: Catalog, models: Mapping[int, ServedModel]) -> None:
         self.draining = False
+        self.follow(catalog, models)
+
+    def follow(self, catalog: Catalog, models: Mapping[int, ServedModel]) -> None:
+        """These are served from now on; no worker that was up has any of them."""
         self.known: dict[int, ModelReport] = {}
         """The newest report of each model, also of workers that are down; a failure only if no worker has the model."""
-        self._catalog, self._models = catalog, models
+        self.catalog, self._models = catalog, models
         self._reports: dict[int, dict[int, ModelReport]] = {}  # by worker, then by model; of workers that are up
 
     def worker_up(self, worker: int, reports: Sequence[ModelReport]) -> None:
@@ -36,10 +40,10 @@ class ModelStatus:
         self._update_failures()
 
     def _update_failures(self) -> None:
-        for model in self._models:
+        for model in self._models.values():
             report = self.known.get(model.index)
             failed = report is not None and self.state(model.index) == "failed"
-            model.failure = _without_directories(report.reason) if report and failed else None
+            model.failure = without_directories(report.reason) if report and failed else None
 
     @property
     def any_worker(self) -> bool:
@@ -49,7 +53,7 @@ class ModelStatus:
     @property
     def ready(self) -> bool:
         """Whether the default model can take work now."""
-        return not self.draining and self.state(self._catalog.default) == "ready"
+        return not self.draining and self.state(self.catalog.default) == "ready"
 
     def state(self, model: int) -> str:
         """`ready`, `failed` or `loading`."""
@@ -67,31 +71,35 @@ class ModelStatus:
 
     def snapshot(self) -> list[ModelSnapshot]:
         """Every model for the metrics: those that are served, and those that could not be read."""
-        served = [self._snapshot(index) for index in range(len(self._models))]
-        return served + [ModelSnapshot(name, version, "failed") for name, version in self._catalog.failed]
+        served = [self._snapshot(index) for index in self._models]
+        return served + [ModelSnapshot(name, version, "failed") for name, version in self.catalog.failed]
 
     def _snapshot(self, model: int) -> ModelSnapshot:
-        artifact, report = self._catalog.artifacts[model], self.known.get(model)
+        artifact, report = self.catalog[model], self.known.get(model)
         snapshot = ModelSnapshot(artifact.name, str(artifact.version), self.state(model), sha256=artifact.sha256)
         if report is None:
             return snapshot
         sha256 = artifact.run_in(report.precision).sha256
         return snapshot._replace(sha256=sha256, engine=report.engine, device=report.device, precision=report.precision)
 
+    def served(self) -> list[tuple[str, str]]:
+        """Name and version of every model that is served."""
+        return [(model.name, model.version) for model in self._models.values()]
+
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""
-        return [self._describe(index) for index in range(len(self._models))] + self._describe_unreadable()
+        return [self._describe(index) for index in self._models] + self._describe_unreadable()
 
     def describe_named(self, name: str) -> dict[str, Any]:
         """One model by name, in the version that is served, or else why none is; NotFound."""
         unreadable = [document for document in self._describe_unreadable() if document["name"] == name]
-        if unreadable and name not in [model.name for model in self._models]:
+        if unreadable and name not in [model.name for model in self._models.values()]:
             return unreadable[0]
-        return self._describe(self._catalog.find(name, None))
+        return self._describe(self.catalog.find(name, None))
 
     def _describe(self, model: int) -> dict[str, Any]:
         """What a client may want to know of one model."""
-        artifact = self._catalog.artifacts[model]
+        artifact = self.catalog[model]
         metadata, report = artifact.metadata, self.known.get(model)
         served = artifact.run_in(report.precision) if report else artifact
         height, width, channels = artifact.input_shape
@@ -99,7 +107,7 @@ class ModelStatus:
             "name": artifact.name,
             "version": str(artifact.version),
             "state": self.state(model),
-            "default": model == self._catalog.default,
+            "default": model == self.catalog.default,
             "architecture": metadata.architecture,
             "sha256": served.sha256,
             "input": {"height": height, "width": width, "channels": channels, "dtype": "uint8"},
@@ -108,7 +116,7 @@ class ModelStatus:
         }
         if report:
             if report.state == "failed":
-                return document | {"reason": _without_directories(report.reason)}
+                return document | {"reason": without_directories(report.reason)}
             document |= {"engine": report.engine, "device": report.device, "precision": report.precision}
             document["max_batch_size"] = report.max_batch_size
             if report.candidates:
@@ -119,18 +127,18 @@ class ModelStatus:
 
     def _describe_unreadable(self) -> list[dict[str, Any]]:
         return [
-            {"name": name, "version": version, "state": "failed", "reason": _without_directories(reason)}
-            for (name, version), reason in self._catalog.failed.items()
+            {"name": name, "version": version, "state": "failed", "reason": without_directories(reason)}
+            for (name, version), reason in self.catalog.failed.items()
         ]
 
 
 def _describe_candidate(report: CandidateReport) -> dict[str, Any]:
     """One way to run a model that was tried: its speed, or why it may not be used."""
     if report.refused:
-        return {"candidate": report.candidate, "refused": _without_directories(report.refused)}
+        return {"candidate": report.candidate, "refused": without_directories(report.refused)}
     return {"candidate": report.candidate, "images_per_second": round(report.images_per_second, 1)}
 
 
-def _without_directories(reason: str) -> str:
+def without_directories(reason: str) -> str:
     """What a worker says of a failure, for clients: engines name the files of their libraries."""
     return _DIRECTORIES.sub("", reason)

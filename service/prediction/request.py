@@ -36,6 +36,7 @@ from service.prediction.decoding import Pixels
 from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
+from service.prediction.served_model import ServedModel
 from service.prediction.services import Services
 
 TIMER_ROUNDING_S = 0.0015  # added to timers: uvloop rounds them to whole milliseconds, up to 1.5 ms early
@@ -120,8 +121,7 @@ class PredictionRequest:
         try:
             if services.guard is not None:
                 self._response.key = services.guard.admit(head.headers, self._response.client, "predict")
-            model = self._model = services.models[head.target.model, head.target.version]
-            self._response.model, self._response.version = model.name, model.version
+            model = self._choose_model()
             if head.method not in head.target.methods:
                 raise MethodNotAllowed(head.method, head.target.methods)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
@@ -130,6 +130,13 @@ class PredictionRequest:
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
         except Exception as error:
             self.refuse(error)
+
+    def _choose_model(self) -> ServedModel:
+        """The model that is asked for; NotFound if it is not served."""
+        target = self._head.target
+        model = self._model = self._services.models[target.model, target.version]
+        self._response.model, self._response.version = model.name, model.version
+        return model
 
     def feed(self, part: bytes) -> None:
         """Take the next part of the body."""
@@ -228,7 +235,7 @@ class PredictionRequest:
         are_pixels = self._payload is not None and self._payload.are_pixels
         self._image_bytes = list(map(len, images))
         if model.failure is not None:
-            raise Unavailable("loading", f"the model failed to load: {model.failure}", retry_after_s=FAILED_RETRY_S)
+            model = self._find_successor()
         left_s = self._left_s("while the request was being received")
         tiny = are_pixels or all(is_small_png(image, TINY_BYTES, TINY_PIXELS) for image in images)
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
@@ -248,6 +255,15 @@ class PredictionRequest:
             return self._model.preprocessor(image)
         except ImageError as error:
             return from_image_error(error)
+
+    def _find_successor(self) -> ServedModel:
+        """What is served now in place of a model that is not any more; Unavailable if the model failed to load."""
+        if self._model.retired:
+            self._choose_model()
+            self._top_k = min(self._head.top_k, len(self._model.labels))
+        if (failure := self._model.failure) is not None:
+            raise Unavailable("loading", f"the model failed to load: {failure}", retry_after_s=FAILED_RETRY_S)
+        return self._model
 
     def _on_pixels(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Every image is decoded or has its own error."""

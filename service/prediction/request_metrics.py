@@ -2,7 +2,7 @@
 
 import time
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from service.metrics.families import HistogramCells
@@ -28,12 +28,18 @@ class RequestMetrics:
     without a call for each.
     """
 
-    def __init__(self, metrics: Metrics, models: Iterable[MeteredModel]) -> None:
+    def __init__(self, metrics: Metrics, models: Mapping[int, MeteredModel]) -> None:
         self._metrics, self._row = metrics, metrics.row
-        self._models = [self._cells(model) for model in models]
-        self._by_name = {model.name: cells for model, cells in zip(models, self._models, strict=True)}
+        self._models: dict[int, _ModelCells] = {}
+        self._by_version: dict[tuple[str, str], _ModelCells] = {}
+        self.begin_models(models)
         self._inflight, self._image_bytes = metrics.inflight.cell(), metrics.image_bytes.cells()
         self._http: dict[tuple[str, str], int] = {}  # of status 200, by route and method
+
+    def begin_models(self, models: Mapping[int, MeteredModel]) -> None:
+        """Count for these models by their numbers, too, which the metrics have places for."""
+        for number, model in models.items():
+            self._models[number] = self._by_version[model.name, model.version] = self._cells(model)
 
     def _cells(self, model: MeteredModel) -> _ModelCells:
         metrics, name = self._metrics, model.name
@@ -71,11 +77,11 @@ class RequestMetrics:
         self._metrics.request_duration.observe(took_ns / 1e9, response.model, "cancelled")
 
     def count_batch(self, model: int, size: int) -> None:
-        """Count a batch of so many images of the model of this index."""
+        """Count a batch of so many images of the model of this number."""
         self._observe(self._models[model].batch_size, size)
 
     def _count_good(self, response: Response, route: str) -> None:
-        row, cells, timestamps = self._row, self._by_name[response.model], response.timestamps
+        row, cells, timestamps = self._row, self._by_version[response.model, response.version], response.timestamps
         http = self._http.get((route, response.method))
         if http is None:
             http = self._http[route, response.method] = self._metrics.http_cell(route, response.method, 200)

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from models.artifact.artifact import Artifact
 from models.images.decoder import Preprocessor
 from models.images.image_type import USUAL_TYPES, ImageType
 from service.repository import Catalog
@@ -13,9 +14,10 @@ class ServedModel:
     """One model of the catalog.
 
     Attributes:
-        index: in the catalog.
+        index: its number in the catalog.
         input_shape: height, width, channels.
         failure: why no worker can run it, if that is so.
+        retired: it is served no more, but to requests that wait for workers already.
 
     """
 
@@ -26,6 +28,7 @@ class ServedModel:
     preprocessor: Preprocessor
     input_shape: tuple[int, int, int]
     failure: str | None = None
+    retired: bool = False
 
 
 class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
@@ -36,18 +39,21 @@ class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
 
     def __init__(self, catalog: Catalog, max_pixels: int, types: Collection[ImageType] = USUAL_TYPES) -> None:
         super().__init__()
+        self._max_pixels, self._types = max_pixels, types
+        self.by_index: dict[int, ServedModel] = {}
+        self.follow(catalog)
+
+    def follow(self, catalog: Catalog) -> None:
+        """Have the models of this catalog; those before are retired."""
+        for model in self.by_index.values():
+            model.failure, model.retired = "it is not served any more", True
         self._catalog = catalog
-        self.by_index = [
-            ServedModel(
-                index,
-                artifact.name,
-                str(artifact.version),
-                artifact.labels,
-                Preprocessor(artifact.metadata.preprocessing, max_pixels, types),
-                artifact.input_shape,
-            )
-            for index, artifact in enumerate(catalog.artifacts)
-        ]
+        self.by_index = {number: self._serve(number, catalog[number]) for number in catalog.numbers}
+        self.clear()
+
+    def _serve(self, number: int, artifact: Artifact) -> ServedModel:
+        preprocessor = Preprocessor(artifact.metadata.preprocessing, self._max_pixels, self._types)
+        return ServedModel(number, artifact.name, str(artifact.version), artifact.labels, preprocessor, artifact.input_shape)
 
     def __missing__(self, key: tuple[str | None, str | None]) -> ServedModel:
         model = self[key] = self.by_index[self._catalog.find(*key)]

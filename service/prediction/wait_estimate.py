@@ -135,6 +135,25 @@ class WaitEstimate:
         self._s_per_ns = 1e-9  # of worker time: each second holds as many as there are workers
         self._times_ns[api] = 0  # not any more what a predecessor held that died
 
+    def begin_models(self, numbers: range) -> None:
+        """Other models are served now: none is asked for yet, and those before are in demand no more."""
+        while len(self.latencies) < numbers.stop:
+            self.latencies.append(LatencyModel())
+            self._images.append(0)
+            self._asked_ns.append(0)
+        for number in numbers:
+            self.latencies[number] = LatencyModel()
+        self._asked_ns[:] = [0] * len(self._asked_ns)
+        self.demand = 1
+
+    def holds_none_but(self, numbers: range) -> bool:
+        """Whether there is no image of any other model."""
+        return sum(self._images) == sum(self._images[numbers.start : numbers.stop])
+
+    def holds(self, number: int) -> bool:
+        """Whether there is an image of this model."""
+        return number < len(self._images) and self._images[number] > 0
+
     def worker_up(self, worker: int, reports: Iterable[ModelReport]) -> None:
         """A worker takes part, and has measured what its models cost."""
         self._workers.add(worker)

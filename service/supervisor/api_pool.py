@@ -1,23 +1,38 @@
 """The API processes: started, watched, replaced, told."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from multiprocessing.process import BaseProcess
 
 import structlog
 
 from service.ipc.channels import Channels
-from service.ipc.control import CUT_SHORT, Begin, ControlMessage
+from service.ipc.control import (
+    CUT_SHORT,
+    AskForChange,
+    Begin,
+    ChangeEnded,
+    ControlMessage,
+    ControlReader,
+    ControlWriter,
+    ModelChange,
+    ModelsTaken,
+)
 from service.metrics.metrics import Metrics
 from service.supervisor.children import ApiChild
 from service.supervisor.launcher import Launcher
 from service.supervisor.process_pool import OomKills, ProcessPool
 from service.supervisor.reactor import Reactor
+from service.supervisor.worker_pool import WorkerPool
 
 log = structlog.get_logger()
 
+Answer = Callable[[str, bool], None]
+"""Called with why a change was refused, empty if it was not, and whether any model is another now."""
+
 
 class ApiPool(ProcessPool[ApiChild]):
-    """The API processes. `news` is what a new one must know.
+    """The API processes; what they ask for goes to `ask`.
 
     Attributes:
         lost: requests that got no answer because their process did not live to the end of the drain.
@@ -34,15 +49,19 @@ class ApiPool(ProcessPool[ApiChild]):
         metrics: Metrics,
         reactor: Reactor,
         oom_kills: OomKills,
-        news: Callable[[], Iterable[ControlMessage]],
+        workers: Callable[[], WorkerPool],
+        ask: Callable[[ModelChange, Answer], None],
         give_up: Callable[[str], None],
     ) -> None:
         super().__init__(
             [ApiChild(index) for index in range(channels.shared_state.api_processes)], reactor, oom_kills, give_up
         )
-        self._launcher, self._beats, self._metrics, self._news = launcher, channels.shared_state.beats, metrics, news
+        self._launcher, self._beats, self._metrics = launcher, channels.shared_state.beats, metrics
+        self._workers, self._ask, self._reports = workers, ask, channels.api_reports
         self.lost = 0
         self.failed = False
+        for api in self.children:
+            reactor.watch(self._reports[api.index].reader, partial(self._read_reports, api))
 
     def tell(self, message: ControlMessage) -> None:
         """Send this to every process."""
@@ -61,12 +80,32 @@ class ApiPool(ProcessPool[ApiChild]):
 
     def _launch(self, child: ApiChild) -> BaseProcess:
         child.close_control()
-        control = child.open_control()
-        process = self._launcher.launch_api(child.index, control)
+        self._reports[child.index].drain()
+        child.reports = ControlReader(self._reports[child.index], partial(self._on_report, child))
+        control, workers = child.open_control(), self._workers()
+        process = self._launcher.launch_api(child.index, control, workers.models)
         assert child.writer is not None
-        for message in (*self._news(), Begin()):
-            child.writer.send(message)
+        for worker in workers.ups():
+            child.writer.send(worker)
+        child.writer.send(Begin(workers.models.number))
         return process
+
+    def _read_reports(self, child: ApiChild) -> None:
+        if child.reports:
+            child.reports.read()
+
+    def _on_report(self, child: ApiChild, message: ControlMessage) -> None:
+        match message:
+            case ModelsTaken(models, released):
+                child.taken = models
+                child.released = models if released else child.released
+            case AskForChange(number, change):
+                self._ask(change, partial(self._answer, child, child.writer, number))
+
+    def _answer(self, child: ApiChild, writer: ControlWriter | None, number: int, refused: str, changed: bool) -> None:
+        """Tell what became of a change, unless the process that asked is gone."""
+        if writer and child.writer is writer:
+            writer.send(ChangeEnded(number, refused, changed))
 
     def _on_end(self, child: ApiChild) -> None:
         code = self._reap(child)

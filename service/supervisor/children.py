@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
 from service.ipc.channels import Channels
-from service.ipc.control import ControlWriter
+from service.ipc.control import ControlReader, ControlWriter
 from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.supervisor.model_set import ModelSet
 
 
 @dataclass(eq=False, slots=True)
@@ -47,14 +48,16 @@ class Child:
 
 @dataclass(eq=False, slots=True)
 class WorkerChild(Child):
-    """A worker.
+    """A seat for a worker.
 
     Attributes:
+        models: what its worker loads; None if the seat is free.
         start_s: how long its last start took.
         lacks_default: the last that was heard of the default model there is that it could not be loaded.
 
     """
 
+    models: ModelSet | None = None
     epoch: int = 0
     up: bool = False
     start_s: float = 0.0
@@ -69,7 +72,11 @@ class WorkerChild(Child):
         """Forget what was so in the life before."""
         Child.begin_life(self, now_s)
         self.epoch += 1
-        self.reports, self.unparsed, self.unread_since_s = {}, b"", None
+        self.reports, self.unparsed, self.unread_since_s, self.up = {}, b"", None, False
+
+    def free(self) -> None:
+        """No worker is to live here until it is given other models."""
+        self.models, self.deaths, self.restart_at_s, self.ever_up = None, 0, math.inf, False
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
         """Whether a message waits in its pipe though the worker has run and read nothing for a while.
@@ -92,18 +99,22 @@ class WorkerChild(Child):
 
 @dataclass(eq=False, slots=True)
 class ApiChild(Child):
-    """An API process, and the pipe through which it hears from the supervisor.
+    """An API process, the pipe through which it hears from the supervisor, and the reader of what it tells.
 
     Attributes:
         silent_s: how long its heartbeat has been missing, as far as the supervisor was awake to notice.
+        taken, released: the newest set of models that it serves, and the newest beside which it has nothing of others.
 
     """
 
     control: Pipe | None = None
     writer: ControlWriter | None = None
+    reports: ControlReader | None = None
     beat: int = 0
     silent_s: float = 0.0
     looked_s: float = 0.0
+    taken: int = -1
+    released: int = -1
 
     def is_silent(self, beat: int, now_s: float) -> bool:
         """Whether its heartbeat, a count, has stood still for too long.
@@ -122,6 +133,7 @@ class ApiChild(Child):
         """Forget what was so in the life before."""
         Child.begin_life(self, now_s)
         self.silent_s = 0.0
+        self.taken = self.released = -1
 
     def open_control(self) -> Pipe:
         """A new pipe for a new life."""

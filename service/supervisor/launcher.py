@@ -4,17 +4,18 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from service.ipc.pipe import Pipe
+from service.supervisor.model_set import ModelSet
 
 
 class Launcher(Protocol):
     """Makes the processes; OSError, RuntimeError or MemoryError if the machine has no room for one now."""
 
-    def launch_worker(self, index: int) -> BaseProcess:
-        """Start the worker of this number."""
+    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
+        """Start a worker in this seat, which loads these models."""
         ...
 
-    def launch_api(self, index: int, control: Pipe) -> BaseProcess:
-        """Start an API process that listens to this pipe."""
+    def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
+        """Start an API process that listens to this pipe, and serves these models."""
         ...
 
     def close_listener(self) -> None:

@@ -7,15 +7,15 @@ through LitServe's queues, and its Manager process is never started.
 
 import asyncio
 import contextlib
-import ctypes
 import gc
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
+from dataclasses import replace
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from weakref import WeakSet
 
 import structlog
 import uvicorn
@@ -23,9 +23,9 @@ from fastapi import FastAPI
 from litserve import LitAPI, LitServer
 from litserve.loops import LitLoop
 
-from models.artifact.artifact import Artifact
 from service.auth.guard import Guard
 from service.http.acceptor import listen
+from service.http.admin_routes import add_admin_routes
 from service.http.hangup_watch import HangupWatch
 from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
@@ -33,26 +33,17 @@ from service.http.server import ApiServer
 from service.ipc.channels import Channels
 from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
-from service.ipc.shared_memory import SharedObject
 from service.logs import configure_logs, log_crash
 from service.metrics.metrics import Metrics
 from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
 from service.settings import Settings
-from service.supervisor.signals import ignore_stops, stops_wait
+from service.supervisor.model_set import ModelSet
+from service.supervisor.signals import die_with_parent, ignore_stops, stops_wait
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 
 log = structlog.get_logger()
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it ended before the call
-        os._exit(1)
 
 
 @contextlib.contextmanager
@@ -90,21 +81,25 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
 
     worker: Worker
 
-    def __init__(
-        self, artifacts: tuple[Artifact, ...], load: LoadOptions, channels: Channels, settings: Settings
-    ) -> None:
+    def __init__(self, load: LoadOptions, channels: Channels, settings: Settings) -> None:
         super().__init__(loop=InferenceLoop())
-        self._artifacts, self._load, self._channels = SharedObject(artifacts), load, channels
+        self._load, self._channels = load, channels
         self._logs = settings.log_format, settings.log_level
         self._parent_pid = os.getpid()
+
+    def take(self, models: ModelSet, max_batch_sizes: Mapping[str, int]) -> None:
+        """Have the next worker load these models."""
+        self._files, self._first = models.files, models.catalog.first
+        self._load = replace(self._load, max_batch_sizes=max_batch_sizes, choices=models.choices)
 
     def setup(self, device: str) -> None:
         """Load and prove the models; runs in the worker."""
         die_with_parent(self._parent_pid)
         ignore_stops()
         configure_logs(*self._logs)
-        index = int(os.environ["LITSERVE_WORKER_ID"])
-        self.worker = Worker(index, device, self._artifacts.load(), self._load, self._channels)
+        artifacts, seat = self._files.load(), int(os.environ["LITSERVE_WORKER_ID"])
+        self._files.close()
+        self.worker = Worker(seat, device, artifacts, self._load, self._channels, self._first)
 
 
 class LitServeLauncher(LitServer):  # type: ignore[misc]
@@ -113,24 +108,23 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
     def __init__(
         self,
         settings: Settings,
-        catalog: Catalog,
         channels: Channels,
         metrics: Metrics,
         load: LoadOptions,
         accelerator: str,
         devices: int,
-        workers_per_device: int,
         guard: Guard | None,
     ) -> None:
         self._guard = guard
-        self._settings, self._catalog, self._channels, self._metrics = settings, catalog, channels, metrics
+        self._settings, self._channels, self._metrics = settings, channels, metrics
         super().__init__(
-            InferenceAPI(catalog.artifacts, load, channels, settings),
+            InferenceAPI(load, channels, settings),
             accelerator=accelerator,
             devices=devices,
-            workers_per_device=workers_per_device,
+            workers_per_device=channels.shared_state.seats // devices,
             timeout=False,
         )
+        self._model_sets: WeakSet[ModelSet] = WeakSet()
         self._monitor_workers = False
         # LitServe's places for its queues; nothing is put there.
         self.litapi_request_queues = {self.lit_api.api_path: None}
@@ -142,6 +136,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         """Our routes instead of LitServe's `/`, `/health`, `/info` and `/predict`."""
         self.app.title = "resnet-serve"
         add_routes(self.app, lambda: self.app.state.api)
+        if self._settings.admin_api:
+            add_admin_routes(self.app, lambda: self.app.state.api)
 
     def _register_middleware(self) -> None:
         """Without LitServe's gzip: answers are small, and compressing costs more than it saves."""
@@ -158,18 +154,21 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         host, port = self.listener.getsockname()[:2]
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
-    def launch_worker(self, index: int) -> BaseProcess:
-        """Spawn the worker of this number."""
+    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
+        """Spawn a worker."""
+        self._model_sets.add(models)
+        names = {artifact.name for artifact in models.catalog.artifacts}
+        self.lit_api.take(models, {name: self._settings.max_batch_size_of(name) for name in names})
         with stops_wait():
             resource_tracker.ensure_running()  # would let signals through when it starts
         with stops_wait():
-            process: BaseProcess = self.launch_single_inference_worker(self.lit_api, index)
+            process: BaseProcess = self.launch_single_inference_worker(self.lit_api, seat)
         return process
 
-    def launch_api(self, index: int, control: Pipe) -> BaseProcess:
+    def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         """Fork an API process."""
         process = get_context("fork").Process(
-            target=self._run_api, args=(index, control, os.getpid()), name=f"api-{index}"
+            target=self._run_api, args=(index, control, models.catalog, os.getpid()), name=f"api-{index}"
         )
         with stops_wait(), _no_leak():
             process.start()
@@ -180,16 +179,17 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self.listener.close()
 
     @log_crash
-    def _run_api(self, index: int, control: Pipe, parent_pid: int) -> None:
+    def _run_api(self, index: int, control: Pipe, catalog: Catalog, parent_pid: int) -> None:
         """The whole life of an API process."""
-        signal.set_wakeup_fd(-1)
         ignore_stops()
         die_with_parent(parent_pid)
+        for models in self._model_sets:
+            models.close()
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         config = self._uvicorn_config()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                refused = runner.run(self._serve(index, control, ApiServer(config)))
+                refused = runner.run(self._serve(index, control, catalog, ApiServer(config)))
         except Exception:
             log.exception("API process failed", index=index)
             sys.exit(1)
@@ -208,7 +208,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
         )
 
-    async def _serve(self, index: int, control: Pipe, server: ApiServer) -> int:
+    async def _serve(self, index: int, control: Pipe, catalog: Catalog, server: ApiServer) -> int:
         """Serve until the drain ends; how many requests had to be refused then."""
         self.app.state.budget = ReadBudget()
         self.app.state.hangups = HangupWatch()
@@ -216,7 +216,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             index,
             self._channels,
             control,
-            self._catalog,
+            catalog,
             self._metrics,
             self._settings,
             server.stop,

@@ -4,6 +4,8 @@ A terminal, systemd and `kill -- -GROUP` signal every process at once. If worker
 they hold would be lost; so they leave the end to the supervisor.
 """
 
+import ctypes
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,6 +15,8 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP  # by custom of services without a terminal
 HEEDED = (*STOPS, RELOAD)
 AT_ONCE = signal.SIGQUIT  # by custom the way out that waits for nothing
+
+_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class SignalReader:
@@ -44,6 +48,14 @@ def stops_wait() -> Iterator[None]:
 
 def ignore_stops() -> None:
     """Leave the end to the supervisor, in a process that was started while `stops_wait`."""
+    signal.set_wakeup_fd(-1)  # of a forked one, which would tell the supervisor of its own signals
     for number in HEEDED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
+
+
+def die_with_parent(parent_pid: int) -> None:
+    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent_pid:  # it ended before the call
+        os._exit(1)

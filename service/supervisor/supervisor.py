@@ -13,15 +13,19 @@ import structlog
 from service.auth.guard import Guard
 from service.auth.keys import read_keys
 from service.ipc.channels import Channels
-from service.ipc.control import ChangeKeys, Drain
+from service.ipc.control import ChangeKeys, Drain, ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import WATCH_INTERVAL_S
-from service.repository import Catalog
 from service.settings import SettingError, Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.launcher import Launcher
+from service.supervisor.model_changes import ModelChanges
+from service.supervisor.model_set import ModelSet
+from service.supervisor.model_source import ModelSource
 from service.supervisor.process_pool import OomKills
 from service.supervisor.reactor import Reactor
+from service.supervisor.repository_reader import RepositoryReader
+from service.supervisor.repository_watch import RepositoryWatch
 from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
 from service.supervisor.worker_pool import WorkerPool
 
@@ -37,7 +41,8 @@ class Supervisor:
         self,
         launcher: Launcher,
         channels: Channels,
-        catalog: Catalog,
+        models: ModelSet,
+        source: ModelSource,
         metrics: Metrics,
         settings: Settings,
         guard: Guard | None = None,
@@ -45,12 +50,19 @@ class Supervisor:
         self._launcher, self._metrics, self._settings, self._guard = launcher, metrics, settings, guard
         self._reactor, oom_kills = Reactor(), OomKills()
         self._apis = ApiPool(
-            launcher, channels, metrics, self._reactor, oom_kills, lambda: self._workers.ups(), self._give_up
+            launcher,
+            channels,
+            metrics,
+            self._reactor,
+            oom_kills,
+            lambda: self._workers,
+            lambda change, answer: self._changes.ask(change, answer),
+            self._give_up,
         )
         self._workers = WorkerPool(
             launcher,
             channels,
-            catalog,
+            models,
             metrics,
             settings.start_timeout,
             self._reactor,
@@ -58,6 +70,9 @@ class Supervisor:
             self._apis.tell,
             self._give_up,
         )
+        reader = RepositoryReader(self._reactor, settings.start_timeout)
+        self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
+        self._watch = RepositoryWatch(settings.model_repository, settings.poll_repository)
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._at_once = False
@@ -97,6 +112,9 @@ class Supervisor:
     def _look(self, now_s: float) -> None:
         """Do what is due. While API processes answer what they have accepted, workers are watched as ever."""
         self._apis.look(now_s)
+        if self._settings.poll_repository and self._watch.look(now_s):
+            self._changes.ask(ModelChange("reread"), again=False)
+        self._changes.look(now_s)
         if self._draining and not self._apis.alive:
             self._workers.close()
             self._workers.kill_all()  # they hold nothing any more
@@ -131,6 +149,7 @@ class Supervisor:
         if self._draining:
             return
         log.info("reloading", signal=RELOAD.name)
+        self._changes.ask(ModelChange("reread"))
         if self._guard and self._guard.has_keys:
             self._reload_keys(self._guard)
 
@@ -157,6 +176,7 @@ class Supervisor:
 
     def _end_within(self, grace_s: float) -> None:
         if not self._draining:
+            self._changes.close()
             self._launcher.close_listener()
             self._apis.close()
         self._ends_at_s = time.monotonic() + grace_s

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from multiprocessing.process import BaseProcess
+from typing import NamedTuple
 
 import structlog
 
@@ -12,17 +13,38 @@ from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metrics import Metrics
+from service.policy import FIRST_STARTS
 from service.repository import Catalog
 from service.supervisor.children import WorkerChild
 from service.supervisor.launcher import Launcher
+from service.supervisor.model_set import ModelSet
 from service.supervisor.process_pool import OomKills, ProcessPool
 from service.supervisor.reactor import Reactor
 
 log = structlog.get_logger()
 
 
+class Trial(NamedTuple):
+    """Models that workers in spare seats load, and what is called once they have, or die again and again.
+
+    `on_loaded` gets the reason of each model that failed, by its number.
+    """
+
+    models: ModelSet
+    on_loaded: Callable[[dict[int, str]], None]
+    on_lost: Callable[[str], None]
+
+
 class WorkerPool(ProcessPool[WorkerChild]):
-    """The workers. `tell` reaches the API processes, `give_up` hears why the server cannot go on."""
+    """The workers: those whose models are served, and in spare seats those that are to be, or have been.
+
+    `tell` reaches the API processes, `give_up` hears why the server cannot go on.
+
+    Attributes:
+        models: what is served.
+        trial: what is to be served.
+
+    """
 
     noun = key = "worker"
 
@@ -30,7 +52,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self,
         launcher: Launcher,
         channels: Channels,
-        catalog: Catalog,
+        models: ModelSet,
         metrics: Metrics,
         start_timeout_s: float,
         reactor: Reactor,
@@ -38,16 +60,70 @@ class WorkerPool(ProcessPool[WorkerChild]):
         tell: Callable[[ControlMessage], None],
         give_up: Callable[[str], None],
     ) -> None:
-        workers = [WorkerChild(index) for index in range(channels.shared_state.workers)]
+        workers = [WorkerChild(index) for index in range(channels.shared_state.seats)]
         super().__init__(workers, reactor, oom_kills, give_up)
-        self._launcher, self._channels, self._catalog, self._metrics = launcher, channels, catalog, metrics
+        self._launcher, self._channels, self._metrics = launcher, channels, metrics
         self._start_timeout_s, self._tell = start_timeout_s, tell
+        self.models = models
+        self.trial: Trial | None = None
         for worker in workers:
             reactor.watch(channels.reports[worker.index].reader, partial(self._read_reports, worker))
 
-    def ups(self) -> Iterator[WorkerUp]:
-        """What an API process must know that has just started."""
-        return (_worker_up(worker) for worker in self.children if worker.up)
+    # Sets of models
+
+    def start_all(self) -> None:
+        """Start the workers of the models that are served."""
+        for worker in self.children[: self._channels.workers]:
+            worker.models = self.models
+            self._start(worker)
+
+    @property
+    def has_free_seats(self) -> bool:
+        """Whether there are no workers but those whose models are served."""
+        free = [worker for worker in self.children if worker.models is None and not worker.process]
+        return len(free) == self._channels.workers
+
+    def try_models(self, trial: Trial) -> None:
+        """Start workers in the spare seats that load these models, while the others serve."""
+        self.trial = trial
+        for worker in [worker for worker in self.children if worker.models is None]:
+            worker.models = trial.models
+            self._start(worker)
+
+    def promote(self) -> ModelSet:
+        """Serve the models that were tried; those that were served until now, which go on working, are returned."""
+        assert self.trial
+        retired, self.models, self.trial = self.models, self.trial.models, None
+        for worker in self._workers_of(self.models):
+            self._show(worker)
+            for report in worker.reports.values():
+                self._metrics.model_load_seconds.set(report.load_seconds, self.models.catalog[report.model].name)
+        return retired
+
+    def end_trial(self) -> ModelSet | None:
+        """End the workers of the models that were tried, if any are; these models."""
+        if self.trial is None:
+            return None
+        models, self.trial = self.trial.models, None
+        self.end(models)
+        return models
+
+    def end(self, models: ModelSet) -> None:
+        """End the workers of these models, which hold nothing."""
+        for worker in self._workers_of(models):
+            worker.free()
+            if worker.process:
+                worker.process.kill()
+
+    def _workers_of(self, models: ModelSet) -> list[WorkerChild]:
+        return [worker for worker in self.children if worker.models is models]
+
+    def ups(self, models: ModelSet | None = None) -> Iterator[WorkerUp]:
+        """The workers that have these models, or, retired ones first, all that an API process must know that starts."""
+        tried = self.trial.models if self.trial else None
+        known = [worker for worker in self.children if worker.up and worker.models not in (None, tried)]
+        known.sort(key=lambda worker: worker.models is self.models)
+        return (self._worker_up(worker) for worker in known if models in (None, worker.models))
 
     def look(self, now_s: float) -> None:
         """Start those whose time has come, and kill those that hang."""
@@ -61,7 +137,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
             pipe.drain()
         shared_state = self._channels.shared_state
         shared_state.began_ns[child.index], shared_state.epochs[child.index] = 0, child.epoch
-        return self._launcher.launch_worker(child.index)
+        assert child.models
+        return self._launcher.launch_worker(child.index, child.models)
 
     # Reports
 
@@ -73,44 +150,71 @@ class WorkerPool(ProcessPool[WorkerChild]):
         *lines, worker.unparsed = (worker.unparsed + data).split(b"\n")
         for line in lines:
             sent = WorkerReport.from_line(line)
-            if sent.epoch == worker.epoch and not worker.killed_as:
-                self._on_report(worker, sent.report)
+            if sent.epoch == worker.epoch and not worker.killed_as and worker.models:
+                self._on_report(worker, worker.models.catalog, sent.report)
 
-    def _on_report(self, worker: WorkerChild, report: ModelReport) -> None:
+    def _on_report(self, worker: WorkerChild, catalog: Catalog, report: ModelReport) -> None:
         worker.reports[report.model] = report
-        artifact = self._catalog.artifacts[report.model]
-        about = {"model": artifact.name, "version": artifact.version, "worker": worker.index}
+        artifact = catalog[report.model]
+        about = {"model": artifact.name, "version": artifact.version, **self._about(worker)}
         if report.state == "ready":
             log.info("model ready", **about, engine=report.engine, device=report.device, seconds=report.load_seconds)
-            self._metrics.model_load_seconds.set(report.load_seconds, artifact.name)
+            if worker.models is self.models:
+                self._metrics.model_load_seconds.set(report.load_seconds, artifact.name)
         else:
             log.error("model failed", **about, reason=report.reason)
-        if report.model == self._catalog.default:
+        if report.model == catalog.default:
             worker.lacks_default = report.state == "failed"
-        if len(worker.reports) == len(self._catalog.artifacts):
+        if len(worker.reports) == len(catalog.artifacts):
             self._on_loaded(worker)
 
     def _on_loaded(self, worker: WorkerChild) -> None:
         """All models are loaded or have failed: take the worker, unless it lacks the one that matters most."""
-        if not worker.lacks_default:
+        if self.trial and worker.models is self.trial.models:
+            self._on_tried(self.trial, worker)
+        elif not worker.lacks_default:
             self._on_worker_up(worker)
-        elif all(other.lacks_default for other in self.children):
+        elif all(other.lacks_default for other in self._workers_of(self.models)):
             self._give_up("the default model cannot be served")
         else:
             self._start_over(worker)
 
     def _start_over(self, worker: WorkerChild) -> None:
-        log.error("worker starts over", worker=worker.index, why="it could not load the default model")
+        log.error("worker starts over", **self._about(worker), why="it could not load the default model")
         worker.killed_as = "exit"
         if worker.process:
             worker.process.kill()
 
+    def _on_tried(self, trial: Trial, worker: WorkerChild) -> None:
+        """One more worker has tried the models; the trial ends when all have."""
+        self._take(worker)
+        workers = self._workers_of(trial.models)
+        if all(worker.up for worker in workers):
+            reports = [report for worker in workers for report in worker.reports.values()]
+            trial.on_loaded({report.model: report.reason for report in reports if report.state == "failed"})
+
     def _on_worker_up(self, worker: WorkerChild) -> None:
+        self._take(worker)
+        self._show(worker)
+        self._tell(self._worker_up(worker))
+
+    def _take(self, worker: WorkerChild) -> None:
         worker.up = worker.ever_up = True
         worker.start_s = time.monotonic() - worker.born_s
-        self._metrics.worker_up.set(1, str(worker.index))
-        self._tell(_worker_up(worker))
-        log.info("worker up", worker=worker.index, seconds=round(worker.start_s, 3))
+        log.info("worker up", **self._about(worker), seconds=round(worker.start_s, 3))
+
+    def _show(self, worker: WorkerChild) -> None:
+        """Tell in the metrics whether a worker takes batches, if its models are served."""
+        if worker.models is self.models:
+            self._metrics.worker_up.set(float(worker.up), str(self._about(worker)["worker"]))
+
+    def _about(self, child: WorkerChild) -> dict[str, int]:
+        """A worker has the same number in both of its seats."""
+        return {"worker": child.index % self._channels.workers}
+
+    def _worker_up(self, worker: WorkerChild) -> WorkerUp:
+        retired = worker.models is not self.models
+        return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()), worker.start_s, retired)
 
     # Ends
 
@@ -118,13 +222,17 @@ class WorkerPool(ProcessPool[WorkerChild]):
         code = self._reap(child)
         reason = self._reason(child, code)
         was_up, child.up = child.up, False
-        self._metrics.worker_up.set(0, str(child.index))
+        self._show(child)
         if was_up:
             self._tell(WorkerDown(child.index, reason))
-        if not self._closing:
-            log.error("worker died", worker=child.index, exit_code=code, reason=reason)
+        if child.models is None:
+            log.info("worker ended", **self._about(child), why="its models are not served any more")
+        elif not self._closing:
+            log.error("worker died", **self._about(child), exit_code=code, reason=reason)
             self._metrics.worker_restarts.inc(reason)
             self._plan_restart(child)
+            if self.trial and child.models is self.trial.models and child.deaths >= FIRST_STARTS:
+                self.trial.on_lost(f"the worker that loaded it ended with exit code {code}")
 
     def _look_for_hang(self, worker: WorkerChild, now_s: float) -> None:
         if not worker.up:
@@ -134,7 +242,3 @@ class WorkerPool(ProcessPool[WorkerChild]):
             self._kill_hung(worker, "its batch takes far longer than at warm-up")
         elif worker.leaves_unread(self._channels, now_s):
             self._kill_hung(worker, "it does not read its next batch")
-
-
-def _worker_up(worker: WorkerChild) -> WorkerUp:
-    return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()), worker.start_s)

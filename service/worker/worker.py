@@ -45,8 +45,15 @@ class Worker:
     """One worker process."""
 
     def __init__(
-        self, index: int, device: str, artifacts: Sequence[Artifact], load: LoadOptions, channels: Channels
+        self,
+        index: int,
+        device: str,
+        artifacts: Sequence[Artifact],
+        load: LoadOptions,
+        channels: Channels,
+        first: int = 0,
     ) -> None:
+        """`index` is its seat, `first` the number of the first model."""
         self._index, self._channels = index, channels
         self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
         self._requests = channels.requests[index].reader
@@ -56,7 +63,7 @@ class Worker:
         self._epoch = int(self._shared_state.epochs[index])
         self._shared_state.began_ns[index] = 0
         self._models: dict[int, LoadedModel] = {}
-        for model, artifact in enumerate(artifacts):
+        for model, artifact in enumerate(artifacts, first):
             report = self._load(model, artifact, device, load)
             channels.reports[index].write(WorkerReport(self._epoch, report).to_line())
 

@@ -6,10 +6,11 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from tests.artifacts import LABELS
 from tests.service.pictures import Pixels, check, decode, encode, pixels, png
 from tests.service.served import DEADLINE_S, Served, until
 
@@ -58,10 +59,18 @@ class Entry:
 class Ledger:
     """Connections that send one request after the other, each with a deadline, until the load ends."""
 
-    def __init__(self, served: Served, connections: int, timeout_s: float, questions: Sequence[Question]) -> None:
+    def __init__(
+        self,
+        served: Served,
+        connections: int,
+        timeout_s: float,
+        questions: Sequence[Question],
+        labels: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> None:
+        """`labels` by version of the model, of those that have others than the usual ones."""
         self._host, self._port = served.address
         self._timeout_s = timeout_s
-        self._questions = questions
+        self._questions, self._labels = questions, labels or {}
         self._ending = threading.Event()
         self.entries: list[Entry] = []
         self.wrong: list[AssertionError] = []
@@ -114,7 +123,7 @@ class Ledger:
             return Entry(0, ending, time.monotonic() - began)
         if response.status == 200:
             try:
-                check(answer, question.pixels)
+                check(answer, question.pixels, self._labels.get(answer["version"], LABELS))
             except AssertionError as error:
                 self.wrong.append(error)
         elif response.status == 503:
@@ -132,9 +141,10 @@ def load(
     connections: int = CONNECTIONS,
     timeout_s: float = 10.0,
     questions: Sequence[Question] = ALL_MODELS,
+    labels: Mapping[str, tuple[str, ...]] | None = None,
 ) -> Iterator[Ledger]:
     """Load from the first good answers on; afterwards every answer must have been right, or an error, and in time."""
-    ledger = Ledger(served, connections, timeout_s, questions)
+    ledger = Ledger(served, connections, timeout_s, questions, labels)
     ledger.start()
     try:
         ledger.wait_for(20)

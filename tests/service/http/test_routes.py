@@ -54,7 +54,7 @@ def test_what_an_engine_says_of_a_failure_is_told_without_directories(repository
     catalog = read_repository(repository, "plain")
     models = ModelLookup(catalog, 1).by_index
     status = ModelStatus(catalog, models)
-    status.worker_up(0, [ModelReport(model.index, "failed", reason=reason) for model in models])
+    status.worker_up(0, [ModelReport(model.index, "failed", reason=reason) for model in models.values()])
     assert [status.describe_all()[0]["reason"], models[0].failure] == [told, told]
 
 

@@ -23,7 +23,9 @@ def spawned(channels: Channels, shared: SharedObject[list[str]]) -> None:
 
 def test_slots_and_pipes_work_across_a_spawned_process() -> None:
     channels = Channels(workers=1, api_processes=1, slots=4, input_bytes=6, classes=2)
-    process = multiprocessing.get_context("spawn").Process(target=spawned, args=(channels, SharedObject(["a", "b"])))
+    shared = SharedObject[list[str]]()
+    shared.store(["a", "b"])
+    process = multiprocessing.get_context("spawn").Process(target=spawned, args=(channels, shared))
     process.start()
     for slot in (1, 3):
         channels.slot_pool.put(slot, np.full((2, 3, 1), slot, np.uint8), 0)

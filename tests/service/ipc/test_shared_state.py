@@ -4,7 +4,7 @@ from service.ipc.shared_state import SharedState
 
 
 def test_a_worker_hangs_when_its_batch_outlasts_its_limit() -> None:
-    shared_state = SharedState(workers=2, api_processes=1)
+    shared_state = SharedState(seats=2, api_processes=1)
     shared_state.began_ns[1], shared_state.limit_ns[1] = 100, 50
     assert [shared_state.is_hung(1, now) for now in (150, 151)] == [False, True]
     shared_state.began_ns[1] = 0  # idle

@@ -75,8 +75,8 @@ class PlayedProcess:
     def close(self) -> None:
         """End the threads, and close every pipe."""
         self.api.close()
-        for pipe in (self.control, *self.channels.requests, *self.channels.replies, *self.channels.reports):
-            pipe.close()
+        self.control.close()
+        self.channels.close()
 
     def count(self, series: str, **labels: str) -> float:
         """A sample of the metrics, 0 if it is not exported; without its prefix."""

@@ -30,7 +30,7 @@ TOLD_NS = 5, 3_000_005  # when the played worker says that it took a batch up an
 def in_another_process(channels: Channels) -> Channels:
     """The same channels with descriptors of their own."""
     others = copy.copy(channels)
-    for name in ("requests", "replies", "reports"):
+    for name in ("requests", "replies", "reports", "api_reports"):
         pipes = [copy.copy(pipe) for pipe in getattr(channels, name)]
         for pipe in pipes:
             pipe.reader, pipe.writer = os.dup(pipe.reader), os.dup(pipe.writer)
@@ -67,7 +67,7 @@ class Played:
             )
             for model in range(models)
         ]
-        self.epochs = [0] * self.channels.shared_state.workers
+        self.epochs = [0] * self.channels.workers
         self.estimate = WaitEstimate(self.api, self.channels.shared_state, models)
         self.batcher = Batcher(
             self.api,
@@ -80,8 +80,7 @@ class Played:
 
     def close(self) -> None:
         self.batcher.close()
-        for pipe in (*self.channels.requests, *self.channels.replies, *self.channels.reports):
-            pipe.close()
+        self.channels.close()
 
     def release(self, slots: Sequence[int]) -> None:
         assert len(set(slots)) == len(slots), f"one of {slots} was released twice"
@@ -316,7 +315,7 @@ def second(played: Played, image_ms: float) -> Played:
     other = Played(beside=played)
     for process in (played, other):
         process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
-        for worker in range(played.channels.shared_state.workers):
+        for worker in range(played.channels.workers):
             process.up(worker)
     return other
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from service.ipc.pipe import Pipe
 from service.policy import FIRST_STARTS
+from service.supervisor.model_set import ModelSet
 from tests.service.served import DEADLINE_S
 from tests.service.supervisor.test_supervisor import Played, die, start, supervise_with, wait_for_the_end
 
@@ -19,11 +20,11 @@ class Broken(Played):
 
     launched = 0
 
-    def launch_worker(self, worker: int) -> multiprocessing.process.BaseProcess:
+    def launch_worker(self, seat: int, models: ModelSet) -> multiprocessing.process.BaseProcess:
         self.launched += 1
         if self.launched > 1:
             raise LookupError("a fault of our own")
-        return super().launch_worker(worker)
+        return super().launch_worker(seat, models)
 
 
 def test_what_the_supervisor_cannot_handle_ends_every_process(repository: Path, tmp_path: Path) -> None:
@@ -35,8 +36,8 @@ def test_what_the_supervisor_cannot_handle_ends_every_process(repository: Path, 
 class Lingering(Played):
     """An API process that takes its time to drain."""
 
-    def launch_api(self, index: int, control: Pipe) -> multiprocessing.process.BaseProcess:
-        del index
+    def launch_api(self, index: int, control: Pipe, models: ModelSet) -> multiprocessing.process.BaseProcess:
+        del index, models
         return start(linger, control)
 
 
@@ -67,11 +68,11 @@ class Short(Played):
 
     launched = 0
 
-    def launch_worker(self, worker: int) -> multiprocessing.process.BaseProcess:
+    def launch_worker(self, seat: int, models: ModelSet) -> multiprocessing.process.BaseProcess:
         self.launched += 1
         if self.launched == 1:
             raise BlockingIOError(os.EX_OSERR, "no room")
-        return super().launch_worker(worker)
+        return super().launch_worker(seat, models)
 
 
 def test_a_start_that_fails_counts_as_a_death(repository: Path, tmp_path: Path) -> None:

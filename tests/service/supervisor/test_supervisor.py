@@ -14,7 +14,10 @@ from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import FIRST_STARTS
 from service.repository import Catalog
 from service.settings import Settings
+from service.supervisor.model_set import ModelSet
+from service.supervisor.model_source import ModelSource
 from service.supervisor.supervisor import Supervisor
+from service.worker.warmup import LoadOptions
 from tests.service.served import DEADLINE_S
 
 FORK = multiprocessing.get_context("fork")
@@ -26,13 +29,14 @@ class Played:
     def __init__(self, work: Callable[[int], None], births: Path) -> None:
         self._work, self._births = work, births
 
-    def launch_worker(self, worker: int) -> BaseProcess:
+    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
+        del models
         with self._births.open("a") as births:
             births.write("one\n")
-        return start(self._work, worker)
+        return start(self._work, seat)
 
-    def launch_api(self, index: int, control: Pipe) -> BaseProcess:
-        del index
+    def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
+        del index, models
         return start(wait_for_the_end, control)
 
     def close_listener(self) -> None:
@@ -63,8 +67,9 @@ def supervise_with(launcher: Played, repository: Path) -> None:
     channels = Channels(1, 1, 2, 64, 10)
     metrics = Metrics([MeteredModel.of(artifact, 1000)], ["/predict"], 1, 1)
     metrics.attach(metrics.supervisor_row)
-    catalog = Catalog((artifact,), {}, 0)
-    sys.exit(Supervisor(launcher, channels, catalog, metrics, Settings(_cli_parse_args=False)).run())
+    models, settings = ModelSet.of(Catalog((artifact,), {}, 0), {}), Settings(_cli_parse_args=False)
+    source = ModelSource(settings, channels.slot_pool, "cpu", LoadOptions("auto", "auto", False, 1, {}), ())
+    sys.exit(Supervisor(launcher, channels, models, source, metrics, settings).run())
 
 
 def die(worker: int) -> None:

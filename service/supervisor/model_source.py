@@ -1,0 +1,110 @@
+"""Which models a change leads to: what the repository holds, what is decided, and what this server has room for."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import structlog
+
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError
+from models.engines.backend import Backend
+from models.engines.selection import Choice
+from service.ipc.control import ModelChange
+from service.ipc.slots import SlotPool
+from service.remote.fetch import fetch
+from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
+from service.selection import Selection
+from service.settings import Settings
+from service.supervisor.model_set import ModelSet
+from service.worker.trial import Selector
+from service.worker.warmup import LoadOptions
+
+log = structlog.get_logger()
+
+Refusals = dict[Identity, str]
+"""Why workers could not load a version."""
+
+
+class Found(NamedTuple):
+    """Models that are to be served, and how each is run where there was a choice."""
+
+    catalog: Catalog
+    choices: Mapping[tuple[str, int], Choice]
+
+
+class ModelSource:
+    """Finds the models of a change; it is called in the process that reads the repository."""
+
+    def __init__(
+        self, settings: Settings, slot_pool: SlotPool, device: str, load: LoadOptions, ways: Sequence[Backend]
+    ) -> None:
+        """`ways`: how models may be run on the device."""
+        self._settings, self._device, self._load = settings, device, load
+        self._input_bytes, self._classes = slot_pool.input_bytes, slot_pool.classes
+        self._check_origin = signed_by(settings.require_signature)
+        self._weights = any(way.engine == "torch" for way in ways)
+        self._int8 = any(way.precision == "int8" for way in ways)
+
+    def find(self, models: ModelSet, selection: Selection, change: ModelChange, refusals: Refusals) -> Found:
+        """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
+        folder = self._fetch()
+        served = replace(models.catalog, artifacts=models.files.load())
+        if change.action == "load":
+            _check_target(folder, change)
+        elif change.model:
+            served.find(change.model, None)
+        check = partial(self._check, refusals)
+        catalog = reread_repository(folder, served, selection, check, self._check_origin, change.model or None)
+        reasons = [reason for (name, _), reason in catalog.failed.items() if name == change.model]
+        if change.action == "load" and reasons:
+            raise RepositoryError("; ".join(reasons))
+        catalog = catalog.keeping(weights=self._weights, int8=self._int8)
+        return Found(catalog, self._choose(catalog, served, models.choices))
+
+    def _fetch(self) -> Path:
+        settings = self._settings
+        repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
+        for problem in repository.problems:
+            log.error("repository", place=settings.model_repository, reason=problem)
+        return repository.folder
+
+    def _choose(
+        self, catalog: Catalog, served: Catalog, choices: Mapping[tuple[str, int], Choice]
+    ) -> dict[tuple[str, int], Choice]:
+        """How each model is run; those that are served go on as they are."""
+        before = set(map(identity, served.artifacts))
+        new = [artifact for artifact in catalog.artifacts if identity(artifact) not in before]
+        old = {(artifact.name, artifact.version) for artifact in catalog.artifacts if identity(artifact) in before}
+        chosen = Selector(self._device, self._load, self._settings.start_timeout).choices(new)
+        return {one: choice for one, choice in choices.items() if one in old} | chosen
+
+    def _check(self, refusals: Refusals, artifact: Artifact) -> None:
+        """Raise ArtifactError if workers have failed to load this, or there is no room for its images and classes."""
+        if reason := refusals.get(identity(artifact)):
+            raise ArtifactError(reason)
+        height, width, channels = artifact.input_shape
+        if (size := height * width * channels) > self._input_bytes:
+            raise ArtifactError(
+                f"its input of {height} x {width} x {channels} takes {size} bytes, and there is room for "
+                f"{self._input_bytes}: start the server with --largest-input {size}"
+            )
+        if artifact.classes > self._classes:
+            raise ArtifactError(
+                f"it has {artifact.classes} classes, and there is room for {self._classes}: start the server with "
+                f"--most-classes {artifact.classes}"
+            )
+
+
+def _check_target(repository: Path, change: ModelChange) -> None:
+    """Raise RepositoryError unless the repository has the model, and the version if one is named."""
+    folders = {folder.name: folder for folder in list_models(repository)}
+    if change.model not in folders:
+        raise RepositoryError(f"no model {change.model!r} in the repository, which holds: {', '.join(folders)}")
+    versions = [path.name for path in folders[change.model].versions]
+    if change.version is not None and str(change.version) not in versions:
+        raise RepositoryError(
+            f"no version {change.version} of {change.model} in the repository, which holds: {', '.join(versions)}"
+        )

@@ -1,0 +1,119 @@
+"""Models change under load: no request fails, every answer is one of the version that it names, and nothing is left."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.artifacts import LABELS, make_artifact
+from tests.faults.ledger import DEFAULT_ALONE, load
+from tests.service.served import Served, Servers, until
+
+SWAPS = int(os.environ.get("RESNET_TEST_SWAPS", "8"))
+LABELS_OF = {"1": LABELS, "2": LABELS[:7]}  # and so other weights
+SLACK_BYTES = 8 << 20
+
+
+class Versions:
+    """A repository of one model, in which version 2 comes and goes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.repository, self._aside = folder / "repository", folder / "aside"
+        make_artifact(self.repository, "model", 1)
+        make_artifact(self._aside, "model", 2, labels=LABELS_OF["2"])
+
+    def swap(self) -> None:
+        """Bring version 2, or take it away."""
+        places = [folder / "model" / "2" for folder in (self._aside, self.repository)]
+        source, target = places if places[0].exists() else reversed(places)
+        source.rename(target)
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Versions:
+    return Versions(tmp_path)
+
+
+@pytest.fixture
+def serve(versions: Versions) -> Iterator[Servers]:
+    servers = Servers("--model-repository", versions.repository, "--max-batch-size", "4", "--api-processes", "1")
+    yield servers
+    servers.close()
+
+
+def swap(served: Served, versions: Versions) -> None:
+    """Have the other version served, and wait for the end of the workers of the one before."""
+    done = len(served.events("models changed"))
+    versions.swap()
+    served.signal(signal.SIGHUP)
+    workers = len(served.workers())
+    until(lambda: len(served.events("models changed")) > done, "the change")
+    until(lambda: len(served.events("worker ended")) == workers * (done + 1), "the end of the old workers")
+
+
+def descriptors(served: Served) -> list[int]:
+    """How many each process has."""
+    pids = [served.process.pid, *served.api_processes(), *served.workers()]
+    return [len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in pids]
+
+
+def memory(served: Served) -> list[int]:
+    """Bytes of the first process, and of the API process."""
+    pids = [served.process.pid, *served.api_processes()]
+    return [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") for pid in pids]
+
+
+def test_models_are_swapped_under_load_without_a_failed_or_wrong_request(serve: Servers, versions: Versions) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
+        for _ in range(2):
+            swap(served, versions)
+        held, before, processes = descriptors(served), memory(served), len(served.processes())
+        for _ in range(SWAPS - SWAPS % 2):
+            ledger.wait_for(20)
+            swap(served, versions)
+        after = memory(served)
+        assert descriptors(served) == held
+    assert set(ledger.summary()) == {(200, "")}
+    assert len(served.processes()) == processes
+    grown = [now - then for now, then in zip(after, before, strict=True)]
+    assert max(grown) < SLACK_BYTES, f"grown by {grown} bytes"
+    samples = served.metrics()
+    assert samples['resnet_model_swaps_total{outcome="done"}'] == 2 + SWAPS - SWAPS % 2
+    assert samples['resnet_model_swaps_total{outcome="refused"}'] == 0
+    counted = [samples[f'resnet_requests_total{{model="model",outcome="ok",version="{v}"}}'] for v in LABELS_OF]
+    assert min(counted) > 0
+    assert sum(counted) == ledger.count(200)
+    assert served.stop() == 0, served.log
+
+
+@pytest.mark.parametrize("which", ["old", "new"])
+def test_a_worker_that_dies_during_a_swap_is_replaced_and_no_request_is_lost(
+    serve: Servers, versions: Versions, which: str
+) -> None:
+    served = serve("--workers", "2").ready()
+    with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
+        old = served.workers()
+        versions.swap()
+        served.signal(signal.SIGHUP)
+        until(lambda: len(served.events("worker started")) == 4, "the new workers")
+        os.kill(old[1] if which == "old" else served.workers()[1], signal.SIGKILL)
+        served.wait_for_event("models changed")
+        until(lambda: len(served.events("worker ended")) == 2, "the end of the old workers")
+        ledger.wait_for(50)
+    assert set(ledger.summary()) == {(200, "")}
+    assert len(served.events("worker died")) == 1
+    assert served.stop() == 0, served.log
+
+
+def test_a_stop_during_a_swap_ends_all_and_loses_no_request(serve: Servers, versions: Versions) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
+        versions.swap()
+        served.signal(signal.SIGHUP)
+        until(lambda: len(served.events("worker started")) == 2, "the new worker")
+        assert served.stop() == 0, served.log
+    assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
+    assert not served.events("models changed")

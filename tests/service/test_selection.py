@@ -1,0 +1,30 @@
+"""What an operator's decisions leave of a model's versions."""
+
+import pytest
+
+from service.selection import Selection
+
+NONE = Selection()
+
+
+@pytest.mark.parametrize(
+    ("selection", "allowed"),
+    [
+        (NONE, {1, 2, 3}),
+        (NONE.load("m", 2), {2}),
+        (NONE.load("m", 2).load("m", None), {1, 2, 3}),
+        (NONE.load("m", 2).load("m", 3), {3}),
+        (NONE.load("other", 2), {1, 2, 3}),
+        (NONE.unload("m"), set()),
+        (NONE.unload("other"), {1, 2, 3}),
+        (NONE.unload("m").load("m", None), {1, 2, 3}),
+        (NONE.delete("m", 3), {1, 2}),
+        (NONE.delete("m", 3).load("m", 3), {3}),
+        (NONE.delete("m", 3).load("m", 2).load("m", None), {1, 2, 3}),
+        (NONE.delete("m", 3).load("m", 2), {2}),
+        (NONE.load("m", 3).delete("m", 3), {1, 2}),
+        (NONE.load("m", 3).delete("m", 2), {3}),
+    ],
+)
+def test_decisions_bound_which_versions_may_be_served(selection: Selection, allowed: set[int]) -> None:
+    assert {version for version in (1, 2, 3) if selection.allows("m", version)} == allowed
