@@ -229,7 +229,7 @@ def _read_newest(
     """The highest version that can be read; why those above cannot goes to `failed`."""
     for directory in folder.versions:
         try:
-            artifact = read_artifact(directory, check_origin)
+            artifact = read_artifact(directory, check_origin, directory.parent.parent)
             if even_the_last or directory != folder.versions[-1]:
                 try_version(artifact)
         except ArtifactError as error:

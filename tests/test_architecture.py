@@ -17,7 +17,7 @@ MAP = {
     "service": {
         "cli": "commands root models",
         "commands": "supervisor http auth worker metrics ipc remote root models",
-        "supervisor": "http prediction auth worker metrics ipc root models",
+        "supervisor": "http prediction auth worker metrics ipc remote root models",
         "http": "prediction parsing auth root",
         "prediction": "parsing auth metrics ipc root models",
         "parsing": "root models",

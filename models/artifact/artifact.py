@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ INT8_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
+
+LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf, and so ONNX, has no larger messages
+LARGEST_SUMS = 1 << 16  # bytes, for hundreds of files
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -64,16 +68,19 @@ class Artifact:
         return self.int8 if precision == "int8" and self.int8 else self
 
 
-def read_artifact(directory: Path, check_origin: OriginCheck | None = None) -> Artifact:
+def read_artifact(
+    directory: Path, check_origin: OriginCheck | None = None, within: Path | None = None
+) -> Artifact:
     """Read and check one version; raises ArtifactError that names the directory and says what is wrong.
 
     `check_origin` is asked about the files and digests that were read, `SHA256SUMS` among them.
+    No link may lead out of `within`, the repository, if that is given.
     """
     directory = directory.absolute()
     try:
         name, version = directory.parent.name, directory.name
         _check_place(name, version)
-        files = _read_files(directory)
+        files = _read_files(directory, within and within.resolve())
         if check_origin:
             check_origin(directory, {file: digest for file, (_, digest) in files.items()})
         model, sha256 = files[MODEL_FILE]
@@ -193,14 +200,14 @@ def _sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
+def _read_files(directory: Path, within: Path | None) -> dict[str, tuple[bytes, str]]:
     """Every file that SHA256SUMS lists, and itself, read once, with its verified digest."""
     if not directory.is_dir():
         raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
         raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")
-    sums_bytes = sums_file.read_bytes()
+    sums_bytes = _read_file(sums_file, within, LARGEST_SUMS)
     sums = parse_sums(sums_bytes)
     present = {entry.name for entry in directory.iterdir()} - {SUMS_FILE, SIGNATURE_FILE}
     if missing := sorted({MODEL_FILE, *sums} - present):
@@ -209,13 +216,32 @@ def _read_files(directory: Path) -> dict[str, tuple[bytes, str]]:
         raise ArtifactError(f"not listed in {SUMS_FILE}: {', '.join(extra)}; remove or list them")
     files = {SUMS_FILE: (sums_bytes, _sha256(sums_bytes))}
     for file, expected in sums.items():
-        data = (directory / file).read_bytes()
+        data = _read_file(directory / file, within, LARGEST_FILE)
         if (actual := _sha256(data)) != expected:
             raise ArtifactError(
                 f"{file} has SHA-256 {actual}, {SUMS_FILE} says {expected}; copy the whole directory again"
             )
         files[file] = data, actual
     return files
+
+
+def _read_file(path: Path, within: Path | None, most: int) -> bytes:
+    """The bytes of a regular file, below `within` if that is given, that has at most so many."""
+    place = path.resolve()
+    if within and not place.is_relative_to(within):
+        raise ArtifactError(f"{path.name} is a link that leads out of the repository; put the file itself there")
+    with open(place, "rb", opener=_open_at_once) as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ArtifactError(f"{path.name} is no regular file; put a copy of the file there")
+        if status.st_size > most:
+            raise ArtifactError(f"{path.name} has {status.st_size} bytes, and at most {most} are read")
+        return stream.read(most)
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file; a pipe without a writer would be waited for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _check_interface(onnx_file: OnnxFile, metadata: Metadata) -> None:

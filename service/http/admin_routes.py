@@ -1,14 +1,12 @@
 """The routes that change which models are served: plain FastAPI, there only with --admin-api."""
 
 from collections.abc import Callable
-from typing import Literal
 
 from fastapi import FastAPI
 
 from service.errors import NotFound
 from service.http import openapi, schemas
 from service.http.route_access import ADMIN
-from service.ipc.control import ModelChange
 from service.prediction.api_process import ApiProcess
 
 ADMIN_ROUTES = (
@@ -23,32 +21,29 @@ ADMIN_ROUTES = (
 def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
     """Give the application these routes."""
 
-    async def change(
-        action: Literal["load", "unload", "delete", "reread"], model: str = "", version: str | None = None
-    ) -> schemas.ChangeDocument:
-        changed = await api().changes.ask(ModelChange(action, model, _parse(version)))
+    def describe(*, changed: bool) -> schemas.ChangeDocument:
         served = [schemas.ServedVersion(name=name, version=number) for name, number in api().status.served()]
         return schemas.ChangeDocument(changed=changed, models=served)
 
     async def load(model: str) -> schemas.ChangeDocument:
         """Serve the newest version that the repository has of the model."""
-        return await change("load", model)
+        return describe(changed=await api().changes.ask("load", model))
 
     async def load_version(model: str, version: str) -> schemas.ChangeDocument:
         """Serve this version of the model, in place of the one that is served."""
-        return await change("load", model, version)
+        return describe(changed=await api().changes.ask("load", model, _parse(version)))
 
     async def unload(model: str) -> schemas.ChangeDocument:
         """Serve no version of the model."""
-        return await change("unload", model)
+        return describe(changed=await api().changes.ask("unload", model))
 
     async def delete(model: str, version: str) -> schemas.ChangeDocument:
         """Do not serve this version until it is loaded again; the newest other one takes its place."""
-        return await change("delete", model, version)
+        return describe(changed=await api().changes.ask("delete", model, _parse(version)))
 
     async def reload() -> schemas.ChangeDocument:
         """Read the repository again, and serve what it holds."""
-        return await change("reread")
+        return describe(changed=await api().changes.ask("reread"))
 
     responses = openapi.EVERYWHERE | {status: openapi.PROBLEMS[status] for status in (404, 409, 504)}
     endpoints: tuple[Callable[..., object], ...] = (load, unload, load_version, delete, reload)
@@ -57,9 +52,7 @@ def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
         app.add_api_route(path, endpoint, methods=[method], tags=[ADMIN], responses=responses)
 
 
-def _parse(version: str | None) -> int | None:
-    if version is None:
-        return None
+def _parse(version: str) -> int:
     if not (version.isascii() and version.isdigit() and len(version) < 10 and int(version)):
         raise NotFound(f"{version[:40]!r} is no version: it must be a positive whole number")
     return int(version)

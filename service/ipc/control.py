@@ -13,6 +13,8 @@ from pydantic.dataclasses import dataclass
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 
+ModelAction = Literal["load", "unload", "delete", "reread"]
+
 _BYTES = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
 
@@ -23,7 +25,7 @@ class ModelChange:
     `reread` is for all models: whatever the repository holds now.
     """
 
-    action: Literal["load", "unload", "delete", "reread"]
+    action: ModelAction
     model: str = ""
     version: int | None = None
 

@@ -4,7 +4,7 @@ import asyncio
 import itertools
 
 from service.errors import ChangeRefused, DeadlineExceeded
-from service.ipc.control import AskForChange, ChangeEnded, ControlWriter, ModelChange
+from service.ipc.control import AskForChange, ChangeEnded, ControlWriter, ModelAction, ModelChange
 from service.prediction.model_status import without_directories
 
 
@@ -16,11 +16,11 @@ class ChangeRequests:
         self._numbers = itertools.count()
         self._waiting: dict[int, asyncio.Future[bool]] = {}
 
-    async def ask(self, change: ModelChange) -> bool:
-        """Have the supervisor make this change: whether any model is another now; ChangeRefused or DeadlineExceeded."""
+    async def ask(self, action: ModelAction, model: str = "", version: int | None = None) -> bool:
+        """Have the supervisor change models: whether any is another now; ChangeRefused or DeadlineExceeded."""
         number, ended = next(self._numbers), asyncio.get_running_loop().create_future()
         self._waiting[number] = ended
-        self._report.send(AskForChange(number, change))
+        self._report.send(AskForChange(number, ModelChange(action, model, version)))
         try:
             return bool(await asyncio.wait_for(ended, self._timeout_s))
         except TimeoutError:
