@@ -68,9 +68,7 @@ class Artifact:
         return self.int8 if precision == "int8" and self.int8 else self
 
 
-def read_artifact(
-    directory: Path, check_origin: OriginCheck | None = None, within: Path | None = None
-) -> Artifact:
+def read_artifact(directory: Path, check_origin: OriginCheck | None = None, within: Path | None = None) -> Artifact:
     """Read and check one version; raises ArtifactError that names the directory and says what is wrong.
 
     `check_origin` is asked about the files and digests that were read, `SHA256SUMS` among them.

@@ -53,7 +53,9 @@ class ModelLookup(dict[tuple[str | None, str | None], ServedModel]):
 
     def _serve(self, number: int, artifact: Artifact) -> ServedModel:
         preprocessor = Preprocessor(artifact.metadata.preprocessing, self._max_pixels, self._types)
-        return ServedModel(number, artifact.name, str(artifact.version), artifact.labels, preprocessor, artifact.input_shape)
+        return ServedModel(
+            number, artifact.name, str(artifact.version), artifact.labels, preprocessor, artifact.input_shape
+        )
 
     def __missing__(self, key: tuple[str | None, str | None]) -> ServedModel:
         model = self[key] = self.by_index[self._catalog.find(*key)]
