@@ -32,9 +32,7 @@ class ModelSwitch:
         self._settled = False
         self._look: asyncio.TimerHandle | None = None
 
-    def begin(
-        self, models: int, catalog: Catalog, metered: Mapping[int, MeteredModel], retired: Iterable[int]
-    ) -> None:
+    def begin(self, models: int, catalog: Catalog, metered: Mapping[int, MeteredModel], retired: Iterable[int]) -> None:
         """Serve the catalog; these workers are retired."""
         services, settings = self._services, self._services.settings
         self._metrics.begin_models(metered.values())

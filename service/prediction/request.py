@@ -17,6 +17,7 @@ import numpy as np
 from models.images.errors import ImageError
 from models.images.png import is_small_png
 from service.errors import (
+    BadRequest,
     DeadlineExceeded,
     MethodNotAllowed,
     RequestTimeout,
@@ -259,7 +260,10 @@ class PredictionRequest:
     def _find_successor(self) -> ServedModel:
         """What is served now in place of a model that is not any more; Unavailable if the model failed to load."""
         if self._model.retired:
+            shape = self._model.input_shape
             self._choose_model()
+            if self._payload and self._payload.are_pixels and self._model.input_shape != shape:
+                raise BadRequest(f"a version was loaded meanwhile that takes images of {self._model.input_shape}")
             self._top_k = min(self._head.top_k, len(self._model.labels))
         if (failure := self._model.failure) is not None:
             raise Unavailable("loading", f"the model failed to load: {failure}", retry_after_s=FAILED_RETRY_S)
