@@ -1,14 +1,16 @@
-# Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries.
+# Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries,
+# `--build-arg EXTRAS=yes` what the optional settings need: stores, signatures, traces, compressed bodies, HEIC.
 FROM python:3.11-slim AS build
 WORKDIR /src
 ARG RUNTIME=cpu
+ARG EXTRAS=
 COPY deploy/requirements deploy/requirements
 # Dependencies in a layer of their own: a changed source does not install them again. Whatever is installed has the hash that
 # `make lock` wrote, what builds our wheel too; pip itself stays outside.
 RUN python -m venv --without-pip /opt/resnet-serve \
     && python -m pip install --no-cache-dir --quiet --require-hashes --requirement deploy/requirements/build.txt \
     && python -m pip --python /opt/resnet-serve install --no-cache-dir --quiet \
-        --require-hashes --requirement deploy/requirements/$RUNTIME.txt
+        --require-hashes --requirement deploy/requirements/$RUNTIME.txt ${EXTRAS:+--requirement deploy/requirements/extras.txt}
 COPY pyproject.toml README.md LICENSE ./
 COPY models models
 COPY service service

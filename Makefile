@@ -11,6 +11,8 @@ DOCKER ?= docker
 IMAGE ?= resnet-serve
 SBOM ?= sbom.json
 REVISION = $(shell git rev-parse HEAD)
+# What an image with --build-arg EXTRAS=yes has besides.
+EXTRAS := compression gcs heic http hub s3 signing tracing
 # For the image's Python, whatever makes it; no index, for that is each machine's own.
 COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 --python-platform linux $(ARGS)
 # Of `make soak`: minutes of load, and rounds of the fault suite with so many hostile bodies in each.
@@ -80,12 +82,15 @@ soak: install-dev ## faults in rounds, then half an hour of mixed clients: make 
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .
 
-test-image: install-dev ## build the image, run it locked down, stop it
+test-image: install-dev ## build the image; run it alone, by Compose and as a pod
 	$(DOCKER) version --format 'Docker {{.Server.Version}}'
-	$(BIN)/python -m pytest tests/test_image.py $(ARGS)
+	$(BIN)/python -m pytest tests/containers $(ARGS)
 
 lock: $(VENV)/release.stamp ## pin what the image installs, with hashes; ARGS=--upgrade takes newer versions
-	for runtime in cpu gpu; do $(COMPILE) --extra $$runtime --output-file deploy/requirements/$$runtime.txt pyproject.toml || exit 1; done
+	$(COMPILE) --extra cpu --output-file deploy/requirements/cpu.txt pyproject.toml
+	$(COMPILE) --extra gpu --constraint deploy/requirements/cpu.txt --output-file deploy/requirements/gpu.txt pyproject.toml
+	$(COMPILE) $(foreach extra,$(EXTRAS),--extra $(extra)) --constraint deploy/requirements/cpu.txt \
+		--output-file deploy/requirements/extras.txt pyproject.toml
 	echo 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -
 
 sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's packages too: sbom.json (CycloneDX)

@@ -19,7 +19,11 @@ DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 VOLATILE = ("request_id", "timings_ms")  # differ with each request
 TOLERANCE = 2e-3  # of probabilities, printed with four digits
 # Commands that another test runs, since they install, build or are themselves the tests.
-ELSEWHERE = {"make serve": "test_makefile.py", "make image": "test_image.py", "docker run": "test_image.py"}
+ELSEWHERE = {
+    "make serve": "test_makefile.py",
+    "make image": "containers/test_image.py",
+    "docker run": "containers/test_image.py",
+}
 THIS_VERY_RUN = ("make test", "make check")
 
 

@@ -15,6 +15,8 @@ LOCKED = ROOT / "deploy" / "requirements"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIMES = ("cpu", "gpu")
+FILES = ("build", *RUNTIMES, "extras")
+NOT_IN_IMAGES = {"torch", "train", "dev", "bench", "release"}
 
 
 def pins(name: str) -> Iterator[tuple[Requirement, list[str]]]:
@@ -54,18 +56,29 @@ def test_the_lock_is_what_the_project_requires(runtime: str) -> None:
     assert unmet(["litserve>=1000", "torch"], versions(runtime)) == ["litserve>=1000", "torch"]
 
 
+def test_the_extras_of_an_image_are_all_that_a_server_may_need() -> None:
+    """And they go together with either runtime: no distribution is locked at two versions."""
+    optional = PYPROJECT["project"]["optional-dependencies"]
+    extras = optional.keys() - NOT_IN_IMAGES - set(RUNTIMES)
+    declared = [text for extra in extras for text in optional[extra]]
+    assert unmet(declared, versions("extras")) == []
+    for runtime in RUNTIMES:
+        locked = versions(runtime)
+        assert [name for name, version in versions("extras").items() if locked.get(name, version) != version] == []
+
+
 def test_what_builds_the_wheel_is_locked_too() -> None:
     assert unmet(PYPROJECT["build-system"]["requires"], versions("build")) == []
 
 
-@pytest.mark.parametrize("name", ["build", *RUNTIMES])
+@pytest.mark.parametrize("name", FILES)
 def test_everything_has_hashes(name: str) -> None:
     hashes = [hashes for _, hashes in pins(name)]
     assert hashes
     assert all(each and all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in each) for each in hashes)
 
 
-@pytest.mark.parametrize("name", ["build", *RUNTIMES])
+@pytest.mark.parametrize("name", FILES)
 def test_nothing_of_the_machine_that_wrote_it_is_in_it(name: str) -> None:
     """An index or a folder of its own would be asked by every image that is built."""
     assert not re.search(r"index-url|find-links|://|file:", (LOCKED / f"{name}.txt").read_text())

@@ -1,67 +1,18 @@
 """Two replicas behind a load balancer as docs/operations.md configures it are restarted one after the other."""
 
-import re
-import socket
-import subprocess
+import http.client
+import socketserver
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import pytest
 
-from tests.documents import ROOT
+from tests.faults.balancer import balanced
 from tests.faults.ledger import load
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
-
-AROUND = {
-    "haproxy": "global\n    maxconn 500\n    stats socket {folder}/admin.sock\n\n{config}",
-    "nginx": (
-        "daemon off;\npid {folder}/nginx.pid;\nerror_log stderr warn;\nuser root;\nevents {{}}\nhttp {{\n"
-        "access_log off;\nclient_body_temp_path {folder};\nproxy_temp_path {folder};\nfastcgi_temp_path {folder};\n"
-        "uwsgi_temp_path {folder};\nscgi_temp_path {folder};\n{config}}}\n"
-    ),
-}
-OPTIONS = {"haproxy": ("-db", "-f"), "nginx": ("-c",)}
-
-
-def documented(kind: str) -> str:
-    """The configuration that the document shows."""
-    (block,) = re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
-    return str(block)
-
-
-@dataclass
-class Balancer:
-    """A load balancer; the ledger asks for no more than its address."""
-
-    address: tuple[str, int]
-
-
-@contextmanager
-def balanced(kind: str, program: str, folder: Path, ports: list[int]) -> Iterator[Balancer]:
-    """The documented load balancer in front of servers at these ports."""
-    front = free_port()
-    config = documented(kind).replace(":8080", f":{front}")
-    for documented_port, port in zip((8001, 8002), ports, strict=True):
-        assert f":{documented_port}" in config
-        config = config.replace(f":{documented_port}", f":{port}")
-    path = folder / f"{kind}.conf"
-    path.write_text(AROUND[kind].format(folder=folder, config=config))
-    process = subprocess.Popen([program, *OPTIONS[kind], path])
-    try:
-        until(lambda: is_open(front), f"{kind} to listen")
-        yield Balancer(("127.0.0.1", front))
-        assert process.poll() is None
-    finally:
-        process.terminate()
-        process.wait(DEADLINE_S)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def answered(served: Served) -> float:
@@ -84,3 +35,54 @@ def test_a_rolling_restart_fails_no_request(
             until(lambda replica=replicas[place]: answered(replica) > 20, "the new one to get its share")
         ledger.wait_for(20)
     assert set(ledger.summary()) == {(200, "")}
+
+
+BODY = b"picture"
+HEAD_ALONE = threading.Event()
+
+
+class Closing(socketserver.StreamRequestHandler):
+    """A replica that answers once on a connection, and closes it when the head of the next request comes."""
+
+    def handle(self) -> None:
+        if b"GET" in self._head():
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+            return
+        self.rfile.read(len(BODY))
+        self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        if self._head():
+            HEAD_ALONE.set()
+
+    def _head(self) -> bytes:
+        lines = iter(self.rfile.readline, b"\r\n")
+        return b"".join(line for line in iter(lambda: next(lines, b""), b""))
+
+
+@contextmanager
+def closing_replica() -> Iterator[int]:
+    """Its port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Closing) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["haproxy", "nginx"])
+def test_a_request_whose_connection_is_closed_is_sent_again(
+    kind: str, require: Callable[[str], str], tmp_path: Path
+) -> None:
+    """The load balancer may keep a connection and use it in the moment in which a replica that ends closes it."""
+    program = require(kind)
+    with closing_replica() as one, closing_replica() as two, balanced(kind, program, tmp_path, [one, two]) as balancer:
+        connection = http.client.HTTPConnection(*balancer.address, timeout=DEADLINE_S)
+        for _ in range(6):
+            HEAD_ALONE.clear()
+            connection.putrequest("POST", "/predict")
+            connection.putheader("Content-Length", str(len(BODY)))
+            connection.endheaders()
+            HEAD_ALONE.wait(0.05)  # not at all, if requests are passed on as a whole
+            connection.send(BODY)
+            answer = connection.getresponse()
+            assert (answer.status, answer.read()) == (200, b"")
+        connection.close()

@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shlex
 import subprocess
 import uuid
 from collections.abc import Callable, Iterator
@@ -19,49 +18,21 @@ from packaging.utils import canonicalize_name
 from PIL import Image
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.containers.engine import FLAGS, LOCKED_DOWN, Run
 from tests.documents import ROOT
 from tests.service.served import free_port, until
 from tests.test_requirements import versions
 
 BASE = "python:3.11-slim"
-TAG = "resnet-serve:test"
-# With `--network host` for an engine that has no bridge.
-FLAGS = shlex.split(os.environ.get("DOCKER_FLAGS", ""))
-LOCKED_DOWN = ("--read-only", "--cap-drop", "ALL", "--security-opt", "no-new-privileges", "--pids-limit", "64")
 DIGITS, LABELS = (part[::50] for part in mnist_data())
 
-Docker = Callable[..., str]
-
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def docker() -> Docker:
-    """Run a command of the container engine and give its output."""
-    program = os.environ.get("DOCKER", "docker")
-
-    def run(*arguments: str) -> str:
-        return subprocess.run([program, *arguments], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-
-    try:
-        run("version", "--format", "{{.Server.Version}}")
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"no container engine answers to `{program} version`")
-    return run
-
-
-@pytest.fixture(scope="module")
-def image(docker: Docker) -> Iterator[str]:
-    """The image, built as users build it."""
-    subprocess.run(["make", "image", f"IMAGE={TAG}"], cwd=ROOT, check=True)
-    yield TAG
-    docker("image", "rm", TAG)
 
 
 class Container:
     """The server in a container that may do nothing but serve, with these options of the engine; removed at the end."""
 
-    def __init__(self, docker: Docker, image: str, *options: str) -> None:
+    def __init__(self, docker: Run, image: str, *options: str) -> None:
         self._docker = docker
         self.name = f"resnet-serve-test-{uuid.uuid4().hex[:8]}"
         port = str(free_port())
@@ -75,12 +46,12 @@ class Container:
         until(lambda: self.inspect("{{.State.Health.Status}}") == "healthy", "a healthy state")
 
     def inspect(self, template: str) -> str:
+        """A part of its state, as a template of Go says."""
         return self._docker("inspect", "--format", template, self.name)
 
     def log(self) -> list[dict[str, object]]:
-        program = os.environ.get("DOCKER", "docker")
-        ended = subprocess.run([program, "logs", self.name], capture_output=True, text=True, check=True)
-        return [json.loads(line) for line in ended.stderr.splitlines()]
+        """The events of its log."""
+        return [json.loads(line) for line in self._docker("logs", self.name).splitlines()]
 
     def stop(self) -> list[str]:
         """`docker stop`; exit code, whether it was killed for memory, and what else went wrong."""
@@ -89,7 +60,7 @@ class Container:
 
 
 @pytest.fixture
-def run(docker: Docker, image: str) -> Iterator[Callable[..., Container]]:
+def run(docker: Run, image: str) -> Iterator[Callable[..., Container]]:
     """Start containers."""
     started: list[Container] = []
 
@@ -132,7 +103,7 @@ def test_it_serves_as_any_user_with_little_shared_memory_on(
     assert container.stop() == ["0", "false"]
 
 
-def test_it_runs_as_a_user_that_is_a_number_with_what_is_locked_alone(docker: Docker, image: str) -> None:
+def test_it_runs_as_a_user_that_is_a_number_with_what_is_locked_alone(docker: Run, image: str) -> None:
     """So that Kubernetes can see that it is not root; no pip, and nothing that training needs."""
     assert int(docker("image", "inspect", "--format", "{{.Config.User}}", image).partition(":")[0]) > 0
     code = "from importlib.metadata import distributions; print(*(d.name + '==' + d.version for d in distributions()))"
@@ -142,21 +113,21 @@ def test_it_runs_as_a_user_that_is_a_number_with_what_is_locked_alone(docker: Do
     assert {name for name in ours ^ locked if not name.startswith("resnet-serve==")} == set()
 
 
-def test_it_is_no_larger_than_the_document_says(docker: Docker, image: str) -> None:
+def test_it_is_no_larger_than_the_document_says(docker: Run, image: str) -> None:
     """What it adds to its base image, in megabytes of 10^6 bytes as engines print them, and no tenth less."""
     size, base = (int(docker("image", "inspect", "--format", "{{.Size}}", name)) for name in (image, BASE))
     (said,) = re.findall(r"adds (\d+) MB to", (ROOT / "docs" / "operations.md").read_text())
     assert 0.9 * int(said) < (size - base) / 1e6 <= int(said)
 
 
-def test_its_labels_tell_where_it_is_from(docker: Docker, image: str) -> None:
+def test_its_labels_tell_where_it_is_from(docker: Run, image: str) -> None:
     labels = json.loads(docker("image", "inspect", "--format", "{{json .Config.Labels}}", image))
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert labels["org.opencontainers.image.revision"] == head.strip()
     assert labels["org.opencontainers.image.base.name"].endswith(BASE)
 
 
-def test_it_checks_its_models(docker: Docker, image: str) -> None:
+def test_it_checks_its_models(docker: Run, image: str) -> None:
     """The entry point takes sub-commands, and every model that is inside would be served."""
     code = "from service.repository import ZOO; print(ZOO)"
     zoo = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code)

@@ -1,0 +1,60 @@
+"""Load balancers as docs/operations.md configures them."""
+
+import re
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.documents import ROOT
+from tests.service.served import DEADLINE_S, free_port, until
+
+AROUND = {
+    "haproxy": "global\n    maxconn 500\n    stats socket {folder}/admin.sock\n\n{config}",
+    "nginx": (
+        "daemon off;\npid {folder}/nginx.pid;\nerror_log stderr warn;\nuser root;\nevents {{}}\nhttp {{\n"
+        "access_log off;\nclient_body_temp_path {folder};\nproxy_temp_path {folder};\nfastcgi_temp_path {folder};\n"
+        "uwsgi_temp_path {folder};\nscgi_temp_path {folder};\n{config}}}\n"
+    ),
+}
+OPTIONS = {"haproxy": ("-db", "-f"), "nginx": ("-c",)}
+
+
+def documented(kind: str) -> str:
+    """The configuration that the document shows."""
+    (block,) = re.findall(rf"```{kind}\n(.*?)```", (ROOT / "docs" / "operations.md").read_text(), re.DOTALL)
+    return str(block)
+
+
+@dataclass
+class Balancer:
+    """A load balancer; the ledger asks for no more than its address."""
+
+    address: tuple[str, int]
+
+
+@contextmanager
+def balanced(kind: str, program: str, folder: Path, ports: list[int]) -> Iterator[Balancer]:
+    """The documented load balancer in front of servers at these ports."""
+    front = free_port()
+    config = documented(kind).replace(":8080", f":{front}")
+    for documented_port, port in zip((8001, 8002), ports, strict=True):
+        assert f":{documented_port}" in config
+        config = config.replace(f":{documented_port}", f":{port}")
+    path = folder / f"{kind}.conf"
+    path.write_text(AROUND[kind].format(folder=folder, config=config))
+    process = subprocess.Popen([program, *OPTIONS[kind], path])
+    try:
+        until(lambda: is_open(front), f"{kind} to listen")
+        yield Balancer(("127.0.0.1", front))
+        assert process.poll() is None
+    finally:
+        process.terminate()
+        process.wait(DEADLINE_S)
+
+
+def is_open(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
