@@ -1,50 +1,32 @@
 """The documentation of inference by the Open Inference Protocol, which is answered before FastAPI sees it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter
 
 from service.http import inference_schemas as schemas
+from service.http.openapi import EXAMPLE, PROBLEMS
 from service.parsing.head import INFER_METHODS, INFER_ROUTES, MAX_NUMBER
 from service.parsing.inference import ENCODED, INPUT, OUTPUT, PIXELS
 
 TAG = "open inference protocol"
 _SIZE = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
-_ANY_NUMBER = {"type": "array", "items": {}}
 INDEX_BODY = {
     "requestBody": {"content": {"application/json": {"schema": schemas.RepositoryIndexRequest.model_json_schema()}}}
 }
 
-_PROBLEMS = {
-    400: "Malformed HTTP, JSON, tensor or parameter",
-    401: "No API key, or one that is not valid, where the server has keys: see WWW-Authenticate",
-    403: "The API key is good, but not for this",
-    404: "Unknown model or version",
-    405: "Another method",
-    408: "The headers or the body did not arrive in time, or too slowly",
-    413: "Body, number of images, or width x height over the limit",
-    415: "Not an image type that is taken, or a content coding that is not known: see Accept-Encoding",
-    422: "An image that does not decode",
-    431: "Header fields over the limit",
-    500: "The server's own fault",
-    501: "A transfer coding that the server does not know",
-    503: "Full, draining, loading, or the worker was lost: see Retry-After",
-    504: "The deadline passed",
-}
-_EVERYWHERE = (400, 408, 431, 500, 501)
-GUARDED = (401, 403)
-"""Statuses of routes that are for holders of keys."""
+_OTHERWISE: dict[int | str, str] = {400: "Malformed HTTP, JSON, tensor or parameter", 405: "Another method than POST"}
 
 
-def problems_of(*statuses: int) -> dict[int | str, Any]:
-    """Responses with these statuses, and with those that any route can give.
-
-    What cannot be read as HTTP is refused before its route is known, with a problem document.
-    """
-    problem = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+def problems_of(statuses: Iterable[int | str]) -> dict[int | str, dict[str, Any]]:
+    """Responses with these statuses, in the protocol's own form."""
     return {
-        status: {"model": schemas.InferenceError, "description": _PROBLEMS[status], "content": problem}
-        for status in (*_EVERYWHERE, *statuses)
+        status: {
+            "model": schemas.InferenceError,
+            "description": _OTHERWISE.get(status, PROBLEMS[status]["description"]),
+        }
+        for status in statuses
     }
 
 
@@ -65,7 +47,7 @@ def infer_routes(max_images: int) -> APIRouter:
             infer,
             methods=list(INFER_METHODS),
             response_model=schemas.InferenceAnswer,
-            responses=problems_of(*_PROBLEMS) | {200: {"content": {"application/octet-stream": {"schema": _BINARY}}}},
+            responses=problems_of(PROBLEMS) | {200: {"content": {"application/octet-stream": {"schema": _BINARY}}}},
             openapi_extra={"requestBody": _body(max_images), "parameters": _parameters(route)},
         )
     return router
@@ -74,41 +56,39 @@ def infer_routes(max_images: int) -> APIRouter:
 _BINARY = {"type": "string", "format": "binary"}
 
 
-def _object(required: list[str], **properties: object) -> dict[str, Any]:
-    return {"type": "object", "required": required, "properties": properties}
+def _object(**properties: object) -> dict[str, Any]:
+    """A JSON object that has these properties, and may have others."""
+    return {"type": "object", "required": list(properties), "properties": properties}
 
 
 def _body(max_images: int) -> dict[str, Any]:
-    shape = {"type": "array", "items": _SIZE, "minItems": 1, "maxItems": 4}
-    parameters = _object([], binary_data_size=_SIZE)
-    datatype = {"type": "string", "enum": [PIXELS, ENCODED]}
-    name = {"type": "string", "const": INPUT}
-    tensor = _object(
-        ["name", "shape", "datatype"],
-        name=name,
-        shape=shape,
-        datatype=datatype,
-        parameters=parameters,
-        data=_ANY_NUMBER,
-    )
+    """What a request may be; that data and shape fit each other, and the model, no schema can say."""
     flag = {"type": "boolean"}
-    output = _object(
-        ["name"],
-        name={"type": "string", "const": OUTPUT},
-        parameters=_object([], classification=_SIZE, binary_data=flag),
-    )
+    shape = {
+        "type": "array",
+        "items": _SIZE | {"minimum": 1},
+        "minItems": 1,
+        "maxItems": 4,
+        "description": f"[n, height, width, channels] of pixels, [n] or [n, 1] of BYTES; n is at most {max_images}",
+    }
+    data = {"type": "array", "items": {}, "description": "pixels, nested or flat, or encoded images as base64"}
+    datatype = {"type": "string", "enum": [PIXELS, ENCODED]}
+    tensor = _object(name={"const": INPUT}, shape=shape, datatype=datatype, data=data)
+    wishes = _object(classification=_SIZE, binary_data=flag) | {"required": []}
+    output = _object(name={"const": OUTPUT}, parameters=wishes) | {"required": ["name"]}
+    parameters = _object(binary_data_output=flag, timeout=_SIZE | {"description": "microseconds"}) | {"required": []}
     request = _object(
-        ["inputs"],
-        id={"type": "string"},
-        parameters=_object([], binary_data_output=flag, timeout=_SIZE | {"description": "microseconds"}),
         inputs={"type": "array", "items": tensor, "minItems": 1, "maxItems": 1},
+        id={"type": "string"},
+        parameters=parameters,
         outputs={"type": "array", "items": output, "maxItems": 16},
-    )
-    shape["description"] = (
-        f"[n, height, width, channels] of pixels, [n] or [n, 1] of BYTES; at most {max_images} images"
-    )
-    content = {"application/json": request, "application/octet-stream": _BINARY}
-    return {"required": True, "content": {media_type: {"schema": schema} for media_type, schema in content.items()}}
+    ) | {"required": ["inputs"]}
+    example = {"inputs": [{"name": INPUT, "shape": [1], "datatype": ENCODED, "data": [EXAMPLE]}]}
+    content = {
+        "application/json": {"schema": request, "example": example},
+        "application/octet-stream": {"schema": _BINARY},
+    }
+    return {"required": True, "content": content}
 
 
 def _parameters(route: str) -> list[dict[str, Any]]:
@@ -120,7 +100,7 @@ def _parameters(route: str) -> list[dict[str, Any]]:
             _SIZE | {"minimum": 1},
             "the deadline; the latest that the server takes where that is earlier",
         ),
-        "X-Request-ID": ({"type": "string", "maxLength": 128}, "its name in the log"),
+        "X-Request-ID": ({"type": "string"}, "its name in the log, if it is at most 128 visible characters of ASCII"),
     }
     return path + [
         {"name": name, "in": "header", "schema": schema, "description": text}

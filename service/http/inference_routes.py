@@ -1,6 +1,6 @@
 """The Open Inference Protocol beside inference: health, metadata, statistics, and the index of the repository."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -10,21 +10,27 @@ from pydantic import ValidationError
 
 from service.errors import BadRequest, TooLarge
 from service.http import inference_schemas as schemas
-from service.http.inference_openapi import GUARDED, INDEX_BODY, TAG, problems_of
+from service.http.inference_openapi import INDEX_BODY, TAG, problems_of
+from service.http.openapi import EVERYWHERE, GUARDED
 from service.http.route_access import PROBES
 from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
 from service.prediction.api_process import ApiProcess
 from service.prediction.model_statistics import statistics
 from service.prediction.served_model import ServedModel
 
-_MODEL = ("/v2/models/{model}", "/v2/models/{model}/versions/{version}")
+_MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "/v2/repository/index"
 ROUTES = (
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", _INDEX),
-    *(route + suffix for suffix in ("", "/ready", "/stats") for route in _MODEL),
+    *(route + suffix for suffix in ("", "/ready", "/stats") for route in (_MODEL, _VERSION)),
 )
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
 PLATFORM = "onnx_onnxv1"
+
+Endpoint = Callable[..., Awaitable[JSONResponse]]
+Answer = Callable[[str, str | None], JSONResponse]
+"""To a question about a model, by its name, in a version, None for the one that is served where none is named."""
+
 _STATES = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
 _MOST_BYTES = 64 << 10  # of a request to these routes
 
@@ -33,27 +39,48 @@ def add_inference_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
     """Give the application the routes of the protocol that are not predictions."""
     endpoints = _Endpoints(app.title, api)
 
-    def add(path: str, endpoint: Callable[..., Any], model: object, *problems: int, **more: Any) -> None:  # noqa: ANN401
-        problems = (*GUARDED, *problems)
-        app.add_api_route(path, endpoint, response_model=model, responses=problems_of(*problems), tags=[TAG], **more)
+    def add(path: str, endpoint: Endpoint, model: object, *problems: int, **more: Any) -> None:  # noqa: ANN401
+        responses = problems_of((*GUARDED, *problems))
+        app.add_api_route(path, endpoint, response_model=model, responses=responses, tags=[TAG], **more)
 
-    def add_probe(
-        path: str, endpoint: Callable[..., Any], model: object, *problems: int, may_fail: bool = True
-    ) -> None:
+    def add_probe(path: str, endpoint: Endpoint, model: object, *problems: int, may_fail: bool = True) -> None:
         unready = {503: {"model": model, "description": "Not ready"}} if may_fail else {}
-        responses = problems_of(*problems) | unready
+        responses = problems_of((*EVERYWHERE, *problems)) | unready
         app.add_api_route(path, endpoint, response_model=model, responses=responses, tags=[TAG, PROBES])
 
     add("/v2", endpoints.server_metadata, schemas.ServerMetadata)
     add_probe("/v2/health/live", endpoints.server_live, schemas.Liveness, may_fail=False)
     add_probe("/v2/health/ready", endpoints.server_ready, schemas.Readiness)
     add("/v2/models/stats", endpoints.all_statistics, schemas.Statistics)
-    for route in _MODEL:
-        add(route, endpoints.model_metadata, schemas.ModelMetadata, 404)
-        add_probe(f"{route}/ready", endpoints.model_ready, schemas.ModelReadiness, 404)
-        add(f"{route}/stats", endpoints.model_statistics, schemas.Statistics, 404)
+    for route, choose in ((_MODEL, _newest), (_VERSION, _named)):
+        add(route, choose(endpoints.model_metadata), schemas.ModelMetadata, 404)
+        add_probe(f"{route}/ready", choose(endpoints.model_ready), schemas.ModelReadiness, 404)
+        add(f"{route}/stats", choose(endpoints.model_statistics), schemas.Statistics, 404)
     index = list[schemas.RepositoryEntry]
     add(_INDEX, endpoints.repository_index, index, 413, methods=["POST"], openapi_extra=INDEX_BODY)
+
+
+def _newest(answer: Answer) -> Endpoint:
+    """Ask for the version that is served where none is named."""
+
+    async def of_model(model: str) -> JSONResponse:
+        return answer(model, None)
+
+    return _documented(of_model, answer)
+
+
+def _named(answer: Answer) -> Endpoint:
+    """Ask for the version that the path names."""
+
+    async def of_version(model: str, version: str) -> JSONResponse:
+        return answer(model, version)
+
+    return _documented(of_version, answer)
+
+
+def _documented(endpoint: Endpoint, answer: Answer) -> Endpoint:
+    endpoint.__name__, endpoint.__doc__ = answer.__name__, answer.__doc__
+    return endpoint
 
 
 class _Endpoints:
@@ -75,22 +102,22 @@ class _Endpoints:
         ready = self._api().ready
         return JSONResponse({"ready": ready}, 200 if ready else 503)
 
-    async def model_metadata(self, model: str, version: str | None = None) -> JSONResponse:
+    def model_metadata(self, name: str, version: str | None) -> JSONResponse:
         """A model's tensors."""
         models = self._api().services.models
-        tensors = _tensors(models[model, version])
-        versions = [one.version for one in models.by_index.values() if one.name == model]
-        return JSONResponse({"name": model, "versions": versions, "platform": PLATFORM} | tensors)
+        tensors = _tensors(models[name, version])
+        versions = [one.version for one in models.by_index.values() if one.name == name]
+        return JSONResponse({"name": name, "versions": versions, "platform": PLATFORM} | tensors)
 
-    async def model_ready(self, model: str, version: str | None = None) -> JSONResponse:
+    def model_ready(self, name: str, version: str | None) -> JSONResponse:
         """A model can take work now."""
         services, status = self._api().services, self._api().status
-        ready = services.admission.open and status.state(services.models[model, version].index) == "ready"
-        return JSONResponse({"name": model, "ready": ready}, 200 if ready else 503)
+        ready = services.admission.open and status.state(services.models[name, version].index) == "ready"
+        return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
 
-    async def model_statistics(self, model: str, version: str | None = None) -> JSONResponse:
+    def model_statistics(self, name: str, version: str | None) -> JSONResponse:
         """What was counted of one model."""
-        return self._statistics([self._api().services.models[model, version]])
+        return self._statistics([self._api().services.models[name, version]])
 
     async def all_statistics(self) -> JSONResponse:
         """What was counted of every model."""
@@ -126,6 +153,6 @@ async def _read_only_ready(request: Request) -> bool:
         if len(body) > _MOST_BYTES:
             raise TooLarge(f"the body is over the limit of {_MOST_BYTES} bytes for this route")
     try:
-        return schemas.RepositoryIndexRequest.model_validate_json(body or b"{}").ready
+        return schemas.RepositoryIndexRequest.model_validate_json(body or b"{}", strict=True).ready
     except ValidationError as error:
         raise BadRequest('the body must be empty, or JSON as {"ready": true}') from error

@@ -9,12 +9,27 @@ from fastapi.openapi.utils import get_openapi
 
 from service.errors import ChangeRefused
 from service.http import schemas
-from service.http.inference_openapi import infer_routes
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
-_IMAGE = {"type": "string", "format": "binary", "minLength": 1}
-_PATTERN = r"^(data:[^,]*;base64,)?([A-Za-z0-9+/_-]\s*)+(=\s*){0,2}$"  # either alphabet, lines, padding or none
-_BASE64 = {"type": "string", "contentEncoding": "base64", "minLength": 2, "pattern": _PATTERN}
+EXAMPLE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="  # one white pixel
+)
+_FILE = {"type": "string", "format": "binary"}
+_IMAGE = _FILE | {"minLength": 1}
+_DIGIT, _PADDING = r"[A-Za-z0-9+/_-][ \t\r\n]*", r"=[ \t\r\n]*"  # either alphabet, and lines
+_LAST = f"({_DIGIT}){{2}}({_PADDING}){{0,2}}|({_DIGIT}){{3}}({_PADDING})?|({_DIGIT}){{4}}"
+_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "minLength": 2,
+    "pattern": f"^(data:[^,]{{0,1000}};base64,)?[ \t\r\n]*(({_DIGIT}){{4}})*({_LAST})$",
+}
+_ANY_BASE64 = {
+    "type": "string",
+    "contentEncoding": "base64",
+    "pattern": '^[^"]*$',
+    "description": "one that is not base64 fails alone",
+}
 _PARAMETERS = [
     {
         "name": "top_k",
@@ -28,7 +43,12 @@ _PARAMETERS = [
         "description": "the deadline; the latest that the server takes where that is earlier",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
     },
-    {"name": "X-Request-ID", "in": "header", "schema": {"type": "string", "maxLength": 128}},
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "the request's name in the answer and the log, if it is at most 128 visible characters of ASCII",
+        "schema": {"type": "string"},
+    },
 ]
 
 
@@ -45,10 +65,15 @@ def _document(**properties: object) -> dict[str, Any]:
 def _body(max_images: int) -> dict[str, Any]:
     """What a predict route takes."""
     several = {"type": "array", "minItems": 1, "maxItems": max_images}
-    form = {"type": "object", "required": ["image"], "properties": {"image": several | {"items": _IMAGE}}}
-    one_of = [_document(image=_BASE64), _document(images=several | {"items": _BASE64})]
-    content = {"image/*": _IMAGE, "multipart/form-data": form, "application/json": {"oneOf": one_of}}
-    return {"required": True, "content": {media_type: {"schema": schema} for media_type, schema in content.items()}}
+    files = several | {"items": _FILE, "anyOf": [{"minItems": 2}, {"items": _IMAGE}]}  # of several one may be empty
+    form = {"type": "object", "required": ["image"], "properties": {"image": files}}
+    one_of = [_document(image=_BASE64), _document(images=several | {"items": _ANY_BASE64})]
+    content = {
+        "application/octet-stream": {"schema": _IMAGE},  # first: what generated clients take where they take one alone
+        "multipart/form-data": {"schema": form},
+        "application/json": {"schema": {"oneOf": one_of}, "example": {"image": EXAMPLE}},
+    }
+    return {"required": True, "content": content}
 
 
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
@@ -103,12 +128,28 @@ def _parameters(route: str) -> list[dict[str, Any]]:
     return [*path, *_PARAMETERS]
 
 
-def describe(app: FastAPI, get_max_images: Callable[[], int]) -> dict[str, Any]:
-    """The OpenAPI document of every route, with the limits that hold."""
+def describe(
+    app: FastAPI, get_max_images: Callable[[], int], make_others: Callable[[int], APIRouter]
+) -> dict[str, Any]:
+    """The OpenAPI document of every route, with the limits that hold.
+
+    `make_others`: for so many images, more routes that FastAPI does not see.
+    """
     if app.openapi_schema is None:
         max_images = get_max_images()
-        routes = [*_predict_routes(max_images).routes, *infer_routes(max_images).routes, *app.routes]
+        routes = [*_predict_routes(max_images).routes, *make_others(max_images).routes, *app.routes]
         app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=routes)
         schemas_ = app.openapi_schema["components"]["schemas"]
         schemas_["Problem"] = schemas.Problem.model_json_schema()
+        _drop_validation(app.openapi_schema)
     return app.openapi_schema
+
+
+def _drop_validation(document: dict[str, Any]) -> None:
+    """Leave out what FastAPI tells of parameters that do not validate: ours are strings."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

@@ -11,7 +11,8 @@ from service.http.connection import HttpConnection
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.read_budget import ReadBudget
-from service.parsing.head import Head, Target, parse_target, read_plain
+from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain
+from service.prediction.inference_response import InferenceResponse
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
 
@@ -36,6 +37,7 @@ class PredictionProtocol(HttpConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         state = self.config.app.state  # type: ignore[union-attr]
+        self.url = b""
         self._budget: ReadBudget = state.budget
         self._head_bytes = 0  # of the target and the fields that are parsed
         self._unparsed_bytes = 0  # of data that held nothing but a part of the head
@@ -290,7 +292,8 @@ class PredictionProtocol(HttpConnection):
         return is_told
 
     def _respond_without_request(self, error: Exception) -> None:
-        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns(), self.client)
+        kind = InferenceResponse if is_inference_path(self.url.decode("latin-1")) else Response
+        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns(), self.client, kind)
         response.fail(error)
         self._write(response)
         response.timestamps.written_ns = time.monotonic_ns()

@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.auth.keys import Scope as KeyScope
 from service.errors import Forbidden, ServiceError
-from service.parsing.head import Head, Target
+from service.parsing.head import Head, Target, is_inference_path
 from service.prediction.api_process import ApiProcess
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response as PredictionResponse
@@ -64,7 +64,7 @@ def needed_scope(route: BaseRoute | None) -> KeyScope | None:
 
 def problem_answer(scope: Scope, error: Exception) -> Response:
     """What tells of an error: a problem document, or what the Open Inference Protocol has for it."""
-    kind = InferenceResponse if f"{scope['path']}/".startswith("/v2/") else PredictionResponse
+    kind = InferenceResponse if is_inference_path(scope["path"]) else PredictionResponse
     head = Head(scope["method"], Target(scope["path"]), b"", dict(scope["headers"]))
     problem = begin_response(head, time.monotonic_ns(), kind=kind)
     problem.fail(error)

@@ -15,6 +15,7 @@ from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.http import inference_routes, openapi, schemas
 from service.http.admin_routes import ADMIN_ROUTES
 from service.http.documents import DOCUMENT, PAGE, add_documents
+from service.http.inference_openapi import infer_routes
 from service.http.options import AnswerOptions, allowed_methods
 from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
 from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES, Head, Target
@@ -80,7 +81,9 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
     app.add_middleware(CheckAccess, site=app, api=api)
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CountRequests, api=api)
-    app.openapi = partial(openapi.describe, app, lambda: api().services.settings.max_images_per_request)  # type: ignore[method-assign]
+    app.openapi = partial(  # type: ignore[method-assign]
+        openapi.describe, app, lambda: api().services.settings.max_images_per_request, infer_routes
+    )
 
 
 def _accepts(request: Request) -> list[str]:

@@ -43,6 +43,11 @@ _PLAIN_FIELDS = re.compile(
 Content-Length does; names and values have the characters that RFC 9110 allows them (5.5, 5.6.2)."""
 
 
+def is_inference_path(path: str) -> bool:
+    """Whether a path, with or without its query, is of the Open Inference Protocol, known or not."""
+    return re.match(r"/v2(?:[/?]|$)", path) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """A predict route, and the model and version that its path names, None where it names none.
@@ -156,6 +161,11 @@ class Head:
         return Kind.INFERENCE if self.target.is_inference else _read_content_type(self.content_type)
 
     @property
+    def is_json(self) -> bool:
+        """Whether the body is JSON by its Content-Type."""
+        return _read_content_type(self.content_type) is Kind.JSON
+
+    @property
     def coding(self) -> str:
         """How the body is compressed, empty if it is not; several codings are told as one, which nothing undoes."""
         given = self.headers.get(b"content-encoding")
@@ -178,8 +188,8 @@ class Head:
         given = self.headers.get(b"inference-header-content-length")
         if given is None:
             return None
-        if not given.isdigit():
-            raise BadRequest("Inference-Header-Content-Length must be a number")
+        if not given.isdigit() or len(given) > len(str(MAX_NUMBER)):
+            raise BadRequest("Inference-Header-Content-Length must be the number of bytes of the JSON")
         return int(given)
 
     @property

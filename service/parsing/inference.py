@@ -89,6 +89,8 @@ def read_inference(head: Head, body: bytes, shape: Shape, max_images: int) -> In
     """
     payload = InferencePayload(max_images, accepted_codings=head.accepted_codings)
     length = head.inference_header_length
+    if length == 0 and head.is_json:
+        raise BadRequest("Inference-Header-Content-Length is 0, so the body has no JSON, and its Content-Type is JSON")
     if length == 0:
         payload.outputs = [OutputTensor(is_binary=True)]
         _add_images(payload, _Input(name=INPUT, datatype=PIXELS, shape=[1, *shape]), shape, body)

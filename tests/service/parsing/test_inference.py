@@ -108,8 +108,12 @@ def test_binary_data_has_the_size_that_is_told() -> None:
             read({"inputs": [tensor(parameters=parameters)]}, PIXELS)
     with pytest.raises(BadRequest, match="the whole body has"):
         read(PIXELS, inference_header_content_length="7")
-    with pytest.raises(BadRequest, match="must be a number"):
+    with pytest.raises(BadRequest, match="must be the number"):
         read(PIXELS, inference_header_content_length="x")
+    with pytest.raises(BadRequest, match="must be the number"):
+        read(PIXELS, inference_header_content_length="9" * 5000)
+    with pytest.raises(BadRequest, match="its Content-Type is JSON"):
+        read(PIXELS, inference_header_content_length="0", content_type="application/json")
     with pytest.raises(BadRequest, match="has 5 elements"):
         read(PIXELS[1:], inference_header_content_length="0")
 
