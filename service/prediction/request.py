@@ -264,7 +264,8 @@ class PredictionRequest:
             self._choose_model()
             if self._payload and self._payload.are_pixels and self._model.input_shape != shape:
                 raise BadRequest(f"a version was loaded meanwhile that takes images of {self._model.input_shape}")
-            self._top_k = min(self._head.top_k, len(self._model.labels))
+            if self._top_k != WITH_LOGITS:
+                self._top_k = min(self._head.top_k, len(self._model.labels))
         if (failure := self._model.failure) is not None:
             raise Unavailable("loading", f"the model failed to load: {failure}", retry_after_s=FAILED_RETRY_S)
         return self._model
