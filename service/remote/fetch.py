@@ -7,6 +7,7 @@ forks and serves; and a process can be ended when its time is up.
 import logging
 import multiprocessing
 import os
+import signal
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -67,7 +68,7 @@ def _mirror_apart(url: str, cache: Cache, seconds: float) -> list[str]:
     """`mirror`, in a process of its own; Unreachable if it takes too long."""
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(writer, url, cache), daemon=True)
+    process = context.Process(target=_tell, args=(writer, url, cache, seconds), daemon=True)
     process.start()
     writer.close()
     try:
@@ -86,8 +87,9 @@ def _mirror_apart(url: str, cache: Cache, seconds: float) -> list[str]:
     return found
 
 
-def _tell(writer: Connection, url: str, cache: Cache) -> None:
+def _tell(writer: Connection, url: str, cache: Cache, seconds: float) -> None:
     """Send what was left out, or the StoreError; the libraries' own words would break the log's format."""
+    signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # ends this process if the one that waits for it is gone
     os.environ.update(_QUIET | os.environ)
     logging.disable()
     warnings.simplefilter("ignore")

@@ -1,6 +1,9 @@
 """Signatures, made by the library's own program, as a release would make them."""
 
+import shlex
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +14,7 @@ from models.artifact.artifact import read_artifact
 from models.artifact.metadata import ArtifactError
 from models.artifact.signature import TrustedKey
 from tests.artifacts import make_artifact
+from tests.documents import ROOT, blocks, run
 from tests.signing import make_keys, sign
 
 
@@ -41,6 +45,15 @@ def rewrite(directory: Path) -> None:
 
 def test_what_our_key_has_signed_is_read_as_without_a_key(signed: Path, keys: tuple[Path, Path]) -> None:
     assert read_artifact(signed, TrustedKey(keys[1]).check) == read_artifact(signed)
+
+
+def test_what_the_manual_says_signs_a_model(require: Callable[[str], str], tmp_path: Path) -> None:
+    require("openssl")
+    directory = make_artifact(tmp_path / "models", "digits")
+    manual = (ROOT / "docs" / "operations.md").read_text()
+    (block,) = [one for one in blocks(manual) if "model_signing sign" in one.script]
+    run(f"export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH\n{block.script}", tmp_path)
+    read_artifact(directory, TrustedKey(tmp_path / "release.pub").check)
 
 
 def test_another_model_with_sums_that_fit_is_refused(signed: Path, keys: tuple[Path, Path]) -> None:
