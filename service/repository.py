@@ -189,7 +189,8 @@ def reread_repository(
         artifacts += [artifact] if artifact else []
     names, default = [artifact.name for artifact in artifacts], served[served.default].name
     if default not in names:
-        raise RepositoryError(f"{default} answers /predict and cannot be taken away: keep a version of it")
+        reasons = "; ".join(reason for (name, _), reason in failed.items() if name == default)
+        raise RepositoryError(reasons or f"{default} answers /predict and cannot be taken away: keep a version of it")
     return Catalog(tuple(artifacts), failed, names.index(default))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -22,6 +23,8 @@ SIGNATURE_FILE = "model.sig"
 
 LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf, and so ONNX, has no larger messages
 LARGEST_SUMS = 1 << 16  # bytes, for hundreds of files
+LARGEST_INPUT = 1 << 26  # bytes: 4,700 x 4,700 pixels in colour, far more than any network in use
+MOST_CLASSES = 100_000  # five times those of the largest public set of labelled pictures
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -246,6 +249,10 @@ def _check_interface(onnx_file: OnnxFile, metadata: Metadata) -> None:
     """The graph takes and gives what the metadata says, and lives in this one file."""
     if onnx_file.external_data:
         raise ArtifactError("the model keeps tensors in external files; save it as one file")
+    if (size := math.prod(metadata.preprocessing.shape)) > LARGEST_INPUT:
+        raise ArtifactError(f"an input image takes {size} bytes; at most {LARGEST_INPUT} are possible")
+    if len(metadata.labels) > MOST_CLASSES:
+        raise ArtifactError(f"it has {len(metadata.labels)} classes; at most {MOST_CLASSES} are possible")
     _check_tensors("input", onnx_file.inputs, "image", "uint8", metadata.preprocessing.shape)
     _check_tensors("output", onnx_file.outputs, "logits", "float32", (len(metadata.labels),))
 

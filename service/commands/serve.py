@@ -13,13 +13,13 @@ from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
-from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES, SECOND_API_PROCESS_CORES
+from service.policy import SECOND_API_PROCESS_CORES
 from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
-from service.supervisor.model_source import ModelSource
+from service.supervisor.model_source import ModelSource, least_memory
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions
@@ -82,7 +82,7 @@ def serve(settings: Settings) -> int:
     log.info("listening", url=server.url, models=len(catalog.artifacts))
     models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
     del catalog  # and so the copies of the files
-    source = ModelSource(settings, channels.slot_pool, device, load, ways)
+    source = ModelSource(settings, channels, device, load, ways)
     return Supervisor(server, channels, models, source, metrics, settings, guard).run()
 
 
@@ -97,8 +97,7 @@ def share_machine(settings: Settings, cores: int) -> Settings:
 
 def check_memory(workers: int, catalog: Catalog) -> None:
     """Raise SettingError if the memory is certainly too little: the workers would be killed again and again."""
-    networks = sum(len(artifact.model) for artifact in catalog.artifacts)
-    least = LEAST_BYTES + workers * (LEAST_WORKER_BYTES + networks)
+    least = least_memory(workers, catalog)
     if (usable := usable_memory()) < least:
         raise SettingError(
             f"there are {usable >> 20} MiB of memory, and {workers} workers with these models need more than "

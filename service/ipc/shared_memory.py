@@ -62,5 +62,7 @@ class SharedObject(Generic[T]):
         return value
 
     def close(self) -> None:
-        """Give it up in this process."""
-        os.close(self._fd)
+        """Give it up in this process, once."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1

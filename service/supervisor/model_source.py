@@ -12,8 +12,10 @@ from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
 from models.engines.selection import Choice
+from models.machine.memory import usable_memory
+from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
-from service.ipc.slots import SlotPool
+from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
 from service.remote.fetch import fetch
 from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
 from service.selection import Selection
@@ -28,6 +30,12 @@ Refusals = dict[Identity, str]
 """Why workers could not load a version."""
 
 
+def least_memory(workers: int, *catalogs: Catalog) -> int:
+    """Bytes below which a server certainly does not work that has so many workers for each of these catalogs."""
+    networks = (sum(len(artifact.model) for artifact in catalog.artifacts) for catalog in catalogs)
+    return LEAST_BYTES + workers * sum(LEAST_WORKER_BYTES + size for size in networks)
+
+
 class Found(NamedTuple):
     """Models that are to be served, and how each is run where there was a choice."""
 
@@ -39,11 +47,12 @@ class ModelSource:
     """Finds the models of a change; it is called in the process that reads the repository."""
 
     def __init__(
-        self, settings: Settings, slot_pool: SlotPool, device: str, load: LoadOptions, ways: Sequence[Backend]
+        self, settings: Settings, channels: Channels, device: str, load: LoadOptions, ways: Sequence[Backend]
     ) -> None:
         """`ways`: how models may be run on the device."""
         self._settings, self._device, self._load = settings, device, load
-        self._input_bytes, self._classes = slot_pool.input_bytes, slot_pool.classes
+        self._input_bytes, self._classes = channels.slot_pool.input_bytes, channels.slot_pool.classes
+        self._workers = channels.workers
         self._check_origin = signed_by(settings.require_signature)
         self._weights = any(way.engine == "torch" for way in ways)
         self._int8 = any(way.precision == "int8" for way in ways)
@@ -62,7 +71,17 @@ class ModelSource:
         if change.action == "load" and reasons:
             raise RepositoryError("; ".join(reasons))
         catalog = catalog.keeping(weights=self._weights, int8=self._int8)
+        self._check_memory(served, catalog)
         return Found(catalog, self._choose(catalog, served, models.choices))
+
+    def _check_memory(self, served: Catalog, new: Catalog) -> None:
+        """Raise RepositoryError if old and new workers certainly have no room beside each other."""
+        least = least_memory(self._workers, served, new)
+        if not new.same_models(served) and (usable := usable_memory()) < least:
+            raise RepositoryError(
+                f"there are {usable >> 20} MiB of memory, and {self._workers} old workers beside as many new ones need "
+                f"more than {least >> 20}: allow the server more, or start it again with these models"
+            )
 
     def _fetch(self) -> Path:
         settings = self._settings

@@ -11,7 +11,7 @@ from tests.artifacts import LABELS, make_artifact
 from tests.faults.ledger import DEFAULT_ALONE, load
 from tests.service.served import Served, Servers, until
 
-SWAPS = int(os.environ.get("RESNET_TEST_SWAPS", "8"))
+SWAPS = int(os.environ.get("RESNET_TEST_SWAPS", "6"))
 LABELS_OF = {"1": LABELS, "2": LABELS[:7]}  # and so other weights
 SLACK_BYTES = 8 << 20
 
@@ -117,3 +117,21 @@ def test_a_stop_during_a_swap_ends_all_and_loses_no_request(serve: Servers, vers
         assert served.stop() == 0, served.log
     assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
     assert not served.events("models changed")
+
+
+def test_an_api_process_that_dies_during_a_swap_has_a_successor_that_serves_the_new_version(
+    serve: Servers, versions: Versions
+) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
+        versions.swap()
+        served.signal(signal.SIGHUP)
+        until(lambda: len(served.events("worker started")) == 2, "the new worker")
+        os.kill(served.api_processes()[0], signal.SIGKILL)
+        served.wait_for_event("models changed")
+        served.wait_for_event("worker ended")
+        swap(served, versions)
+        ledger.wait_for(50)
+    assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}  # until the successor is ready
+    assert served.metrics()['resnet_requests_total{model="model",outcome="ok",version="2"}'] > 0
+    assert served.stop() == 0, served.log

@@ -1,12 +1,15 @@
 """Models are loaded, replaced and unloaded by HTTP, by SIGHUP and by watching the folder; what is wrong is refused."""
 
+import hashlib
+import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import onnx
 import pytest
 
 from tests.artifacts import LABELS, make_artifact
@@ -128,6 +131,82 @@ def test_a_version_that_fails_its_proof_is_tried_once_and_again_when_asked(serve
     until(lambda: len(served.events("model failed", model="main", version=3)) == 2, "another try")
     assert "golden example" in ask(served, "POST", "/models/main/load", 409)["detail"]
     shutil.rmtree(repository / "main" / "3")
+
+
+def rewrite(version: Path, model: bytes) -> None:
+    """Another graph, with a digest that is right."""
+    (version / "model.onnx").write_bytes(model)
+    (version / "SHA256SUMS").write_text(f"{hashlib.sha256(model).hexdigest()}  model.onnx\n")
+
+
+def take_away(version: Path) -> None:
+    (version / "model.onnx").unlink()
+
+
+def cut(version: Path) -> None:
+    os.truncate(version / "model.onnx", 1000)
+
+
+def make_text(version: Path) -> None:
+    rewrite(version, b"not a network")
+
+
+def point_outside(version: Path) -> None:
+    line = (version / "SHA256SUMS").read_text().replace("model.onnx", "../1/model.onnx")
+    (version / "SHA256SUMS").write_text(line)
+
+
+def link_out(version: Path) -> None:
+    version.symlink_to(version.rename(version.parents[2] / "outside"))
+
+
+def make_pipe(version: Path) -> None:
+    take_away(version)
+    os.mkfifo(version / "model.onnx")
+
+
+def keep_tensors_elsewhere(version: Path) -> None:
+    model = onnx.load(version / "model.onnx")
+    onnx.external_data_helper.set_external_data(model.graph.initializer[0], "/etc/passwd")
+    rewrite(version, model.SerializeToString())
+
+
+USUAL: dict[str, Any] = {"labels": FEWER}
+
+
+@pytest.mark.parametrize(
+    ("options", "damage", "says"),
+    [
+        (USUAL, take_away, "missing: model.onnx"),
+        (USUAL, cut, "model.onnx has SHA-256"),
+        (USUAL, make_text, "not an ONNX model"),
+        (USUAL, point_outside, "SHA256SUMS line 1 is not"),
+        (USUAL, link_out, "leads out of the repository"),
+        (USUAL, make_pipe, "model.onnx is no regular file"),
+        (USUAL, keep_tensors_elsewhere, "keeps tensors in external files"),
+        ({"shape": (12, 12, 3)}, None, "start the server with --largest-input 432"),
+        ({"labels": tuple(map(str, range(11)))}, None, "start the server with --most-classes 11"),
+    ],
+    ids=["missing", "half", "text", "traversal", "link", "pipe", "external", "large", "classes"],
+)
+def test_a_bad_artifact_is_refused_with_the_reason_while_the_old_one_serves(
+    served: Served,
+    repository: Path,
+    tmp_path: Path,
+    options: dict[str, Any],
+    damage: Callable[[Path], None] | None,
+    says: str,
+) -> None:
+    target = repository / "main" / "4"
+    make_artifact(tmp_path, "main", 4, **options).rename(target)
+    if damage:
+        damage(target)
+    detail = ask(served, "POST", "/models/main/versions/4/load", 409)["detail"]
+    assert says in detail
+    assert str(repository) not in detail
+    classify(served, "main", LABELS)
+    target.unlink() if target.is_symlink() else shutil.rmtree(target)
+    shutil.rmtree(repository.parent / "outside", ignore_errors=True)
 
 
 def test_a_key_without_the_scope_admin_changes_nothing(served: Served) -> None:

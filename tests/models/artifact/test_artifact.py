@@ -1,5 +1,6 @@
 import dataclasses
 import hashlib
+import os
 import resource
 import subprocess
 import sys
@@ -11,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import highest_version, read_artifact, write_artifact
+from models.artifact.artifact import highest_version, read_artifact, read_metadata, write_artifact
 from models.artifact.metadata import ArtifactError, Metadata
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
@@ -286,3 +287,67 @@ def test_neither_torch_nor_onnx_is_needed():
     )
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
     assert done.stdout == "[]\n"
+
+
+# What is no artifact but an attempt
+
+
+def link_out(path: Path) -> None:
+    """Move it out of the repository, and leave a link."""
+    path.symlink_to(path.rename(path.parents[3] / path.name))
+
+
+def make_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def make_huge(path: Path) -> None:
+    os.truncate(path, 1 << 32)  # sparse
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "told"),
+    [
+        ("model.onnx", link_out, "model.onnx is a link that leads out of the repository"),
+        ("SHA256SUMS", link_out, "SHA256SUMS is a link that leads out of the repository"),
+        ("model.onnx", make_pipe, "model.onnx is no regular file"),
+        ("model.onnx", make_huge, "model.onnx has 4294967296 bytes, and at most"),
+        ("SHA256SUMS", make_huge, "SHA256SUMS has 4294967296 bytes, and at most"),
+    ],
+)
+def test_only_regular_files_of_the_repository_are_read_up_to_their_limit(
+    directory: Path, name: str, damage: Callable[[Path], None], told: str
+):
+    damage(directory / name)
+    with pytest.raises(ArtifactError, match=told):
+        read_artifact(directory, within=directory.parents[1])
+
+
+def test_a_version_may_not_be_a_link_that_leads_out(directory: Path):
+    elsewhere = directory.rename(directory.parents[2] / "elsewhere")
+    directory.symlink_to(elsewhere)
+    with pytest.raises(ArtifactError, match="leads out of the repository"):
+        read_artifact(directory, within=directory.parents[1])
+
+
+def test_links_inside_the_repository_are_followed_and_any_without_one(directory: Path, model: bytes):
+    (directory.parent / "4").symlink_to("3")
+    assert read_artifact(directory.parent / "4", within=directory.parents[1]).model == model
+    link_out(directory / "model.onnx")
+    assert read_artifact(directory).model == model
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"height": 60_000, "width": 60_000, "resize": 60_000}, "an input image takes 3600000000 bytes"),
+        ({"labels": 100_001}, "it has 100001 classes; at most 100000 are possible"),
+    ],
+)
+def test_absurd_sizes_are_refused(metadata: Metadata, linear_model: LinearModel, changes: dict[str, int], told: str):
+    labels = tuple(map(str, range(changes.pop("labels", 3))))
+    preprocessing = dataclasses.replace(metadata.preprocessing, **changes)
+    absurd = dataclasses.replace(metadata, labels=labels, preprocessing=preprocessing)
+    with pytest.raises(ArtifactError, match=told):
+        read_metadata(linear_model(absurd).SerializeToString())
