@@ -6,16 +6,18 @@ from fastapi import FastAPI
 
 from service.errors import NotFound
 from service.http import openapi, schemas
+from service.http.inference_routes import REPOSITORY_ROUTES, add_repository_routes
 from service.http.route_access import ADMIN
 from service.prediction.api_process import ApiProcess
 
-ADMIN_ROUTES = (
+_ROUTES = (
     "/models/{model}/load",
     "/models/{model}/unload",
     "/models/{model}/versions/{version}/load",
     "/models/{model}/versions/{version}",
     "/repository/reload",
 )
+ADMIN_ROUTES = (*_ROUTES, *REPOSITORY_ROUTES)
 
 
 def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
@@ -47,9 +49,10 @@ def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
 
     responses = openapi.EVERYWHERE | {status: openapi.PROBLEMS[status] for status in (404, 409, 504)}
     endpoints: tuple[Callable[..., object], ...] = (load, unload, load_version, delete, reload)
-    for path, endpoint in zip(ADMIN_ROUTES, endpoints, strict=True):
+    for path, endpoint in zip(_ROUTES, endpoints, strict=True):
         method = "DELETE" if endpoint is delete else "POST"
         app.add_api_route(path, endpoint, methods=[method], tags=[ADMIN], responses=responses)
+    add_repository_routes(app, api)
 
 
 def _parse(version: str) -> int:

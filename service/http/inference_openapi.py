@@ -12,9 +12,10 @@ from service.parsing.inference import ENCODED, INPUT, OUTPUT, PIXELS
 
 TAG = "open inference protocol"
 _SIZE = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
-INDEX_BODY = {
-    "requestBody": {"content": {"application/json": {"schema": schemas.RepositoryIndexRequest.model_json_schema()}}}
-}
+INDEX_BODY, REPOSITORY_BODY = (
+    {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
+    for kind in (schemas.RepositoryIndexRequest, schemas.RepositoryRequest)
+)
 
 _OTHERWISE: dict[int | str, str] = {400: "Malformed HTTP, JSON, tensor or parameter", 405: "Another method than POST"}
 

@@ -2,17 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Iterable
 from importlib.metadata import version as version_of
-from typing import Any
+from typing import Any, TypeVar
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.errors import BadRequest, TooLarge
 from service.http import inference_schemas as schemas
-from service.http.inference_openapi import INDEX_BODY, TAG, problems_of
+from service.http.inference_openapi import INDEX_BODY, REPOSITORY_BODY, TAG, problems_of
 from service.http.openapi import EVERYWHERE, GUARDED
-from service.http.route_access import PROBES
+from service.http.route_access import ADMIN, PROBES
 from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
 from service.prediction.api_process import ApiProcess
 from service.prediction.model_statistics import statistics
@@ -24,13 +24,20 @@ ROUTES = (
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", _INDEX),
     *(route + suffix for suffix in ("", "/ready", "/stats") for route in (_MODEL, _VERSION)),
 )
+REPOSITORY_ROUTES = ("/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload")
+"""There only with --admin-api."""
 EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
 PLATFORM = "onnx_onnxv1"
 
+Document = TypeVar("Document", bound=BaseModel)
 Endpoint = Callable[..., Awaitable[JSONResponse]]
 Answer = Callable[[str, str | None], JSONResponse]
 """To a question about a model, by its name, in a version, None for the one that is served where none is named."""
 
+_NAMES: dict[type[BaseModel], str] = {
+    schemas.RepositoryIndexRequest: "ready, true or false",
+    schemas.RepositoryRequest: "parameters, of which only unload_dependents is taken: models come from the repository",
+}
 _STATES = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
 _MOST_BYTES = 64 << 10  # of a request to these routes
 
@@ -83,6 +90,28 @@ def _documented(endpoint: Endpoint, answer: Answer) -> Endpoint:
     return endpoint
 
 
+def add_repository_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
+    """Give the application the routes that change which models are served."""
+
+    async def repository_load(model: str, request: Request) -> JSONResponse:
+        """Serve the newest version that the repository has of the model."""
+        await _read(request, schemas.RepositoryRequest)
+        await api().changes.ask("load", model)
+        return JSONResponse({})
+
+    async def repository_unload(model: str, request: Request) -> JSONResponse:
+        """Serve no version of the model."""
+        await _read(request, schemas.RepositoryRequest)
+        await api().changes.ask("unload", model)
+        return JSONResponse({})
+
+    responses = problems_of((*GUARDED, 404, 409, 413, 504))
+    for route, endpoint in zip(REPOSITORY_ROUTES, (repository_load, repository_unload), strict=True):
+        app.add_api_route(
+            route, endpoint, methods=["POST"], tags=[TAG, ADMIN], responses=responses, openapi_extra=REPOSITORY_BODY
+        )
+
+
 class _Endpoints:
     """What the routes answer; FastAPI reads their parameters, and their documentation."""
 
@@ -128,7 +157,7 @@ class _Endpoints:
 
     async def repository_index(self, request: Request) -> JSONResponse:
         """Every model of the repository, and why one is not served; the body may be empty."""
-        only_ready = await _read_only_ready(request)
+        only_ready = (await _read(request, schemas.RepositoryIndexRequest)).ready
         index = [_entry(document) for document in self._api().status.describe_all()]
         return JSONResponse([entry for entry in index if entry["state"] == "READY" or not only_ready])
 
@@ -145,14 +174,14 @@ def _entry(document: dict[str, Any]) -> dict[str, str]:
     return names | {"state": _STATES[document["state"]], "reason": document.get("reason", "")}
 
 
-async def _read_only_ready(request: Request) -> bool:
-    """What a request for the index asks for; BadRequest, or TooLarge."""
+async def _read(request: Request, kind: type[Document]) -> Document:
+    """What a request to the repository asks for, by default nothing; BadRequest, or TooLarge."""
     body = b""
     async for part in request.stream():
         body += part
         if len(body) > _MOST_BYTES:
             raise TooLarge(f"the body is over the limit of {_MOST_BYTES} bytes for this route")
     try:
-        return schemas.RepositoryIndexRequest.model_validate_json(body or b"{}", strict=True).ready
+        return kind.model_validate_json(body or b"{}", strict=True)
     except ValidationError as error:
-        raise BadRequest('the body must be empty, or JSON as {"ready": true}') from error
+        raise BadRequest(f"the body must be empty, or JSON with nothing in it but {_NAMES[kind]}") from error

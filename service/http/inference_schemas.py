@@ -115,6 +115,18 @@ class RepositoryIndexRequest(_InferenceDocument):
     ready: bool = Field(False, description="only those that are ready")
 
 
+class RepositoryParameters(_InferenceDocument):
+    """What Triton's clients may send with a change of models."""
+
+    unload_dependents: bool = Field(False, description="no model here depends on another")
+
+
+class RepositoryRequest(_InferenceDocument):
+    """To load or unload a model."""
+
+    parameters: RepositoryParameters = RepositoryParameters()
+
+
 class OutputData(_InferenceDocument):
     """A tensor of the answer."""
 

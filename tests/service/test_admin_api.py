@@ -11,6 +11,8 @@ from typing import Any
 import httpx
 import onnx
 import pytest
+import tritonclient.http as triton
+from tritonclient.utils import InferenceServerException
 
 from tests.artifacts import LABELS, make_artifact
 from tests.service.pictures import check, pixels, png
@@ -81,6 +83,24 @@ def test_a_model_is_unloaded_loaded_replaced_and_a_version_deleted(served: Serve
     assert ask(served, "DELETE", "/models/other/versions/1")["changed"]
     classify(served, "other", FEWER)
     assert served.metrics()[DONE] == 4
+
+
+def test_triton_s_client_unloads_and_loads_a_model(served: Served) -> None:
+    headers = {"X-API-Key": KEY}
+    with triton.InferenceServerClient("{}:{}".format(*served.address), network_timeout=DEADLINE_S) as client:
+        client.unload_model("other", headers=headers)
+        assert "other" not in versions(served)
+        assert not client.is_model_ready("other")
+        client.load_model("other", headers=headers)
+        assert client.is_model_ready("other")
+        index = client.get_model_repository_index(headers=headers)
+        assert {"name": "other", "version": "2", "state": "READY", "reason": ""} in index
+        with pytest.raises(InferenceServerException, match="no model 'zebra' in the repository"):
+            client.load_model("zebra", headers=headers)
+        with pytest.raises(InferenceServerException, match="models come from the repository"):
+            client.load_model("other", headers=headers, config="{}")
+        with pytest.raises(InferenceServerException, match="it needs the scope admin"):
+            client.unload_model("other", headers={"X-API-Key": PREDICT_KEY})
 
 
 @pytest.mark.parametrize(
