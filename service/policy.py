@@ -75,8 +75,9 @@ SLOW_BATCH_SAVING = 0.25
 """Relative saving an image that a batch slower than QUICK_BATCH_NS has to bring: beside another program a warm-up chose
 16 images of ResNet-18 for gains that were noise. Less, and such starts make slow batches; more, and GPUs lose."""
 
-LARGEST_BATCH = 64
-"""Images; the largest size that the automatic mode tries. On CPUs nothing above pays."""
+LARGEST_BATCH = {"cpu": 64, "cuda": 256}
+"""Images; the largest size that the automatic mode tries, by kind of device. On CPUs nothing above pays; GPUs have been
+published with up to 256 (not measured here)."""
 
 UNDISTURBED_NS = 20_000_000
 """Running time that each size is measured for: quick batches are often interrupted on a busy machine, and the quickest
@@ -247,6 +248,10 @@ LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 64 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: four
 fifths of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
 again and again; more, and one that would work is refused."""
+
+WORKERS_PER_GPU = 2
+"""Worker processes on each GPU: one collects, copies and answers while the other's batch is computed (a judgement, not
+measured here). With one the GPU waits meanwhile; more take memory for their weights."""
 
 SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:

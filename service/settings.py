@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         0.5, ge=0, le=100, description="points of accuracy that fastest may cost, as the model in 8 bits records them"
     )
     compile: bool = Field(False, description="compile what --engine torch runs: minutes at start (--start-timeout)")
-    workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, one on a GPU")
+    workers: int = Field(0, ge=0, description="worker processes a device; 0: one a core on a CPU, two on a GPU")
     api_processes: int = Field(
         0, ge=0, description="processes that speak HTTP and decode images; 0: one, on four cores and more two"
     )

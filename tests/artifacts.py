@@ -14,7 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import GraphProto, NodeProto, TensorProto, helper, numpy_helper
 
-from models.artifact.artifact import Artifact, write_artifact
+from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.artifact.metadata import FORMAT_VERSION, METADATA_KEY, Metadata
 from models.engines import golden
 from models.engines.loader import load_engine
@@ -69,6 +69,11 @@ def make_artifact(
         graph = _model(shape, labels, dict.fromkeys(range(256), int8.loops), (), (), {})
         beside = _proved(graph, metadata, int8.golden_error)
     return write_artifact(repository, name, version, model, None, beside)
+
+
+def value_at_start(folder: Path) -> int:
+    """The first pixel's value of a golden example: a start runs it, in proof and in warm-up. Makes a model there."""
+    return int(golden.pixels(read_artifact(make_artifact(folder, "usual")))[0].flat[0])
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ MAP = {
         "root": "",
     },
     "models": {
-        "engines": "networks artifact images",
+        "engines": "networks artifact images machine",
         "networks": "images",
         "artifact": "images root",
         "images": "root",

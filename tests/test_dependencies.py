@@ -39,7 +39,11 @@ def test_the_torch_extra_is_what_its_engine_needs_and_a_part_of_train() -> None:
     assert _undeclared(TORCH_ENGINE, required) == set()
     assert not {"torchvision", "onnx", "matplotlib"} & required
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert set(extras["torch"]) <= set(extras["train"])
+    trained = {each.name: each.specifier for each in map(Requirement, extras["train"])}
+    for required_one in map(Requirement, extras["torch"]):
+        pins = [each.version for each in trained[required_one.name] if each.operator == "=="]
+        assert all(pin in required_one.specifier for pin in pins), required_one
+        assert pins or trained[required_one.name] == required_one.specifier
 
 
 def _undeclared(paths: Iterable[Path], declared: set[str]) -> set[str]:

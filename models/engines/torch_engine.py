@@ -3,6 +3,7 @@
 import contextlib
 import threading
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,10 @@ from models.artifact.artifact import Artifact
 from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.padding import pad
+from models.machine.devices import too_old_driver
 from models.networks.pixel_net import PixelNet
 from models.networks.registry import ArchitectureError, MisfitError, build_with_weights
+from models.networks.tf32 import allow_tf32
 
 _COMPILED_SIZES = 16  # CUDA graphs that a network may have; batches of 1, 2, 4, ... 512 need ten
 _HALVES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -45,7 +48,7 @@ class TorchEngine:
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
-            _allow_tf32(candidate.precision == "tf32")
+            allow_tf32(candidate.precision == "tf32")
             self._lock = threading.Lock()
             self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
 
@@ -89,6 +92,8 @@ def _find_device(device: str) -> torch.device:
     number, found = int(device.partition(":")[2] or 0), torch.cuda.device_count()
     if number >= found:
         why = "does `nvidia-smi` work?" if torch.version.cuda else "it is built without CUDA;"
+        if too_old := too_old_driver(torch.version.cuda or ""):
+            why = f"{too_old};"
         raise EngineError(
             f"device {device} was asked for, and PyTorch {torch.__version__} finds {found} GPUs: {why} "
             "install what is missing, or choose --device cpu"
@@ -97,7 +102,7 @@ def _find_device(device: str) -> torch.device:
 
 
 def _make_network(artifact: Artifact, device: torch.device, half: torch.dtype | None) -> nn.Module:
-    network = PixelNet(_load_network(artifact), artifact.metadata.preprocessing).eval()
+    network = PixelNet(_load_network(artifact), artifact.metadata.preprocessing, torch.channels_last).eval()
     if half is not None:
         # What autocast would do in every run; it leaves batch norm in fp32.
         for module in network.modules():
@@ -123,18 +128,12 @@ def _load_network(artifact: Artifact) -> nn.Module:
         raise EngineError(f"{where}: model.safetensors is damaged or of another network: {error}{otherwise}") from error
 
 
-def _allow_tf32(allowed: bool) -> None:
-    """Allow TF32 in the whole process, or forbid it."""
-    precision = "tf32" if allowed else "ieee"
-    torch.backends.cuda.matmul.fp32_precision = precision
-    torch.backends.cudnn.conv.fp32_precision = precision  # type: ignore[attr-defined]
-
-
 def _compile(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Compile at the first batches: on a CPU for one image and for more, on a GPU a CUDA graph for each size."""
-    # Isolated: else all networks of a process share the few compilations that PyTorch allows one function.
-    options: dict[str, Any] = {"isolate_recompiles": True}
-    if device.type == "cuda":
-        options |= {"mode": "reduce-overhead", "dynamic": False, "recompile_limit": _COMPILED_SIZES}
+    options: dict[str, Any] = {"mode": "reduce-overhead", "dynamic": False} if device.type == "cuda" else {}
+    if "isolate_recompiles" in signature(torch.compile).parameters:
+        options |= {"isolate_recompiles": True, "recompile_limit": _COMPILED_SIZES}
+    else:  # before PyTorch 2.13 all networks of a process share the compilations that it allows one function
+        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
     compiled: Callable[[Tensor], Tensor] = torch.compile(network, **options)
     return compiled

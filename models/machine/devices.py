@@ -20,6 +20,24 @@ def gpus() -> int:
     return min(found, len(list(names)))
 
 
+_LEAST_DRIVER = {12: 525, 13: 580}
+"""By major version of CUDA, the oldest major version of NVIDIA's driver that runs it (CUDA's release notes)."""
+
+
+def too_old_driver(cuda: str) -> str:
+    """Why the driver cannot run what was made with this version of CUDA; nothing if it can, or that is not known."""
+    least = _LEAST_DRIVER.get(int(cuda.partition(".")[0] or 0), 0)
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        version = told.splitlines()[0].strip()
+        if int(version.partition(".")[0]) >= least:
+            return ""
+    except (OSError, subprocess.SubprocessError, IndexError, ValueError):
+        return ""
+    return f"NVIDIA's driver {version} is too old for CUDA {cuda}, which needs {least} or newer"
+
+
 class DeviceError(Exception):
     """The device that was asked for is not there."""
 

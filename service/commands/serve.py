@@ -13,7 +13,7 @@ from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import MeteredModel, Metrics
-from service.policy import SECOND_API_PROCESS_CORES
+from service.policy import SECOND_API_PROCESS_CORES, WORKERS_PER_GPU
 from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
@@ -42,7 +42,7 @@ def serve(settings: Settings) -> int:
     for problem in repository.problems:
         log.error("repository", place=settings.model_repository, reason=problem)
     cores = usable_cores()
-    per_device = settings.workers or (cores if accelerator == "cpu" else 1)
+    per_device = settings.workers or (cores if accelerator == "cpu" else WORKERS_PER_GPU)
     load = LoadOptions(
         settings.engine,
         settings.precision,

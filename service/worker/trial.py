@@ -91,5 +91,5 @@ def _tell(
     writer: Connection, artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Backend]
 ) -> None:
     """Send each candidate as its turn comes, and at last what became of all."""
-    most = load.most_images(artifact)
+    most = load.most_images(artifact, device)
     writer.send(attempt(artifact, candidates, device=device, threads=load.threads, max_batch=most, begin=writer.send))

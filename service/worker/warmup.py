@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
+from models.engines import golden
 from models.engines.backend import Backend, candidates_for
 from models.engines.engine import Engine
-from models.engines.golden import verify
 from models.engines.loader import load_engine
 from models.engines.selection import Choice
 from service.batch_costs import best_batch_size, image_costs, paying_batch_size
@@ -52,9 +52,9 @@ class LoadOptions:
         made = self.choices.get((artifact.name, artifact.version))
         return made or Choice(self.candidates(artifact, device)[0])
 
-    def most_images(self, artifact: Artifact) -> int:
-        """The largest batch that an engine must be able to run."""
-        return self.max_batch_sizes.get(artifact.name) or LARGEST_BATCH
+    def most_images(self, artifact: Artifact, device: str) -> int:
+        """The largest batch that an engine must be able to run on the device."""
+        return self.max_batch_sizes.get(artifact.name) or LARGEST_BATCH[device.partition(":")[0]]
 
 
 @dataclass(frozen=True)
@@ -81,24 +81,24 @@ class LoadedModel:
 
 def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedModel:
     """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
-    candidate, most = load.choice(artifact, device).candidate, load.most_images(artifact)
+    candidate, most = load.choice(artifact, device).candidate, load.most_images(artifact, device)
     engine = load_engine(artifact, candidate, device=device, threads=load.threads, max_batch=most)
-    verify(artifact, engine)
-    largest = load.max_batch_sizes.get(artifact.name, 0)
-    if largest:
+    golden.verify(artifact, engine)
+    pictures = golden.pixels(artifact)  # not zeros, with which a GPU is faster than with any picture
+    if load.max_batch_sizes.get(artifact.name):
         latency: dict[int, int] = {}
-        for size in [*_doublings(largest), largest]:
-            latency[size] = measure(engine, artifact.input_shape, size, latency)
-        return LoadedModel(engine, artifact.input_shape, latency, largest)
-    latency = warm_while_it_pays(engine, artifact.input_shape)
+        for size in [*_doublings(most), most]:
+            latency[size] = measure(engine, pictures, size, latency)
+        return LoadedModel(engine, artifact.input_shape, latency, most)
+    latency = warm_while_it_pays(engine, pictures, most)
     return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency))
 
 
-def warm_while_it_pays(engine: Engine, shape: tuple[int, int, int]) -> dict[int, int]:
-    """Latency (ns) of batches of 1, 2, 4, ... until a larger one does not pay any more."""
+def warm_while_it_pays(engine: Engine, pictures: NDArray[np.uint8], most: int) -> dict[int, int]:
+    """Latency (ns) of batches of 1, 2, 4, ..., `most` of these pictures until a larger one does not pay any more."""
     latency: dict[int, int] = {}
-    for size in [*_doublings(LARGEST_BATCH), LARGEST_BATCH]:
-        latency[size] = measure(engine, shape, size, latency)
+    for size in [*_doublings(most), most]:
+        latency[size] = measure(engine, pictures, size, latency)
         if best_batch_size(latency) < size or _is_saturated(latency):
             break
     return latency
@@ -110,12 +110,12 @@ def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
     return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - COST_TOLERANCE)
 
 
-def measure(engine: Engine, shape: tuple[int, int, int], size: int, smaller: Mapping[int, int]) -> int:
-    """Nanoseconds that a batch of this size takes; those of `smaller` are known.
+def measure(engine: Engine, pictures: NDArray[np.uint8], size: int, smaller: Mapping[int, int]) -> int:
+    """Nanoseconds that a batch of this size takes, of pictures [n, h, w, c] in turn; those of `smaller` are known.
 
     The first run of a size is not counted, unless it is slow and yet as quick as was to be expected.
     """
-    images = np.zeros((size, *shape), np.uint8)
+    images = np.resize(pictures, (size, *pictures.shape[1:]))
     first_ns = _time(engine, images)
     expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
     if UNDISTURBED_NS < first_ns <= expected_ns * (1 + COST_TOLERANCE):

@@ -83,7 +83,7 @@ class Worker:
             precision=engine.precision,
             load_seconds=time.monotonic() - began,
             max_batch_size=model.max_batch_size,
-            most_images=load.most_images(artifact),
+            most_images=load.most_images(artifact, device),
             paying_batch_size=model.paying_batch_size,
             batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
             why=choice.why,

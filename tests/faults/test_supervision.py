@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.artifacts import make_artifact
+from tests.artifacts import make_artifact, value_at_start
 from tests.faults.conftest import HANGS
 from tests.faults.ledger import load
 from tests.service.pictures import check, pixels, png
@@ -133,8 +133,8 @@ def test_the_log_names_what_hung(serve: Servers) -> None:
 
 
 def test_a_default_model_that_one_worker_of_two_cannot_load_does_not_end_the_server(tmp_path: Path) -> None:
-    make_artifact(tmp_path, "greedy", hoards={0: GREED_BYTES})  # as much as that takes the warm-up
-    with Served("--model-repository", tmp_path, "--workers", "2", "--max-batch-size", "1") as served:
+    make_artifact(tmp_path / "models", "greedy", hoards={value_at_start(tmp_path): GREED_BYTES})
+    with Served("--model-repository", tmp_path / "models", "--workers", "2", "--max-batch-size", "1") as served:
         served.ready()
         most = min(virtual_bytes(pid) for pid in served.workers()) - GREED_BYTES // 2
         resource.prlimit(served.process.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))

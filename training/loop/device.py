@@ -2,6 +2,7 @@
 
 import torch
 
+from models.networks.tf32 import allow_tf32
 from training.errors import RecipeError
 from training.options import DeviceChoice
 
@@ -17,6 +18,7 @@ def choose_device(choice: DeviceChoice, number: int) -> torch.device:
         raise RecipeError(f"there are {torch.cuda.device_count()} GPUs: start no more processes than that")
     device = torch.device("cuda", number)
     torch.cuda.set_device(device)
+    allow_tf32(False)  # what is called fp32 is fp32
     return device
 
 

@@ -36,7 +36,7 @@ def bound(metadata: Metadata, linear_model: LinearModel) -> BoundSession:
         ]
     )
     session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    return BoundSession(session, "cpu", 0, (LARGEST, 6, 6, 1))
+    return BoundSession(session, "cpu", 0, np.zeros((LARGEST, 6, 6, 1), np.uint8), 3)
 
 
 def test_a_bound_session_runs_padded_batches(bound: BoundSession, weight: NDArray[np.float32]):

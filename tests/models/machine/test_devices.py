@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.machine.devices import DeviceError, choose_device, gpus
+from models.machine.devices import DeviceError, choose_device, gpus, too_old_driver
 
 LISTED = (
     "GPU 0: NVIDIA H200 (UUID: GPU-1)",
@@ -47,3 +47,19 @@ def test_without_gpus_only_their_wish_is_an_error(listing: Path) -> None:
     assert choose_device("auto") == ("cpu", 1)
     with pytest.raises(DeviceError, match="--device cpu"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("driver", "cuda", "complaint"),
+    [
+        ("580.65.06", "13.0", ""),
+        ("575.57.08", "13.0", "NVIDIA's driver 575.57.08 is too old for CUDA 13.0, which needs 580 or newer"),
+        ("535.104.05", "12.8", ""),
+        ("470.1", "12.8", "NVIDIA's driver 470.1 is too old for CUDA 12.8, which needs 525 or newer"),
+        ("470.1", "", ""),  # made without CUDA
+        ("NVIDIA-SMI has failed", "13.0", ""),
+    ],
+)
+def test_a_driver_must_be_as_new_as_what_was_made_for_it(listing: Path, driver: str, cuda: str, complaint: str) -> None:
+    listing.write_text(f'#!/bin/sh\necho "{driver}"\n')
+    assert too_old_driver(cuda) == complaint

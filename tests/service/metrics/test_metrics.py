@@ -25,7 +25,7 @@ from service.metrics.metrics import (
     stage_buckets,
 )
 from service.metrics.snapshot import MODEL_STATES
-from tests.artifacts import make_artifact
+from tests.artifacts import make_artifact, value_at_start
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, SLOW
@@ -180,8 +180,9 @@ def test_refusals_and_errors_before_the_body_have_their_model(server: Served, cl
 def test_refusals_of_a_server_that_loads_is_full_or_waits_for_a_body_have_their_model(
     serve: Servers, tmp_path: Path
 ) -> None:
-    make_artifact(tmp_path, "slow", loops={0: 1000})
-    served = serve("--model-repository", tmp_path, "--workers", "1", "--max-batch-size", "1", "--queue-capacity", "1",
+    models = tmp_path / "models"
+    make_artifact(models, "slow", loops={value_at_start(tmp_path): 1000})
+    served = serve("--model-repository", models, "--workers", "1", "--max-batch-size", "1", "--queue-capacity", "1",
                    "--api-processes", "1", "--body-timeout", "0.1")  # fmt: skip
     assert httpx.post(served.url + "/predict", content=png()).json()["reason"] == "loading"
     served.ready()

@@ -27,6 +27,7 @@ from tests.service.served import DEADLINE_S, Servers
 MS = 1_000_000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 DELAY_S = 0.2
+PICTURES = np.zeros((1, *SHAPE), np.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ class Timed:
 def measured(monkeypatch: pytest.MonkeyPatch, engine: Timed, size: int, smaller_ms: dict[int, int]) -> float:
     """Milliseconds that a batch of this size is found to take."""
     monkeypatch.setattr("service.worker.warmup.time", engine)
-    return measure(engine, SHAPE, size, {other: ms * MS for other, ms in smaller_ms.items()}) / MS
+    return measure(engine, PICTURES, size, {other: ms * MS for other, ms in smaller_ms.items()}) / MS
 
 
 @pytest.mark.parametrize(
@@ -95,7 +96,23 @@ def test_a_start_is_not_held_up_by_slow_batches_that_cannot_pay(
 ) -> None:
     engine = Timed(batch_ms=batch_ms, image_ms=image_ms)
     monkeypatch.setattr("service.worker.warmup.time", engine)
-    assert tuple(warm_while_it_pays(engine, SHAPE)) == sizes
+    assert tuple(warm_while_it_pays(engine, PICTURES, SIZES[-1])) == sizes
+
+
+def test_batches_are_of_the_pictures_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[NDArray[np.uint8]] = []
+
+    class Seeing(Timed):
+        def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            seen.append(images)
+            return super().run(images)
+
+    engine = Seeing(batch_ms=30)
+    monkeypatch.setattr("service.worker.warmup.time", engine)
+    pictures = np.stack([np.full(SHAPE, value, np.uint8) for value in (7, 8, 9)])
+    measure(engine, pictures, 5, {})
+    assert seen[0].shape == (5, *SHAPE)
+    assert seen[0][:, 0, 0, 0].tolist() == [7, 8, 9, 7, 8]
 
 
 def test_a_size_is_measured_until_enough_runs_were_undisturbed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +159,7 @@ def test_the_automatic_mode_takes_what_pays_here(repository: Path) -> None:
     model = load(repository, "plain", 0)
     assert model.max_batch_size == best_batch_size(model.latency_ns)
     assert list(model.latency_ns) == list(SIZES[: len(model.latency_ns)])
-    assert max(model.latency_ns) in (LARGEST_BATCH, 2 * model.max_batch_size)
+    assert max(model.latency_ns) in (LARGEST_BATCH["cpu"], 2 * model.max_batch_size)
 
 
 def test_a_model_that_fails_its_examples_is_not_loaded(repository: Path) -> None:

@@ -31,3 +31,16 @@ def test_more_processes_than_gpus_are_refused_but_by_the_cpu(monkeypatch):
 def test_bf16_is_taken_where_the_cpu_has_instructions_for_it(capabilities, expected, monkeypatch):
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     assert has_bf16(torch.device("cpu")) == expected
+
+
+def test_fp32_on_a_gpu_is_fp32(monkeypatch):
+    """Not tf32, which is cuDNN's default."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        choose_device("cuda", 0)
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (False, False)
+    finally:  # monkeypatch cannot: these are no attributes of a class
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

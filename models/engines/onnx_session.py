@@ -1,0 +1,108 @@
+"""How an ONNX Runtime session is made: on a CPU, and on a GPU by the provider and its options that a backend means."""
+
+import os
+from pathlib import Path
+
+import onnxruntime as ort
+
+from models.engines.backend import Backend
+from models.engines.engine import EngineError
+from models.machine.devices import too_old_driver
+
+_CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
+_TENSORRT_FLAGS = {"fp16": "trt_fp16_enable", "bf16": "trt_bf16_enable", "int8": "trt_int8_enable"}
+
+Providers = list[tuple[str, dict[str, str]]]
+
+
+def make_session(name: str, graph: bytes, threads: int) -> ort.InferenceSession:
+    """A session on the CPU, of so many threads; EngineError if ONNX Runtime does not take the graph."""
+    return _session(name, graph, _options(threads), [(_CPU, {})])
+
+
+def make_gpu_session(
+    name: str, graph: bytes, threads: int, backend: Backend, number: str, shape: tuple[int, ...]
+) -> ort.InferenceSession:
+    """A session that runs every node on the GPU of that number, or an EngineError: fail rather than serve slowly.
+
+    `shape` is that of the largest batch.
+    """
+    providers = gpu_providers(backend, number, shape, _engine_cache())
+    wanted = [provider for provider, _ in providers]
+    if missing := set(wanted).difference(ort.get_available_providers()):
+        raise EngineError(
+            f"this ONNX Runtime {ort.__version__} has no {' and no '.join(sorted(missing))}: install "
+            "resnet-serve[gpu] instead of [cpu], or choose --device cpu"
+        )
+    if too_old := too_old_driver(ort.cuda_version or ""):
+        raise EngineError(f"{too_old}; update the driver, or install resnet-serve[gpu-cuda12]")
+    ort.preload_dlls()  # CUDA and cuDNN from pip's packages
+    options = _options(threads)
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    hint = "does `nvidia-smi` work, and are CUDA, cuDNN (pip install 'resnet-serve[gpu]')"
+    hint += " and TensorRT (pip install tensorrt) installed?" if _TENSORRT in wanted else " installed?"
+    try:
+        session = _session(name, graph, options, providers)
+    except EngineError as error:
+        raise EngineError(f"{error}; {hint}") from error
+    # A provider that cannot be made is left out with no more than a line in ONNX Runtime's log.
+    if left_out := set(wanted).difference(session.get_providers()):
+        raise EngineError(f"ONNX Runtime cannot start {' and '.join(sorted(left_out))}; {hint}")
+    return session
+
+
+def gpu_providers(backend: Backend, number: str, shape: tuple[int, ...], cache: Path | None) -> Providers:
+    """ONNX Runtime's providers, first choice first; TensorRT keeps in `cache` what it takes minutes to build."""
+    cuda = {
+        "device_id": number,
+        "use_tf32": str(int(backend.precision == "tf32")),
+        # The others try every algorithm for half a second a new shape, or take one that can be fifty times slower.
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "prefer_nhwc": str(int(backend.channels_last)),
+        "enable_cuda_graph": str(int(backend.cuda_graphs)),
+    }
+    if backend.engine != "tensorrt":
+        return [(_CUDA, cuda)]
+    # One engine for every batch size; without these TensorRT builds anew whenever a larger batch comes.
+    sizes = {"min": 1, "opt": shape[0], "max": shape[0]}
+    tensorrt = {"device_id": number} | {
+        f"trt_profile_{name}_shapes": "image:" + "x".join(map(str, (size, *shape[1:]))) for name, size in sizes.items()
+    }
+    if backend.precision in _TENSORRT_FLAGS:
+        tensorrt[_TENSORRT_FLAGS[backend.precision]] = "1"
+    if cache:
+        for kind in ("engine", "timing"):
+            tensorrt |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(cache)}
+    # TensorRT leaves the nodes that it cannot take to CUDA.
+    return [(_TENSORRT, tensorrt), (_CUDA, cuda)]
+
+
+def _engine_cache() -> Path | None:
+    """A folder of this user's for what TensorRT has built, None if it cannot be written."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "resnet-serve", "tensorrt")
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return folder if os.access(folder, os.W_OK) else None
+
+
+def _session(name: str, graph: bytes, options: ort.SessionOptions, providers: Providers) -> ort.InferenceSession:
+    try:
+        # Without enable_fallback=0 a provider that does not start is replaced by the CPU's without an error.
+        return ort.InferenceSession(graph, options, providers, enable_fallback=0)
+    except Exception as error:
+        raise EngineError(f"ONNX Runtime cannot load {name} with {providers[0][0]}: {error}") from error
+
+
+def _options(threads: int) -> ort.SessionOptions:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4  # only what is fatal: it writes plain text beside our log, and raises what matters
+    # 0 would pin one thread to each core of the machine, which fails where a container may use fewer.
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # A spinning thread takes the core that the API process needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options

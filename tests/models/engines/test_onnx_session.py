@@ -1,0 +1,50 @@
+"""What ONNX Runtime is told of a GPU; that it does what it is told only a GPU can show."""
+
+from pathlib import Path
+
+import pytest
+
+from models.engines.backend import Backend
+from models.engines.onnx_session import gpu_providers
+
+SHAPE = (8, 28, 28, 1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "tf32", "nhwc", "graph"),
+    [
+        (Backend("onnxruntime", "tf32"), "1", "0", "0"),
+        (Backend("onnxruntime", "fp32"), "0", "0", "0"),
+        (Backend("onnxruntime", "fp16", channels_last=True, cuda_graphs=True), "0", "1", "1"),
+    ],
+    ids=str,
+)
+def test_a_backend_is_a_provider_and_its_options(backend: Backend, tf32: str, nhwc: str, graph: str):
+    ((name, options),) = gpu_providers(backend, "1", SHAPE, None)
+    assert name == "CUDAExecutionProvider"
+    assert options == {
+        "device_id": "1",
+        "use_tf32": tf32,
+        "prefer_nhwc": nhwc,
+        "enable_cuda_graph": graph,
+        "cudnn_conv_algo_search": "HEURISTIC",
+    }
+
+
+def test_tensorrt_builds_once_for_every_size_and_keeps_what_it_built(tmp_path: Path):
+    (name, options), (rest, _) = gpu_providers(Backend("tensorrt", "fp16"), "0", SHAPE, tmp_path)
+    assert (name, rest) == ("TensorrtExecutionProvider", "CUDAExecutionProvider")
+    profiles = {key: value for key, value in options.items() if "profile" in key}
+    assert profiles == {
+        "trt_profile_min_shapes": "image:1x28x28x1",
+        "trt_profile_opt_shapes": "image:8x28x28x1",
+        "trt_profile_max_shapes": "image:8x28x28x1",
+    }
+    assert options["trt_fp16_enable"] == options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+    assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
+
+
+def test_without_a_place_for_it_tensorrt_keeps_nothing():
+    ((_, options), _) = gpu_providers(Backend("tensorrt", "tf32"), "0", SHAPE, None)
+    assert not [name for name in options if "cache" in name]
+    assert "trt_fp16_enable" not in options
