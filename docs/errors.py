@@ -28,6 +28,8 @@ PROGRAMS = {
         "service/remote",
         "service/commands",
         "service/auth/keys.py",
+        "service/auth/tls.py",
+        "service/http/ports.py",
         "service/http/acceptor.py",
     ),
     "Answers of the server": ("service/http", "service/parsing", "service/prediction", "service/auth"),

@@ -102,6 +102,10 @@ SuccessShare = Annotated[float | None, BeforeValidator(_success_share)]
 """The share of requests that end well which have a line in the access log; None if there is no such log."""
 
 
+RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+"""A path without an end of its own, empty for none."""
+
+
 class Batching(BaseModel):
     """How one model's images are put together, where it differs from the rest."""
 
@@ -201,6 +205,25 @@ class Settings(BaseSettings):
     header_timeout: Seconds = Field(5.0, description="time for a request's headers to arrive, in seconds")
     body_timeout: Seconds = Field(10.0, description="time without a byte of a request's body, in seconds")
     keep_alive_timeout: Seconds = Field(75.0, description="time an idle connection is kept, in seconds")
+    metrics_port: int | None = Field(
+        None, ge=0, le=65535, description="port of probes and /metrics, which --port then does not answer"
+    )
+    admin_port: int | None = Field(
+        None, ge=0, le=65535, description="port of what changes the server, likewise; may be --metrics-port"
+    )
+    admin_host: str | None = Field(None, description="address of these two ports; default: --host")
+    root_path: RootPath = Field(
+        "", description="prefix under which a proxy publishes the server, such as /digits; taken away by it or not"
+    )
+    docs: bool = Field(True, description="answer /docs and /openapi.json")
+    tls_certificate: Path | None = Field(
+        None,
+        description="speak TLS: PEM file of the certificate and those between it and its root; SIGHUP reads it again",
+    )
+    tls_key: Path | None = Field(None, description="PEM file of its private key, likewise")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of roots; clients need a certificate of one of them, but on --metrics-port"
+    )
     api_key_file: Path | None = Field(
         None,
         description="who may ask: NAME SCOPE[,SCOPE] SHA256 a line, as resnet-serve key prints; SIGHUP reads it again",

@@ -1,6 +1,7 @@
 """`resnet-serve health`: can the server with these settings take work now?"""
 
 import http.client
+import ssl
 import sys
 from pathlib import Path
 
@@ -28,10 +29,8 @@ class Health(Settings):
 def health(options: Health) -> int:
     """Print what is wrong; the exit code."""
     settings = options if options.of_process is None else CliApp.run(Settings, cli_args=flags_of(options.of_process))
-    if not settings.port:
-        raise SettingError("--port 0 is whichever is free: give the port that the server has logged")
-    host = _EVERY_INTERFACE.get(settings.host, settings.host)
-    connection = http.client.HTTPConnection(host, settings.port, timeout=TIMEOUT_S)
+    host, port = _place_of_probes(settings)
+    connection = _connection(settings, host, port)
     try:
         connection.request("GET", "/readyz")
         answer = connection.getresponse()
@@ -41,8 +40,31 @@ def health(options: Health) -> int:
     finally:
         connection.close()
     if problem:
-        print(f"resnet-serve: {host} port {settings.port}: {problem}", file=sys.stderr)  # noqa: T201
+        print(f"resnet-serve: {host} port {port}: {problem}", file=sys.stderr)  # noqa: T201
     return 1 if problem else 0
+
+
+def _place_of_probes(settings: Settings) -> tuple[str, int]:
+    """Host and port that answer probes, as they are reached from here; SettingError if that is not known."""
+    host, port, flag = settings.host, settings.port, "--port"
+    if settings.metrics_port is not None:
+        host, port, flag = settings.admin_host or host, settings.metrics_port, "--metrics-port"
+    elif settings.tls_client_ca:
+        raise SettingError(
+            "--tls-client-ca has the server ask for a certificate: give both a --metrics-port, which does not"
+        )
+    if not port:
+        raise SettingError(f"{flag} 0 is whichever is free: give the port that the server has logged")
+    return _EVERY_INTERFACE.get(host, host), port
+
+
+def _connection(settings: Settings, host: str, port: int) -> http.client.HTTPConnection:
+    """A connection of the server's kind; its certificate is for its name, not for this address, and is not checked."""
+    if not settings.tls_certificate:
+        return http.client.HTTPConnection(host, port, timeout=TIMEOUT_S)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return http.client.HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
 
 
 def flags_of(pid: int) -> list[str]:

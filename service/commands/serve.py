@@ -8,7 +8,9 @@ from models.machine.cores import usable_cores
 from models.machine.devices import choose_device
 from models.machine.memory import usable_memory
 from service.auth.guard import Guard, make_guard
+from service.auth.tls import make_tls
 from service.http.acceptor import allow_descriptors
+from service.http.route_access import MAIN
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
@@ -76,14 +78,16 @@ def serve(settings: Settings) -> int:
         settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
-    guard = make_guard(settings, settings.api_processes)
+    guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
-    server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard)
-    log.info("listening", url=server.url, models=len(catalog.artifacts))
+    server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard, tls)
+    main = server.urls[MAIN]
+    inside = {area: url for area, url in server.urls.items() if url != main}
+    log.info("listening", url=main, models=len(catalog.artifacts), **inside)
     models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
     del catalog  # and so the copies of the files
     source = ModelSource(settings, channels, device, load, ways)
-    return Supervisor(server, channels, models, source, metrics, settings, guard).run()
+    return Supervisor(server, channels, models, source, metrics, settings, guard, tls).run()
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

@@ -6,12 +6,13 @@ import ctypes
 import errno
 import resource
 import socket
+import ssl
 import struct
 from collections.abc import Callable, Sized
 
 import structlog
 
-from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN, DESCRIPTOR_PAUSE_S
+from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN, DESCRIPTOR_PAUSE_S, LINGER_S
 
 log = structlog.get_logger()
 
@@ -30,8 +31,8 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """The listening socket; OSError that says what to do when the address is taken or not ours.
+def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
+    """The listening socket; OSError that says what to do, with which setting, when the address is taken or not ours.
 
     It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
@@ -39,7 +40,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with --port") from error
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with {setting}") from error
     listener.setblocking(False)
     return listener
 
@@ -48,13 +49,20 @@ class Acceptor:
     """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
     `connections` are those that this process has. A turn of the loop accepts a share of as many: few at first, so that
-    the other processes that listen get some, too, and many when turns are long because they serve many.
+    the other processes that listen get some, too, and many when turns are long because they serve many. With
+    `get_tls` each begins with a TLS handshake and ends with TLS's goodbye, each of which has `patience_s`.
     """
 
     def __init__(
-        self, listener: socket.socket, make_protocol: Callable[[], asyncio.Protocol], connections: Sized
+        self,
+        listener: socket.socket,
+        make_protocol: Callable[[], asyncio.Protocol],
+        connections: Sized,
+        get_tls: Callable[[], ssl.SSLContext] | None = None,
+        patience_s: float = 5.0,
     ) -> None:
         self._listener, self._make_protocol, self._connections = listener, make_protocol, connections
+        self._get_tls, self._patience_s = get_tls, patience_s
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -69,7 +77,10 @@ class Acceptor:
             self._pause.cancel()
         while self._accept(BACKLOG):  # there is no room for them before others have ended
             await asyncio.sleep(DESCRIPTOR_PAUSE_S)
-        await asyncio.gather(*self._connecting, return_exceptions=True)
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=LINGER_S)
+        for task in self._connecting:  # a TLS handshake that is not over
+            task.cancel()
 
     def _listen(self) -> None:
         self._loop.add_reader(self._listener, self._on_connections)
@@ -92,10 +103,27 @@ class Acceptor:
                     return error
                 continue  # an error of that one connection (accept(2)); the next may have none
             connection.setblocking(False)
-            task = self._loop.create_task(self._loop.connect_accepted_socket(self._make_protocol, connection))
+            task = self._loop.create_task(self._connect(connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
         return None
+
+    async def _connect(self, connection: socket.socket) -> None:
+        """Give the connection its protocol, unless TLS does not come about: that costs the client its connection."""
+        if self._get_tls is None:
+            await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            return
+        try:
+            await self._loop.connect_accepted_socket(
+                self._make_protocol,
+                connection,
+                ssl=self._get_tls(),
+                ssl_handshake_timeout=self._patience_s,
+                ssl_shutdown_timeout=self._patience_s,
+            )
+        except (OSError, asyncio.CancelledError) as error:
+            log.debug("no TLS connection", why=str(error))
+            connection.close()
 
 
 def drop_new_connections(listener: socket.socket) -> None:

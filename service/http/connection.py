@@ -76,6 +76,8 @@ class HttpConnection(HttpToolsProtocol):
         """
         if self._state is BODY or not (self._request or self._in_cycle):
             return False
+        if not self.transport.can_write_eof():  # over TLS both sides end at once
+            return False
         if self._request is None:
             self.cycle.keep_alive = False
             return True
@@ -116,7 +118,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._deferred:
             self.loop.call_later(LINGER_S, self._close_if_idle)
         elif self._request is None and not self._in_cycle:
-            self.transport.close()
+            self._close()
 
     def _close(self) -> None:
         """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
@@ -124,6 +126,8 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.close()
         if self.transport.get_write_buffer_size():
             self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        elif not self.transport.can_write_eof():  # over TLS the other side has been told, and need not answer
+            self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _linger(self) -> None:
         """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""
@@ -131,7 +135,8 @@ class HttpConnection(HttpToolsProtocol):
         self._enter(CLOSING)
         self.flow.resume_reading()
         if not self.transport.is_closing():
-            self.transport.write_eof()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
             self._timeout.start(LINGER_S, self._close)
 
     # Idle clients

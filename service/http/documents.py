@@ -24,8 +24,7 @@ _POLICY = (
 
 
 def add_documents(app: FastAPI, tag: str) -> None:
-    """Give the application these routes, with this tag, instead of FastAPI's, whose page loads from elsewhere."""
-    app.router.routes.clear()
+    """Give the application these routes, with this tag."""
 
     async def openapi(request: Request) -> JSONResponse:
         """The OpenAPI document."""

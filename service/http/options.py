@@ -5,7 +5,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.parsing.head import METHODS, parse_target
+from service.parsing.head import METHODS, parse_target, without_prefix
 
 _READING = ("GET", "HEAD")
 
@@ -27,7 +27,7 @@ def allowed_methods(site: FastAPI, scope: Scope) -> tuple[str, ...]:
     """The methods that what a request names takes, beside OPTIONS; none if it is no route."""
     if scope["path"] == "*":
         return (*_READING, *METHODS)
-    if target := parse_target(scope["raw_path"]):
+    if target := parse_target(without_prefix(scope["raw_path"], scope.get("root_path", "").encode())):
         return target.methods
     for method, methods in (("GET", _READING), ("POST", ("POST",)), ("DELETE", ("DELETE",))):
         asked = dict(scope, method=method)

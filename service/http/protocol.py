@@ -11,7 +11,7 @@ from service.http.connection import HttpConnection
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.read_budget import ReadBudget
-from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain
+from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain, without_prefix
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
@@ -34,10 +34,13 @@ class PredictionProtocol(HttpConnection):
     again (RFC 9112, 9.3.2).
     """
 
+    predicts = True
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         state = self.config.app.state  # type: ignore[union-attr]
         self.url = b""
+        self._prefix: bytes = self.config.app.root_path.encode()  # type: ignore[union-attr]
         self._budget: ReadBudget = state.budget
         self._head_bytes = 0  # of the target and the fields that are parsed
         self._unparsed_bytes = 0  # of data that held nothing but a part of the head
@@ -174,7 +177,8 @@ class PredictionProtocol(HttpConnection):
         self._fresh = False  # another message in the data does not begin it
         self.url = to_origin_form(method, self.url)
         url = httptools.parse_url(self.url)
-        target = None if method == b"OPTIONS" else parse_target(url.path)
+        path = without_prefix(url.path, self._prefix)
+        target = parse_target(path) if self.predicts and method != b"OPTIONS" else None
         if target is None:
             super().on_headers_complete()
             self._enter(BODY)
@@ -300,3 +304,13 @@ class PredictionProtocol(HttpConnection):
         self._api.metrics.count_http("", "other", response.status)
         if access_log := self._api.services.access_log:
             access_log.note(response, "")
+
+
+class InsideProtocol(PredictionProtocol):
+    """On a port that answers no predictions: everything goes on to FastAPI."""
+
+    predicts = False
+
+    def _take_plain(self, data: bytes) -> bool:
+        del data
+        return False

@@ -1,4 +1,4 @@
-"""Which key a route asks for: by the tag that it carries."""
+"""Which key a route asks for, and which port answers it: by the tag that it carries."""
 
 import time
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.auth.keys import Scope as KeyScope
-from service.errors import Forbidden, ServiceError
+from service.errors import Forbidden, NotFound, ServiceError
 from service.parsing.head import Head, Target, is_inference_path
 from service.prediction.api_process import ApiProcess
 from service.prediction.inference_response import InferenceResponse
@@ -18,6 +18,9 @@ from service.prediction.response import begin_response
 
 PROBES, DOCUMENTS, ADMIN = "probes", "documents", "admin"
 """Tags of routes: the first two need no key, the third one with the scope admin, any other route one with predict."""
+
+MAIN = "main"
+"""Beside PROBES and ADMIN what a port may answer: everything else."""
 
 
 class CheckAccess:
@@ -32,13 +35,20 @@ class CheckAccess:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, with the name of its key as `scope["key"]`, or refuse it."""
         answer: ASGIApp = self._app
-        if scope["type"] == "http" and (needed := needed_scope(find_route(self._site, scope))):
+        if scope["type"] == "http":
             try:
-                scope["key"] = self._admit(scope, needed)
+                self._check(scope, find_route(self._site, scope))
             except ServiceError as error:
                 scope["key"] = error.key
                 answer = problem_answer(scope, error)
         await answer(scope, receive, send)
+
+    def _check(self, scope: Scope, route: BaseRoute | None) -> None:
+        if not self._site.state.ports.answers(scope["server"][1], area_of(route)):
+            raise NotFound(f"no such route: {scope['path']}")
+        needed = needed_scope(route)
+        if needed and scope["method"] != "OPTIONS":  # browsers ask so before they send a key
+            scope["key"] = self._admit(scope, needed)
 
     def _admit(self, scope: Scope, needed: KeyScope) -> str:
         guard = self._api().services.guard
@@ -54,6 +64,12 @@ def find_route(site: FastAPI, scope: Scope) -> BaseRoute | None:
     return next(full, next((route for route, match in found if match is Match.PARTIAL), None))
 
 
+def area_of(route: BaseRoute | None) -> str:
+    """By which port it is answered."""
+    tags = getattr(route, "tags", ())
+    return next((tag for tag in (PROBES, ADMIN) if tag in tags), MAIN)
+
+
 def needed_scope(route: BaseRoute | None) -> KeyScope | None:
     """What a key has to be good for; None for what everyone may ask for."""
     tags = getattr(route, "tags", ())
@@ -62,9 +78,14 @@ def needed_scope(route: BaseRoute | None) -> KeyScope | None:
     return "admin" if ADMIN in tags else "predict"
 
 
+def path_of(scope: Scope) -> str:
+    """The path without the prefix that a proxy publishes the server under."""
+    return str(scope["path"]).removeprefix(scope.get("root_path", ""))
+
+
 def problem_answer(scope: Scope, error: Exception) -> Response:
     """What tells of an error: a problem document, or what the Open Inference Protocol has for it."""
-    kind = InferenceResponse if is_inference_path(scope["path"]) else PredictionResponse
+    kind = InferenceResponse if is_inference_path(path_of(scope)) else PredictionResponse
     head = Head(scope["method"], Target(scope["path"]), b"", dict(scope["headers"]))
     problem = begin_response(head, time.monotonic_ns(), kind=kind)
     problem.fail(error)

@@ -34,7 +34,7 @@ PLAIN_ROUTES = (
 ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 
 
-def add_routes(app: FastAPI, api: GetApi) -> None:
+def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
 
     async def models() -> JSONResponse:
@@ -60,7 +60,9 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
         text = await api().expose_metrics(openmetrics=openmetrics)
         return Response(text, media_type=CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_1_0_0)
 
-    add_documents(app, DOCUMENTS)
+    app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
+    if docs:
+        add_documents(app, DOCUMENTS)
     everywhere = openapi.EVERYWHERE
     missing = openapi.GUARDED | {404: openapi.PROBLEMS[404]}
     unready = everywhere | {503: {"description": "Not ready", "content": {"text/plain": {}}}}
@@ -78,8 +80,8 @@ def add_routes(app: FastAPI, api: GetApi) -> None:
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(ServiceError, _problem)
     inference_routes.add_inference_routes(app, api)
-    app.add_middleware(CheckAccess, site=app, api=api)
     app.add_middleware(AnswerOptions, site=app)
+    app.add_middleware(CheckAccess, site=app, api=api)
     app.add_middleware(CountRequests, api=api)
     app.openapi = partial(  # type: ignore[method-assign]
         openapi.describe, app, lambda: api().services.settings.max_images_per_request, infer_routes

@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import Iterator
+import ssl
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import uvicorn
 
+from service.auth.tls import ServerTls
 from service.errors import ServiceError
 from service.http.acceptor import Acceptor
-from service.http.protocol import PredictionProtocol
+from service.http.ports import Ports
+from service.http.protocol import InsideProtocol, PredictionProtocol
 
 DATE_S = 1.0  # time between two updates of the Date header
 
@@ -17,8 +21,12 @@ DATE_S = 1.0  # time between two updates of the Date header
 class ApiServer(uvicorn.Server):
     """uvicorn's server, stopped by the supervisor instead of by signals."""
 
-    def __init__(self, config: uvicorn.Config) -> None:
+    def __init__(
+        self, config: uvicorn.Config, ports: Ports, tls: ServerTls | None = None, patience_s: float = 5
+    ) -> None:
+        """`patience_s`: how long a client may take for its TLS handshake."""
         super().__init__(config)
+        self._ports, self._tls, self._patience_s = ports, tls, patience_s
         self._stopping = asyncio.Event()
 
     def stop(self) -> None:
@@ -46,7 +54,11 @@ class ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvloop's own server accepts one of each socket in a turn, however many wait."""
         await super().startup([])
-        self._acceptors = [Acceptor(one, self._make_protocol, self.server_state.connections) for one in sockets or []]
+        connections, patience_s = self.server_state.connections, self._patience_s
+        self._acceptors = [
+            Acceptor(one, self._make_protocol(one), connections, self._get_tls(one), patience_s)
+            for one in sockets or []
+        ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept the connections that are established already, for which idle ones make room, then close."""
@@ -55,5 +67,11 @@ class ApiServer(uvicorn.Server):
         await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         await super().shutdown(sockets)
 
-    def _make_protocol(self) -> asyncio.Protocol:
-        return PredictionProtocol(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+    def _get_tls(self, listener: socket.socket) -> Callable[[], ssl.SSLContext] | None:
+        if self._tls is None:
+            return None
+        return partial(self._tls.context, asks_client=self._ports.asks_client(listener))
+
+    def _make_protocol(self, listener: socket.socket) -> Callable[[], asyncio.Protocol]:
+        kind = PredictionProtocol if self._ports.predicts(listener) else InsideProtocol
+        return partial(kind, config=self.config, server_state=self.server_state, app_state=self.lifespan.state)

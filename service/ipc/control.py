@@ -120,10 +120,26 @@ class ModelsTaken:
     kind: Literal["models_taken"] = "models_taken"
 
 
+@dataclass(frozen=True, slots=True)
+class ReloadTls:
+    """From now on the certificates in the files are shown."""
+
+    kind: Literal["reload_tls"] = "reload_tls"
+
+
 CUT_SHORT = 3  # exit code of an API process that had to refuse, at the end of a drain, what it had accepted
 
 ControlMessage = (
-    WorkerUp | WorkerDown | NewModels | Begin | Drain | ChangeKeys | ChangeEnded | AskForChange | ModelsTaken
+    WorkerUp
+    | WorkerDown
+    | NewModels
+    | Begin
+    | Drain
+    | ChangeKeys
+    | ReloadTls
+    | ChangeEnded
+    | AskForChange
+    | ModelsTaken
 )
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])
 

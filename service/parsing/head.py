@@ -67,6 +67,11 @@ class Target:
 _DEFAULT = Target("/predict")
 
 
+def without_prefix(path: bytes, prefix: bytes) -> bytes:
+    """A path without the prefix under which a proxy publishes the server, if it has that."""
+    return path[len(prefix) :] if prefix and path.startswith(prefix + b"/") else path
+
+
 def parse_target(path: bytes) -> Target | None:
     """What a URL's path, still percent-encoded, names; None if it is no predict route."""
     if path == b"/predict":

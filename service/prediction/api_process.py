@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from service.auth.guard import Guard
+from service.auth.tls import ServerTls
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import (
@@ -21,6 +22,7 @@ from service.ipc.control import (
     ControlWriter,
     Drain,
     NewModels,
+    ReloadTls,
     WorkerDown,
     WorkerUp,
 )
@@ -49,7 +51,7 @@ from service.prediction.services import Services
 from service.prediction.thread_pool import started_pool
 from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
-from service.settings import Settings
+from service.settings import SettingError, Settings
 
 if TYPE_CHECKING:
     from service.prediction.tracing import Tracing
@@ -77,7 +79,9 @@ class ApiProcess:
         stop: Callable[[], None],
         refuse_all: Callable[[ServiceError], None],
         guard: Guard | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
+        self._tls = tls
         metrics.attach(index)
         if guard:
             guard.counts.attach(index)
@@ -211,6 +215,8 @@ class ApiProcess:
                 self._drain(delay_s, grace_s)
             case ChangeKeys(lines):
                 self._change_keys(lines)
+            case ReloadTls():
+                self._reload_tls()
         self._open_if_ready()
 
     def _on_worker_up(self, message: WorkerUp) -> None:
@@ -243,6 +249,15 @@ class ApiProcess:
         assert self.services.guard is not None
         self.services.guard.change_keys(lines)
         log.info("keys changed", api_process=self._index)
+
+    def _reload_tls(self) -> None:
+        assert self._tls is not None
+        try:
+            self._tls.reload()
+        except SettingError as error:  # since the supervisor has read them
+            log.error("certificates not changed", api_process=self._index, reason=str(error))
+        else:
+            log.info("certificates changed", api_process=self._index)
 
     def _open_if_ready(self) -> None:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""

@@ -24,9 +24,10 @@ from litserve import LitAPI, LitServer
 from litserve.loops import LitLoop
 
 from service.auth.guard import Guard
-from service.http.acceptor import listen
+from service.auth.tls import ServerTls
 from service.http.admin_routes import add_admin_routes
 from service.http.hangup_watch import HangupWatch
+from service.http.ports import Ports
 from service.http.read_budget import ReadBudget
 from service.http.routes import add_routes
 from service.http.server import ApiServer
@@ -114,8 +115,9 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         accelerator: str,
         devices: int,
         guard: Guard | None,
+        tls: ServerTls | None,
     ) -> None:
-        self._guard = guard
+        self._guard, self._tls = guard, tls
         self._settings, self._channels, self._metrics = settings, channels, metrics
         super().__init__(
             InferenceAPI(load, channels, settings),
@@ -130,12 +132,12 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self.litapi_request_queues = {self.lit_api.api_path: None}
         self._transport = None
         self.workers_setup_status: dict[str, str] = {}
-        self.listener = listen(settings.host, settings.port)
+        self.ports = Ports(settings)
 
     def register_endpoints(self) -> None:
         """Our routes instead of LitServe's `/`, `/health`, `/info` and `/predict`."""
-        self.app.title = "resnet-serve"
-        add_routes(self.app, lambda: self.app.state.api)
+        self.app.title, self.app.root_path = "resnet-serve", self._settings.root_path
+        add_routes(self.app, lambda: self.app.state.api, docs=self._settings.docs)
         if self._settings.admin_api:
             add_admin_routes(self.app, lambda: self.app.state.api)
 
@@ -149,10 +151,9 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         yield
 
     @property
-    def url(self) -> str:
-        """Where it listens."""
-        host, port = self.listener.getsockname()[:2]
-        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def urls(self) -> dict[str, str]:
+        """Where it listens, by what is answered there."""
+        return self.ports.urls("https" if self._tls else "http")
 
     def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
         """Spawn a worker."""
@@ -175,8 +176,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         return process
 
     def close_listener(self) -> None:
-        """Close this process's copy of the listening socket."""
-        self.listener.close()
+        """Close this process's copies of the listening sockets."""
+        self.ports.close()
 
     @log_crash
     def _run_api(self, index: int, control: Pipe, catalog: Catalog, parent_pid: int) -> None:
@@ -189,7 +190,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         config = self._uvicorn_config()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                refused = runner.run(self._serve(index, control, catalog, ApiServer(config)))
+                server = ApiServer(config, self.ports, self._tls, self._settings.header_timeout)
+                refused = runner.run(self._serve(index, control, catalog, server))
         except Exception:
             log.exception("API process failed", index=index)
             sys.exit(1)
@@ -210,7 +212,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     async def _serve(self, index: int, control: Pipe, catalog: Catalog, server: ApiServer) -> int:
         """Serve until the drain ends; how many requests had to be refused then."""
-        self.app.state.budget = ReadBudget()
+        self.app.state.budget, self.app.state.ports = ReadBudget(), self.ports
         self.app.state.hangups = HangupWatch()
         api = self.app.state.api = ApiProcess(
             index,
@@ -222,7 +224,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             server.stop,
             server.refuse_all,
             self._guard,
+            self._tls,
         )
-        await server.serve([self.listener])
+        await server.serve(self.ports.sockets)
         api.close()
         return api.refused

@@ -12,8 +12,9 @@ import structlog
 
 from service.auth.guard import Guard
 from service.auth.keys import read_keys
+from service.auth.tls import ServerTls
 from service.ipc.channels import Channels
-from service.ipc.control import ChangeKeys, Drain, ModelChange
+from service.ipc.control import ChangeKeys, Drain, ModelChange, ReloadTls
 from service.metrics.metrics import Metrics
 from service.policy import WATCH_INTERVAL_S
 from service.settings import SettingError, Settings
@@ -46,8 +47,10 @@ class Supervisor:
         metrics: Metrics,
         settings: Settings,
         guard: Guard | None = None,
+        tls: ServerTls | None = None,
     ) -> None:
         self._launcher, self._metrics, self._settings, self._guard = launcher, metrics, settings, guard
+        self._tls = tls
         self._reactor, oom_kills = Reactor(), OomKills()
         self._apis = ApiPool(
             launcher,
@@ -152,6 +155,8 @@ class Supervisor:
         self._changes.ask(ModelChange("reread"))
         if self._guard and self._guard.has_keys:
             self._reload_keys(self._guard)
+        if self._tls:
+            self._reload_tls(self._tls)
 
     def _reload_keys(self, guard: Guard) -> None:
         try:
@@ -161,6 +166,14 @@ class Supervisor:
             log.error("keys not changed", reason=str(error))
         else:
             self._apis.tell(ChangeKeys(lines))
+
+    def _reload_tls(self, tls: ServerTls) -> None:
+        try:
+            tls.reload()
+        except SettingError as error:
+            log.error("certificates not changed", reason=str(error))
+        else:
+            self._apis.tell(ReloadTls())
 
     def _give_up(self, why: str) -> None:
         if not self._draining:

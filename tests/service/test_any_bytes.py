@@ -72,6 +72,9 @@ class Recorder(asyncio.Transport):
         assert not self._ended, data
         self.written += data
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         """Nothing may be written any more."""
         self._ended = True

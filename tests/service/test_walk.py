@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +69,9 @@ class Client(asyncio.Transport):
     def write(self, data: bytes) -> None:  # type: ignore[override]
         self.received.append(data)
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def is_closing(self) -> bool:
         return False
 
@@ -94,6 +97,7 @@ class House:
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
         app.state.budget, app.state.hangups = ReadBudget(), HangupWatch()
+        app.state.ports = SimpleNamespace(answers=lambda *_: True)
         ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
         ControlWriter(control).send(WorkerUp(0, 1, (report,)))

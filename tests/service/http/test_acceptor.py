@@ -2,13 +2,17 @@
 
 import asyncio
 import socket
+import ssl
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 import uvloop
 
+from service.auth.tls import ServerTls
 from service.http.acceptor import Acceptor, listen
 from service.policy import ACCEPTS_PER_TURN
+from tests.service.certificates import write_certificate
 from tests.service.served import DEADLINE_S
 
 CROWD = 200
@@ -38,3 +42,34 @@ async def accept(already: int) -> tuple[int, int]:
 def test_a_turn_accepts_a_quarter_more_and_the_end_loses_none(already: int, first: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(asyncio.wait_for(accept(already), DEADLINE_S)) == (first, CROWD)
+
+
+def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Path) -> None:
+    files = write_certificate(tmp_path)
+    tls = ServerTls(files.certificate, files.key, None)
+    made: list[asyncio.Protocol] = []
+
+    def make() -> asyncio.Protocol:
+        made.append(asyncio.Protocol())
+        return made[-1]
+
+    async def play() -> None:
+        with listen("127.0.0.1", 0) as listener:
+            host, port = listener.getsockname()
+            acceptor = Acceptor(listener, make, (), lambda: tls.context(asks_client=True))
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(b"GET / HTTP/1.1\r\n\r\n")
+            while await reader.read(1 << 10):
+                pass
+            writer.close()
+            trust = ssl.create_default_context(cafile=str(files.root))
+            _, good = await asyncio.open_connection(host, port, ssl=trust)
+            assert good.get_extra_info("ssl_object").selected_alpn_protocol() is None
+            silent = await asyncio.open_connection(host, port)
+            await acceptor.close()
+            assert await silent[0].read(1) == b""
+            silent[1].close()
+            good.transport.abort()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(play(), DEADLINE_S))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -69,6 +70,9 @@ class Transport(asyncio.Transport):
         if not self.closing:
             self.written += data
 
+    def can_write_eof(self) -> bool:
+        return True
+
     def write_eof(self) -> None:
         self.ended = True
         self.over.set()
@@ -116,6 +120,7 @@ class Server:
         app = FastAPI()
         add_routes(app, lambda: process.api)
         app.state.api, app.state.budget = process.api, Unhurried()
+        app.state.ports = SimpleNamespace(answers=lambda *_: True)
         app.state.hangups = HangupWatch()
         keep_alive_s: Any = process.settings.keep_alive_timeout
         self.config = uvicorn.Config(app, log_config=None, timeout_keep_alive=keep_alive_s, lifespan="off", ws="none")

@@ -32,6 +32,7 @@ def site(guard: Guard | None, reads: list[bytes]) -> TestClient:
     for path, tags in (("/probe", [PROBES]), ("/document", [DOCUMENTS]), ("/admin", [ADMIN]), ("/other", ["models"])):
         app.add_api_route(path, route, methods=["POST"], tags=cast("list[Any]", tags))
     api = cast(ApiProcess, SimpleNamespace(services=SimpleNamespace(guard=guard)))
+    app.state.ports = SimpleNamespace(answers=lambda *_: True)
     app.add_middleware(CheckAccess, site=app, api=lambda: api)
     return TestClient(app)
 

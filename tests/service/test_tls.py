@@ -1,0 +1,220 @@
+"""TLS, asked by curl, openssl and httpx: handshakes, client certificates, and new certificates while requests run."""
+
+import signal
+import socket
+import ssl
+import subprocess
+import threading
+from collections import Counter
+from pathlib import Path
+
+import httpx
+import pytest
+import trustme
+
+from tests.service.certificates import Files, write_certificate
+from tests.service.commands.shell import resnet_serve
+from tests.service.pictures import check, pixels, png
+from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
+from tests.service.wire import post
+
+
+def tls_flags(files: Files) -> tuple[str | Path, ...]:
+    return ("--tls-certificate", files.certificate, "--tls-key", files.key)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
+    return write_certificate(tmp_path_factory.mktemp("tls"))
+
+
+@pytest.fixture(scope="module")
+def served(serve_module: Servers, repository: Path, files: Files) -> Served:
+    """A server that speaks TLS, with probes in the clear of client certificates beside it."""
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    served = serve_module(*models, *tls_flags(files), "--header-timeout", "1", "--grace", "60")
+    until(lambda: status(files, served.url + "/readyz") == 200, "readiness")
+    return served
+
+
+def https(files: Files) -> httpx.Client:
+    return httpx.Client(verify=ssl.create_default_context(cafile=str(files.root)), timeout=DEADLINE_S)
+
+
+def status(files: Files, url: str) -> int:
+    """Status of a GET on a connection of its own; 0 without an answer."""
+    with https(files) as client:
+        try:
+            return client.get(url).status_code
+        except httpx.TransportError:
+            return 0
+
+
+def shown(address: tuple[str, int]) -> str:
+    """The certificate that a new connection is shown, as PEM."""
+    return ssl.get_server_certificate(address, timeout=DEADLINE_S)
+
+
+def handshake(served: Served, *flags: str) -> int:
+    """openssl's exit code."""
+    host, port = served.address
+    command = ["openssl", "s_client", "-connect", f"{host}:{port}", *flags]
+    return subprocess.run(command, input=b"Q\n", capture_output=True, timeout=DEADLINE_S, check=False).returncode
+
+
+def test_curl_is_answered_and_trusts_the_certificate(served: Served, files: Files) -> None:
+    assert served.url.startswith("https://")
+    command = ["curl", "-sS", "--data-binary", "@-", "--cacert", str(files.root), f"{served.url}/predict"]
+    done = subprocess.run(command, input=png(), capture_output=True, timeout=DEADLINE_S, check=True)
+    assert b'"predictions"' in done.stdout
+
+
+def test_the_protocols_of_today_are_spoken_and_no_older_ones(served: Served) -> None:
+    assert [handshake(served, flag) for flag in ("-tls1_2", "-tls1_3")] == [0, 0]
+    assert handshake(served, "-tls1_1", "-cipher", "ALL:@SECLEVEL=0") != 0
+
+
+def test_requests_of_every_size_follow_each_other_on_a_connection(served: Served, files: Files) -> None:
+    with https(files) as client:
+        for body in (png(3), png(3) + bytes(300_000), png(3)):  # bytes behind a PNG are no part of it
+            check(client.post(f"{served.url}/predict", content=body).json(), pixels(3))
+        assert client.post(f"{served.url}/predict", content=b"no image").status_code == 415
+        parts = [("file", ("a.png", png(i))) for i in range(5)]
+        assert len(client.post(f"{served.url}/predict", files=parts).json()["results"]) == 5
+        assert client.get(f"{served.url}/models").json()["models"]
+
+
+def test_a_refusal_reaches_a_client_that_is_still_sending(served: Served, files: Files) -> None:
+    context = ssl.create_default_context(cafile=str(files.root))
+    with (
+        socket.create_connection(served.address, DEADLINE_S) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        connection.sendall(post(b"", "/predict", "X-Long: " + "x" * (1 << 17)))
+        answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def test_what_is_no_handshake_costs_its_own_connection(served: Served, files: Files) -> None:
+    before = served.events(level="error")
+    with socket.create_connection(served.address, DEADLINE_S) as silent:
+        with socket.create_connection(served.address, DEADLINE_S) as plain:
+            plain.sendall(post(png()))
+            while plain.recv(1 << 16):
+                pass
+        assert status(files, served.url + "/livez") == 200
+        assert silent.recv(1) == b""  # after --header-timeout
+    assert served.events(level="error") == before
+
+
+def test_predict_from_the_shell_over_tls(
+    served: Served, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "1.png").write_bytes(png())
+    ask = ("predict", "--url", served.url, "1.png")
+    assert resnet_serve(*ask, cwd=tmp_path)[0] == 1  # nobody vouches for the certificate
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.root))
+    assert resnet_serve(*ask, cwd=tmp_path)[0] == 0
+
+
+def test_health_asks_over_tls(served: Served, files: Files, tmp_path: Path) -> None:
+    port = str(served.address[1])
+    assert resnet_serve("health", "--port", port, *tls_flags(files), cwd=tmp_path)[0] == 0
+    assert resnet_serve("health", "--port", port, cwd=tmp_path)[0] == 1
+
+
+def test_a_drain_waits_for_no_handshake(serve: Servers, repository: Path, tmp_path: Path) -> None:
+    files = write_certificate(tmp_path)
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    served = serve(*models, *tls_flags(files), "--header-timeout", "100", "--grace", "60")
+    with https(files) as client:
+        until(lambda: client.get(served.url + "/readyz").status_code == 200, "readiness")
+        with socket.create_connection(served.address, DEADLINE_S) as silent:
+            assert client.get(served.url + "/livez").status_code == 200  # on a connection that was accepted after it
+            assert status(files, served.url + "/livez") == 200
+            assert served.stop() == 0
+            assert silent.recv(1) == b""
+
+
+def test_clients_show_their_certificates_but_not_to_probes(
+    serve: Servers, repository: Path, files: Files, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    own, strange = write_certificate(tmp_path / "own", authority, "alice"), write_certificate(tmp_path / "strange")
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    port = free_port()
+    flags = (*tls_flags(files), "--tls-client-ca", own.root, "--metrics-port", str(port))
+    served = serve(*models, *flags)
+    inside = served.wait_for_event("listening")["probes"]
+    until(lambda: status(files, inside + "/readyz") == 200, "readiness")
+
+    def ask(of: Files | None) -> int:
+        context = ssl.create_default_context(cafile=str(files.root))
+        if of:
+            context.load_cert_chain(of.certificate, of.key)
+        with httpx.Client(verify=context, timeout=DEADLINE_S) as client:
+            return client.post(f"{served.url}/predict", content=png()).status_code
+
+    assert ask(own) == 200
+    for refused in (None, strange):
+        with pytest.raises((httpx.TransportError, ssl.SSLError)):
+            ask(refused)
+    assert resnet_serve("health", *flags, cwd=tmp_path)[0] == 0
+    code, _, told = resnet_serve("health", *flags[:-2], "--port", str(port), cwd=tmp_path)
+    assert (code, "--metrics-port" in told) == (2, True)
+    assert served.stop() == 0
+
+
+def test_certificates_are_exchanged_under_load_without_a_failed_request_or_a_dropped_connection(
+    serve: Servers, repository: Path, tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    files = write_certificate(tmp_path, authority)
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    served = serve(*models, *tls_flags(files), "--api-processes", "2")
+    until(lambda: status(files, served.url + "/readyz") == 200, "readiness")
+    old = shown(served.address)
+    statuses: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def ask(*, always_anew: bool) -> None:
+        client = https(files)
+        while not stop.is_set():
+            answer = client.post(f"{served.url}/predict", content=png(3))
+            statuses[answer.status_code] += 1
+            if always_anew:
+                client.close()
+                client = https(files)
+        client.close()
+
+    def answered(more: int) -> None:
+        enough = statuses[200] + more
+        until(lambda: statuses[200] >= enough or not all(thread.is_alive() for thread in threads), "answers")
+
+    threads = [threading.Thread(target=ask, kwargs={"always_anew": anew}) for anew in (False, False, True)]
+    for thread in threads:
+        thread.start()
+    answered(30)
+    context = ssl.create_default_context(cafile=str(files.root))
+    with (
+        socket.create_connection(served.address, DEADLINE_S) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as kept,
+    ):
+        write_certificate(tmp_path, authority)
+        served.signal(signal.SIGHUP)
+        until(lambda: len(served.events("certificates changed")) == 2, "both processes to have the certificate")
+        answered(30)
+        assert all(shown(served.address) == shown(served.address) != old for _ in range(8))  # by either process
+        kept.sendall(post(png()))
+        assert kept.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+    new = shown(served.address)
+    files.key.write_text("half a key")
+    served.signal(signal.SIGHUP)
+    assert "--tls-key" in served.wait_for_event("certificates not changed")["reason"]
+    answered(30)
+    stop.set()
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert statuses.keys() == {200}
+    assert shown(served.address) == new
+    assert served.stop() == 0
