@@ -83,8 +83,9 @@ class ModelStatus:
         return snapshot._replace(sha256=sha256, engine=report.engine, device=report.device, precision=report.precision)
 
     def served(self) -> list[tuple[str, str]]:
-        """Name and version of every model that is served."""
-        return [(model.name, model.version) for model in self._models.values()]
+        """Name and version of every model that is ready."""
+        ready = [model for model in self._models.values() if self.state(model.index) == "ready"]
+        return [(model.name, model.version) for model in ready]
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""

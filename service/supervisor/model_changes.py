@@ -16,7 +16,7 @@ import structlog
 from service.ipc.control import ModelChange, NewModels
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
-from service.repository import Catalog, identity
+from service.repository import Catalog, Identity, identity
 from service.selection import Selection
 from service.settings import Settings
 from service.supervisor.api_pool import Answer, ApiPool
@@ -147,6 +147,10 @@ class ModelChanges:
 
     def _keep_models(self, running: RunningChange, catalog: Catalog) -> None:
         """The same models are served; which versions could not be read may be others."""
+        failed = {name: reason for (name, *_), reason in self._failed_before().items()}
+        if running.change.action == "load" and running.change.model in failed:
+            self._refuse(failed[running.change.model])
+            return
         models, self._selection = self._workers.models, running.selection
         models.catalog = replace(models.catalog, failed=catalog.failed)
         self._tell_models()
@@ -157,17 +161,27 @@ class ModelChanges:
     def _on_loaded(self, models: ModelSet, failures: dict[int, str]) -> None:
         running = self._running
         assert running
-        if not failures:
+        known = self._failed_before()
+        new = {identity(models.catalog[number]): reason for number, reason in failures.items()}
+        new = {one: reason for one, reason in new.items() if one not in known}
+        if not new:
             self._switch(running)
             return
         self._workers.end_trial()
-        for number, reason in failures.items():
-            self._refusals[identity(models.catalog[number])] = reason
         models.close()
+        if new.keys() & set(map(identity, self._workers.models.catalog.artifacts)):
+            self._refuse("; ".join(new.values()))  # what is served cannot be loaded again now
+            return
+        self._refusals |= new
         running.ends_at_s = math.inf
         self._running = None  # until the seats are free again
         running.again = False
         self._waiting.appendleft(running)
+
+    def _failed_before(self) -> dict[Identity, str]:
+        """Why models of those that are served are not ready in any worker."""
+        models, reasons = self._workers.models.catalog, self._workers.failures()
+        return {identity(models[number]): reason for number, reason in reasons.items()}
 
     def _on_lost(self, reason: str) -> None:
         models = self._workers.end_trial()

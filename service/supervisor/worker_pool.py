@@ -115,6 +115,12 @@ class WorkerPool(ProcessPool[WorkerChild]):
             if worker.process:
                 worker.process.kill()
 
+    def failures(self) -> dict[int, str]:
+        """Why models of those that are served are ready in no worker, by their numbers."""
+        reports = [report for worker in self._workers_of(self.models) for report in worker.reports.values()]
+        ready = {report.model for report in reports if report.state == "ready"}
+        return {report.model: report.reason for report in reports if report.model not in ready}
+
     def _workers_of(self, models: ModelSet) -> list[WorkerChild]:
         return [worker for worker in self.children if worker.models is models]
 

@@ -29,6 +29,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("changing")
     for name in ("main", "other"):
         make_artifact(path, name)
+    make_artifact(path, "wrong", golden_error=1.0)  # which hinders no change of the others
     return path
 
 
@@ -113,6 +114,7 @@ def test_triton_s_client_unloads_and_loads_a_model(served: Served) -> None:
         ("POST", "/models/main/versions/9/load", 409, "no version 9 of main"),
         ("POST", "/models/main/versions/zero/load", 404, "no version"),
         ("POST", "/models/%2e%2e/load", 409, "no model '..'"),
+        ("POST", "/models/wrong/load", 409, "golden example"),
         ("GET", "/models/main/load", 405, "use POST"),
     ],
 )
