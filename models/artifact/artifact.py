@@ -20,6 +20,7 @@ INT8_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
+MOST_SIGNATURE_BYTES = 1 << 20
 
 LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf, and so ONNX, has no larger messages
 LARGEST_SUMS = 1 << 16  # bytes, for hundreds of files

@@ -12,7 +12,7 @@ from model_signing import hashing, verifying
 from model_signing._hashing.hashing import Digest
 from model_signing.manifest import FileManifestItem, Manifest, SerializationType
 
-from models.artifact.artifact import SIGNATURE_FILE
+from models.artifact.artifact import MOST_SIGNATURE_BYTES, SIGNATURE_FILE
 from models.artifact.metadata import ArtifactError
 
 
@@ -41,6 +41,8 @@ class TrustedKey:
                 f"{SIGNATURE_FILE} is missing, and {self._file} is required to have signed it; sign the folder with "
                 f"`model_signing sign key --private_key KEY.pem --signature {SIGNATURE_FILE} .`"
             )
+        if signature.stat().st_size > MOST_SIGNATURE_BYTES:
+            raise ArtifactError(f"{SIGNATURE_FILE} is larger than {MOST_SIGNATURE_BYTES} bytes: sign the folder again")
         config = verifying.Config().use_elliptic_key_verifier(public_key=self._file)
         try:
             config.set_hashing_config(_KnownDigests(digests)).verify(directory, signature)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from models.artifact.artifact import (
     INT8_FILE,
     MODEL_FILE,
+    MOST_SIGNATURE_BYTES,
     SIGNATURE_FILE,
     SUMS_FILE,
     WEIGHTS_FILE,
@@ -21,7 +22,7 @@ from service.remote.store import RemoteStore
 VERSIONS = 2
 """How many versions of a model are copied: the one to serve, and the one to go back to."""
 MOST_MODELS = 1_000
-MOST_SUMS_BYTES, MOST_SIGNATURE_BYTES = 64 << 10, 1 << 20
+MOST_SUMS_BYTES = 64 << 10
 MOST_BYTES = {MODEL_FILE: 2 << 30, INT8_FILE: 2 << 30, WEIGHTS_FILE: 4 << 30}
 """Largest size of each file of a model, in bytes; protobuf, and so ONNX, ends at 2 GiB."""
 

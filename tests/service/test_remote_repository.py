@@ -1,5 +1,6 @@
 """A whole server, and the other commands, with models from a web server: while it is there, and when it is gone."""
 
+import signal
 from pathlib import Path
 
 import httpx
@@ -12,9 +13,11 @@ from tests.service.served import DEADLINE_S, Served, Servers
 from tests.signing import make_keys, sign
 
 
-def answers(served: Served) -> None:
-    """It predicts as the model should."""
-    check(httpx.post(f"{served.ready().url}/predict", content=png(), timeout=DEADLINE_S).json(), pixels())
+def answers(served: Served, version: str = "1") -> None:
+    """It predicts as this version should."""
+    answer = httpx.post(f"{served.url}/predict", content=png(), timeout=DEADLINE_S).json()
+    assert answer["version"] == version
+    check(answer, pixels())
 
 
 def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_path: Path) -> None:
@@ -23,10 +26,9 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
     (tmp_path / "picture.png").write_bytes(png())
     with web(released) as store:
         flags = ["--model-repository", store.url, "--cache-dir", cache]
-        first = serve(*flags, "--workers", "1")
+        first = serve(*flags, "--workers", "1").ready()
         answers(first)
         assert first.events("repository") == []
-        assert first.stop() == 0
 
         code, out, _ = resnet_serve("check", store.url, "--cache-dir", cache, cwd=tmp_path)
         assert (code, rows(out)[0][:3]) == (0, ["plain", "1", "ready"])
@@ -34,10 +36,20 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
         assert (code, errors) == (0, "")
         assert len(rows(out)) == 3
 
-    second = serve(*flags, "--workers", "1")
-    answers(second)
+        make_artifact(released, "plain", 2)
+        first.signal(signal.SIGHUP)
+        assert first.wait_for_event("models changed")["loaded"] == ["plain/2"]
+        answers(first, "2")
+
+    first.signal(signal.SIGHUP)
+    event = first.wait_for_event("repository", level="error")
+    assert event["reason"].startswith("the copy of 20")
+    answers(first, "2")
+    assert first.stop() == 0
+
+    second = serve(*flags, "--workers", "1").ready()
+    answers(second, "2")
     (event,) = second.events("repository", level="error")
-    assert "the copy of 20" in event["reason"]
     assert f"{store.url} cannot be reached" in event["reason"]
 
     third = serve("--model-repository", store.url, "--cache-dir", tmp_path / "other")
@@ -52,7 +64,7 @@ def test_only_signed_models_are_served_where_that_is_required(serve: Servers, tm
     sign(make_artifact(tmp_path / "released", "plain", 1), private)
     make_artifact(tmp_path / "released", "plain", 2)
     served = serve("--model-repository", tmp_path / "released", "--require-signature", public, "--workers", "1")
-    answers(served)
+    answers(served.ready())
     (event,) = served.events("an older version is served")
     assert (event["version"], event["instead_of"]) == (1, ["2"])
     (failure,) = served.events("model failed")

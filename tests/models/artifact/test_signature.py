@@ -82,6 +82,13 @@ def test_a_signature_that_leaves_the_model_out_is_refused(signed: Path, keys: tu
         read_artifact(signed, TrustedKey(keys[1]).check)
 
 
+def test_a_signature_that_is_too_large_is_not_read(signed: Path, keys: tuple[Path, Path]) -> None:
+    with (signed / "model.sig").open("ab") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(ArtifactError, match=r"model\.sig is larger than 1048576 bytes"):
+        read_artifact(signed, TrustedKey(keys[1]).check)
+
+
 @pytest.mark.parametrize("content", ["", "{}", '{"verificationMaterial": {}}', "\x00\xff"])
 def test_what_is_no_signature_is_refused(signed: Path, keys: tuple[Path, Path], content: str) -> None:
     (signed / "model.sig").write_text(content)

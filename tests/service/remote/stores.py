@@ -2,6 +2,7 @@
 
 import json
 import threading
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ class RunningStore:
         settings: environment variables by which the libraries find the store.
         requests: paths that were asked for, with how often, where the store tells.
         refusals: statuses to answer with, by the end of the path.
+        login: name and password that it asks for, if any.
 
     """
 
@@ -38,6 +40,7 @@ class RunningStore:
     settings: Mapping[str, str] = field(default_factory=dict)
     requests: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, int] = field(default_factory=dict)
+    login: tuple[str, str] | None = None
 
 
 @contextmanager
@@ -118,6 +121,11 @@ def _serving(handler: partial[SimpleHTTPRequestHandler]) -> Iterator[str]:
             thread.join()
 
 
+def basic(name: str, password: str) -> str:
+    """The value of the field Authorization (RFC 7617)."""
+    return "Basic " + b64encode(f"{name}:{password}".encode()).decode()
+
+
 class WebHandler(SimpleHTTPRequestHandler):
     """Files and folders, but for what is refused."""
 
@@ -128,7 +136,9 @@ class WebHandler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.store.requests[path] += 1
-        if status := next((status for end, status in self.store.refusals.items() if path.endswith(end)), None):
+        if self.store.login and self.headers["Authorization"] != basic(*self.store.login):
+            self.send_error(HTTPStatus.UNAUTHORIZED)
+        elif status := next((status for end, status in self.store.refusals.items() if path.endswith(end)), None):
             self.send_error(status)
         else:
             self.answer(path)

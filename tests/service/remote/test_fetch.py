@@ -64,16 +64,24 @@ def test_the_errors_of_s3_are_told_apart(small: Path, tmp_path: Path, monkeypatc
             AccessDenied, match=r"no permission to read s3://models/released .*: give this process cred"
         ):
             fetch(store.url, cache, PATIENCE_S)
+        monkeypatch.setenv("FSSPEC_S3_ANON", "true")
+        assert fetch(store.url, cache, PATIENCE_S).problems == ()
 
 
-def test_the_errors_of_the_web_are_told_apart(small: Path, tmp_path: Path) -> None:
+def test_the_errors_of_the_web_are_told_apart(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cache = tmp_path / "cache"
     with web(small) as store:
         with pytest.raises(NothingThere, match=r"/nowhere is not there: check"):
             fetch(f"{store.url}/nowhere", cache, PATIENCE_S)
-        store.refusals["/"] = 401
+        store.login = "reader", "secret"
         with pytest.raises(AccessDenied, match=f"no permission to read {store.url} "):
             fetch(store.url, cache, PATIENCE_S)
+        netrc = tmp_path / "netrc"
+        netrc.write_text("machine 127.0.0.1 login reader password secret")
+        netrc.chmod(0o600)
+        monkeypatch.setenv("NETRC", str(netrc))
+        assert fetch(store.url, cache, PATIENCE_S).problems == ()
+    cache = tmp_path / "other"
     with pytest.raises(Unreachable, match=f"{store.url} cannot be reached .*: check the network and the store"):
         fetch(store.url, cache, PATIENCE_S)
 
