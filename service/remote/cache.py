@@ -98,6 +98,10 @@ class Cache:
             made.rename(target)
             fsync_directory(target.parent)
 
+    def holds(self, model: str, version: str) -> bool:
+        """Whether a version is there."""
+        return (self.repository / model / version).is_dir()
+
     def keep_only(self, versions: Iterable[tuple[str, str]]) -> None:
         """Remove every other version, and the blobs that no repository has needed for a day; it is whole now."""
         kept = {self.repository / model / version for model, version in versions}

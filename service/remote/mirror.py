@@ -59,6 +59,8 @@ def mirror(url: str, cache: Cache) -> list[str]:
                 raise
             except (StoreError, ArtifactError) as error:
                 problems.append(f"{version.model}/{version.version} is not copied: {error}")
+        if not any(cache.holds(version.model, version.version) for version in versions):
+            raise StoreError("; ".join(problems))
         cache.keep_only((version.model, version.version) for version in versions)
     return problems
 

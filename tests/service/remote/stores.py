@@ -45,7 +45,7 @@ class RunningStore:
 
 @contextmanager
 def s3(folder: Path) -> Iterator[RunningStore]:
-    """moto's server, with the files of a folder below s3://models/released."""
+    """moto's server, with the files of a folder below s3://models/released, and for everyone below s3://models/public."""
     port = free_port()
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=port, verbose=False)
     server.start()
@@ -59,7 +59,9 @@ def s3(folder: Path) -> Iterator[RunningStore]:
     )
     client.create_bucket(Bucket="models")
     for file in files(folder):
-        client.put_object(Bucket="models", Key=f"released/{file}", Body=(folder / file).read_bytes())
+        content = (folder / file).read_bytes()
+        client.put_object(Bucket="models", Key=f"released/{file}", Body=content)
+        client.put_object(Bucket="models", Key=f"public/{file}", Body=content, ACL="public-read")
     try:
         yield RunningStore("s3://models/released", KEYS | {"AWS_ENDPOINT_URL": endpoint})
     finally:

@@ -65,7 +65,9 @@ def test_the_errors_of_s3_are_told_apart(small: Path, tmp_path: Path, monkeypatc
         ):
             fetch(store.url, cache, PATIENCE_S)
         monkeypatch.setenv("FSSPEC_S3_ANON", "true")
-        assert fetch(store.url, cache, PATIENCE_S).problems == ()
+        with pytest.raises(StoreError, match=r"digits/3 is not copied: no permission .*/SHA256SUMS \(Forbidden\)"):
+            fetch(store.url, cache, PATIENCE_S)
+        assert fetch("s3://models/public", cache, PATIENCE_S).problems == ()
 
 
 def test_the_errors_of_the_web_are_told_apart(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,10 +104,9 @@ def test_a_file_beyond_its_bound_is_left_out(
     website: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(module.MOST_BYTES, "model.onnx", 1000)
-    repository, problems = copy(f"{website.url}/digits", tmp_path)
-    assert len(problems) == 2
-    assert "model.onnx is larger than 1000 bytes" in problems[0]
-    assert versions(repository) == []
+    with pytest.raises(StoreError) as error:  # for nothing is left
+        copy(f"{website.url}/digits", tmp_path)
+    assert str(error.value).count("model.onnx is larger than 1000 bytes") == 2
 
 
 def test_folders_that_are_no_models_are_told_and_links_elsewhere_are_not_followed(
