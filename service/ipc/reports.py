@@ -24,6 +24,7 @@ class ModelReport:
         max_batch_size: images.
         most_images: that its engine can run at a time.
         paying_batch_size: images; a larger batch makes an image hardly cheaper.
+        memory_bytes: what the worker's own memory grew by, on a CPU; the first model brings the engine's library, too.
         batch_latency_ms: pairs of batch size and milliseconds, measured at warm-up.
         why: the reason why it is run so, where there was a choice.
         candidates: all that were tried for it.
@@ -37,6 +38,7 @@ class ModelReport:
     device: str = ""
     precision: str = ""
     load_seconds: float = 0.0
+    memory_bytes: int = 0
     max_batch_size: int = 1
     most_images: int = 1
     paying_batch_size: int = 1

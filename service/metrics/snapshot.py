@@ -20,6 +20,7 @@ class ModelSnapshot(NamedTuple):
     device: str = ""
     precision: str = ""
     sha256: str = ""
+    memory_bytes: int = 0
 
 
 class Snapshot(NamedTuple):
@@ -43,8 +44,17 @@ class Snapshot(NamedTuple):
         info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)
         for model in self.models:
             if model.state == "ready":
-                info.add_metric((model.name, model.version, *model[3:]), 1.0)
+                info.add_metric((model.name, model.version, *model[3:7]), 1.0)
         yield info
+        memory = GaugeMetricFamily(
+            "resnet_model_memory_bytes",
+            "What a worker's own memory grew by while it loaded the model; the first one brings the engine, too.",
+            labels=["model", "version"],
+        )
+        for model in self.models:
+            if model.state == "ready":
+                memory.add_metric((model.name, model.version), float(model.memory_bytes))
+        yield memory
         build = GaugeMetricFamily("resnet_build_info", "1; what this server is made of.", labels=["version", "python"])
         build.add_metric([version("resnet-serve"), platform.python_version()], 1.0)
         yield build

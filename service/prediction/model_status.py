@@ -80,7 +80,13 @@ class ModelStatus:
         if report is None:
             return snapshot
         sha256 = artifact.run_in(report.precision).sha256
-        return snapshot._replace(sha256=sha256, engine=report.engine, device=report.device, precision=report.precision)
+        return snapshot._replace(
+            sha256=sha256,
+            engine=report.engine,
+            device=report.device,
+            precision=report.precision,
+            memory_bytes=report.memory_bytes,
+        )
 
     def served(self) -> list[tuple[str, str]]:
         """Name and version of every model that is ready."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
+from models.machine.memory import own_memory
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
 from service.ipc.messages import MAX_REPLIES, PIPE_BUF, WITH_LOGITS, BatchMessage, Reply
@@ -68,7 +69,7 @@ class Worker:
             channels.reports[index].write(WorkerReport(self._epoch, report).to_line())
 
     def _load(self, index: int, artifact: Artifact, device: str, load: LoadOptions) -> ModelReport:
-        began = time.monotonic()
+        began, memory = time.monotonic(), own_memory()
         try:
             model, choice = load_model(artifact, device, load), load.choice(artifact, device)
         except (ArtifactError, EngineError) as error:
@@ -82,6 +83,7 @@ class Worker:
             device=engine.device,
             precision=engine.precision,
             load_seconds=time.monotonic() - began,
+            memory_bytes=max(0, own_memory() - memory),
             max_batch_size=model.max_batch_size,
             most_images=load.most_images(artifact, device),
             paying_batch_size=model.paying_batch_size,

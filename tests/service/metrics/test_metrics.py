@@ -153,6 +153,9 @@ def test_every_metric_is_there_from_the_start(serve: Servers, repository: Path) 
     until(lambda: [served.metrics()[series] for series in one] == [1.0, 1.0], "both workers")
     assert metrics["resnet_queue_capacity"] == 1024 * len(served.api_processes())
     assert metrics['resnet_model_load_seconds{model="plain"}'] > 0
+    memory = {series: value for series, value in metrics.items() if series.startswith("resnet_model_memory_bytes{")}
+    assert 'resnet_model_memory_bytes{model="plain",version="2"}' in memory
+    assert max(memory.values()) > 1 << 20  # the first one brings the engine
     artifact = read_artifact(repository / "plain" / "2")
     info = f'device="cpu",engine="onnxruntime",model="plain",precision="fp32",sha256="{artifact.sha256}",version="2"'
     assert metrics[f"resnet_model_info{{{info}}}"] == 1
