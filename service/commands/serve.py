@@ -78,6 +78,7 @@ def serve(settings: Settings) -> int:
         settings.max_request_timeout,
     )
     metrics.attach(metrics.supervisor_row)
+    metrics.model_load_failures.inc(by=len(catalog.failed))
     guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
     server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard, tls)

@@ -221,6 +221,9 @@ class Metrics(Collector):
         self.model_load_seconds = Gauge(
             "model_load_seconds", "How long loading, proving and warming took.", ("model",), ()
         )
+        self.model_load_failures = Counter(
+            "model_load_failures", "Versions that could not be read, and models that a worker could not load or prove."
+        )
         self.model_swaps = Counter(
             "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
         )

@@ -143,6 +143,7 @@ class ModelChanges:
         """Tell which versions are not served though the repository has them."""
         for (name, version), reason in catalog.failed.items():
             log.error("model failed", model=name, version=version, reason=reason)
+            self._metrics.model_load_failures.inc()
         running.failures = "; ".join(catalog.failed.values())
 
     def _keep_models(self, running: RunningChange, catalog: Catalog) -> None:

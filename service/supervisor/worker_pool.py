@@ -169,6 +169,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
                 self._metrics.model_load_seconds.set(report.load_seconds, artifact.name)
         else:
             log.error("model failed", **about, reason=report.reason)
+            self._metrics.model_load_failures.inc()
         if report.model == catalog.default:
             worker.lacks_default = report.state == "failed"
         if len(worker.reports) == len(catalog.artifacts):

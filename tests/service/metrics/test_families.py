@@ -16,7 +16,7 @@ def test_a_histogram_is_exposed_as_prometheus_clients_own(buckets: tuple[float, 
     registry = prometheus_client.CollectorRegistry()
     theirs = prometheus_client.Histogram("resnet_x", "Text.", buckets=buckets, registry=registry)
     ours = Histogram("x", "Text.", buckets)
-    row = np.zeros(ours.lay_out(0))
+    row = np.zeros(ours.lay_out(ours.first_keys, 0))
     ours.use(memoryview(row))
     for value in values:
         theirs.observe(value)

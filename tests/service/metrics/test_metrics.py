@@ -156,6 +156,7 @@ def test_every_metric_is_there_from_the_start(serve: Servers, repository: Path) 
     memory = {series: value for series, value in metrics.items() if series.startswith("resnet_model_memory_bytes{")}
     assert 'resnet_model_memory_bytes{model="plain",version="2"}' in memory
     assert max(memory.values()) > 1 << 20  # the first one brings the engine
+    assert metrics["resnet_model_load_failures_total"] == len(served.events("model failed")) > 0
     artifact = read_artifact(repository / "plain" / "2")
     info = f'device="cpu",engine="onnxruntime",model="plain",precision="fp32",sha256="{artifact.sha256}",version="2"'
     assert metrics[f"resnet_model_info{{{info}}}"] == 1
