@@ -3,6 +3,7 @@
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,3 +72,41 @@ def test_what_is_beside_the_graph_can_be_let_go(repository: Path) -> None:
     assert catalog.keeping(weights=True, int8=True) == catalog
     assert catalog.keeping(weights=False, int8=True).artifacts[1] == replace(both, weights=None)
     assert catalog.keeping(weights=False, int8=False) == replace(catalog, artifacts=(artifact, artifact))
+
+
+def test_numbers_of_catalogs_that_follow_each_other_differ_and_are_used_again(repository: Path) -> None:
+    artifact = read_artifact(repository / "colour" / "1")
+    first, second, third = (Catalog((artifact,) * n, {}, n - 1) for n in (3, 2, 3))
+    second = second.beside(first)
+    third = third.beside(second)
+    fourth = first.beside(third)
+    assert [list(one.numbers) for one in (first, second, third, fourth)] == [[0, 1, 2], [3, 4], [0, 1, 2], [3, 4, 5]]
+    assert [one.default for one in (first, second, third, fourth)] == [2, 4, 2, 5]
+    assert second[4] == second[second.find(None, None)] == artifact
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"model": b"", "weights": None}, True),
+        ({"version": 2}, False),
+        ({"sha256": "0"}, False),
+        ({"name": "grey"}, False),
+    ],
+)
+def test_a_catalog_is_the_same_if_names_versions_and_digests_are(
+    repository: Path, change: dict[str, Any], same: bool
+) -> None:
+    artifact = read_artifact(repository / "colour" / "1")
+    one = Catalog((artifact,), {}, 0)
+    other = Catalog((replace(artifact, **change),), {("else", "1"): "why"}, 0)
+    assert one.same_models(other) is same
+    assert one.same_models(Catalog((artifact, artifact), {}, 0)) is False
+
+
+def test_a_catalog_goes_to_another_process_without_its_files(repository: Path) -> None:
+    catalog = Catalog((read_artifact(repository / "colour" / "1"),), {("else", "1"): "why"}, 0)
+    sent = catalog.pickle()
+    assert Catalog.unpickle(sent) == catalog.without_files()
+    assert catalog.artifacts[0].model not in sent

@@ -1,13 +1,16 @@
 """Which models of a repository are served, and what is said of the rest."""
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from service.repository import RepositoryError, list_models, read_repository
+from models.artifact.artifact import Artifact
+from models.artifact.metadata import ArtifactError
+from service.repository import Catalog, RepositoryError, list_models, read_repository, reread_repository
+from service.selection import Selection
 from tests.artifacts import make_artifact
 from tests.service.pictures import png
 from tests.service.served import Served, Servers
@@ -164,3 +167,125 @@ def check_fallback(served: Served) -> None:
     one = httpx.get(served.url + "/models/plain").json()
     assert (one["version"], one["state"]) == ("1", "ready")
     assert httpx.post(served.url + "/predict", content=png()).json()["version"] == "1"
+
+
+# Read again while it is served
+
+
+def accept(_: Artifact) -> None:
+    """Nothing is wrong."""
+
+
+NONE = Selection()
+
+
+def reread(repository: Path, served: Catalog, selection: Selection = NONE, only: str | None = None) -> Catalog:
+    return reread_repository(repository, served, selection, accept, only=only)
+
+
+def versions(catalog: Catalog) -> dict[str, int]:
+    return {artifact.name: artifact.version for artifact in catalog.artifacts}
+
+
+@pytest.fixture
+def serving(sound: Path, tmp_path: Path) -> Path:
+    """Two models with a version 3."""
+    for name in ("main", "other"):
+        place(sound, tmp_path, name, "3")
+    return tmp_path
+
+
+CHANGES: dict[str, tuple[Callable[[Path, Path], object], Selection, dict[str, int], set[tuple[str, str]]]] = {
+    "nothing": (lambda *_: None, NONE, {"main": 3, "other": 3}, set()),
+    "a newer one": (lambda path, sound: place(sound, path, "other", "4"), NONE, {"main": 3, "other": 4}, set()),
+    "an older one": (lambda path, sound: place(sound, path, "other", "2"), NONE, {"main": 3, "other": 3}, set()),
+    "a broken newer one": (
+        lambda path, sound: damage(place(sound, path, "main", "4")),
+        NONE,
+        {"main": 3, "other": 3},
+        {("main", "4")},
+    ),
+    "what is served is damaged": (
+        lambda path, _: damage(path / "main" / "3"),
+        NONE,
+        {"main": 3, "other": 3},
+        {("main", "3")},
+    ),
+    "and there is an older one": (
+        lambda path, sound: (damage(path / "main" / "3"), place(sound, path, "main", "1")),
+        NONE,
+        {"main": 3, "other": 3},
+        {("main", "3")},
+    ),
+    "another model": (
+        lambda path, sound: place(sound, path, "third", "1"),
+        NONE,
+        {"main": 3, "other": 3, "third": 1},
+        set(),
+    ),
+    "a model that is gone": (lambda path, _: shutil.rmtree(path / "other"), NONE, {"main": 3}, set()),
+    "a model that is emptied": (
+        lambda path, _: shutil.rmtree(path / "other" / "3"),
+        NONE,
+        {"main": 3, "other": 3},
+        {("other", "")},
+    ),
+    "one that is unloaded": (lambda *_: None, NONE.unload("other"), {"main": 3}, set()),
+    "one that is pinned": (
+        lambda path, sound: [place(sound, path, "other", version) for version in "24"],
+        NONE.load("other", 2),
+        {"main": 3, "other": 2},
+        set(),
+    ),
+    "one that is deleted": (
+        lambda path, sound: place(sound, path, "other", "2"),
+        NONE.delete("other", 3),
+        {"main": 3, "other": 2},
+        set(),
+    ),
+}
+
+
+@pytest.mark.parametrize(("change", "selection", "found", "failed"), CHANGES.values(), ids=CHANGES)
+def test_what_can_be_read_again_is_served_and_what_cannot_goes_on_as_it_is(
+    sound: Path,
+    serving: Path,
+    change: Callable[[Path, Path], object],
+    selection: Selection,
+    found: dict[str, int],
+    failed: set[tuple[str, str]],
+) -> None:
+    served = read_repository(serving, "main")
+    change(serving, sound)
+    catalog = reread(serving, served, selection)
+    assert (versions(catalog), set(catalog.failed)) == (found, failed)
+    assert catalog[catalog.default].name == "main"
+
+
+@pytest.mark.parametrize("selection", [NONE, NONE.unload("main"), NONE.delete("main", 3)])
+def test_the_default_model_cannot_be_taken_away(serving: Path, selection: Selection) -> None:
+    served = read_repository(serving, "main")
+    if selection == NONE:
+        shutil.rmtree(serving / "main")
+    with pytest.raises(RepositoryError, match="main answers /predict and cannot be taken away"):
+        reread(serving, served, selection)
+
+
+def test_one_model_is_read_again_and_the_others_go_on(sound: Path, serving: Path) -> None:
+    served = read_repository(serving, "main")
+    for name in ("main", "other"):
+        place(sound, serving, name, "4")
+    assert versions(reread(serving, served, only="other")) == {"main": 3, "other": 4}
+
+
+def test_what_the_check_refuses_counts_as_unreadable(sound: Path, serving: Path) -> None:
+    served = read_repository(serving, "main")
+    place(sound, serving, "main", "4")
+
+    def refuse(artifact: Artifact) -> None:
+        if artifact.version == 4:
+            raise ArtifactError("too large")
+
+    catalog = reread_repository(serving, served, NONE, refuse)
+    assert versions(catalog)["main"] == 3
+    assert catalog.failed == {("main", "4"): "too large"}

@@ -329,6 +329,61 @@ def test_a_successor_keeps_the_counts_and_forgets_the_gauges() -> None:
     assert sums["resnet_inflight_requests", frozenset()] == 0
 
 
+def begin_second(metrics: Metrics, row: int) -> None:
+    metrics.begin_models([MeteredModel("n", "1", ("x",)), MeteredModel("m", "2", ("b", "c"))])
+    metrics.attach(row)
+
+
+def count_second(metrics: Metrics) -> None:
+    begin_second(metrics, 0)
+    for name, version, label in (("n", "1", "x"), ("m", "2", "c"), ("m", "2", "b")):
+        metrics.requests.inc(name, version, "ok")
+        metrics.predictions.inc(name, label)
+        metrics.batch_size.observe(4, name)
+
+
+def test_models_that_come_later_are_counted_by_every_process_and_counts_go_on() -> None:
+    metrics = make_metrics()
+    metrics.attach(1)
+    metrics.requests.inc("m", "1", "ok")
+    metrics.predictions.inc("m", "b", by=5)
+    before = exposed(metrics)
+    process = multiprocessing.get_context("fork").Process(target=count_second, args=(metrics,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    metrics.render()
+    begin_second(metrics, 1)
+    sums = exposed(metrics)
+    grown = {key: value for key, value in sums.items() if value > before.get(key, 0)}
+    totals = {
+        (key[0], *sorted(dict(key[1]).values())): value for key, value in grown.items() if "_bucket" not in key[0]
+    }
+    assert totals == {
+        ("resnet_requests_total", "1", "n", "ok"): 1,
+        ("resnet_requests_total", "2", "m", "ok"): 2,
+        ("resnet_predictions_total", "n", "x"): 1,
+        ("resnet_predictions_total", "c", "m"): 1,
+        ("resnet_predictions_total", "b", "m"): 6,
+        ("resnet_batch_size_count", "n"): 1,
+        ("resnet_batch_size_sum", "n"): 4,
+        ("resnet_batch_size_count", "m"): 2,
+        ("resnet_batch_size_sum", "m"): 8,
+    }
+    assert all(sums[key] >= value for key, value in before.items())
+    lines = metrics.render().decode().splitlines()
+    assert 'resnet_requests_total{model="m",outcome="ok",version="2"} 2.0' in lines
+
+
+def test_there_is_room_for_many_models_and_it_has_an_end() -> None:
+    metrics = make_metrics()
+    versions = [MeteredModel("m", str(version), ("a", "b")) for version in range(1000)]
+    assert metrics.has_room_for(versions)
+    metrics.begin_models(versions)
+    assert metrics.has_room_for(versions)
+    assert not metrics.has_room_for([MeteredModel(f"n{i}", "1", ("a",)) for i in range(1000)])
+
+
 def count_many(metrics: Metrics, row: int, times: int) -> None:
     metrics.attach(row)
     for _ in range(times):

@@ -1,0 +1,144 @@
+"""Other models are served from one message on: what waits for a worker is done by it, all else by the new ones."""
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.artifact.artifact import Artifact, read_artifact
+from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
+from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
+from service.ipc.slots import OK
+from service.repository import Catalog
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+
+SET = 5  # number of the set of models
+NEW, SEAT = 1, 1  # the new model's number, and the seat of its worker
+
+
+@pytest.fixture(scope="module")
+def artifact(repository: Path) -> Artifact:
+    return read_artifact(repository / "plain" / "2")
+
+
+def new_models(process: PlayedProcess, artifact: Artifact) -> NewModels:
+    """Version 3 in place of version 2, in a worker of its own."""
+    old = Catalog((artifact,), {}, 0)
+    catalog = replace(old, artifacts=(replace(artifact, version=3),)).beside(old)
+    assert list(catalog.numbers) == [NEW]
+    process.channels.shared_state.epochs[SEAT] = 1
+    return NewModels(SET, catalog.pickle(), (WorkerUp(SEAT, 1, (replace(REPORT, model=NEW),)),))
+
+
+def told(process: PlayedProcess) -> Callable[[], list[ControlMessage]]:
+    """What the process has told the supervisor, since the last call."""
+    heard: list[ControlMessage] = []
+    reader = ControlReader(process.channels.api_reports[0], heard.append)
+
+    def read() -> list[ControlMessage]:
+        heard.clear()
+        reader.read()
+        return list(heard)
+
+    return read
+
+
+def answer_at_new_worker(process: PlayedProcess) -> None:
+    """Run the batch that it was sent."""
+    message = BatchMessage.unpack(os.read(process.channels.requests[SEAT].reader, PIPE_BUF))
+    assert message.model == NEW
+    process.channels.slot_pool.statuses[list(message.slots)] = OK
+    now_ns = time.monotonic_ns()
+    reply = Reply(SEAT, 1, message.batch, now_ns, now_ns, len(message.slots), counts=True)
+    os.write(process.channels.replies[0].writer, reply.pack())
+
+
+async def begin(process: PlayedProcess) -> Callable[[], list[ControlMessage]]:
+    """The old worker is up, and the process has settled."""
+    read = told(process)
+    process.api._on_message(Begin(SET - 1))
+    await turn()
+    process.up()
+    assert read() == [ModelsTaken(SET - 1, released=True)]
+    return read
+
+
+def test_what_a_retired_worker_has_is_answered_by_it_and_the_next_request_by_the_new_one(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        read = await begin(process)
+        first = Sent(process, head(len(picture(1))), picture(1)).send()
+        batch = await process.taken()
+        process.api._on_message(new_models(process, artifact))
+        assert read() == [ModelsTaken(SET, released=False)]
+        second = Sent(process, head(len(picture(1))), picture(1)).send()
+        await turn()
+        answer_at_new_worker(process)
+        assert (await second.response()).version == "3"
+        assert process.take() is None
+        assert read() == []
+        process.reply(batch)
+        assert (await first.response()).version == "2"
+        while not (message := read()):
+            await turn()
+        assert message == [ModelsTaken(SET, released=True)]
+        process.api._on_message(WorkerDown(0))
+        assert process.api.ready
+        assert [process.count("requests_total", model="plain", version=v, outcome="ok") for v in "23"] == [1, 1]
+
+    play(scene, artifact)
+
+
+def test_a_request_whose_body_ends_after_the_switch_is_answered_by_the_new_version(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        read = await begin(process)
+        request = Sent(process, head(len(picture(1))), picture(1)).begin().feed(10)
+        process.api._on_message(new_models(process, artifact))
+        assert read() == [ModelsTaken(SET, released=False), ModelsTaken(SET, released=True)]
+        request.feed().request.complete()
+        await turn()
+        answer_at_new_worker(process)
+        assert (await request.response()).version == "3"
+        assert request.document["version"] == "3"
+
+    play(scene, artifact)
+
+
+def test_what_waits_for_a_retired_worker_that_died_is_done_by_its_successor(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        read = await begin(process)
+        first = Sent(process, head(len(picture(1))), picture(1)).send()
+        await process.taken()
+        process.api._on_message(new_models(process, artifact))
+        process.die()
+        await turn()
+        assert read() == [ModelsTaken(SET, released=False)]
+        process.epoch += 1
+        process.api._on_message(WorkerUp(0, process.epoch, (REPORT,), retired=True))
+        process.reply(await process.taken())
+        assert (await first.response()).version == "2"
+
+    play(scene, artifact)
+
+
+def test_a_successor_leaves_retired_workers_alone_once_its_predecessors_batches_are_done(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        read = told(process)
+        process.epoch = 1
+        retired = WorkerUp(0, 1, (replace(REPORT, model=7),), retired=True)  # of a model that it has never known
+        process.api._on_message(retired)
+        process.api._on_message(WorkerUp(SEAT, 1, (REPORT,)))
+        process.api._on_message(Begin(SET))
+        fence = await process.taken()
+        assert fence.slots == ()
+        other = BatchMessage.unpack(os.read(process.channels.requests[SEAT].reader, PIPE_BUF))
+        os.write(process.channels.replies[0].writer, Reply(SEAT, 1, other.batch, 1, 1, 0, counts=False).pack())
+        await turn()
+        assert read() == []
+        process.reply(fence)
+        await turn()
+        assert read() == [ModelsTaken(SET, released=True)]
+
+    play(scene, artifact)
