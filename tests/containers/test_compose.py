@@ -11,7 +11,8 @@ import httpx
 import pytest
 import yaml
 
-from tests.documents import ROOT
+from tests.containers.engine import FLAGS, TAG, Run
+from tests.documents import ROOT, blocks
 from tests.faults.balancer import balanced
 from tests.faults.ledger import load
 from tests.service.served import Served, environment, free_port, until
@@ -19,6 +20,9 @@ from tests.service.served import Served, environment, free_port, until
 pytestmark = pytest.mark.slow
 
 
+DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
+UP = "docker compose --file deploy/compose.replicas.yaml "
+NAMES = {"resnet-serve": TAG, "resnet-serve:before": f"{TAG}-before"}
 MODELS = {"RESNET_SERVE_MODEL_REPOSITORY": "/models", "RESNET_SERVE_DEFAULT_MODEL": "faulty"}
 
 
@@ -101,18 +105,28 @@ def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack]) -> 
     assert (fields["NoNewPrivs"], fields["Seccomp"], fields["Uid"].split()[0]) == ("1", "2", "10001")
 
 
-def test_a_rolling_restart_of_the_replicas_fails_no_request(
-    require: Callable[[str], str], stack: Callable[..., Stack], repository: Path, tmp_path: Path
+def test_an_upgrade_and_the_way_back_fail_no_request(
+    require: Callable[[str], str], stack: Callable[..., Stack], repository: Path, tmp_path: Path, docker: Run
 ) -> None:
-    """The commands at the head of the file, behind HAProxy, under load; models are in a volume."""
+    """The lines of docs/operations.md, behind HAProxy, under load; models are in a volume."""
+    upgrade, back = (block.script for block in blocks(DOCUMENT) if block.script.startswith("docker tag "))
     replicas = stack("compose.replicas.yaml", "one", "two", models=str(repository))
     replicas.run("up", "--detach", "--build", "--wait", "one", "two")
     ports = list(replicas.ports.values())
     with balanced("haproxy", require("haproxy"), tmp_path, ports) as balancer, load(cast(Served, balancer)) as ledger:
-        for name in ("one", "two"):
-            replicas.run("up", "--detach", "--no-deps", "--force-recreate", "--wait", name)
-            ledger.wait_for(20)
-            until(lambda name=name: _answered(replicas.url(name)) > 20, "the new one to get its share")
+        for line in (upgrade + back).splitlines():
+            name = line.split()[-1]
+            if line.startswith(UP):
+                before = replicas.run("ps", "--quiet", name)
+                replicas.run(*line.removeprefix(UP).split())
+                assert replicas.run("ps", "--quiet", name) != before
+                ledger.wait_for(20)
+                until(lambda name=name: _answered(replicas.url(name)) > 20, "the new one to get its share")
+            elif line == "make image":
+                docker("build", *FLAGS, "--label", "newer=yes", "--tag", TAG, str(ROOT))
+            else:
+                docker(*(NAMES.get(word, word) for word in line.split()[1:]))
+    docker("image", "rm", NAMES["resnet-serve:before"])
     assert set(ledger.summary()) == {(200, "")}
 
 
