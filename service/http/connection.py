@@ -33,7 +33,8 @@ class HttpConnection(HttpToolsProtocol):
         self._state = ConnectionState.IDLE
         self._request: PredictionRequest | None = None
         self._keep_alive = True  # after the response that is due
-        self._deferred = False  # data that has come waits for another turn of the loop
+        self._deferred = 0  # pieces of data that have come and wait for another turn of the loop
+        self._eof_waits = False  # the end of the data has come behind them
         self._timeout = ReadTimeout()  # runs while a message is incomplete
         self._pace: BodyPace | None = None  # of a body that did not come at once
         self._idle_since_s = self.loop.time()
@@ -61,7 +62,7 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._enter(CLOSING)
         self._unset_keepalive_if_required()  # which uvicorn leaves if the connection was reset
-        self._deferred = False
+        self._deferred = 0
         if self._watched_fd is not None:
             self._hangups.forget(self._watched_fd)
         if self._request:
@@ -74,6 +75,9 @@ class HttpConnection(HttpToolsProtocol):
         The client may wait for it, or have closed its socket: both look alike until something is sent to it, which a
         closed socket answers with a reset. So the answer's beginning, which is that of every answer, is sent now.
         """
+        if self._deferred:
+            self._eof_waits = True
+            return True
         if self._state is BODY or not (self._request or self._in_cycle):
             return False
         if not self.transport.can_write_eof():  # over TLS both sides end at once

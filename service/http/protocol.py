@@ -60,11 +60,20 @@ class PredictionProtocol(HttpConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, now or in another turn of the loop."""
-        if self._budget.note_arrival() or self._is_quick(data):
+        if self._budget.note_arrival() or (self._is_quick(data) and not self._deferred):
             self._take(data)
         else:
-            self._deferred = True
-            self._budget.defer(self.transport, self._take, data)
+            self._deferred += 1
+            self._budget.defer(self.transport, self._take_deferred, data, pause=self._deferred > 1)
+
+    def _take_deferred(self, data: bytes) -> None:
+        """Take what came in a former turn of the loop, and the end of the data that came behind it."""
+        self._deferred -= 1
+        self._take(data)
+        if self._eof_waits and not self._deferred:
+            self._eof_waits = False
+            if not self.eof_received():
+                self.transport.close()
 
     def _is_quick(self, data: bytes) -> bool:
         """Whether to take this keeps no other waiting: it is a probe's, or there is more of a body to come."""
@@ -74,7 +83,6 @@ class PredictionProtocol(HttpConnection):
 
     def _take(self, data: bytes) -> None:
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
-        self._deferred = False
         if self._state is CLOSING or self._state is LAST:
             return
         is_fresh = self._state is IDLE

@@ -4,12 +4,23 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import structlog
 
 from service.policy import TURN_NS, WAITING_BYTES
 
 log = structlog.get_logger()
+
+
+class _Waiting(NamedTuple):
+    """Data for another turn of the loop."""
+
+    transport: asyncio.Transport
+    take: Callable[[bytes], None]
+    data: bytes
+    arrived_ns: int
+    is_paused: bool
 
 
 class ReadBudget:
@@ -23,7 +34,7 @@ class ReadBudget:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._ends_ns = 0  # 0 before the first data of a turn
-        self._waiting: deque[tuple[asyncio.Transport, Callable[[bytes], None], bytes, int]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
         self.arrived_ns = 0
         """When the data arrived that is being taken, ns of the monotonic clock."""
@@ -35,10 +46,13 @@ class ReadBudget:
             self._begin(now_ns)
         return now_ns < self._ends_ns and not self._waiting
 
-    def defer(self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes) -> None:
-        """Have `take` called with what has just arrived, in its order; until then nothing is read behind it."""
-        transport.pause_reading()
-        self._waiting.append((transport, take, data, self.arrived_ns))
+    def defer(
+        self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes, *, pause: bool = False
+    ) -> None:
+        """Have `take` called with what has just arrived, in its order; with `pause` nothing is read until then."""
+        if pause:
+            transport.pause_reading()
+        self._waiting.append(_Waiting(transport, take, data, self.arrived_ns, pause))
         self._waiting_bytes += len(data)
         while self._waiting_bytes > WAITING_BYTES:
             self._take_first()
@@ -57,11 +71,12 @@ class ReadBudget:
 
     def _take_first(self) -> None:
         """Take the oldest data; as in the loop itself, what fails costs its own connection alone."""
-        transport, take, data, self.arrived_ns = self._waiting.popleft()
+        transport, take, data, self.arrived_ns, is_paused = self._waiting.popleft()
         self._waiting_bytes -= len(data)
         if transport.is_closing():
             return
-        transport.resume_reading()
+        if is_paused:
+            transport.resume_reading()
         try:
             take(data)
         except Exception:

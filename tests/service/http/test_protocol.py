@@ -583,6 +583,52 @@ def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> 
     serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
 
 
+async def answered(connection: Connection) -> None:
+    """Turn the loop until the client has something to read."""
+    while not connection.transport.written:
+        await connection.rest()
+        await asyncio.sleep(0)
+
+
+def test_pieces_that_are_put_off_keep_their_order_and_no_more_is_read_behind_two(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        reading = []
+        for piece in (GOOD[:9], GOOD[9:-5], GOOD[-5:]):
+            connection.send(piece)
+            reading.append(connection.transport.reading)
+        assert reading == [True, False, False]
+        await answered(connection)
+        assert (connection.statuses(), connection.transport.reading) == ([200], True)
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"), [(GOOD, [200]), (LIVEZ, [200]), (GOOD[:-5], [])], ids=["prediction", "question", "half"]
+)
+def test_a_client_that_ends_its_side_behind_what_is_put_off_has_its_answer(
+    artifact: Artifact, data: bytes, statuses: list[int]
+) -> None:
+    """And if its request is not whole, the connection closes."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        connection.send(data[:9], data[9:])
+        assert connection.end()
+        if statuses:
+            await answered(connection)
+            await connection.rest()
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        connection.leave()
+
+    serve(scene, artifact)
+
+
 # The end
 
 
