@@ -7,12 +7,12 @@ forks and serves; and a process can be ended when its time is up.
 import logging
 import multiprocessing
 import os
-import signal
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from service.parent_death import die_with_parent
 from service.remote.cache import Cache
 from service.remote.errors import StoreError, Unreachable
 from service.remote.mirror import mirror
@@ -68,7 +68,7 @@ def _mirror_apart(url: str, cache: Cache, seconds: float) -> list[str]:
     """`mirror`, in a process of its own; Unreachable if it takes too long."""
     context = multiprocessing.get_context("spawn")
     reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(writer, url, cache, seconds), daemon=True)
+    process = context.Process(target=_tell, args=(writer, url, cache, os.getpid()), daemon=True)
     process.start()
     writer.close()
     try:
@@ -87,9 +87,9 @@ def _mirror_apart(url: str, cache: Cache, seconds: float) -> list[str]:
     return found
 
 
-def _tell(writer: Connection, url: str, cache: Cache, seconds: float) -> None:
+def _tell(writer: Connection, url: str, cache: Cache, parent_pid: int) -> None:
     """Send what was left out, or the StoreError; the libraries' own words would break the log's format."""
-    signal.setitimer(signal.ITIMER_REAL, 2 * seconds)  # ends this process if the one that waits for it is gone
+    die_with_parent(parent_pid)
     os.environ.update(_QUIET | os.environ)
     logging.disable()
     warnings.simplefilter("ignore")

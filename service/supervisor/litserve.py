@@ -36,11 +36,12 @@ from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
 from service.logs import configure_logs, log_crash
 from service.metrics.metrics import Metrics
+from service.parent_death import die_with_parent
 from service.prediction.api_process import ApiProcess
 from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
-from service.supervisor.signals import die_with_parent, ignore_stops, stops_wait
+from service.supervisor.signals import ignore_stops, stops_wait
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 

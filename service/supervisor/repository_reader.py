@@ -15,11 +15,12 @@ from multiprocessing.process import BaseProcess
 from models.artifact.artifact import Artifact
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedObject
+from service.parent_death import die_with_parent
 from service.repository import RepositoryError
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import Found
 from service.supervisor.reactor import Reactor
-from service.supervisor.signals import die_with_parent, ignore_stops, stops_wait
+from service.supervisor.signals import ignore_stops, stops_wait
 
 
 class RepositoryReader:

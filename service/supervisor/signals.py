@@ -4,8 +4,6 @@ A terminal, systemd and `kill -- -GROUP` signal every process at once. If worker
 they hold would be lost; so they leave the end to the supervisor.
 """
 
-import ctypes
-import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -15,8 +13,6 @@ STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 RELOAD = signal.SIGHUP  # by custom of services without a terminal
 HEEDED = (*STOPS, RELOAD)
 AT_ONCE = signal.SIGQUIT  # by custom the way out that waits for nothing
-
-_PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
 class SignalReader:
@@ -52,10 +48,3 @@ def ignore_stops() -> None:
     for number in HEEDED:
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HEEDED)
-
-
-def die_with_parent(parent_pid: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that happens (prctl(2))."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:  # it ended before the call
-        os._exit(1)

@@ -73,7 +73,8 @@ class Supervisor:
             self._apis.tell,
             self._give_up,
         )
-        reader = RepositoryReader(self._reactor, settings.start_timeout)
+        copying_s = settings.fetch_timeout if isinstance(settings.model_repository, str) else 0
+        reader = RepositoryReader(self._reactor, settings.start_timeout + copying_s)
         self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
         self._watch = RepositoryWatch(settings.model_repository, settings.poll_repository)
         self._exit_code = 0
