@@ -102,6 +102,18 @@ SuccessShare = Annotated[float | None, BeforeValidator(_success_share)]
 """The share of requests that end well which have a line in the access log; None if there is no such log."""
 
 
+_ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
+
+
+def _is_origin(origin: str) -> str:
+    if not _ORIGIN.fullmatch(origin):
+        raise ValueError("name each origin, such as https://example.org, without a path")
+    return origin
+
+
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
+"""With commas between them."""
+
 RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
 """A path without an end of its own, empty for none."""
 
@@ -214,6 +226,9 @@ class Settings(BaseSettings):
     admin_host: str | None = Field(None, description="address of these two ports; default: --host")
     root_path: RootPath = Field(
         "", description="prefix under which a proxy publishes the server, such as /digits; taken away by it or not"
+    )
+    cors_origins: Origins = Field(
+        (), description="origins whose pages may ask from a browser, such as https://example.org; default: none"
     )
     docs: bool = Field(True, description="answer /docs and /openapi.json")
     tls_certificate: Path | None = Field(

@@ -47,7 +47,7 @@ def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
         """Read the repository again, and serve what it holds."""
         return describe(changed=await api().changes.ask("reread"))
 
-    responses = openapi.EVERYWHERE | {status: openapi.PROBLEMS[status] for status in (404, 409, 504)}
+    responses = openapi.GUARDED | {status: openapi.PROBLEMS[status] for status in (404, 409, 504)}
     endpoints: tuple[Callable[..., object], ...] = (load, unload, load_version, delete, reload)
     for path, endpoint in zip(_ROUTES, endpoints, strict=True):
         method = "DELETE" if endpoint is delete else "POST"

@@ -9,6 +9,7 @@ from fastapi.openapi.utils import get_openapi
 
 from service.errors import ChangeRefused
 from service.http import schemas
+from service.http.route_access import PROBES
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
 EXAMPLE = (
@@ -129,9 +130,12 @@ def _parameters(route: str) -> list[dict[str, Any]]:
 
 
 def describe(
-    app: FastAPI, get_max_images: Callable[[], int], make_others: Callable[[int], APIRouter]
+    app: FastAPI,
+    get_max_images: Callable[[], int],
+    make_others: Callable[[int], APIRouter],
+    needs_keys: Callable[[], bool],
 ) -> dict[str, Any]:
-    """The OpenAPI document of every route, with the limits that hold.
+    """The OpenAPI document of every route, with the limits that hold, and how keys are sent if any are needed.
 
     `make_others`: for so many images, more routes that FastAPI does not see.
     """
@@ -142,7 +146,21 @@ def describe(
         schemas_ = app.openapi_schema["components"]["schemas"]
         schemas_["Problem"] = schemas.Problem.model_json_schema()
         _drop_validation(app.openapi_schema)
+        if needs_keys():
+            _add_keys(app.openapi_schema)
     return app.openapi_schema
+
+
+def _add_keys(document: dict[str, Any]) -> None:
+    """Tell in which fields a key is sent, and for which operations."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if PROBES not in operation.get("tags", ()):
+                operation["security"] = [{"bearer": []}, {"header": []}]
 
 
 def _drop_validation(document: dict[str, Any]) -> None:

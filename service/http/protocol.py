@@ -39,7 +39,7 @@ class PredictionProtocol(HttpConnection):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         state = self.config.app.state  # type: ignore[union-attr]
-        self.url = b""
+        self.url, self.headers = b"", []
         self._prefix: bytes = self.config.app.root_path.encode()  # type: ignore[union-attr]
         self._budget: ReadBudget = state.budget
         self._head_bytes = 0  # of the target and the fields that are parsed
@@ -307,6 +307,8 @@ class PredictionProtocol(HttpConnection):
         kind = InferenceResponse if is_inference_path(self.url.decode("latin-1")) else Response
         response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns(), self.client, kind)
         response.fail(error)
+        if cors := self._api.services.cors:
+            response.headers |= cors.headers(dict(self.headers))
         self._write(response)
         response.timestamps.written_ns = time.monotonic_ns()
         self._api.metrics.count_http("", "other", response.status)

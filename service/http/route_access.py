@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 from fastapi import FastAPI
+from starlette.datastructures import MutableHeaders
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth.keys import Scope as KeyScope
 from service.errors import Forbidden, NotFound, ServiceError
@@ -41,7 +43,7 @@ class CheckAccess:
             except ServiceError as error:
                 scope["key"] = error.key
                 answer = problem_answer(scope, error)
-        await answer(scope, receive, send)
+        await answer(scope, receive, partial(_send_private, send) if scope.get("key") else send)
 
     def _check(self, scope: Scope, route: BaseRoute | None) -> None:
         if not self._site.state.ports.answers(scope["server"][1], area_of(route)):
@@ -55,6 +57,13 @@ class CheckAccess:
         if needed == "admin" and not (guard and guard.has_keys):
             raise Forbidden("this needs an API key with the scope admin, and the server knows no keys")
         return guard.admit(dict(scope["headers"]), scope["client"], needed) if guard else ""
+
+
+async def _send_private(send: Send, message: Message) -> None:
+    """Send on what no cache may give to others: of requests with `X-API-Key` a cache does not know that it may not."""
+    if message["type"] == "http.response.start":
+        MutableHeaders(scope=message)["cache-control"] = "no-store"
+    await send(message)
 
 
 def find_route(site: FastAPI, scope: Scope) -> BaseRoute | None:

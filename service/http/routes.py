@@ -1,7 +1,7 @@
 """The routes beside prediction: plain FastAPI."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
@@ -9,8 +9,10 @@ from fastapi.responses import JSONResponse
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.auth import cors
 from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.http import inference_routes, openapi, schemas
 from service.http.admin_routes import ADMIN_ROUTES
@@ -34,7 +36,7 @@ PLAIN_ROUTES = (
 ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 
 
-def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True) -> None:
+def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequence[str] = ()) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
 
     async def models() -> JSONResponse:
@@ -76,15 +78,27 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True) -> None:
         types = ("text/plain", _OPENMETRICS) if path == "/metrics" else ("text/plain",)
         responses = others | {200: {"content": {kind: {} for kind in types}}}
         app.add_api_route(path, endpoint, tags=[PROBES], response_class=Response, responses=responses)
-    app.add_exception_handler(Exception, _problem)
+    app.add_exception_handler(Exception, _fault)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(ServiceError, _problem)
     inference_routes.add_inference_routes(app, api)
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CheckAccess, site=app, api=api)
+    if origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=origins,
+            allow_methods=cors.METHODS,
+            allow_headers=cors.ASKED,
+            expose_headers=cors.TOLD,
+        )
     app.add_middleware(CountRequests, api=api)
     app.openapi = partial(  # type: ignore[method-assign]
-        openapi.describe, app, lambda: api().services.settings.max_images_per_request, infer_routes
+        openapi.describe,
+        app,
+        lambda: api().services.settings.max_images_per_request,
+        infer_routes,
+        lambda: bool((guard := api().services.guard) and guard.has_keys),
     )
 
 
@@ -101,6 +115,14 @@ async def _problem(request: Request, error: Exception) -> Response:
         else:
             error = NotFound(f"no such route: {request.url.path}")
     return problem_answer(request.scope, error)
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    """The same for a fault of our own, which is answered outside of all middleware."""
+    answer = await _problem(request, error)
+    if allowed := request.app.state.api.services.cors:
+        answer.headers.update(allowed.headers(dict(request.scope["headers"])))
+    return answer
 
 
 class CountRequests:

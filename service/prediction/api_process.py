@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
+from service.auth.cors import Cors
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
 from service.errors import ServiceError, Unavailable
@@ -110,8 +111,9 @@ class ApiProcess:
         share = settings.access_log
         access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
         tracing = _tracing(settings, metrics)
+        cors = Cors(settings.cors_origins) if settings.cors_origins else None
         self.services = Services(
-            settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard
+            settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors
         )
         report = ControlWriter(channels.api_reports[index])
         self.changes = ChangeRequests(report, settings.start_timeout)

@@ -96,6 +96,8 @@ class PredictionRequest:
         self.state = RequestState.RECEIVING
         kind = InferenceResponse if head.target.is_inference else Response
         self._response = begin_response(head, headers_ns, client, kind)
+        if services.cors is not None:
+            self._response.headers |= services.cors.headers(head.headers)
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []

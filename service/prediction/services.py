@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from service.auth.cors import Cors
 from service.auth.guard import Guard
 from service.prediction.access_log import AccessLog
 from service.prediction.admission import Admission
@@ -29,3 +30,4 @@ class Services:
     access_log: AccessLog | None
     tracing: "Tracing | None"
     guard: Guard | None = None
+    cors: Cors | None = None

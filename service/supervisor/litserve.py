@@ -138,7 +138,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
     def register_endpoints(self) -> None:
         """Our routes instead of LitServe's `/`, `/health`, `/info` and `/predict`."""
         self.app.title, self.app.root_path = "resnet-serve", self._settings.root_path
-        add_routes(self.app, lambda: self.app.state.api, docs=self._settings.docs)
+        docs, origins = self._settings.docs, self._settings.cors_origins
+        add_routes(self.app, lambda: self.app.state.api, docs=docs, origins=origins)
         if self._settings.admin_api:
             add_admin_routes(self.app, lambda: self.app.state.api)
 
@@ -207,6 +208,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             log_config=None,
             access_log=False,
             server_header=False,
+            headers=[("x-content-type-options", "nosniff")],
             timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]
         )

@@ -6,6 +6,7 @@ import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import httpx
@@ -184,3 +185,31 @@ def test_keys_are_exchanged_under_load_without_a_failed_request(
     answer = httpx.post(f"{served.url}/predict", content=png(), headers={"x-api-key": NEW}, timeout=DEADLINE_S)
     assert answer.status_code == 200
     assert served.stop() == 0
+
+
+def test_what_a_key_opens_is_kept_by_no_cache(asking: httpx.Client) -> None:
+    answer = asking.get("/models", headers={"x-api-key": ALICE})
+    assert answer.headers["cache-control"] == "no-store"
+
+
+def test_the_openapi_document_tells_how_keys_are_sent(asking: httpx.Client) -> None:
+    document = asking.get("/openapi.json").json()
+    schemes = document["components"]["securitySchemes"]
+    assert (schemes["bearer"]["scheme"], schemes["header"]["name"]) == ("bearer", "X-API-Key")
+    assert document["paths"]["/predict"]["post"]["security"] == [{"bearer": []}, {"header": []}]
+    assert "security" not in document["paths"]["/readyz"]["get"]
+
+
+def test_no_answer_to_a_stranger_tells_what_answers(asking: httpx.Client) -> None:
+    for method, path in (
+        ("GET", "/livez"),
+        ("GET", "/nowhere"),
+        ("POST", "/predict"),
+        ("GET", "/docs"),
+        ("PUT", "/v2"),
+    ):
+        answer = asking.request(method, path)
+        assert not {"server", "x-powered-by", "via"} & answer.headers.keys()
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        for program in ("uvicorn", "fastapi", "starlette", "litserve", version("resnet-serve")):
+            assert program not in answer.text.lower() + str(answer.headers).lower()
