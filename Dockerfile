@@ -1,5 +1,6 @@
-# Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries,
-# `--build-arg EXTRAS=yes` what the optional settings need: stores, signatures, traces, compressed bodies, HEIC.
+# Serving only: the models that ship, ONNX Runtime, no torch. On CPUs; `--build-arg RUNTIME=gpu` brings CUDA's libraries
+# (gpu-cuda12 those for older drivers), `--build-arg EXTRAS=yes` what the optional settings need: stores, signatures, traces,
+# compressed bodies, HEIC.
 FROM python:3.11-slim AS build
 WORKDIR /src
 ARG RUNTIME=cpu

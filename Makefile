@@ -88,7 +88,8 @@ test-image: install-dev ## build the image; run it alone, by Compose and as a po
 
 lock: $(VENV)/release.stamp ## pin what the image installs, with hashes; ARGS=--upgrade takes newer versions
 	$(COMPILE) --extra cpu --output-file deploy/requirements/cpu.txt pyproject.toml
-	$(COMPILE) --extra gpu --constraint deploy/requirements/cpu.txt --output-file deploy/requirements/gpu.txt pyproject.toml
+	for runtime in gpu gpu-cuda12; do $(COMPILE) --extra $$runtime --constraint deploy/requirements/cpu.txt \
+		--output-file deploy/requirements/$$runtime.txt pyproject.toml || exit 1; done
 	$(COMPILE) $(foreach extra,$(EXTRAS),--extra $(extra)) --constraint deploy/requirements/cpu.txt \
 		--output-file deploy/requirements/extras.txt pyproject.toml
 	echo 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -

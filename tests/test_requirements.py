@@ -14,9 +14,9 @@ from tests.documents import ROOT
 LOCKED = ROOT / "deploy" / "requirements"
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-RUNTIMES = ("cpu", "gpu")
+RUNTIMES = ("cpu", "gpu", "gpu-cuda12")
 FILES = ("build", *RUNTIMES, "extras")
-NOT_IN_IMAGES = {"torch", "train", "dev", "bench", "release", "ray", "tensorrt"}
+NOT_IN_IMAGES = {"torch", "train", "dev", "bench", "release", "ray"}
 
 
 def pins(name: str) -> Iterator[tuple[Requirement, list[str]]]:
