@@ -22,11 +22,11 @@ _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "/v2/repository/index"
 ROUTES = (
     *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", _INDEX),
-    *(route + suffix for suffix in ("", "/ready", "/stats") for route in (_MODEL, _VERSION)),
+    *(route + suffix for suffix in ("", "/config", "/ready", "/stats") for route in (_MODEL, _VERSION)),
 )
 REPOSITORY_ROUTES = ("/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload")
 """There only with --admin-api."""
-EXTENSIONS = ["binary_tensor_data", "classification", "model_repository", "statistics"]
+EXTENSIONS = ["binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"]
 PLATFORM = "onnx_onnxv1"
 
 Document = TypeVar("Document", bound=BaseModel)
@@ -61,6 +61,7 @@ def add_inference_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
     add("/v2/models/stats", endpoints.all_statistics, schemas.Statistics)
     for route, choose in ((_MODEL, _newest), (_VERSION, _named)):
         add(route, choose(endpoints.model_metadata), schemas.ModelMetadata, 404)
+        add(f"{route}/config", choose(endpoints.model_configuration), schemas.ModelConfiguration, 404)
         add_probe(f"{route}/ready", choose(endpoints.model_ready), schemas.ModelReadiness, 404)
         add(f"{route}/stats", choose(endpoints.model_statistics), schemas.Statistics, 404)
     index = list[schemas.RepositoryEntry]
@@ -137,6 +138,16 @@ class _Endpoints:
         tensors = _tensors(models[name, version])
         versions = [one.version for one in models.by_index.values() if one.name == name]
         return JSONResponse({"name": name, "versions": versions, "platform": PLATFORM} | tensors)
+
+    def model_configuration(self, name: str, version: str | None) -> JSONResponse:
+        """A model's tensors, and the most images of one request, as load generators read them."""
+        services = self._api().services
+        model = services.models[name, version]
+        image = {"name": INPUT, "data_type": f"TYPE_{PIXELS}", "dims": list(model.input_shape)}
+        logits = {"name": OUTPUT, "data_type": f"TYPE_{LOGITS}", "dims": [len(model.labels)]}
+        most = services.settings.max_images_per_request
+        document = {"name": name, "platform": PLATFORM, "max_batch_size": most, "input": [image], "output": [logits]}
+        return JSONResponse(document)
 
     def model_ready(self, name: str, version: str | None) -> JSONResponse:
         """A model can take work now."""

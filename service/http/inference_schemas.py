@@ -61,6 +61,24 @@ class ModelMetadata(_InferenceDocument):
     outputs: list[TensorMetadata]
 
 
+class ConfiguredTensor(_InferenceDocument):
+    """A tensor of one image, in the words of Triton's model configuration."""
+
+    name: str
+    data_type: str
+    dims: list[int]
+
+
+class ModelConfiguration(_InferenceDocument):
+    """What clients of Triton may want to know of a model beside its metadata."""
+
+    name: str
+    platform: str
+    max_batch_size: Count = Field(description="images in one request; those of several requests run together")
+    input: list[ConfiguredTensor]
+    output: list[ConfiguredTensor]
+
+
 class Duration(_InferenceDocument):
     """How often something was counted, and nanoseconds together."""
 

@@ -69,7 +69,8 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
     assert not client.is_model_ready("wrong")
     assert not client.is_model_ready("zebra")
     extensions = client.get_server_metadata()["extensions"]
-    assert {"binary_tensor_data", "classification", "model_repository", "statistics"} == {*extensions}
+    known = {"binary_tensor_data", "classification", "model_configuration", "model_repository", "statistics"}
+    assert {*extensions} == known
     assert client.get_model_metadata("colour") == {
         "name": "colour",
         "versions": ["1"],
@@ -77,6 +78,17 @@ def test_health_and_metadata(client: triton.InferenceServerClient) -> None:
         "inputs": [{"name": "image", "datatype": "UINT8", "shape": [-1, *COLOUR_SHAPE]}],
         "outputs": [{"name": "logits", "datatype": "FP32", "shape": [-1, 3]}],
     }
+
+
+def test_the_configuration_tells_what_a_request_may_hold(client: triton.InferenceServerClient) -> None:
+    for version in ("", "1"):
+        assert client.get_model_config("colour", version) == {
+            "name": "colour",
+            "platform": "onnx_onnxv1",
+            "max_batch_size": MAX_IMAGES,
+            "input": [{"name": "image", "data_type": "TYPE_UINT8", "dims": [*COLOUR_SHAPE]}],
+            "output": [{"name": "logits", "data_type": "TYPE_FP32", "dims": [3]}],
+        }
 
 
 @pytest.mark.parametrize("binary", [True, False])

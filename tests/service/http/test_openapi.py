@@ -82,6 +82,7 @@ CLASSES = [{"name": "logits", "parameters": {"classification": 3}}]
         ("/v2/health/ready", {"method": "GET"}, 200),
         ("/v2/models/{model}", {"method": "GET"}, 200),
         ("/v2/models/{model}/versions/{version}", {"method": "GET", "version": "9"}, 404),
+        ("/v2/models/{model}/config", {"method": "GET"}, 200),
         ("/v2/models/{model}/ready", {"method": "GET"}, 200),
         ("/v2/models/{model}/ready", {"method": "GET", "model": "wrong"}, 503),
         ("/v2/models/{model}/ready", {"method": "GET", "model": "zebra"}, 404),
