@@ -90,6 +90,17 @@ def _in_process(
 def _tell(
     writer: Connection, artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Backend]
 ) -> None:
-    """Send each candidate as its turn comes, and at last what became of all."""
+    """Send each candidate as its turn comes, and at last what became of all, or of the one that broke the process."""
+    begun = candidates[0]
+
+    def begin(candidate: Backend) -> None:
+        nonlocal begun
+        begun = candidate
+        writer.send(candidate)
+
     most = load.most_images(artifact, device)
-    writer.send(attempt(artifact, candidates, device=device, threads=load.threads, max_batch=most, begin=writer.send))
+    try:
+        made = attempt(artifact, candidates, device=device, threads=load.threads, max_batch=most, begin=begin)
+    except Exception as error:  # a CUDA error, say, which leaves a process without its GPU
+        made = [Attempt(begun, refused=f"{type(error).__name__}: {error}")]
+    writer.send(made)

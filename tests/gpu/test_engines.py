@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.artifact.artifact import Artifact
-from models.engines.backend import Backend, candidates
+from models.engines.backend import Backend, candidates, candidates_for
 from models.engines.engine import Engine, EngineError
 from models.engines.golden import verify
 from models.engines.loader import load_engine
+from models.engines.selection import FASTER, attempt, choose
 from tests.networks import random_pictures
 
 MAX_BATCH = 12
@@ -105,6 +106,16 @@ def test_compiled_networks_do_not_use_up_each_others_compilations(digit_network:
         with torch.compiler.set_stance("fail_on_recompile"):
             for n in range(1, MAX_BATCH + 1):
                 engine.run(random_pictures(artifact, n))
+
+
+def test_the_fastest_sound_way_is_chosen(colour_network: Artifact, provider: Callable[[str], None]):
+    provider("CUDAExecutionProvider")
+    ways = candidates_for(colour_network, "auto", "cuda:0", "fastest")
+    attempts = attempt(colour_network, ways, device="cuda:0", threads=1, max_batch=256)
+    assert [each.refused for each in attempts if each.candidate.engine == "onnxruntime" and each.refused] == []
+    best = choose(colour_network, attempts)
+    speeds = {each.candidate: each.images_per_second for each in best.attempts}
+    assert speeds[best.candidate] * FASTER >= max(speeds.values())
 
 
 def test_a_graph_that_would_partly_run_on_the_cpu_is_refused(digit_network: Artifact, provider: Callable[[str], None]):

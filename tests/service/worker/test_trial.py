@@ -86,6 +86,24 @@ def test_a_way_that_ends_the_process_leaves_the_others(
     assert "ended with -9" in refused
 
 
+def test_a_way_that_leaves_the_process_without_its_gpu_leaves_the_others(
+    quick: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    broken = []
+
+    def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
+        broken.append(candidate) if candidate == FP32 else None
+        if broken:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return load_engine(artifact, candidate)
+
+    monkeypatch.setattr("models.engines.selection.load_engine", load)
+    choice = select(read_artifact(quick), "fastest")
+    assert choice.candidate == INT8
+    assert choice.attempts[0].refused == "RuntimeError: CUDA error: an illegal memory access was encountered"
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_a_way_that_hangs_leaves_the_others(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
         if candidate == INT8:
