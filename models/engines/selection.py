@@ -67,8 +67,8 @@ def attempt(
 
     One that cannot be loaded, or answers otherwise than it must, is refused with the reason.
     """
-    pixels = golden.pixels(artifact)
-    images = np.resize(pixels, (min(_IMAGES[device.partition(":")[0]], max_batch), *pixels.shape[1:]))
+    size = min(_IMAGES[device.partition(":")[0]], max_batch)
+    images = np.empty((0, *artifact.input_shape), np.uint8)
     engines: dict[Backend, Engine] = {}
     refused: dict[Backend, Attempt] = {}
     for candidate in candidates:
@@ -76,6 +76,7 @@ def attempt(
         try:
             engine = load_engine(artifact, candidate, device=device, threads=threads, max_batch=max_batch)
             golden.verify(artifact, engine)
+            images = np.resize(golden.pixels(artifact), (size, *artifact.input_shape))
             engine.run(images)
         except (ArtifactError, EngineError) as error:
             refused[candidate] = Attempt(candidate, refused=str(error))

@@ -1,6 +1,7 @@
 """How a model is run is tried in a process of its own, and whatever happens there is a reason."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions
 from tests.artifacts import In8Bits, make_artifact
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Servers
+from tests.service.served import DEADLINE_S, Servers, until
 
 PATIENCE_S = 60.0
 FP32, INT8 = Backend(), Backend(precision="int8")
@@ -145,6 +146,17 @@ def test_a_server_takes_what_is_faster_if_it_costs_little_accuracy_and_says_so(s
     )
     assert 'precision="int8"' in info
     assert artifact.sha256 in info
+
+
+def test_a_version_that_comes_while_the_server_runs_is_tried_too(serve: Servers, quick: Path, tmp_path: Path) -> None:
+    make_artifact(tmp_path, "quick")
+    served = serve("--model-repository", tmp_path, "--precision", "fastest", "--workers", "1").ready()
+    assert httpx.get(f"{served.url}/models/quick", timeout=DEADLINE_S).json()["precision"] == "fp32"
+    shutil.copytree(quick, tmp_path / "quick" / "2")
+    os.kill(served.process.pid, signal.SIGHUP)
+    until(lambda: served.events("way to run chosen"), "the choice")
+    until(lambda: httpx.get(f"{served.url}/models/quick").json()["version"] == "2", "the new version")
+    assert httpx.get(f"{served.url}/models/quick", timeout=DEADLINE_S).json()["precision"] == "int8"
 
 
 @pytest.mark.parametrize(
