@@ -147,6 +147,11 @@ CHANGES_WAITING = 16
 """Changes that wait for others (a judgement): each takes as long as a worker's start. More, and their clients wait for
 minutes."""
 
+READING_STARTS = 4
+"""Times --start-timeout that reading the repository may take (a judgement): beside the reading, each way to run a new
+model is tried, for as long as a start may take. Less, and slow disks are given up; more, and a dead one holds up the
+next change for longer."""
+
 RELEASE_MARGIN_S = 5.0
 """Time beyond the latest deadline of a request after which retired workers are ended in any case."""
 

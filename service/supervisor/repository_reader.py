@@ -30,6 +30,7 @@ class RepositoryReader:
         self._reactor, self._timeout_s = reactor, timeout_s
         self._process: BaseProcess | None = None
         self._ends_at_s = math.inf
+        self._is_late = False
 
     def read(self, find: Callable[[], Found], deliver: Callable[[ModelSet | str], None]) -> None:
         """Call `find` there; `deliver` gets the models that it found, or its RepositoryError."""
@@ -50,6 +51,7 @@ class RepositoryReader:
         """End a reading that takes too long."""
         if self._process and now_s > self._ends_at_s:
             self._process.kill()
+            self._is_late = True
 
     def close(self) -> None:
         """End the reading, if there is one."""
@@ -65,9 +67,11 @@ class RepositoryReader:
     ) -> None:
         self._reactor.forget(process.sentinel)
         process.join()
-        code, self._process, self._ends_at_s = process.exitcode, None, math.inf
+        code, late = process.exitcode, self._is_late
+        self._process, self._ends_at_s, self._is_late = None, math.inf, False
         process.close()
-        result = found.load() if code == 0 else f"the process that read the repository ended with exit code {code}"
+        ended = f"was not done within {self._timeout_s:g} s" if late else f"ended with exit code {code}"
+        result = found.load() if code == 0 else f"the process that reads the repository {ended}"
         found.close()
         if isinstance(result, str):
             files.close()

@@ -16,7 +16,7 @@ from service.auth.tls import ServerTls
 from service.ipc.channels import Channels
 from service.ipc.control import ChangeKeys, Drain, ModelChange, ReloadTls
 from service.metrics.metrics import Metrics
-from service.policy import WATCH_INTERVAL_S
+from service.policy import READING_STARTS, WATCH_INTERVAL_S
 from service.settings import SettingError, Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.launcher import Launcher
@@ -74,7 +74,7 @@ class Supervisor:
             self._give_up,
         )
         copying_s = settings.fetch_timeout if isinstance(settings.model_repository, str) else 0
-        reader = RepositoryReader(self._reactor, settings.start_timeout + copying_s)
+        reader = RepositoryReader(self._reactor, READING_STARTS * settings.start_timeout + copying_s)
         self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
         self._watch = RepositoryWatch(settings.model_repository, settings.poll_repository)
         self._exit_code = 0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from service.policy import FIRST_STARTS
 from tests.artifacts import LABELS, make_artifact
 from tests.faults.ledger import DEFAULT_ALONE, load
 from tests.service.served import Served, Servers, until
@@ -134,4 +135,19 @@ def test_an_api_process_that_dies_during_a_swap_has_a_successor_that_serves_the_
         ledger.wait_for(50)
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}  # until the successor is ready
     assert served.metrics()['resnet_requests_total{model="model",outcome="ok",version="2"}'] > 0
+    assert served.stop() == 0, served.log
+
+
+def test_a_change_whose_worker_dies_again_and_again_is_refused(serve: Servers, versions: Versions) -> None:
+    served = serve("--workers", "1").ready()
+    with load(served, connections=2, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
+        versions.swap()
+        served.signal(signal.SIGHUP)
+        for n in range(FIRST_STARTS):
+            until(lambda n=n: len(served.events("worker started")) == n + 2, "another new worker")
+            os.kill(served.worker(), signal.SIGKILL)
+        assert "ended with exit code -9" in served.wait_for_event("change refused")["reason"]
+        ledger.wait_for(20)
+    assert set(ledger.summary()) == {(200, "")}
+    assert not [series for series in served.metrics() if 'version="2"' in series]
     assert served.stop() == 0, served.log
