@@ -9,7 +9,7 @@ import pytest
 import yaml
 from compose_spec import PyCompose
 
-from service.settings import Settings
+from service.settings import ENV_PREFIX, Settings
 from tests.documents import ROOT
 from tests.service.served import environment
 
@@ -89,3 +89,14 @@ def test_haproxy_is_configured_as_the_document_says() -> None:
     for name, address in {"bind :8080": "bind 127.0.0.1:8080", "one:8000": "127.0.0.1:8001"}.items():
         deployed = deployed.replace(name, address)
     assert deployed.replace("two:8000", "127.0.0.1:8002") == documented
+
+
+def test_keys_come_from_a_secret_that_the_server_reads() -> None:
+    text = (DEPLOY / "compose.keys.yaml").read_text()
+    document = yaml.safe_load(text)
+    assert document["services"].keys() <= services("compose.yaml").keys()
+    (secret,) = document["services"]["resnet-serve"]["secrets"]
+    assert document["services"]["resnet-serve"]["environment"] == {
+        f"{ENV_PREFIX}API_KEY_FILE": f"/run/secrets/{secret}"
+    }
+    assert secret in document["secrets"]

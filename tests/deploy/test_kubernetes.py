@@ -3,6 +3,7 @@
 import subprocess
 from collections.abc import Callable
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -139,3 +140,21 @@ def test_the_autoscaler_alone_says_how_many_replicas(require: Callable[[str], st
     target = manifests["HorizontalPodAutoscaler"]["spec"]["scaleTargetRef"]
     assert "replicas" not in manifests["Deployment"]["spec"]
     assert (target["kind"], target["name"]) == ("Deployment", manifests["Deployment"]["metadata"]["name"])
+
+
+def test_keys_come_from_a_secret_that_the_server_reads(require: Callable[[str], str], tmp_path: Path) -> None:
+    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
+    parts = "resources: [deploy/kubernetes/overlays/cpu]\ncomponents: [deploy/kubernetes/components/keys]\n"
+    (tmp_path / "kustomization.yaml").write_text(
+        f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n{parts}"
+    )
+    command = [require("kubectl"), "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    (deployment,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
+    kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    variables = {variable["name"]: variable["value"] for variable in container["env"]}
+    (mount,) = container["volumeMounts"]
+    assert variables[f"{ENV_PREFIX}API_KEY_FILE"] == f"{mount['mountPath']}/keys"
+    assert {"name": mount["name"], "secret": {"secretName": "resnet-serve-keys"}} in pod["volumes"]
