@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as npst
 from models.artifact.artifact import read_artifact
 from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
-from service.ipc.messages import PIPE_BUF, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import PIPE_BUF, WITH_LOGITS, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadOptions
@@ -45,6 +45,17 @@ def test_the_k_most_probable_classes_stand_in_falling_order(logits: np.ndarray, 
         np.testing.assert_array_equal(row[indices], np.sort(row)[::-1][:k])
         np.testing.assert_allclose(pool.probabilities[slot, :k], (exp / exp.sum())[indices], rtol=1e-5, atol=1e-7)
         assert pool.statuses[slot] == OK
+
+
+def test_logits_stand_beside_every_class_where_they_are_asked_for() -> None:
+    """In a pool with room for a larger model."""
+    logits = np.random.default_rng(0).normal(size=(2, CLASSES)).astype(np.float32)
+    pool = SlotPool(2, 1, MANY)
+    write_results(pool, [1, 0], logits, 3)
+    assert not pool.logits.any()
+    write_results(pool, [1, 0], logits, WITH_LOGITS)
+    np.testing.assert_array_equal(pool.logits[[1, 0], :CLASSES], logits)
+    np.testing.assert_array_equal(pool.indices[[1, 0], :CLASSES], np.argsort(-logits, axis=1))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
