@@ -9,7 +9,7 @@ from service.policy import DRIFT_WINDOW
 from tests.documents import ROOT
 from tests.prometheus import Prometheus, scraping
 from tests.service.real_digits import ask_about, some_digits
-from tests.service.served import DEADLINE_S, Served
+from tests.service.served import DEADLINE_S, Served, until
 
 RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "alerts.yml")]
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
@@ -22,6 +22,7 @@ def busy_server() -> Iterator[Served]:
         ask(served.ready())
         with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
             ask_about(client, [pixels for _, pixels in some_digits(2 * DRIFT_WINDOW)])
+        until(lambda: served.metrics()["resnet_saturation_ratio"] < 0.5, "the digits to be no load any more")
         yield served
 
 

@@ -51,15 +51,6 @@ def test_every_alert_is_explained_in_the_document() -> None:
     assert set(re.findall(r"^\| `(ResnetServe\w+)` \|", document, re.MULTILINE)) == alert_names()
 
 
-def test_every_metric_is_explained_in_the_document(busy_server: Served) -> None:
-    text = httpx.get(f"{busy_server.url}/metrics").text
-    document = (ROOT / "docs" / "operations.md").read_text().partition("\n## Metrics\n")[2].partition("\n## ")[0]
-    explained = [row.split("|")[1] for row in document.splitlines() if row.startswith("| `")]
-    assert sorted(re.findall(r"`(\w+)`", " ".join(explained))) == sorted(
-        re.findall(r"^# TYPE (\w+) ", text, re.MULTILINE)
-    )
-
-
 def test_recorded_series_have_data_of_a_real_server(prometheus: Prometheus) -> None:
     names = [rule["record"] for rule in rules("recording.yml")]
     assert len(names) > 10
