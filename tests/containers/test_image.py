@@ -38,8 +38,9 @@ class Container:
         port = str(free_port())
         self.url = f"http://127.0.0.1:{port}"
         where = ("--publish", f"127.0.0.1:{port}:{port}", *FLAGS)
-        soon = "--health-interval=2s"  # of the first check too, for engines that know no shorter one for the start
-        docker("run", "--detach", "--name", self.name, *LOCKED_DOWN, soon, *where, *options, image, "--port", port)
+        # The interval is that of the first check too, for engines that know no shorter one for the start.
+        health = ("--health-interval=2s", "--health-start-period=300s")
+        docker("run", "--detach", "--name", self.name, *LOCKED_DOWN, *health, *where, *options, image, "--port", port)
 
     def healthy(self) -> None:
         """Wait until its health check says so."""
