@@ -96,6 +96,15 @@ def test_commands_tested_elsewhere_are_there() -> None:
         assert command.rpartition("/")[2] in (ROOT / "tests" / file).read_text()
 
 
+def test_the_contents_lead_to_sections() -> None:
+    sections = re.findall(r"^## (.+)$", DOCUMENT, re.MULTILINE)
+    contents = DOCUMENT[: DOCUMENT.index(f"## {sections[0]}")]
+    anchors = [re.sub(r"[^a-z -]", "", section.lower()).replace(" ", "-") for section in sections]
+    links = re.findall(r"\]\(#([\w-]+)\)", contents)
+    assert len(links) > 10
+    assert [link for link in links if link not in anchors] == []
+
+
 def test_ten_settings_matter_and_each_is_one() -> None:
     rows = table("ten settings")
     flags = re.findall(r"`--([a-z-]+)`", " ".join(row[0] for row in rows))
