@@ -159,6 +159,24 @@ RELEASE_LOOK_S = 0.02
 """Time between two looks of an API process at whether retired workers still have something of it. Less costs CPU; more,
 and their memory is free later."""
 
+# Shadows (`supervisor/shadow_watch.py`).
+
+FAILED_LEAST = 5
+FAILED_SHARE = 0.05
+"""Images or requests that fail, and their share of all, from which a version is taken back (a judgement). Less, and a
+few pictures that no version can take decide; more, and a version that fails goes on."""
+
+DEATHS = 2
+"""Workers that die with a shadow's images, or while a promoted version is served, before it is taken back: one may be
+chance. More, and each costs the images of others a retry."""
+
+FAR_AGREEMENT = 0.1
+"""Below `--promote-agreement` by so much, a shadow is taken back rather than looked at further (a judgement)."""
+
+JUDGED_IMAGES = 1000
+"""Images or requests after which failures are counted anew, if no other number is set: a version that has run for
+long may start to fail. More, and it is found later."""
+
 # Fairness between connections (`http/`).
 
 TURN_NS = 10_000_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from models.artifact.artifact import Artifact, OriginCheck, read_artifact
 from models.artifact.metadata import ArtifactError
 from service.errors import NotFound
-from service.selection import Selection
+from service.selection import UNDECIDED, Selection
 
 ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
 ZOO_DEFAULT = "mnist-residual"
@@ -32,6 +32,7 @@ class Catalog:
         failed: reasons by model and version; the version is empty if the model has none.
         default: number of the default model.
         first: number of the first model.
+        shadow: number of the version, if there is one, that gets copies of what another of its model is asked.
 
     """
 
@@ -39,6 +40,7 @@ class Catalog:
     failed: Mapping[tuple[str, str], str]
     default: int
     first: int = 0
+    shadow: int | None = None
 
     def __getitem__(self, number: int) -> Artifact:
         return self.artifacts[number - self.first]
@@ -51,11 +53,18 @@ class Catalog:
     def beside(self, other: "Catalog") -> "Catalog":
         """The same with numbers that another catalog does not have."""
         first = 0 if len(self.artifacts) <= other.first else other.first + len(other.artifacts)
-        return replace(self, first=first, default=self.default - self.first + first)
+        by = first - self.first
+        shadow = None if self.shadow is None else self.shadow + by
+        return replace(self, first=first, default=self.default + by, shadow=shadow)
+
+    @property
+    def live(self) -> tuple[Artifact, ...]:
+        """Those that are asked: all but the shadow."""
+        return tuple(self[number] for number in self.numbers if number != self.shadow)
 
     def same_models(self, other: "Catalog") -> bool:
         """Whether another catalog has the same models in the same versions, with the same content."""
-        return self._identities() == other._identities()
+        return self._identities() == other._identities() and len(self.live) == len(other.live)
 
     def _identities(self) -> list[Identity]:
         return [identity(artifact) for artifact in self.artifacts]
@@ -92,7 +101,7 @@ class Catalog:
         return catalog
 
     def find(self, name: str | None, version: str | None) -> int:
-        """Number of a model, its highest version if none is named, the default without a name; or NotFound."""
+        """Number of a model, its served version if none is named, the default without a name; or NotFound."""
         if name is None:
             return self.default
         versions = {
@@ -104,7 +113,7 @@ class Catalog:
             served = ", ".join(sorted({artifact.name for artifact in self.artifacts}))
             raise NotFound(f"no model {name!r} here; served are: {served}")
         if version is None:
-            return versions[max(versions, key=int)]
+            return max((i for i in versions.values() if i != self.shadow), key=lambda i: self[i].version)
         if version not in versions:
             raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(versions, key=int))}")
         return versions[version]
@@ -140,8 +149,9 @@ def read_repository(
     default_model: str | None,
     try_version: Callable[[Artifact], None] = lambda _: None,
     check_origin: OriginCheck | None = None,
+    selection: Selection = UNDECIDED,
 ) -> Catalog:
-    """Read the highest version of every model under `repository` that can be read.
+    """Read the highest version of every model under `repository` that may be served and can be read.
 
     What cannot be read is listed as failed and the rest are served; RepositoryError if nothing of the default can.
     `try_version` is asked about each version that there is an older one for; its ArtifactError counts as the reader's.
@@ -154,11 +164,12 @@ def read_repository(
     for folder in folders:
         if folder.problem:
             failed[folder.name, ""] = folder.problem
-        elif artifact := _read_newest(folder, failed, try_version, check_origin):
+        elif artifact := _read_newest(_allowed(folder, selection), failed, try_version, check_origin):
             artifacts.append(artifact)
     names = [artifact.name for artifact in artifacts]
     if default not in names:
         reasons = "; ".join(reason for (name, _), reason in failed.items() if name == default)
+        reasons = reasons or "it has no version beside the shadow"
         raise RepositoryError(f"the default model cannot be served: {reasons}")
     return Catalog(tuple(artifacts), failed, names.index(default))
 
@@ -177,7 +188,7 @@ def reread_repository(
     about each version that is read; its ArtifactError counts as the reader's.
     """
     folders = {folder.name: folder for folder in list_models(repository)}
-    before = {artifact.name: artifact for artifact in served.artifacts}
+    before = {artifact.name: artifact for artifact in served.live}
     artifacts: list[Artifact] = []
     failed: dict[tuple[str, str], str] = {}
     for name in sorted(folders.keys() | before.keys()):
@@ -205,13 +216,18 @@ def _read_again(
     """The version of a model that is to be served, None if none is."""
     if folder is None:
         return None
-    allowed = tuple(path for path in folder.versions if selection.allows(folder.name, int(path.name)))
     if folder.problem:
         failed[folder.name, ""] = folder.problem
-    found = _read_newest(replace(folder, versions=allowed), failed, check, check_origin, even_the_last=True)
+    found = _read_newest(_allowed(folder, selection), failed, check, check_origin, even_the_last=True)
     if before and selection.allows(before.name, before.version) and (found is None or _is_broken(before, failed)):
         return before
     return found
+
+
+def _allowed(folder: ModelFolder, selection: Selection) -> ModelFolder:
+    """The folder with the versions that may be served."""
+    versions = tuple(path for path in folder.versions if selection.allows(folder.name, int(path.name)))
+    return replace(folder, versions=versions)
 
 
 def _is_broken(artifact: Artifact, failed: Mapping[tuple[str, str], str]) -> bool:

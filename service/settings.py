@@ -16,6 +16,7 @@ from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
 from models.images.optional_readers import lacks
 from service.repository import ZOO
 from service.repository_place import RepositoryPlace
+from service.selection import UNDECIDED, Selection
 from service.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
@@ -114,6 +115,9 @@ def _is_origin(origin: str) -> str:
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
 """With commas between them."""
 
+ShadowName = Annotated[str, Field(pattern=r"^[^/.][^/]*/[1-9][0-9]{0,8}$")]
+"""A model and its version."""
+
 RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
 """A path without an end of its own, empty for none."""
 
@@ -157,6 +161,21 @@ class Settings(BaseSettings):
         0.0, ge=0, description="time between two looks for changes of the repository, in seconds; 0: none but at SIGHUP"
     )
     admin_api: bool = Field(False, description="routes that load, replace and unload models while the server runs")
+    shadow: ShadowName | None = Field(
+        None,
+        description="MODEL/VERSION that gets copies of what the model's served version is asked; metrics tell how far "
+        "both agree",
+    )
+    shadow_share: float = Field(0.1, gt=0, le=1, description="share of the images that --shadow gets a copy of")
+    promote_after: int = Field(
+        0,
+        ge=0,
+        description="images after which --shadow is served if it agrees, and not run any more if it is far from that; "
+        "0: when asked",
+    )
+    promote_agreement: float = Field(
+        0.99, gt=0, le=1, description="share of them in which both have to find the same class"
+    )
     largest_input: int = Field(
         0,
         ge=0,
@@ -283,6 +302,14 @@ class Settings(BaseSettings):
         del dotenv_settings, file_secret_settings
         return init_settings, env_settings, SettingsFile(settings_cls)
 
+    @property
+    def selection(self) -> Selection:
+        """What is decided about the models at the start."""
+        if self.shadow is None:
+            return UNDECIDED
+        model, _, version = self.shadow.partition("/")
+        return Selection(shadow=(model, int(version)))
+
     def max_batch_size_of(self, model: str) -> int:
         """Most images in a batch of this model; 0: as many as pay."""
         own = self.batching[model].max_batch_size if model in self.batching else None
@@ -313,6 +340,10 @@ def fit_together(settings: Settings) -> Settings:
                     f"{_quote(settings, name)} is above {_quote(settings, bound)}: lower the first or raise the second"
                 )
             lowered[name] = most
+    of_shadow = {"shadow_share", "promote_after", "promote_agreement"} & settings.model_fields_set
+    if of_shadow and settings.shadow is None:
+        names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in of_shadow))
+        raise SettingError(f"{names} without --shadow MODEL/VERSION has no effect: give that, too")
     if settings.drain_delay >= settings.grace:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
         raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")

@@ -14,11 +14,12 @@ from service.http.route_access import MAIN
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metrics import Metrics, metered_models
 from service.policy import SECOND_API_PROCESS_CORES, WORKERS_PER_GPU
 from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
+from service.shadow_version import add_shadow
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, least_memory
@@ -55,10 +56,13 @@ def serve(settings: Settings) -> int:
     )
     device = "cpu" if accelerator == "cpu" else "cuda:0"
     selector = Selector(device, load, settings.start_timeout)
-    catalog = read_repository(repository.folder, settings.default_model, selector.try_version, check_origin)
+    selection, try_version = settings.selection, selector.try_version
+    catalog = read_repository(repository.folder, settings.default_model, try_version, check_origin, selection)
+    fallbacks = catalog.fallbacks()
+    catalog = add_shadow(catalog, repository.folder, selection, try_version, check_origin)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
-    for name, versions in catalog.fallbacks().items():
+    for name, versions in fallbacks.items():
         served = catalog.artifacts[catalog.find(name, None)].version
         log.error("an older version is served", model=name, version=served, instead_of=versions)
     check_batching(settings, catalog)
@@ -71,7 +75,7 @@ def serve(settings: Settings) -> int:
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
-        [MeteredModel.of(artifact, settings.class_metrics) for artifact in catalog.artifacts],
+        list(metered_models(catalog, settings.class_metrics).values()),
         ROUTES,
         channels.workers,
         settings.api_processes,

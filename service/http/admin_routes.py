@@ -14,6 +14,7 @@ _ROUTES = (
     "/models/{model}/load",
     "/models/{model}/unload",
     "/models/{model}/versions/{version}/load",
+    "/models/{model}/versions/{version}/promote",
     "/models/{model}/versions/{version}",
     "/repository/reload",
 )
@@ -35,6 +36,10 @@ def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
         """Serve this version of the model, in place of the one that is served."""
         return describe(changed=await api().changes.ask("load", model, _parse(version)))
 
+    async def promote(model: str, version: str) -> schemas.ChangeDocument:
+        """Serve this version, which was a shadow, in place of the one that is served."""
+        return describe(changed=await api().changes.ask("promote", model, _parse(version)))
+
     async def unload(model: str) -> schemas.ChangeDocument:
         """Serve no version of the model."""
         return describe(changed=await api().changes.ask("unload", model))
@@ -48,7 +53,7 @@ def add_admin_routes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
         return describe(changed=await api().changes.ask("reread"))
 
     responses = openapi.GUARDED | {status: openapi.PROBLEMS[status] for status in (404, 409, 504)}
-    endpoints: tuple[Callable[..., object], ...] = (load, unload, load_version, delete, reload)
+    endpoints: tuple[Callable[..., object], ...] = (load, unload, load_version, promote, delete, reload)
     for path, endpoint in zip(_ROUTES, endpoints, strict=True):
         method = "DELETE" if endpoint is delete else "POST"
         app.add_api_route(path, endpoint, methods=[method], tags=[ADMIN], responses=responses)

@@ -113,6 +113,7 @@ class ModelDocument(_Document):
     state: str = Field(description="ready, loading or failed")
     reason: str | None = None
     default: bool | None = None
+    shadow: bool | None = Field(None, description="it gets copies of images, and answers who names its version")
     architecture: str | None = None
     sha256: str | None = None
     input: ModelInput | None = None

@@ -24,12 +24,15 @@ from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
+from service.repository import Catalog
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")
 RESTART_REASONS = ("exit", "hang", "oom")
 RESOURCES = ("workers", "decoders", "event_loop", "places", "bytes", "wait", "refusals")
 SWAP_OUTCOMES = ("done", "refused")
+SHADOW_OUTCOMES = ("agreed", "differed", "failed", "lost", "dropped")
+COMPARED = ("live", "shadow")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
 CODES = (
     "200",
@@ -59,6 +62,7 @@ _REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 
 REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 DRIFTS = ("classes", "confidence")
+DIFFERENCE_BUCKETS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 OTHER_CLASSES = "other"
 BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
 
@@ -81,6 +85,7 @@ class MeteredModel(NamedTuple):
 
     Attributes:
         most_series: classes that are counted by themselves, at most.
+        is_shadow: it gets copies of images.
 
     """
 
@@ -89,17 +94,27 @@ class MeteredModel(NamedTuple):
     labels: Sequence[str]
     most_series: int = 1000
     reference: ReferenceDistribution | None = None
+    is_shadow: bool = False
 
     @classmethod
-    def of(cls, artifact: Artifact, most_series: int) -> "MeteredModel":
+    def of(cls, artifact: Artifact, most_series: int, *, is_shadow: bool = False) -> "MeteredModel":
         """The same of a released model."""
-        return cls(artifact.name, str(artifact.version), artifact.labels, most_series, artifact.metadata.reference)
+        reference = artifact.metadata.reference
+        return cls(artifact.name, str(artifact.version), artifact.labels, most_series, reference, is_shadow)
 
     @property
     def series(self) -> list[str]:
         """What each label is counted as: the first ones by themselves, all others together."""
         others = len(self.labels) - self.most_series
         return [*self.labels[: self.most_series], *([OTHER_CLASSES] * others)]
+
+
+def metered_models(catalog: Catalog, most_series: int) -> dict[int, MeteredModel]:
+    """The catalog's models as the metrics know them, by their numbers, each with so many classes."""
+    return {
+        number: MeteredModel.of(catalog[number], most_series, is_shadow=number == catalog.shadow)
+        for number in catalog.numbers
+    }
 
 
 class Metrics(Collector):
@@ -121,6 +136,7 @@ class Metrics(Collector):
         self._add_durations(longest_s)
         self._add_work(workers)
         self._add_images()
+        self._add_shadows(longest_s)
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
         self._width = 0
         for family in self._families:
@@ -160,6 +176,10 @@ class Metrics(Collector):
         yield self.drift, product([name], DRIFTS)
         for family in (self.batch_size, self.model_load_seconds, self.confidence):
             yield family, [(name,)]
+        if model.is_shadow:
+            yield self.shadow_images, product([name], [model.version], SHADOW_OUTCOMES)
+            yield self.shadow_difference, [(name, model.version)]
+            yield self.shadow_inference, product([name], [model.version], COMPARED)
 
     def _add_requests(self, routes: Sequence[str]) -> None:
         self.requests = Counter(
@@ -253,6 +273,28 @@ class Metrics(Collector):
             (),
             highest=True,
             sparse=True,
+        )
+
+    def _add_shadows(self, longest_s: float) -> None:
+        self.shadow_images = Counter(
+            "shadow_images",
+            "Images that a shadow was to get: it found the same class or not, failed, killed a worker, or had no time.",
+            ("model", "version", "outcome"),
+            (),
+        )
+        self.shadow_difference = Histogram(
+            "shadow_confidence_difference",
+            "Between the probability of the class that a shadow found and that of the answer, without its sign.",
+            DIFFERENCE_BUCKETS,
+            ("model", "version"),
+            (),
+        )
+        self.shadow_inference = Histogram(
+            "shadow_inference_seconds",
+            "What an image took of its batch's time in a worker, where it was answered and in the shadow.",
+            stage_buckets(longest_s),
+            ("model", "version", "of"),
+            (),
         )
 
     def attach(self, row: int) -> None:

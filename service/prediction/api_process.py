@@ -3,7 +3,7 @@
 import asyncio
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -30,7 +30,7 @@ from service.ipc.control import (
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
 from service.metrics.drift import Drift
-from service.metrics.metrics import Metrics
+from service.metrics.metrics import MeteredModel, Metrics, metered_models
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
@@ -42,13 +42,14 @@ from service.prediction.change_requests import ChangeRequests
 from service.prediction.decoding import Decoder
 from service.prediction.image_task import ImageTask
 from service.prediction.model_status import ModelStatus
-from service.prediction.model_switch import ModelSwitch, metered_models
+from service.prediction.model_switch import ModelSwitch
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.saturation import Saturation, resources
 from service.prediction.served_model import ModelLookup
 from service.prediction.services import Services
+from service.prediction.shadow import Shadow
 from service.prediction.thread_pool import started_pool
 from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
@@ -118,6 +119,7 @@ class ApiProcess:
         report = ControlWriter(channels.api_reports[index])
         self.changes = ChangeRequests(report, settings.start_timeout)
         self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
+        self._begin_shadow(catalog)
         metrics.queue_capacity.set(settings.queue_capacity)
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
@@ -129,7 +131,7 @@ class ApiProcess:
         saturation = Saturation(
             resources(settings, metrics, self._shared_state, self.status, admission, decoder, self._wait_estimate)
         )
-        self._drifts = [Drift(metrics, model) for model in metered.values()]
+        self._drifts = _drifts(metrics, metered.values())
         self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation, self._drifts)
         self._process_tree = ProcessTree(os.getppid())
         self._scraper = started_pool(1, "metrics")
@@ -236,10 +238,21 @@ class ApiProcess:
         self._catalog = catalog
         metered = metered_models(catalog, self.services.settings.class_metrics)
         self._switch.begin(models, catalog, metered, self.status.workers)
+        self._begin_shadow(catalog)
         self.status.follow(catalog, self.services.models.by_index)
-        self._drifts[:] = [Drift(self.metrics, model) for model in metered.values()]
+        self._drifts[:] = _drifts(self.metrics, metered.values())
         for worker in workers:
             self._on_worker_up(worker)
+
+    def _begin_shadow(self, catalog: Catalog) -> None:
+        services, number = self.services, catalog.shadow
+        shadow = None
+        if number is not None:
+            served = services.models.by_index[number]
+            live, latency = services.models[served.name, None], self._wait_estimate.latencies[number]
+            share = services.settings.shadow_share
+            shadow = Shadow(served, live, share, latency, services.admission, self.metrics)
+        services.batcher.begin_shadow(shadow)
 
     async def _settle(self, models: int) -> None:
         await self.services.batcher.settle()
@@ -306,6 +319,11 @@ class ApiProcess:
         self.services.admission.draining = True
         self._refused_before = self._refusals
         self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))
+
+
+def _drifts(metrics: Metrics, models: Iterable[MeteredModel]) -> list[Drift]:
+    """What is looked at for drift: answers, and so no shadow."""
+    return [Drift(metrics, model) for model in models if not model.is_shadow]
 
 
 def _tracing(settings: Settings, metrics: Metrics) -> "Tracing | None":

@@ -81,6 +81,11 @@ class WorkerQueue:
         self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
         self.loads_ns[self.api] += load_ns
 
+    def weigh(self, more_ns: int) -> None:
+        """Count the newest batch as longer by so much."""
+        self._batch_loads_ns[next(reversed(self.batches))] += more_ns
+        self.loads_ns[self.api] += more_ns
+
     def take_back(self, batch: int) -> list[ImageTask] | None:
         """The images of a batch that was answered; None if it is not known."""
         tasks = self.batches.pop(batch, None)
@@ -161,6 +166,11 @@ def choose_worker(
         return min(running, key=lambda worker: worker.load_ns)
     least = min(free, key=lambda worker: worker.load_ns, default=None)
     return None if least is None or least.is_in_doubt else least
+
+
+def idle_worker(workers: Sequence[WorkerQueue], model: int) -> WorkerQueue | None:
+    """A worker that has the model and nothing to do, of any API process."""
+    return next((one for one in workers if model in one.models and not one.full and not one.load_ns), None)
 
 
 def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:

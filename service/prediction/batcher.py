@@ -19,9 +19,11 @@ from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
-from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, next_batch
-from service.prediction.image_task import ImageTask, Outcome
+from service.policy import LEAD_NS
+from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, idle_worker, next_batch
+from service.prediction.image_task import CopyTask, ImageTask, Outcome
 from service.prediction.results import ResultReader, hand_over
+from service.prediction.shadow import Shadow
 from service.prediction.wait_estimate import LatencyModel, WaitEstimate
 
 
@@ -68,6 +70,7 @@ class Batcher:
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._results.fd, self._results.advance)
         self._dispatch_is_due = False
+        self._shadow: Shadow | None = None
 
     def close(self) -> None:
         """Stop listening to the workers."""
@@ -93,8 +96,7 @@ class Batcher:
         if len(queue.tasks) % queue.latency.sizes.paying == 0:
             self._results.advance()  # within a long turn, too: the workers would have nothing to do
         elif not self._dispatch_is_due:
-            self._dispatch_is_due = True
-            self._loop.call_soon(self._end_turn)
+            self._dispatch_later()
 
     def withdraw(self, task: ImageTask) -> None:
         """The result is no longer wanted: its slot is free at once, unless it has been sent to a worker."""
@@ -106,9 +108,16 @@ class Batcher:
 
     # To the workers
 
+    def _dispatch_later(self) -> None:
+        if not self._dispatch_is_due:
+            self._dispatch_is_due = True
+            self._loop.call_soon(self._end_turn)
+
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
         self._dispatch()
+        if self._shadow is not None:
+            self._send_copies(self._shadow)
 
     def _dispatch(self) -> None:
         """Send all batches that the policy has for the workers."""
@@ -124,6 +133,16 @@ class Batcher:
         for model, queue in enumerate(self._queues):
             if queue.delay_ns and queue.tasks and model not in self._filling:
                 self._fill(model, queue.fills_until_ns - now_ns)
+
+    def _send_copies(self, shadow: Shadow) -> None:
+        """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker."""
+        worker = idle_worker(self._up, shadow.number)
+        copies = shadow.next_copies()
+        if copies and worker and not any(queue.tasks for queue in self._queues):
+            begins_ns = self._queues[shadow.number].begun_ns  # the model is owed no less for them
+            if self._send(Batch(worker, shadow.number, copies, [], begins_ns)):
+                worker.weigh(LEAD_NS)
+                shadow.forget(copies)
 
     def _fill(self, model: int, left_ns: int) -> None:
         """Dispatch again when the model's first image has waited long enough, if that is still to come."""
@@ -167,6 +186,14 @@ class Batcher:
 
     # Models and workers that come and go
 
+    def begin_shadow(self, shadow: Shadow | None) -> None:
+        """This shadow gets copies from now on, and none before it."""
+        if self._shadow is not None:
+            self._release(self._shadow.close())
+        self._shadow = self._results.shadow = shadow
+        if shadow is not None:
+            shadow.wake = self._dispatch_later
+
     def begin_models(self, numbers: range, delays_s: Sequence[float]) -> None:
         """Other models are served now; what waits for those before is still run by workers that have them."""
         self._queues += [ModelQueue(LatencyModel()) for _ in range(numbers.stop - len(self._queues))]
@@ -206,6 +233,10 @@ class Batcher:
         """Make it the first of its queue again, unless it is not wanted, or was in two workers that died."""
         if not task.wanted:
             self._release((task.slot,))
+        elif isinstance(task, CopyTask) and was_running:
+            self._end(task, Unavailable("worker_lost", "the worker died while it ran this copy"))
+        elif isinstance(task, CopyTask):
+            self._end(task, DeadlineExceeded("a copy is not queued again"))
         elif was_running and task.retried:
             self._end(task, Unavailable("worker_lost", "the worker died twice while it ran this request"))
         else:

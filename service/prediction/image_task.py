@@ -1,7 +1,7 @@
 """One image of a request, from its slot to its outcome."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -48,3 +48,15 @@ class ImageTask:
     queued_ns: int = 0
     wanted: bool = True
     retried: bool = False
+
+
+@dataclass(eq=False, slots=True)
+class CopyTask(ImageTask):
+    """An image that was answered, in its slot, which the copy has taken over; a worker that dies with it is its last.
+
+    Attributes:
+        answer: what was found.
+
+    """
+
+    answer: Result = field(kw_only=True)

@@ -121,6 +121,8 @@ class ModelStatus:
             "labels": list(artifact.labels),
             "metrics": served.metadata.metrics,
         }
+        if model == self.catalog.shadow:
+            document["shadow"] = True
         if report:
             if report.state == "failed":
                 return document | {"reason": without_directories(report.reason)}

@@ -15,11 +15,6 @@ from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 
 
-def metered_models(catalog: Catalog, most_series: int) -> dict[int, MeteredModel]:
-    """The catalog's models as the metrics know them, by their numbers, each with so many classes."""
-    return {number: MeteredModel.of(catalog[number], most_series) for number in catalog.numbers}
-
-
 class ModelSwitch:
     """Hands the services other models, and reports to the supervisor that it is done, and that retired workers are."""
 

@@ -11,6 +11,7 @@ from service.ipc.messages import WITH_LOGITS, Reply, unpack_replies
 from service.ipc.slots import EXPIRED, OK
 from service.prediction.batch_policy import WorkerQueue
 from service.prediction.image_task import ImageTask, Outcome, Result
+from service.prediction.shadow import Shadow
 from service.prediction.wait_estimate import WaitEstimate
 
 log = structlog.get_logger()
@@ -51,6 +52,7 @@ class ResultReader:
         self._slot_pool, self._workers, self._wait_estimate = channels.slot_pool, workers, wait_estimate
         self._release, self._count_batch = release, count_batch
         self._on_free, self._on_fence = on_free, on_fence
+        self.shadow: Shadow | None = None
 
     def advance(self) -> None:
         """Read what the workers have finished, let them have more, then hand the outcomes over."""
@@ -75,7 +77,10 @@ class ResultReader:
     def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
         """Give back the slots of one message's images, and hand each its outcome."""
         outcomes = self._read(tasks, reply)
-        self._release([task.slot for task in tasks])
+        if self.shadow is None:
+            self._release([task.slot for task in tasks])
+        else:
+            self._release(self.shadow.sample(tasks, outcomes))
         for task, outcome in zip(tasks, outcomes, strict=True):
             hand_over(task, outcome)
         self._learn(tasks[0].model, reply)

@@ -8,13 +8,14 @@ before the switch leaves everything as it was.
 import math
 import time
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
 from service.ipc.control import ModelChange, NewModels
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metrics import MeteredModel, Metrics, metered_models
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
 from service.repository import Catalog, Identity, identity
 from service.selection import Selection
@@ -66,7 +67,7 @@ class ModelChanges:
         self._reader, self._workers, self._apis, self._metrics = reader, workers, apis, metrics
         self._settings = settings
         self._source = source
-        self._selection = Selection()
+        self._selection = settings.selection
         self._refusals: Refusals = {}
         self._waiting: deque[RunningChange] = deque()
         self._running: RunningChange | None = None
@@ -148,7 +149,8 @@ class ModelChanges:
 
     def _keep_models(self, running: RunningChange, catalog: Catalog) -> None:
         """The same models are served; which versions could not be read may be others."""
-        failed = {name: reason for (name, *_), reason in self._failed_before().items()}
+        shadow, before = running.selection.shadow, self._failed_before()
+        failed = {name: reason for (name, version, *_), reason in before.items() if (name, version) != shadow}
         if running.change.action == "load" and running.change.model in failed:
             self._refuse(failed[running.change.model])
             return
@@ -205,8 +207,8 @@ class ModelChanges:
         log.info("models changed", loaded=sorted(now - before), unloaded=sorted(before - now), seconds=seconds)
         self._tell_models()
 
-    def _metered(self, catalog: Catalog) -> list[MeteredModel]:
-        return [MeteredModel.of(artifact, self._settings.class_metrics) for artifact in catalog.artifacts]
+    def _metered(self, catalog: Catalog) -> Iterable[MeteredModel]:
+        return metered_models(catalog, self._settings.class_metrics).values()
 
     def _tell_models(self) -> None:
         models = self._workers.models
@@ -248,7 +250,7 @@ class ModelChanges:
 def _decide(selection: Selection, change: ModelChange) -> Selection:
     """What is decided once this change is made."""
     match change.action:
-        case "load":
+        case "load" | "promote":
             return selection.load(change.model, change.version)
         case "unload":
             return selection.unload(change.model)

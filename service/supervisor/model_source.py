@@ -20,6 +20,7 @@ from service.remote.fetch import fetch
 from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
 from service.selection import Selection
 from service.settings import Settings
+from service.shadow_version import add_shadow
 from service.supervisor.model_set import ModelSet
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions
@@ -61,15 +62,18 @@ class ModelSource:
         """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
         folder = self._fetch()
         served = replace(models.catalog, artifacts=models.files.load())
-        if change.action == "load":
+        if change.action == "promote":
+            _check_shadow(served, change)
+        if change.action in ("load", "promote"):
             _check_target(folder, change)
         elif change.model:
             served.find(change.model, None)
         check = partial(self._check, refusals)
         catalog = reread_repository(folder, served, selection, check, self._check_origin, change.model or None)
         reasons = [reason for (name, _), reason in catalog.failed.items() if name == change.model]
-        if change.action == "load" and reasons:
+        if change.action in ("load", "promote") and reasons:
             raise RepositoryError("; ".join(reasons))
+        catalog = add_shadow(catalog, folder, selection, check, self._check_origin)
         catalog = catalog.keeping(weights=self._weights, int8=self._int8)
         self._check_memory(served, catalog)
         return Found(catalog, self._choose(catalog, served, models.choices))
@@ -115,6 +119,16 @@ class ModelSource:
                 f"it has {artifact.classes} classes, and there is room for {self._classes}: start the server with "
                 f"--most-classes {artifact.classes}"
             )
+
+
+def _check_shadow(served: Catalog, change: ModelChange) -> None:
+    """Raise RepositoryError unless this version is the shadow that is served."""
+    shadow = None if served.shadow is None else served[served.shadow]
+    if shadow is None or (shadow.name, shadow.version) != (change.model, change.version):
+        found = f"it is {shadow.name}/{shadow.version}" if shadow else "there is none"
+        raise RepositoryError(
+            f"{change.model}/{change.version} is not the shadow: {found}; a version that is none is loaded instead"
+        )
 
 
 def _check_target(repository: Path, change: ModelChange) -> None:

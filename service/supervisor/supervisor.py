@@ -27,6 +27,7 @@ from service.supervisor.process_pool import OomKills
 from service.supervisor.reactor import Reactor
 from service.supervisor.repository_reader import RepositoryReader
 from service.supervisor.repository_watch import RepositoryWatch
+from service.supervisor.shadow_watch import ShadowWatch
 from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
 from service.supervisor.worker_pool import WorkerPool
 
@@ -77,6 +78,7 @@ class Supervisor:
         reader = RepositoryReader(self._reactor, READING_STARTS * settings.start_timeout + copying_s)
         self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
         self._watch = RepositoryWatch(settings.model_repository, settings.poll_repository)
+        self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._at_once = False
@@ -118,6 +120,8 @@ class Supervisor:
         self._apis.look(now_s)
         if self._settings.poll_repository and self._watch.look(now_s):
             self._changes.ask(ModelChange("reread"), again=False)
+        if change := self._shadow_watch.look(self._workers.models):
+            self._changes.ask(change)
         self._changes.look(now_s)
         if self._draining and not self._apis.alive:
             self._workers.close()

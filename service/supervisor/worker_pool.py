@@ -97,7 +97,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         for worker in self._workers_of(self.models):
             self._show(worker)
             for report in worker.reports.values():
-                self._metrics.model_load_seconds.set(report.load_seconds, self.models.catalog[report.model].name)
+                self._show_load(report)
         return retired
 
     def end_trial(self) -> ModelSet | None:
@@ -166,7 +166,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         if report.state == "ready":
             log.info("model ready", **about, engine=report.engine, device=report.device, seconds=report.load_seconds)
             if worker.models is self.models:
-                self._metrics.model_load_seconds.set(report.load_seconds, artifact.name)
+                self._show_load(report)
         else:
             log.error("model failed", **about, reason=report.reason)
             self._metrics.model_load_failures.inc()
@@ -214,6 +214,12 @@ class WorkerPool(ProcessPool[WorkerChild]):
         """Tell in the metrics whether a worker takes batches, if its models are served."""
         if worker.models is self.models:
             self._metrics.worker_up.set(float(worker.up), str(self._about(worker)["worker"]))
+
+    def _show_load(self, report: ModelReport) -> None:
+        """Tell in the metrics what loading a model took that is served, as more than a shadow."""
+        catalog = self.models.catalog
+        if report.model != catalog.shadow:
+            self._metrics.model_load_seconds.set(report.load_seconds, catalog[report.model].name)
 
     def _about(self, child: WorkerChild) -> dict[str, int]:
         """A worker has the same number in both of its seats."""

@@ -66,11 +66,13 @@ class Ledger:
         timeout_s: float,
         questions: Sequence[Question],
         labels: Mapping[str, tuple[str, ...]] | None = None,
+        key: str | None = None,
     ) -> None:
-        """`labels` by version of the model, of those that have others than the usual ones."""
+        """`labels` by version of the model, of those that have others than the usual ones; `key` to be let in."""
         self._host, self._port = served.address
         self._timeout_s = timeout_s
         self._questions, self._labels = questions, labels or {}
+        self._headers = {"X-Request-Timeout-Ms": str(int(timeout_s * 1000))} | ({"X-API-Key": key} if key else {})
         self._ending = threading.Event()
         self.entries: list[Entry] = []
         self.wrong: list[AssertionError] = []
@@ -112,8 +114,7 @@ class Ledger:
     def _send(self, connection: http.client.HTTPConnection, question: Question) -> Entry:
         began = time.monotonic()
         try:
-            headers = {"X-Request-Timeout-Ms": str(int(self._timeout_s * 1000))}
-            connection.request("POST", question.path, question.body, headers)
+            connection.request("POST", question.path, question.body, self._headers)
             response = connection.getresponse()
             answer = json.loads(response.read())
         except (OSError, http.client.HTTPException) as error:
@@ -142,9 +143,10 @@ def load(
     timeout_s: float = 10.0,
     questions: Sequence[Question] = ALL_MODELS,
     labels: Mapping[str, tuple[str, ...]] | None = None,
+    key: str | None = None,
 ) -> Iterator[Ledger]:
     """Load from the first good answers on; afterwards every answer must have been right, or an error, and in time."""
-    ledger = Ledger(served, connections, timeout_s, questions, labels)
+    ledger = Ledger(served, connections, timeout_s, questions, labels, key)
     ledger.start()
     try:
         ledger.wait_for(20)

@@ -4,7 +4,7 @@ import pytest
 
 from service.selection import Selection
 
-NONE = Selection()
+NONE, SHADOW = Selection(), Selection(shadow=("m", 3))
 
 
 @pytest.mark.parametrize(
@@ -24,6 +24,11 @@ NONE = Selection()
         (NONE.delete("m", 3).load("m", 2), {2}),
         (NONE.load("m", 3).delete("m", 3), {1, 2}),
         (NONE.load("m", 3).delete("m", 2), {3}),
+        (SHADOW, {1, 2}),
+        (SHADOW.load("m", 3), {3}),
+        (SHADOW.load("m", None), {1, 2}),
+        (SHADOW.delete("m", 3), {1, 2}),
+        (SHADOW.delete("m", 3).load("m", None), {1, 2, 3}),
     ],
 )
 def test_decisions_bound_which_versions_may_be_served(selection: Selection, allowed: set[int]) -> None:

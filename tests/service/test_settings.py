@@ -161,3 +161,16 @@ def test_a_default_gives_way_to_a_bound_that_was_chosen(bound: str, name: str) -
 def test_a_default_that_bounds_what_was_chosen_is_named() -> None:
     with pytest.raises(SettingError, match="--request-timeout 120 is above --max-request-timeout 60"):
         fit_together(Settings(request_timeout=120, _cli_parse_args=False))
+
+
+def test_what_concerns_a_shadow_needs_one() -> None:
+    with pytest.raises(SettingError, match="--promote-after, --shadow-share without --shadow"):
+        fit_together(Settings(promote_after=10, shadow_share=0.5, _cli_parse_args=False))
+    settings = fit_together(Settings(shadow="digits/12", promote_after=10, _cli_parse_args=False))
+    assert settings.selection.shadow == ("digits", 12)
+
+
+@pytest.mark.parametrize("name", ["digits", "digits/", "digits/0", "digits/new", "../1", "a/b/1", "/1"])
+def test_a_shadow_is_a_model_and_a_version(name: str) -> None:
+    with pytest.raises(ValidationError, match="shadow"):
+        Settings(shadow=name, _cli_parse_args=False)

@@ -24,7 +24,7 @@ from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.slots import OK
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metrics import Metrics, metered_models
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest
@@ -44,23 +44,27 @@ REPORT = ModelReport(0, "ready", max_batch_size=4, paying_batch_size=4, batch_la
 class PlayedProcess:
     """One API process without connections; to be made and used within a running event loop."""
 
-    def __init__(self, artifact: Artifact, *, batch_size: int = 4, **settings: object) -> None:
+    def __init__(
+        self, artifact: Artifact, *, batch_size: int = 4, shadow: Artifact | None = None, **settings: object
+    ) -> None:
         limits = {"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4}
         limits |= {"decode_threads": 1, "decode_memory": 64 << 20}
         self.settings = Settings(_cli_parse_args=False, **limits | settings)  # type: ignore[arg-type]
         self.channels = Channels(1, 1, SLOTS, IMAGE_BYTES, len(LABELS))
         self.control = Pipe()
-        self.metrics = Metrics([MeteredModel.of(artifact, 1000)], ROUTES, workers=1, api_processes=1)
         self.stops = 0
         self.connected: list[PredictionRequest] = []
-        catalog = Catalog((artifact,), {}, 0)
+        artifacts = (artifact, shadow) if shadow else (artifact,)
+        catalog = Catalog(artifacts, {}, 0, shadow=1 if shadow else None)
+        self.metrics = Metrics([*metered_models(catalog, 1000).values()], ROUTES, workers=1, api_processes=1)
         self.api = ApiProcess(
             0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop, self._refuse
         )
         self.services = self.api.services
         self.services.admission.open = True
         self.epoch = 0
-        self._report = replace(REPORT, max_batch_size=batch_size, paying_batch_size=batch_size)
+        report = replace(REPORT, max_batch_size=batch_size, paying_batch_size=batch_size)
+        self._reports = tuple(replace(report, model=number) for number in catalog.numbers)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
 
@@ -113,7 +117,7 @@ class PlayedProcess:
     def up(self) -> None:
         """The worker begins another life."""
         self.epoch += 1
-        self.api._on_message(WorkerUp(0, self.epoch, (self._report,)))
+        self.api._on_message(WorkerUp(0, self.epoch, self._reports))
 
     def die(self) -> None:
         """The worker ends; what lies in its pipe is not read any more."""

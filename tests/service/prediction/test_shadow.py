@@ -1,0 +1,207 @@
+"""Copies of answered images for a shadow: when they are made and sent, what is counted, and that nothing is left."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.artifact.artifact import Artifact, read_artifact
+from service.ipc.control import NewModels
+from service.ipc.messages import BatchMessage
+from service.ipc.slots import EXPIRED, FAILED
+from service.repository import Catalog
+from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several, turn
+
+LIVE, SHADOW = 0, 1  # numbers of the models
+
+
+@pytest.fixture(scope="module")
+def live(repository: Path) -> Artifact:
+    return read_artifact(repository / "plain" / "2")
+
+
+@pytest.fixture(scope="module")
+def shadow(live: Artifact) -> Artifact:
+    """Version 3, whose labels are in another order: the class of pixel 4 has the same name in both."""
+    labels = live.labels
+    turned = (*labels[1:4], labels[0], *labels[4:])
+    return replace(live, version=3, metadata=replace(live.metadata, labels=turned))
+
+
+def counts(process: PlayedProcess) -> dict[str, float]:
+    """How many images were copied, by outcome."""
+    return {outcome: value for (_, outcome, _), value in process.counted("shadow_images_total").items()}
+
+
+Scene = Callable[[PlayedProcess], Awaitable[None]]
+
+
+@pytest.fixture
+def run(live: Artifact, shadow: Artifact) -> Callable[..., None]:
+    def run(scene: Scene, **settings: object) -> None:
+        async def whole(process: PlayedProcess) -> None:
+            process.up()
+            await scene(process)
+            assert process.is_whole()
+
+        play(whole, live, shadow=shadow, **{"shadow_share": 1.0} | settings)
+
+    return run
+
+
+def ask(process: PlayedProcess, first: int) -> Sent:
+    body = picture(first)
+    return Sent(process, head(len(body)), body).send()
+
+
+async def answer(process: PlayedProcess, first: int) -> BatchMessage:
+    """Have an image answered; its copy."""
+    sent = ask(process, first)
+    process.reply(await process.taken())
+    response = await sent.response()
+    assert (response.status, response.version) == (200, "2")
+    assert process.take() is None  # it was answered before the copy was sent
+    copy = await process.taken()
+    assert copy.model == SHADOW
+    return copy
+
+
+def test_a_copy_has_the_pixels_and_what_is_found_is_compared_by_name(run: Callable[..., None]) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        for first in (4, 0):
+            copy = await answer(process, first)
+            assert process.channels.slot_pool.pixels[copy.slots[0], 0] == first
+            process.reply(copy)
+            await turn()
+        assert counts(process) == {"agreed": 1, "differed": 1}
+        assert process.count("shadow_confidence_difference_count", model="plain", version="3") == 2
+        assert process.count("shadow_confidence_difference_sum", model="plain", version="3") == 0
+        for of in ("live", "shadow"):
+            series = {"model": "plain", "version": "3", "of": of}
+            assert process.count("shadow_inference_seconds_count", **series) == 2
+            assert process.count("shadow_inference_seconds_sum", **series) == pytest.approx(2e-6)
+
+    run(scene)
+
+
+def test_a_copy_is_sent_only_while_no_image_waits_and_the_worker_has_nothing_else(run: Callable[..., None]) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        first = ask(process, 4)
+        batch = await process.taken()
+        second = ask(process, 5)
+        await turn()
+        process.reply(batch)
+        await first.response()
+        await turn()
+        running = process.take()
+        assert running
+        assert running.model == LIVE
+        assert process.take() is None
+        process.reply(running)
+        await second.response()
+        copies = await process.taken()
+        assert (copies.model, len(copies.slots)) == (SHADOW, 2)
+        third = ask(process, 6)  # beside copies
+        live = await process.taken()
+        process.reply(copies)
+        process.reply(live)
+        assert (await third.response()).version == "2"
+        process.reply(await process.taken())
+        await turn()
+        assert counts(process) == {"agreed": 3}
+
+    run(scene)
+
+
+def test_where_half_of_the_slots_are_taken_copies_are_dropped(run: Callable[..., None]) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        body, fields = several(*map(picture, (4, 5, 6)))
+        sent = Sent(process, head(len(body), **fields), body).send()
+        process.reply(await process.taken())
+        assert (await sent.response()).status == 200
+        await turn()
+        assert counts(process) == {"dropped": 3}
+        assert process.take() is None
+
+    run(scene)
+
+
+def test_a_share_of_the_images_is_copied(run: Callable[..., None]) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        for _ in range(400):
+            sent = ask(process, 4)
+            process.reply(await process.taken())
+            await sent.response()
+            await turn()
+            if copy := process.take():
+                process.reply(copy)
+                await turn()
+        assert 50 < counts(process)["agreed"] < 150  # 100 are expected: six standard deviations
+
+    run(scene, shadow_share=0.25)
+
+
+@pytest.mark.parametrize(("status", "outcome"), [(FAILED, "failed"), (EXPIRED, "dropped")])
+def test_what_the_shadow_does_not_answer_is_counted(run: Callable[..., None], status: int, outcome: str) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.reply(await answer(process, 4), status)
+        await turn()
+        assert counts(process) == {outcome: 1}
+
+    run(scene)
+
+
+def test_a_copy_that_its_worker_dies_with_is_not_tried_again_and_what_it_had_not_begun_is_dropped(
+    run: Callable[..., None],
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        await answer(process, 4)
+        process.die()
+        process.up()
+        await turn()
+        assert process.take() is None
+        assert counts(process) == {"lost": 1}
+        await answer(process, 4)
+        process.channels.shared_state.taken[0, 0] = 0  # it was sent, and not begun
+        process.die()
+        process.up()
+        await turn()
+        assert process.take() is None
+        assert counts(process) == {"lost": 1, "dropped": 1}
+
+    run(scene)
+
+
+def test_requests_that_name_the_version_are_answered_and_not_copied(run: Callable[..., None]) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        body = picture(4)
+        target = replace(head(0).target, model="plain", version="3")
+        sent = Sent(process, head(len(body), target=target), body).send()
+        process.reply(await process.taken())
+        assert (await sent.response()).version == "3"
+        await turn()
+        assert process.take() is None
+        assert counts(process) == {}
+
+    run(scene)
+
+
+def test_what_waits_is_dropped_once_other_models_are_served(
+    run: Callable[..., None], live: Artifact, shadow: Artifact
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        copy = await answer(process, 4)
+        sent = ask(process, 5)
+        process.reply(await process.taken())
+        await sent.response()
+        before = Catalog((live, shadow), {}, 0, shadow=1)
+        now = Catalog((shadow,), {}, 0).beside(before)
+        process.api._on_message(NewModels(5, now.pickle(), ()))
+        assert counts(process) == {"dropped": 1}
+        process.reply(copy)
+        await turn()
+        assert counts(process) == {"dropped": 1, "agreed": 1}
+        assert process.take() is None
+
+    run(scene)

@@ -1,0 +1,140 @@
+"""A shadow is promoted or taken back by what is counted of it, and so is the version that it became."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from models.artifact.artifact import Artifact, read_artifact
+from service.ipc.control import ModelChange
+from service.metrics.metrics import Metrics, metered_models
+from service.policy import DEATHS, FAILED_LEAST, JUDGED_IMAGES
+from service.repository import Catalog
+from service.supervisor.model_set import ModelSet
+from service.supervisor.shadow_watch import ShadowWatch
+
+PROMOTE, TAKE_BACK, FORMER = (
+    ModelChange("promote", "plain", 2),
+    ModelChange("delete", "plain", 2),
+    ModelChange("load", "plain", 1),
+)
+
+
+class Scene:
+    """A server with version 1 of a model and 2 as its shadow, whose metrics the test counts."""
+
+    def __init__(self, first: Artifact, after: int) -> None:
+        second = replace(first, version=2)
+        self.both = ModelSet.of(Catalog((first, second), {}, 0, shadow=1), {})
+        self.promoted, self.alone = (ModelSet.of(Catalog((one,), {}, 0), {}) for one in (second, first))
+        self.metrics = Metrics([*metered_models(self.both.catalog, 10).values()], ["/predict"], 1, 1)
+        self.metrics.attach(0)
+        self.watch = ShadowWatch(self.metrics, after, 0.9)
+
+    def count(self, outcome: str, images: int) -> None:
+        self.metrics.shadow_images.inc("plain", "2", outcome, by=images)
+
+    def look(self) -> ModelChange | None:
+        return self.watch.look(self.both)
+
+    def promote(self) -> Callable[[], ModelChange | None]:
+        """Version 2 is served; how to look from then on."""
+        self.look()
+        assert self.watch.look(self.promoted) is None
+        return lambda: self.watch.look(self.promoted)
+
+
+@pytest.fixture
+def scene(repository: Path) -> Callable[[int], Scene]:
+    artifact = replace(read_artifact(repository / "plain" / "2"), version=1)
+    return lambda after: Scene(artifact, after)
+
+
+@pytest.mark.parametrize(
+    ("agreed", "differed", "change"),
+    [(99, 0, None), (90, 10, PROMOTE), (89, 11, None), (79, 21, TAKE_BACK), (0, 100, TAKE_BACK)],
+)
+def test_after_so_many_images_agreement_decides(
+    scene: Callable[[int], Scene], agreed: int, differed: int, change: ModelChange | None
+) -> None:
+    it = scene(100)
+    assert it.look() is None
+    it.count("agreed", agreed)
+    it.count("differed", differed)
+    it.count("dropped", 1000)  # which tell nothing
+    assert it.look() == change
+    assert it.look() is None  # it is told once
+
+
+def test_what_decided_nothing_is_not_counted_again(scene: Callable[[int], Scene]) -> None:
+    it = scene(100)
+    it.look()
+    it.count("agreed", 85)
+    it.count("differed", 15)
+    assert it.look() is None
+    it.count("agreed", 100)
+    assert it.look() == PROMOTE
+
+
+def test_without_a_number_of_images_agreement_decides_nothing(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    it.look()
+    it.count("differed", 10 * JUDGED_IMAGES)
+    assert it.look() is None
+
+
+@pytest.mark.parametrize("after", [0, 1000])
+def test_a_shadow_that_fails_or_whose_images_workers_die_with_is_taken_back(
+    scene: Callable[[int], Scene], after: int
+) -> None:
+    it = scene(after)
+    it.look()
+    it.count("agreed", 50)
+    it.count("failed", FAILED_LEAST - 1)
+    it.count("lost", 10)
+    assert it.look() is None  # one worker may die by chance
+    it.count("failed", 1)
+    assert it.look() == TAKE_BACK
+    dying = scene(after)
+    dying.look()
+    dying.count("agreed", 500)
+    dying.metrics.worker_restarts.inc("hang", by=DEATHS)
+    assert dying.look() is None  # with images of others
+    dying.count("lost", DEATHS)
+    assert dying.look() == TAKE_BACK
+
+
+def test_few_failures_among_many_images_do_not_count(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    it.look()
+    it.count("agreed", 500)
+    it.count("failed", FAILED_LEAST)
+    assert it.look() is None
+
+
+def test_a_promoted_version_that_fails_is_replaced_by_the_former_one(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    look = it.promote()
+    it.metrics.requests.inc("plain", "2", "ok", by=20)
+    it.metrics.requests.inc("plain", "2", "client_error", by=100)
+    it.metrics.requests.inc("plain", "2", "server_error", by=FAILED_LEAST)
+    assert look() == FORMER
+    assert look() is None
+
+
+def test_a_promoted_version_is_watched_beyond_a_change_of_others(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    it.promote()
+    other = ModelSet.of(it.promoted.catalog, {})
+    assert it.watch.look(other) is None
+    it.metrics.worker_restarts.inc("exit", by=DEATHS)
+    assert it.watch.look(other) == FORMER
+
+
+def test_what_was_a_shadow_and_is_not_served_is_not_watched(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    it.look()
+    it.watch.look(it.alone)
+    it.metrics.worker_restarts.inc("exit", by=DEATHS)
+    assert it.watch.look(it.alone) is None
