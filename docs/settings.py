@@ -1,4 +1,4 @@
-"""Writes the README's table of settings from the server's own model of them: `.venv/bin/python docs/settings.py`."""
+"""Writes docs/settings.md from the server's own model of its settings: `.venv/bin/python docs/settings.py`."""
 
 from pathlib import Path
 from typing import Literal, get_args, get_origin
@@ -8,21 +8,25 @@ from pydantic.fields import FieldInfo
 from service.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-README = ROOT / "README.md"
-BEGIN, END = "<!-- settings: docs/settings.py -->\n", "<!-- end of settings -->\n"
+DOCUMENT = ROOT / "docs" / "settings.md"
+
+HEAD = """# Settings
+
+Written by `.venv/bin/python docs/settings.py` from the code, and held against it by a test.
+
+`--port 9000`, or `RESNET_SERVE_PORT=9000`, or `port = 9000` in a TOML file that `--config` names; a flag comes before a variable, both
+before the file. An unknown flag, `RESNET_SERVE_*` variable or name in the file is an error. `resnet-serve health`, with the same
+flags, variables or file, tells by its exit code whether that server can take work now. [Operations](operations.md#the-settings-that-matter)
+tells which settings matter.
+
+| option | default | meaning |
+|---|---|---|
+"""
 
 
-def table() -> str:
-    """Markdown, a row for each setting."""
-    head = "| option | default | meaning |\n|---|---|---|\n"
-    return head + "".join(_row(name, field) for name, field in Settings.model_fields.items())
-
-
-def updated(readme: str) -> str:
-    """The README with the table as it should be."""
-    before, rest = readme.split(BEGIN)
-    _, after = rest.split(END)
-    return before + BEGIN + table() + END + after
+def document() -> str:
+    """Markdown, with a row for each setting."""
+    return HEAD + "".join(_row(name, field) for name, field in Settings.model_fields.items())
 
 
 def _row(name: str, field: FieldInfo) -> str:
@@ -42,4 +46,4 @@ def _default(value: object) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(updated(README.read_text()))
+    DOCUMENT.write_text(document())

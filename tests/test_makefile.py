@@ -90,13 +90,13 @@ def test_make_check_looks_at_all_that_is_installed_for_flaws() -> None:
     assert "bandit --quiet --configfile pyproject.toml --recursive models service training" in _dry_run("check")
 
 
-def test_the_readme_has_every_verb_and_every_variable() -> None:
-    makefile, readme = (ROOT / "Makefile").read_text(), (ROOT / "README.md").read_text()
+def test_contributing_has_every_verb_and_every_variable() -> None:
+    makefile, document = (ROOT / "Makefile").read_text(), (ROOT / "CONTRIBUTING.md").read_text()
     verbs = re.findall(r"^([a-z-]+):.* ## ", makefile, re.MULTILINE)
     variables = re.findall(r"^([A-Z]+) \?=", makefile, re.MULTILINE)
     assert len(verbs) > 10
-    assert [verb for verb in verbs if f"`make {verb}`" not in readme] == []
-    assert [name for name in [*variables, "ARGS"] if f"`{name}`" not in readme] == []
+    assert [verb for verb in verbs if f"`make {verb}`" not in document] == []
+    assert [name for name in [*variables, "ARGS"] if f"`{name}`" not in document] == []
 
 
 def _dry_run(*arguments: str) -> str:

@@ -1,9 +1,7 @@
-"""The README does what it says: its shell blocks run, its answers are the real ones, its settings are all of them."""
+"""The README and docs/requests.md do what they say: shell blocks run, answers are the real ones, paths exist."""
 
 import json
 import re
-import runpy
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +11,22 @@ import pytest
 from tests.documents import ROOT, URL, Block, blocks, imitate_checkout, run
 from tests.service.served import Served
 
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "docs/requests.md")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 VOLATILE = ("request_id", "timings_ms")  # differ with each request
 TOLERANCE = 2e-3  # of probabilities, printed with four digits
-# Commands that another test runs, since they install, build or are themselves the tests.
+# Commands that another test runs, since they install or build.
 ELSEWHERE = {
     "make serve": "test_makefile.py",
     "make image": "containers/test_image.py",
     "docker run": "containers/test_image.py",
 }
-THIS_VERY_RUN = ("make test", "make check")
 
 
 def _blocks() -> list[Block]:
-    return [block for block in blocks(README) if not block.script.startswith((*ELSEWHERE, *THIS_VERY_RUN))]
+    found = [block for page in PAGES for block in blocks((ROOT / page).read_text())]
+    return [block for block in found if not block.script.startswith(tuple(ELSEWHERE))]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +44,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("block", _blocks(), ids=lambda block: block.script.partition("\n")[0])
 def test_shell_block_runs(block: Block, server: str, checkout: Path, require: Callable[[str], str]) -> None:
-    """It ends well, and prints what the README prints below it."""
+    """It ends well, and prints what stands below it."""
     if "curl" in block.script:
         require("curl")
     refusal = '"status": 4' in (block.answer or "")
@@ -63,13 +61,6 @@ def test_commands_tested_elsewhere_are_there() -> None:
     assert len(_blocks()) >= 5
     for command, file in ELSEWHERE.items():
         assert command.split()[1] in (ROOT / "tests" / file).read_text()
-
-
-def test_settings_are_those_of_the_server() -> None:
-    """The table is as docs/settings.py writes it, and has every flag that --help knows and no other."""
-    assert runpy.run_path(str(ROOT / "docs" / "settings.py"))["updated"](README) == README
-    flags = set(re.findall(r"^  (--[a-z-]+)", run(f"{sys.executable} -m service --help", ROOT), re.MULTILINE))
-    assert set(re.findall(r"^\| `(--[a-z-]+)`", README, re.MULTILINE)) == flags
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

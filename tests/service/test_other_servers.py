@@ -1,4 +1,4 @@
-"""What uvicorn and nginx say to the same bytes: where this server differs, the README says so."""
+"""What uvicorn and nginx say to the same bytes: where this server differs, docs/requests.md says so."""
 
 import re
 import socket
@@ -14,7 +14,7 @@ from tests.service.served import DEADLINE_S, Served, free_port, until
 from tests.service.wire import Wire, get, post
 
 Address = tuple[str, int]
-README = Path(__file__).resolve().parents[2] / "README.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "requests.md"
 
 APPLICATION = """
 async def answer(scope, receive, send):
@@ -156,13 +156,13 @@ def _listens(address: Address) -> bool:
 
 
 def rows() -> dict[str, list[str]]:
-    """The README's table of differences: what each of the three servers says."""
-    table = README.read_text().partition("<!-- other servers -->")[2].partition("<!-- end of other servers -->")[0]
+    """The document's table of differences: what each of the three servers says."""
+    table = DOCUMENT.read_text().partition("<!-- other servers -->")[2].partition("<!-- end of other servers -->")[0]
     lines = [re.split(r" *\| *", line.strip("| ")) for line in table.strip().splitlines()[2:]]
     return {name: said for name, *said, _ in lines}
 
 
-def test_servers_differ_only_where_the_readme_says_so(server: Served, others: list[Address]) -> None:
+def test_servers_differ_only_where_the_document_says_so(server: Served, others: list[Address]) -> None:
     found = {name: [heard(address, name) for address in (server.address, *others)] for name in REQUESTS}
     differences = {name: said for name, said in found.items() if len(set(said)) > 1}
     assert differences == rows(), "\n".join(f"| {name} | {' | '.join(said)} |" for name, said in differences.items())
