@@ -14,10 +14,10 @@ HEAD = """# Settings
 
 Written by `.venv/bin/python docs/settings.py` from the code, and held against it by a test.
 
-`--port 9000`, or `RESNET_SERVE_PORT=9000`, or `port = 9000` in a TOML file that `--config` names; a flag comes before a variable, both
-before the file. An unknown flag, `RESNET_SERVE_*` variable or name in the file is an error. `resnet-serve health`, with the same
-flags, variables or file, tells by its exit code whether that server can take work now. [Operations](operations.md#the-settings-that-matter)
-tells which settings matter.
+`--port 9000`, or `RESNET_SERVE_PORT=9000`, or `port = 9000` in a TOML file that `--config` names; a flag comes
+before a variable, both before the file. An unknown flag, `RESNET_SERVE_*` variable or name in the file is an error.
+`resnet-serve health`, with the same flags, variables or file, tells by its exit code whether that server can take
+work now. Which of them to think about: [operations](operations.md#the-settings-that-matter).
 
 | option | default | meaning |
 |---|---|---|
