@@ -23,6 +23,7 @@ PROGRAMS = {
     "`resnet-serve`, at its start and in the shell": (
         "service/cli.py",
         "service/settings.py",
+        "service/settings_file.py",
         "service/repository.py",
         "service/repository_place.py",
         "service/remote",
@@ -32,6 +33,7 @@ PROGRAMS = {
         "service/http/ports.py",
         "service/http/acceptor.py",
     ),
+    "Changes of the models that are served, in the answer, the log and `GET /models`": ("service/supervisor",),
     "Answers of the server": ("service/http", "service/parsing", "service/prediction", "service/auth"),
 }
 """Sections of the document, and the code whose errors are in them: each file is in the first that names it."""
@@ -47,7 +49,7 @@ class ErrorText(NamedTuple):
 
 @cache
 def error_classes() -> frozenset[str]:
-    """Return the names of all classes of errors that the code defines, and ValueError, which pydantic tells users."""
+    """Return the names of all classes of errors that the code defines, and those of pydantic's that users see."""
     files = (file for folder in ("models", "service", "training") for file in (ROOT / folder).rglob("*.py"))
     classes = [
         node for file in files for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.ClassDef)
@@ -56,7 +58,7 @@ def error_classes() -> frozenset[str]:
     errors: set[str] = set()
     while found := {name for name, of in bases.items() if of & (errors | {"Exception", "ValueError"})} - errors:
         errors |= found
-    return frozenset(errors | {"ValueError"})
+    return frozenset(errors | {"ValueError", "SettingsError"})
 
 
 def texts(folder: str) -> Iterator[ErrorText]:
