@@ -23,7 +23,9 @@ def test_table_is_that_of_the_code() -> None:
 
 def test_no_file_with_an_error_text_is_left_out() -> None:
     """But for what only a mistake of the code itself could raise."""
-    listed = {each.file for places in ERRORS["PROGRAMS"].values() for place in places for each in ERRORS["texts"](place)}
+    listed = {
+        each.file for places in ERRORS["PROGRAMS"].values() for place in places for each in ERRORS["texts"](place)
+    }
     all_files = {each.file for package in ("models", "service", "training") for each in ERRORS["texts"](package)}
     assert all_files - listed == {"service/ipc/slots.py"}
 

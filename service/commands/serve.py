@@ -118,7 +118,7 @@ def check_admin(settings: Settings, guard: Guard | None) -> None:
     """Raise SettingError if anyone, or no one at all, could change the models."""
     if settings.admin_api and not (guard and guard.has_key_for("admin")):
         raise SettingError(
-            "--admin-api needs an API key with the scope admin: make one with `resnet-serve key NAME --scope admin`, "
+            "--admin-api needs an API key with the scope admin: make one with `resnet-serve key NAME --scopes admin`, "
             "and name its file with --api-key-file"
         )
 

@@ -5,18 +5,17 @@ forks and serves; and a process can be ended when its time is up.
 """
 
 import logging
-import multiprocessing
 import os
 import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from service.parent_death import die_with_parent
 from service.remote.cache import Cache
 from service.remote.errors import StoreError, Unreachable
 from service.remote.mirror import mirror
 from service.repository_place import RepositoryPlace
+from service.side_process import side_process
 
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -66,30 +65,21 @@ def default_cache_dir() -> Path:
 
 def _mirror_apart(url: str, cache: Cache, seconds: float) -> list[str]:
     """`mirror`, in a process of its own; Unreachable if it takes too long."""
-    context = multiprocessing.get_context("spawn")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(writer, url, cache, os.getpid()), daemon=True)
-    process.start()
-    writer.close()
-    try:
+    with side_process("spawn", _tell, url, cache) as (process, reader):
         if not reader.poll(seconds):
             raise Unreachable(f"{url} was not copied within {seconds:g} s (--fetch-timeout)")
-        found: list[str] | StoreError = reader.recv()
-    except EOFError:
-        process.join(seconds)
-        raise StoreError(f"the process that copied {url} ended with {process.exitcode}") from None
-    finally:
-        process.kill()
-        process.join()
-        reader.close()
+        try:
+            found: list[str] | StoreError = reader.recv()
+        except EOFError:
+            process.join(seconds)
+            raise StoreError(f"the process that copied {url} ended with {process.exitcode}") from None
     if isinstance(found, StoreError):
         raise found
     return found
 
 
-def _tell(writer: Connection, url: str, cache: Cache, parent_pid: int) -> None:
+def _tell(writer: Connection, url: str, cache: Cache) -> None:
     """Send what was left out, or the StoreError; the libraries' own words would break the log's format."""
-    die_with_parent(parent_pid)
     os.environ.update(_QUIET | os.environ)
     logging.disable()
     warnings.simplefilter("ignore")

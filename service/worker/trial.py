@@ -1,6 +1,5 @@
 """How a model is to be run, tried in a process of its own: what crashes or hangs does it where nothing is served."""
 
-import multiprocessing
 from collections.abc import Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -12,6 +11,7 @@ from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.selection import Attempt, Choice, attempt, choose, too_inexact
+from service.side_process import side_process
 from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
@@ -64,26 +64,18 @@ def _in_process(
     artifact: Artifact, device: str, load: LoadOptions, candidates: Sequence[Backend], seconds: float
 ) -> list[Attempt]:
     """What became of all candidates, or of the one alone that the process ended or hung with."""
-    context = multiprocessing.get_context("fork")
-    reader, writer = context.Pipe(duplex=False)
-    process = context.Process(target=_tell, args=(writer, artifact, device, load, candidates), daemon=True)
-    process.start()
-    writer.close()
     begun = candidates[0]
-    try:
-        while reader.poll(seconds):
-            told = reader.recv()
-            if isinstance(told, list):
-                return told
-            begun = told
-        reason = f"it did not load within {seconds:g} s (--start-timeout)"
-    except EOFError:
-        process.join(seconds)
-        reason = f"the process that loaded it ended with {process.exitcode}"
-    finally:
-        process.kill()
-        process.join()
-        reader.close()
+    with side_process("fork", _tell, artifact, device, load, candidates) as (process, reader):
+        try:
+            while reader.poll(seconds):
+                told = reader.recv()
+                if isinstance(told, list):
+                    return told
+                begun = told
+            reason = f"it did not load within {seconds:g} s (--start-timeout)"
+        except EOFError:
+            process.join(seconds)
+            reason = f"the process that loaded it ended with {process.exitcode}"
     return [Attempt(begun, refused=reason)]
 
 
