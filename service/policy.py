@@ -127,7 +127,8 @@ BACK_OFF_S = (0.0, 0.2, 1.0, 5.0, 15.0)
 little CPU."""
 
 LONG_LIFE_S = 30.0
-"""Life after which a death counts as the first in a row: twice the longest back-off."""
+"""Life after which a death counts as the first in a row: twice the longest back-off. A shadow gets
+no copies for as long after a worker died with some: it is replaced before another can die."""
 
 FIRST_STARTS = 3
 """Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""

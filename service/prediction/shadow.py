@@ -2,15 +2,17 @@
 
 No answer waits for a copy: it takes over the slot of its image, pixels and all, once that has its outcome, and goes to
 a worker only while no image waits and the worker has nothing else to do. What finds no time is dropped, and counted.
+If a worker dies with copies, there are none for a while: it is replaced before another can die.
 """
 
 import random
+import time
 from collections.abc import Sequence
 from functools import partial
 
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
-from service.policy import LEAD_NS
+from service.policy import LEAD_NS, LONG_LIFE_S
 from service.prediction.admission import Admission
 from service.prediction.image_task import CopyTask, ImageTask, Outcome, Result
 from service.prediction.served_model import ServedModel
@@ -44,6 +46,7 @@ class Shadow:
         self._latency, self._admission, self._metrics = latency, admission, metrics
         self._waiting: list[CopyTask] = []
         self._sent = 0  # copies that a worker has
+        self._resumes_s = 0.0  # on the monotonic clock: when copies are made again
         self.wake = _do_nothing
 
     def sample(self, tasks: Sequence[ImageTask], outcomes: Sequence[Outcome]) -> list[int]:
@@ -59,7 +62,8 @@ class Shadow:
     def _keep(self, task: ImageTask, answer: Outcome) -> bool:
         """Make a copy of an image, if there is room for one."""
         assert isinstance(answer, Result)
-        if len(self._waiting) >= self._most or not self._admission.pass_on(task.slot, self.number):
+        has_room = len(self._waiting) < self._most and not self._pauses
+        if not (has_room and self._admission.pass_on(task.slot, self.number)):
             self._count("dropped")
             return False
         copy = CopyTask(task.slot, self.number, 1, task.deadline_ns, _do_nothing, task.request_id, answer=answer)
@@ -75,7 +79,11 @@ class Shadow:
 
     def next_copies(self) -> list[ImageTask]:
         """What may be sent now: nothing while a worker has some."""
-        return [] if self._sent else [*self._waiting[: self._most]]
+        return [] if self._sent or self._pauses else [*self._waiting[: self._most]]
+
+    @property
+    def _pauses(self) -> bool:
+        return time.monotonic() < self._resumes_s
 
     def forget(self, copies: Sequence[ImageTask]) -> None:
         """The first that wait have been sent."""
@@ -103,6 +111,8 @@ class Shadow:
             self._compare(copy.answer, outcome)
         else:
             self._count(_NAMES.get(type(outcome), "failed"))
+        if isinstance(outcome, Unavailable):
+            self._resumes_s = time.monotonic() + LONG_LIFE_S
         self._wake()
 
     def _compare(self, answer: Result, found: Result) -> None:

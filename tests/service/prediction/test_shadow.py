@@ -10,6 +10,7 @@ from models.artifact.artifact import Artifact, read_artifact
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED
+from service.prediction import shadow as shadow_module
 from service.repository import Catalog
 from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several, turn
 
@@ -152,23 +153,40 @@ def test_what_the_shadow_does_not_answer_is_counted(run: Callable[..., None], st
     run(scene)
 
 
-def test_a_copy_that_its_worker_dies_with_is_not_tried_again_and_what_it_had_not_begun_is_dropped(
-    run: Callable[..., None],
-) -> None:
+def test_a_copy_that_had_not_begun_in_a_worker_that_died_is_dropped(run: Callable[..., None]) -> None:
     async def scene(process: PlayedProcess) -> None:
-        await answer(process, 4)
-        process.die()
-        process.up()
-        await turn()
-        assert process.take() is None
-        assert counts(process) == {"lost": 1}
         await answer(process, 4)
         process.channels.shared_state.taken[0, 0] = 0  # it was sent, and not begun
         process.die()
         process.up()
         await turn()
         assert process.take() is None
-        assert counts(process) == {"lost": 1, "dropped": 1}
+        assert counts(process) == {"dropped": 1}
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("pause_s", "goes_on"), [(3600.0, False), (0.0, True)])
+def test_a_copy_that_its_worker_dies_with_is_not_tried_again_and_for_a_while_there_are_no_others(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, pause_s: float, *, goes_on: bool
+) -> None:
+    monkeypatch.setattr(shadow_module, "LONG_LIFE_S", pause_s)
+
+    async def scene(process: PlayedProcess) -> None:
+        await answer(process, 4)
+        process.die()
+        process.up()
+        await turn()
+        assert process.take() is None
+        sent = ask(process, 5)
+        process.reply(await process.taken())
+        assert (await sent.response()).status == 200
+        await turn()
+        if goes_on:
+            process.reply(await process.taken())
+            await turn()
+        assert process.take() is None
+        assert counts(process) == {"lost": 1, "agreed" if goes_on else "dropped": 1}
 
     run(scene)
 
