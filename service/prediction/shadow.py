@@ -5,6 +5,7 @@ a worker only while no image waits and the worker has nothing else to do. What f
 If a worker dies with copies, there are none for a while: it is replaced before another can die.
 """
 
+import math
 import random
 import time
 from collections.abc import Sequence
@@ -42,7 +43,9 @@ class Shadow:
         metrics: Metrics,
     ) -> None:
         self.number = shadow.index
-        self._shadow, self._live, self._share = shadow, live, share
+        self._shadow, self._live = shadow, live
+        self._log_passed = math.log1p(-share) if share < 1 else -math.inf
+        self._next = self._draw()  # images of the live version until one is copied
         self._latency, self._admission, self._metrics = latency, admission, metrics
         self._waiting: list[CopyTask] = []
         self._sent = 0  # copies that a worker has
@@ -51,17 +54,23 @@ class Shadow:
 
     def sample(self, tasks: Sequence[ImageTask], outcomes: Sequence[Outcome]) -> list[int]:
         """Keep the slots of some of the images of one batch; those of all others."""
-        is_live, left = tasks[0].model == self._live.index, []
-        for task, outcome in zip(tasks, outcomes, strict=True):
-            wanted = is_live and isinstance(outcome, Result) and random.random() < self._share  # noqa: S311 # nosec B311
-            if not (wanted and self._keep(task, outcome)):
-                left.append(task.slot)
+        slots = [task.slot for task in tasks]
+        if tasks[0].model == self._live.index:
+            while self._next < len(tasks):
+                task, outcome = tasks[self._next], outcomes[self._next]
+                if isinstance(outcome, Result) and self._keep(task, outcome):
+                    slots.remove(task.slot)
+                self._next += 1 + self._draw()
+            self._next -= len(tasks)
         self._wake()
-        return left
+        return slots
 
-    def _keep(self, task: ImageTask, answer: Outcome) -> bool:
+    def _draw(self) -> int:
+        """How many images to pass over, if each is copied with the same probability: geometrically distributed."""
+        return int(math.log(1 - random.random()) / self._log_passed)  # noqa: S311 # nosec B311
+
+    def _keep(self, task: ImageTask, answer: Result) -> bool:
         """Make a copy of an image, if there is room for one."""
-        assert isinstance(answer, Result)
         has_room = len(self._waiting) < self._most and not self._pauses
         if not (has_room and self._admission.pass_on(task.slot, self.number)):
             self._count("dropped")
