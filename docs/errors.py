@@ -26,6 +26,7 @@ PROGRAMS = {
         "service/settings_file.py",
         "service/repository.py",
         "service/repository_place.py",
+        "service/shadow_version.py",
         "service/remote",
         "service/commands",
         "service/auth/keys.py",
