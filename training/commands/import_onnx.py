@@ -21,7 +21,7 @@ from training.onnx_import.interface import Interface, find_interface
 from training.onnx_import.origin import Origin
 from training.onnx_import.pictures import SamplePicture, make_pictures, read_pictures
 from training.onnx_import.proof import OnnxProof, OnnxProver, served_pixels
-from training.onnx_import.reference import prove_by_reference, read_reference
+from training.onnx_import.reference import MakersAnswers, prove_by_reference, read_reference
 from training.onnx_import.source import OnnxSource, read_source
 from training.options import ImportOptions
 from training.release.parity import PARITY_BATCHES
@@ -74,6 +74,7 @@ def import_onnx(options: ImportOptions, stages: Stages) -> OnnxImport:
 
     The released model is compared with the file, stage by stage, on pictures that are given or made.
     """
+    reference = _read_reference(options)
     stages.begin("reading the file")
     source, bgr = read_source(Path(options.source)), options.channel_order == "bgr"
     spec = _spec(options, source)
@@ -90,9 +91,7 @@ def import_onnx(options: ImportOptions, stages: Stages) -> OnnxImport:
     draft, proof, batching = _first_that_holds(options, graph, metadata, prover)
     engine = load_engine(draft)
     proofs = [
-        _by_reference(options.reference, options, preprocessing, engine, prover, pictures)
-        if options.reference
-        else None,
+        None if reference is None else _by_reference(reference, preprocessing, engine, prover, pictures),
         check_expected(options.expect, labels, preprocessing, engine),
     ]
     said = (
@@ -114,19 +113,25 @@ class _OriginNetwork(nn.Module):
         return torch.from_numpy(self._prover.scores(inputs.numpy()))
 
 
+def _read_reference(options: ImportOptions) -> Reference | MakersAnswers | None:
+    """What its maker got from the file: for the pictures that are given, without these for inputs beside it."""
+    if options.reference is None:
+        return None
+    return read_reference(options.reference) if options.pictures else Reference.read(options.reference)
+
+
 def _by_reference(
-    path: Path,
-    options: ImportOptions,
+    reference: Reference | MakersAnswers,
     preprocessing: Preprocessing,
     engine: Engine,
     prover: OnnxProver,
     pictures: Sequence[SamplePicture],
 ) -> str:
     """What its maker's answers prove: of the pictures, from their files on; without these of the inputs beside them."""
-    if options.pictures is None:
-        return Reference.read(path).compare(_OriginNetwork(prover), engine, preprocessing.shape, one_output=False)
+    if isinstance(reference, Reference):
+        return reference.compare(_OriginNetwork(prover), engine, preprocessing.shape, one_output=False)
     served = engine.run(served_pixels(preprocessing, [picture.data for picture in pictures]))
-    agreement = prove_by_reference(read_reference(path), served, prover.origin, pictures, prover.scores)
+    agreement = prove_by_reference(reference, served, prover.origin, pictures, prover.scores)
     return f"its maker's own answers: {agreement}"
 
 

@@ -22,20 +22,22 @@ class ImageSet:
     """Images uint8 [n, channels, height, width] with labels int64 [n], which index `classes`.
 
     `polarity` is that of the metadata's `Preprocessing`: whether a picture served later that is dark on light should be
-    turned to look like these.
+    turned to look like these. `names` are those of the files, as they read; none where images are no files.
     """
 
     images: Tensor
     labels: Tensor
     classes: tuple[str, ...]
     polarity: Polarity = "as_is"
+    names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: Tensor) -> "ImageSet":
         """Return the images at these indices, in their order."""
-        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.polarity)
+        names = tuple(self.names[index] for index in indices.tolist()) if self.names else ()
+        return ImageSet(self.images[indices], self.labels[indices], self.classes, self.polarity, names)
 
 
 @dataclass(frozen=True, slots=True)

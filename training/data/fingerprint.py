@@ -1,36 +1,86 @@
-"""Which images a run is of: enough to notice that some were added, removed or changed since."""
+"""Which images a run is of: enough to notice, and to name, those that were added, removed or changed since."""
 
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from training.data.dataset import ImageSet
 
+_MOST_NAMED = 3
+"""Files that are told by name, of each kind and class."""
 
-def fingerprint(images: ImageSet) -> Tensor:
-    """Return the label and the CRC-32 of the pixels of each image, int64 [n, 2]."""
+Fingerprint = dict[str, Tensor]
+"""`images`: the label and the CRC-32 of the pixels of each image, int64 [n, 2]. `names`: those of their files, a line
+each, UTF-8 compressed by zlib, uint8 [bytes]; of no bytes where images are no files."""
+
+
+class _Image(NamedTuple):
+    label: int
+    checksum: int
+    name: str
+
+
+def fingerprint(images: ImageSet) -> Fingerprint:
+    """Return what is kept of these images."""
     sums = [zlib.crc32(image.numpy()) for image in images.images.contiguous()]
-    return torch.stack([images.labels, torch.tensor(sums, dtype=torch.int64)], dim=1)
+    names = zlib.compress("\n".join(images.names).encode()) if images.names else b""
+    return {
+        "images": torch.stack([images.labels, torch.tensor(sums, dtype=torch.int64)], dim=1),
+        "names": torch.from_numpy(np.frombuffer(names, np.uint8).copy()),
+    }
 
 
-def differences(before: Sequence[Tensor], now: Sequence[Tensor], classes: Sequence[str]) -> Iterator[str]:
-    """Yield how the images to train on and those held back are others than before, a class at a time."""
-    was, is_now = (Counter(map(tuple, torch.cat(list(each)).tolist())) for each in (before, now))
-    added, removed = _by_class(is_now - was), _by_class(was - is_now)
-    for label in sorted(added | removed):
-        changed = min(added[label], removed[label])
-        counts = {"added": added[label] - changed, "removed": removed[label] - changed, "changed": changed}
-        told = ", ".join(f"{count:,} {what}" for what, count in counts.items() if count)
+def differences(before: Sequence[Fingerprint], now: Sequence[Fingerprint], classes: Sequence[str]) -> Iterator[str]:
+    """Yield how the images to train on and those held back are others than before, a class at a time.
+
+    What lies elsewhere, or is called otherwise, is the same image as long as its pixels and its class are.
+    """
+    if _same(before, now):
+        return
+    was, is_now = (list(_images(each)) for each in (before, now))
+    added, removed = _without_like(is_now, was), _without_like(was, is_now)
+    for label in sorted({image.label for image in added + removed}):
+        new, gone = (Counter(image.name for image in each if image.label == label) for each in (added, removed))
+        changed = new & gone
+        kinds = {"added": new - changed, "removed": gone - changed, "changed": changed}
+        told = ", ".join(f"{names.total():,} {kind}{_examples(names)}" for kind, names in kinds.items() if names)
         yield f"images of {classes[label]}: {told}"
-    if was == is_now and not all(map(torch.equal, before, now)):
+    if not added and not removed:
         yield "the images are the same, but called otherwise, so that others would be held back"
 
 
-def _by_class(images: Counter[tuple[int, ...]]) -> Counter[int]:
-    counts: Counter[int] = Counter()
-    for (label, _), count in images.items():
-        counts[label] += count
-    return counts
+def _same(before: Sequence[Fingerprint], now: Sequence[Fingerprint]) -> bool:
+    return len(before) == len(now) and all(
+        torch.equal(was["images"], is_now["images"]) for was, is_now in zip(before, now, strict=True)
+    )
+
+
+def _images(sets: Sequence[Fingerprint]) -> Iterator[_Image]:
+    for each in sets:
+        pairs, packed = each["images"].tolist(), each["names"].numpy().tobytes()
+        names = zlib.decompress(packed).decode().split("\n") if packed else [""] * len(pairs)
+        yield from (_Image(label, checksum, name) for (label, checksum), name in zip(pairs, names, strict=True))
+
+
+def _without_like(these: Sequence[_Image], others: Sequence[_Image]) -> list[_Image]:
+    """Those of these that no other has the pixels and the class of; of equal ones those that the others do not name."""
+    left, known = Counter((image.label, image.checksum) for image in others), {image.name for image in others}
+    found = []
+    for image in sorted(these, key=lambda image: image.name not in known):
+        if left[image.label, image.checksum]:
+            left[image.label, image.checksum] -= 1
+        else:
+            found.append(image)
+    return found
+
+
+def _examples(names: Counter[str]) -> str:
+    """The first names in brackets; nothing where images have none."""
+    named = sorted(filter(None, names))
+    more = ", ..." if len(named) > _MOST_NAMED else ""
+    return f" ({', '.join(named[:_MOST_NAMED])}{more})" if named else ""

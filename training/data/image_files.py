@@ -91,12 +91,15 @@ class FileSet:
         """
         height, width, channels = preprocessing.shape
         images, path = allocate(folder, (len(self), channels, height, width))
-        room, labels = images.numpy(), []
-        told = (stages or Stages()).track(self.pixels(preprocessing), f"decoding {len(self):,} images", len(self))
-        for index, (pixels, label) in enumerate(told):
+        room, labels, names = images.numpy(), [], []
+        read = self.read(Preprocessor(preprocessing, MAX_PIXELS))
+        told = (stages or Stages()).track(read, f"decoding {len(self):,} images", len(self))
+        for index, (entry, label, pixels) in enumerate(told):
             room[index] = pixels.transpose(2, 0, 1)
             labels.append(label)
-        return MappedSet(images[: len(labels)], torch.tensor(labels, dtype=torch.int64), self.classes, path=path)
+            names.append(readable(entry.name))
+        whole = torch.tensor(labels, dtype=torch.int64)
+        return MappedSet(images[: len(labels)], whole, self.classes, names=tuple(names), path=path)
 
 
 def _chunks(pairs: Iterable[_Labelled]) -> Iterator[list[_Labelled]]:

@@ -35,7 +35,8 @@ class MappedSet(ImageSet):
 
     def __reduce__(self) -> tuple[Callable[..., ImageSet], tuple[object, ...]]:
         """Leave the pixels where they are."""
-        return _mapped_again, (self.path, tuple(self.images.shape), self.labels, self.classes, self.polarity)
+        fields = self.labels, self.classes, self.polarity, self.names
+        return _mapped_again, (self.path, tuple(self.images.shape), *fields)
 
 
 def allocate(folder: Path | None, shape: _Shape) -> tuple[Tensor, str]:
@@ -78,6 +79,13 @@ def _map(file: IO[bytes], shape: _Shape) -> tuple[Tensor, str]:
     return torch.from_numpy(np.ndarray(shape, np.uint8, memory)), f"/proc/{os.getpid()}/fd/{file.fileno()}"
 
 
-def _mapped_again(path: str, shape: _Shape, labels: Tensor, classes: tuple[str, ...], polarity: Polarity) -> MappedSet:
+def _mapped_again(
+    path: str,
+    shape: _Shape,
+    labels: Tensor,
+    classes: tuple[str, ...],
+    polarity: Polarity,
+    names: tuple[str, ...],
+) -> MappedSet:
     images, own_path = _map(Path(path).open("r+b"), shape)  # noqa: SIM115 - lives as long as the images
-    return MappedSet(images, labels, classes, polarity, path=own_path)
+    return MappedSet(images, labels, classes, polarity, names, path=own_path)

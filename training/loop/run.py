@@ -223,7 +223,7 @@ class Run:
                 "optimizer": self.optimizer.state_dict(),
                 "generator": torch.get_rng_state(),  # for networks with dropout
                 "threads": torch.get_num_threads(),
-                "images": self.fingerprints,
+                "fingerprints": self.fingerprints,
             },
         )
 
@@ -257,7 +257,7 @@ class Run:
             found.append(
                 f"classes: they were {', '.join(earlier.labels)}, now they are {', '.join(self.images.classes)}"
             )
-        elif (images := earlier.state.get("images")) is not None and self.fingerprints is not None:
+        elif (images := earlier.state.get("fingerprints")) is not None and self.fingerprints is not None:
             found += differences(images, self.fingerprints, self.images.classes)
         spec = self.checkpoint({}).preprocessing
         if not found and earlier.preprocessing != spec:

@@ -21,6 +21,7 @@ from training.onnx_import.diagnosis import (
 )
 from training.onnx_import.origin import Origin
 from training.onnx_import.pictures import SamplePicture
+from training.weights.reference_file import read_arrays
 
 _CLOSE = 0.05
 """Distance of answers whose pictures went through decoders and filters that round otherwise."""
@@ -41,16 +42,9 @@ class MakersAnswers:
 
 
 def read_reference(path: Path) -> MakersAnswers:
-    """Read `logits` and, if it is there, `inputs` of an .npz file; OnnxImportError if that is not possible."""
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            logits = np.asarray(arrays["logits"], np.float32)
-            inputs = np.asarray(arrays["inputs"], np.float32) if "inputs" in arrays else None
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise OnnxImportError(
-            f"{path} cannot be read as a reference: it must be an .npz file with `logits` [pictures, classes], and "
-            "perhaps `inputs`, as numpy.savez(path, logits=..., inputs=...) writes it"
-        ) from error
+    """Read `logits` and, if it is there, `inputs` of a file; WeightsError or OnnxImportError says what is wrong."""
+    arrays = {name: array.float().numpy() for name, array in read_arrays(path).items() if name in ("logits", "inputs")}
+    logits, inputs = arrays["logits"], arrays.get("inputs")
     if logits.ndim != 2 or (inputs is not None and len(inputs) != len(logits)):
         raise OnnxImportError(f"{path} must have a row of `logits`, and one of `inputs` if these are there, a picture")
     return MakersAnswers(logits, inputs)

@@ -1,9 +1,8 @@
 """Proof that a network answers as its origin did: by logits that the origin gave, or pictures with known classes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from models.images.errors import ImageError
 from models.images.preprocessing import Preprocessing
 from models.postprocess import softmax
 from training.errors import UsageError, WeightsError
-from training.weights.weights_file import read_weights
+from training.weights.reference_file import read_arrays
 
 REFERENCE_BOUND = 1e-3
 """Largest |difference| from the origin's logits, as a fraction of the largest: other kernels in fp32 stay far below."""
@@ -42,11 +41,12 @@ class Reference:
     @classmethod
     def read(cls, path: Path) -> "Reference":
         """Read `inputs` and `logits` from a .npz, .safetensors or PyTorch file; WeightsError if they are not there."""
-        content = _arrays(path)
-        inputs, logits = content.get("inputs"), content.get("logits")
-        if not isinstance(inputs, Tensor) or not isinstance(logits, Tensor):
-            told = ", ".join(map(str, content)) or "nothing"
-            raise WeightsError(f"{path} holds {told}; a reference needs two arrays of these names: inputs, logits")
+        arrays = read_arrays(path)
+        if "inputs" not in arrays:
+            raise WeightsError(
+                f"{path} holds logits without inputs: save both, what the origin was given and its answers"
+            )
+        inputs, logits = arrays["inputs"], arrays["logits"]
         if inputs.ndim != 4 or logits.ndim != 2 or len(inputs) != len(logits) or not len(inputs):
             raise WeightsError(
                 f"{path} has inputs {list(inputs.shape)} and logits {list(logits.shape)}; needed are [n, channels, "
@@ -91,17 +91,6 @@ class Reference:
         if tuple(self.inputs.shape[1:]) != shape:
             raise WeightsError(f"{self.name} has pixels {list(self.inputs.shape)}; needed are [n, {shape}] as imported")
         return torch.from_numpy(engine.run(self.inputs.numpy()))
-
-
-def _arrays(path: Path) -> Mapping[object, object]:
-    if path.suffix != ".npz":
-        content = read_weights(path).content
-        return content if isinstance(content, Mapping) else {}
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
-    except (OSError, ValueError, BadZipFile, TypeError) as error:
-        raise WeightsError(f"{path} cannot be read as arrays of numpy: {error}") from error
 
 
 def check_expected(
