@@ -169,6 +169,15 @@ def test_a_jpeg_with_an_end_marker_behind_three_quarters_of_its_data_is_corrupt(
         run(data[: len(data) * 3 // 4] + b"\xff\xd9", WHOLE)
 
 
+@BOTH
+def test_a_jpeg_whose_middle_decodes_to_noise_is_shown_as_pillow_shows_it(spec: Preprocessing):
+    sound = encode(smooth("RGB", 24, 24), "JPEG", quality=100)
+    data, middle = bytearray(sound), (sound.rindex(b"\xff\xda") + len(sound)) // 2
+    data[middle : middle + 8] = bytes(8)
+    assert (as_pillow(bytes(data), spec) != as_pillow(sound, spec)).any()
+    np.testing.assert_array_equal(run(bytes(data), spec), as_pillow(bytes(data), spec))
+
+
 def test_what_no_frame_covers_is_background():
     frame = noise("L").crop((0, 0, 10, 8))
     gif = bytearray(encode(frame, "GIF"))
