@@ -97,4 +97,4 @@ def test_a_reference_of_other_pictures_is_refused(network: Path, tmp_path: Path)
     ended = run(network, tmp_path, logits=np.zeros((3, 5), np.float32))
     assert "the reference has logits [3, 5], and 64 pictures have [64, 5]" in ended.errors
     ended = run(network, tmp_path, outputs=np.zeros((64, 5), np.float32))
-    assert "it must be an .npz file with `logits`" in ended.errors
+    assert "reference.npz holds outputs; needed is a .npz, .safetensors or .pt file" in ended.errors
