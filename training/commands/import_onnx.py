@@ -21,7 +21,7 @@ from training.onnx_import.interface import Interface, find_interface
 from training.onnx_import.origin import Origin
 from training.onnx_import.pictures import SamplePicture, make_pictures, read_pictures
 from training.onnx_import.proof import OnnxProof, OnnxProver, served_pixels
-from training.onnx_import.reference import MakersAnswers, prove_by_reference, read_reference
+from training.onnx_import.reference import MakersAnswers, makers_answers, prove_by_reference
 from training.onnx_import.source import OnnxSource, read_source
 from training.options import ImportOptions
 from training.release.parity import PARITY_BATCHES
@@ -31,6 +31,7 @@ from training.weights import torchvision_weights
 from training.weights.model_config import read_model_config
 from training.weights.model_spec import ModelSpec, spec_of_options
 from training.weights.origin import Reference, check_expected
+from training.weights.reference_file import read_arrays
 
 SUFFIXES = (".onnx", ".ort")
 """Ends of the names of files that are imported so."""
@@ -117,7 +118,9 @@ def _read_reference(options: ImportOptions) -> Reference | MakersAnswers | None:
     """What its maker got from the file: for the pictures that are given, without these for inputs beside it."""
     if options.reference is None:
         return None
-    return read_reference(options.reference) if options.pictures else Reference.read(options.reference)
+    if options.pictures is None:
+        return Reference.read(options.reference)
+    return makers_answers(read_arrays(options.reference))
 
 
 def _by_reference(

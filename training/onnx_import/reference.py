@@ -1,11 +1,11 @@
 """Answers that the maker of an ONNX file got from it: the proof that pictures are prepared as its maker does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from models.postprocess import softmax
 from training.errors import OnnxImportError
@@ -21,7 +21,6 @@ from training.onnx_import.diagnosis import (
 )
 from training.onnx_import.origin import Origin
 from training.onnx_import.pictures import SamplePicture
-from training.weights.reference_file import read_arrays
 
 _CLOSE = 0.05
 """Distance of answers whose pictures went through decoders and filters that round otherwise."""
@@ -41,12 +40,11 @@ class MakersAnswers:
     inputs: NDArray[np.float32] | None
 
 
-def read_reference(path: Path) -> MakersAnswers:
-    """Read `logits` and, if it is there, `inputs` of a file; WeightsError or OnnxImportError says what is wrong."""
-    arrays = {name: array.float().numpy() for name, array in read_arrays(path).items() if name in ("logits", "inputs")}
-    logits, inputs = arrays["logits"], arrays.get("inputs")
-    if logits.ndim != 2 or (inputs is not None and len(inputs) != len(logits)):
-        raise OnnxImportError(f"{path} must have a row of `logits`, and one of `inputs` if these are there, a picture")
+def makers_answers(arrays: Mapping[str, Tensor]) -> MakersAnswers:
+    """Take `logits` and, if it is there, `inputs` of a reference's arrays; OnnxImportError if they do not fit."""
+    logits, inputs = (arrays[name].float().numpy() if name in arrays else None for name in ("logits", "inputs"))
+    if logits is None or logits.ndim != 2 or (inputs is not None and len(inputs) != len(logits)):
+        raise OnnxImportError("the reference must have a row of `logits`, and one of `inputs` if it has any, a picture")
     return MakersAnswers(logits, inputs)
 
 
