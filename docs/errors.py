@@ -34,7 +34,10 @@ PROGRAMS = {
         "service/http/ports.py",
         "service/http/acceptor.py",
     ),
-    "Changes of the models that are served, in the answer, the log and `GET /models`": ("service/supervisor",),
+    "Changes of the models that are served, in the answer, the log and `GET /models`": (
+        "service/supervisor",
+        "service/shadow_version.py",
+    ),
     "Answers of the server": ("service/http", "service/parsing", "service/prediction", "service/auth"),
 }
 """Sections of the document, and the code whose errors are in them: each file is in the first that names it."""

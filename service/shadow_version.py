@@ -29,7 +29,7 @@ def add_shadow(
     try:
         live = next((artifact for artifact in catalog.artifacts if artifact.name == name), None)
         if live is None:
-            raise ArtifactError(f"no other version of {name} is served, whose images a shadow could get")
+            raise ArtifactError(f"no other version of {name} is served, and a shadow needs the images of one")
         artifact = read_artifact(repository / name / str(version), check_origin, repository)
         check(artifact)
         _check_pixels(artifact, live)
