@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from math import ceil
 from socket import AF_INET6, inet_pton
 
-from service.auth.key_counts import NOBODY, KeyCounts
+from service.auth.key_counts import NO_KEY, KeyCounts
 from service.auth.keys import KeyRing, Scope, presented_key, read_keys
 from service.auth.rate_limit import RateLimit
 from service.errors import Forbidden, TooManyRequests, Unauthorized
@@ -49,7 +49,7 @@ class Guard:
         """
         given = presented_key(headers) if self._keys else None
         key = self._keys.find(given) if self._keys and given is not None else None
-        name = key.name if key else NOBODY
+        name = key.name if key else NO_KEY
         if self._limit and (wait_s := self._limit.take(f"key {name}" if key else _address(client))):
             self.counts.count(name, "limited")
             raise TooManyRequests("too many requests: come again after Retry-After", ceil(wait_s), name)

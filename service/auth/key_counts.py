@@ -10,7 +10,7 @@ from service.ipc.shared_memory import SharedMemory
 DECISIONS = ("admitted", "forbidden", "unknown", "limited")
 MOST_NAMES = 256  # of keys, over the life of a server, that are counted by themselves; all others together
 
-NOBODY, OTHERS = "", "(others)"  # requests without a valid key; names beyond those
+NO_KEY, OTHERS = "", "(others)"  # requests without a valid key; names beyond those
 
 
 class KeyCounts:
@@ -23,7 +23,7 @@ class KeyCounts:
     def __init__(self, api_processes: int) -> None:
         shape = (api_processes, MOST_NAMES, len(DECISIONS))
         self._counts = SharedMemory(8 * api_processes * MOST_NAMES * len(DECISIONS)).array("i8", shape)
-        self._places = {NOBODY: 0, OTHERS: 1}
+        self._places = {NO_KEY: 0, OTHERS: 1}
         self._row = self._counts[0]
 
     def attach(self, row: int) -> None:

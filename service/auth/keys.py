@@ -40,7 +40,7 @@ class KeyRing:
         self.keys = tuple(_parse(lines, origin))
         if not self.keys:
             raise SettingError(
-                f"{origin}: there is no key in it, so nobody could ask; `resnet-serve key NAME` makes one"
+                f"{origin}: there is no key in it, so every request would be refused; `resnet-serve key NAME` makes one"
             )
 
     def find(self, key: bytes) -> ApiKey | None:

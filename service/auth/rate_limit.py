@@ -35,7 +35,7 @@ class RateLimit:
         self._clock_ns, self._shared = clock_ns, shared
         self._memory = SharedMemory(GROUPS * _GROUP_BYTES)
         self._cells = memoryview(self._memory.map).cast("q")
-        self._salt = os.urandom(16)  # so that nobody can choose whom to share a group with
+        self._salt = os.urandom(16)  # so that no client can choose which group it falls into
 
     def take(self, owner: str) -> float:
         """Take a token of this owner's; 0.0, or the seconds until there will be one, and none is taken."""
