@@ -5,7 +5,7 @@ Unless another way is named, a value was chosen by interleaved pairs of `python 
 two cores of an AMD EPYC virtual machine.
 """
 
-# Batches: which worker gets the next one, and when (`prediction/batch_policy.py`).
+# Batches: which worker gets the next one, and when (`batching/batch_policy.py`).
 
 BATCHES_PER_WORKER = 2
 """Batches an API process keeps at a worker: one runs, one waits. With one, a worker is idle while its reply is read;
@@ -35,8 +35,8 @@ DEMAND_NS = 1_000_000_000
 are kept short. Less, and a model that is asked twice a second waits behind full batches of the others; more, and the
 others run in short batches for longer than there is a reason."""
 
-# What an image costs (`prediction/wait_estimate.py`, `prediction/decode_estimate.py`) and who is admitted
-# (`prediction/admission.py`).
+# What an image costs (`batching/wait_estimate.py`, `batching/decode_estimate.py`) and who is admitted
+# (`batching/admission.py`).
 
 NEWEST_WEIGHT = 0.1
 """Weight of the newest measurement, a batch or a decoded image, in a learned cost: it follows a change within some
@@ -54,7 +54,7 @@ UNKNOWN_NS_PER_BYTE = 50.0
 """Assumed cost of decoding until an image of the type has been decoded: a JPEG of 100 kB takes some 5 ms. Less, and the
 first burst after a start is admitted whole; more, and parts of it are refused for nothing."""
 
-# The batch size (`worker/warmup.py`, `batch_costs.py`, `prediction/wait_estimate.py`).
+# The batch size (`worker/warmup.py`, `batch_costs.py`, `batching/wait_estimate.py`).
 
 DISPATCH_NS = 150_000
 """What a batch costs besides its images: two wake-ups and the bookkeeping, CPU time on two cores. Less, and small
@@ -255,7 +255,7 @@ it is told late."""
 FOLDED_IDS = 50
 """Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
 
-# Decoding (`prediction/request.py`, `prediction/decoding.py`) and processes (`commands/serve.py`).
+# Decoding (`prediction/request.py`, `batching/decoding.py`) and processes (`commands/serve.py`).
 
 TINY_BYTES = 4096
 """Size up to which a PNG of TINY_PIXELS is decoded on the event loop, as that costs less than to hand it to a thread.

@@ -16,7 +16,7 @@ from service.http.route_access import ADMIN, PROBES
 from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
 from service.prediction.api_process import ApiProcess
 from service.prediction.model_statistics import statistics
-from service.prediction.served_model import ServedModel
+from service.served_model import ServedModel
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "/v2/repository/index"

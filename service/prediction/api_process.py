@@ -12,6 +12,13 @@ import structlog
 from service.auth.cors import Cors
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
+from service.batching.admission import Admission, no_worker
+from service.batching.batcher import Batcher
+from service.batching.decoding import Decoder
+from service.batching.image_task import ImageTask
+from service.batching.shadow import Shadow
+from service.batching.thread_pool import started_pool
+from service.batching.wait_estimate import WaitEstimate
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import (
@@ -36,23 +43,16 @@ from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
 from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL_S
 from service.prediction.access_log import AccessLog
-from service.prediction.admission import Admission, no_worker
-from service.prediction.batcher import Batcher
 from service.prediction.change_requests import ChangeRequests
-from service.prediction.decoding import Decoder
-from service.prediction.image_task import ImageTask
 from service.prediction.model_status import ModelStatus
 from service.prediction.model_switch import ModelSwitch
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.saturation import Saturation, resources
-from service.prediction.served_model import ModelLookup
 from service.prediction.services import Services
-from service.prediction.shadow import Shadow
-from service.prediction.thread_pool import started_pool
-from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
+from service.served_model import ModelLookup
 from service.settings import SettingError, Settings
 
 if TYPE_CHECKING:

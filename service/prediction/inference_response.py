@@ -11,10 +11,10 @@ import orjson
 from numpy.typing import NDArray
 
 from models.postprocess import most_probable
+from service.batching.image_task import Outcome, Result
 from service.parsing.inference import CLASSES, LOGITS, OUTPUT, InferencePayload, OutputTensor
 from service.parsing.payload import Payload
 from service.policy import COMPRESSED_FROM_BYTES, COMPRESSED_UP_TO_BYTES
-from service.prediction.image_task import Outcome, Result
 from service.prediction.response import JSON, Response
 
 BINARY = "application/octet-stream"

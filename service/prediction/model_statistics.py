@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from service.metrics.families import HistogramCells
 from service.metrics.metrics import OUTCOMES, Metrics
-from service.prediction.served_model import ServedModel
+from service.served_model import ServedModel
 
 _STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "inference", "compute_output": "respond"}
 """Our stages by the extension's names."""

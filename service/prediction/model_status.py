@@ -6,8 +6,8 @@ from typing import Any
 
 from service.ipc.reports import CandidateReport, ModelReport
 from service.metrics.snapshot import ModelSnapshot
-from service.prediction.served_model import ServedModel
 from service.repository import Catalog
+from service.served_model import ServedModel
 
 _DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute paths
 

@@ -7,11 +7,11 @@ ones, which the supervisor ends once no API process has anything there.
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from service.batching.wait_estimate import WaitEstimate
 from service.ipc.control import ControlWriter, ModelsTaken, WorkerUp
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import RELEASE_LOOK_S
 from service.prediction.services import Services
-from service.prediction.wait_estimate import WaitEstimate
 from service.repository import Catalog
 
 

@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
+from service.batching.batcher import Batcher
+from service.batching.decoding import Decoder
+from service.batching.wait_estimate import WaitEstimate
 from service.metrics.drift import Drift
 from service.metrics.metrics import Metrics
-from service.prediction.batcher import Batcher
-from service.prediction.decoding import Decoder
 from service.prediction.saturation import Saturation
-from service.prediction.wait_estimate import WaitEstimate
 
 
 class ProcessGauges:

@@ -16,6 +16,9 @@ import numpy as np
 
 from models.images.errors import ImageError
 from models.images.png import is_small_png
+from service.batching.admission import IncomingBody
+from service.batching.decoding import Pixels
+from service.batching.image_task import ImageTask, Outcome, Result
 from service.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -32,13 +35,10 @@ from service.parsing.head import Head, Kind
 from service.parsing.inference import InferencePayload
 from service.parsing.payload import Payload
 from service.policy import SMALL_BODY_BYTES, TINY_BYTES, TINY_PIXELS
-from service.prediction.admission import IncomingBody
-from service.prediction.decoding import Pixels
-from service.prediction.image_task import ImageTask, Outcome, Result
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
-from service.prediction.served_model import ServedModel
 from service.prediction.services import Services
+from service.served_model import ServedModel
 
 TIMER_ROUNDING_S = 0.0015  # added to timers: uvloop rounds them to whole milliseconds, up to 1.5 ms early
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load

@@ -8,11 +8,11 @@ from typing import Any
 
 import orjson
 
+from service.batching.image_task import Outcome
 from service.errors import InternalError, ServiceError, ShedReason, Unavailable, problem
 from service.metrics.stages import STAGES
 from service.parsing.head import Head
 from service.parsing.payload import Payload
-from service.prediction.image_task import Outcome
 from service.prediction.problem_log import ProblemKind, problem_log
 
 JSON, PROBLEM = "application/json", "application/problem+json"

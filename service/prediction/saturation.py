@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from service.batching.admission import Admission
+from service.batching.decoding import Decoder
+from service.batching.wait_estimate import WaitEstimate
 from service.ipc.shared_state import SharedState
 from service.metrics.metrics import Metrics
 from service.policy import SATURATION_S, WAIT_SHARE
-from service.prediction.admission import Admission
-from service.prediction.decoding import Decoder
 from service.prediction.model_status import ModelStatus
-from service.prediction.wait_estimate import WaitEstimate
 from service.settings import Settings
 
 _SPENT = ("full", "worker_lost")  # reasons of refusals that mean that there was no capacity left

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 
 from service.auth.cors import Cors
 from service.auth.guard import Guard
+from service.batching.admission import Admission
+from service.batching.batcher import Batcher
+from service.batching.decoding import Decoder
 from service.prediction.access_log import AccessLog
-from service.prediction.admission import Admission
-from service.prediction.batcher import Batcher
-from service.prediction.decoding import Decoder
 from service.prediction.request_metrics import RequestMetrics
-from service.prediction.served_model import ModelLookup
+from service.served_model import ModelLookup
 from service.settings import Settings
 
 if TYPE_CHECKING:  # it imports OpenTelemetry, which need not be installed

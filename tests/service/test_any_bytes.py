@@ -227,7 +227,7 @@ def test_each_message_is_answered_or_nothing(scene: Scene, message: bytes) -> No
     assert scene.answers([message[:1], message[1:]]) == statuses
 
 
-@pytest.mark.parametrize("name", ["service.prediction.admission.Admission.check", "service.http.protocol.parse_target"])
+@pytest.mark.parametrize("name", ["service.batching.admission.Admission.check", "service.http.protocol.parse_target"])
 @pytest.mark.parametrize("is_whole", [False, True])
 def test_an_error_of_our_own_is_500_and_logged(
     scene: Scene, monkeypatch: pytest.MonkeyPatch, name: str, is_whole: bool

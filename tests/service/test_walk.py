@@ -45,14 +45,14 @@ WAY = (
     "prediction/request.py",
     "prediction/response.py",
     "prediction/request_metrics.py",
-    "prediction/admission.py",
-    "prediction/wait_estimate.py",
-    "prediction/batcher.py",
+    "batching/admission.py",
+    "batching/wait_estimate.py",
+    "batching/batcher.py",
     "ipc/slots.py",
-    "prediction/batch_policy.py",
+    "batching/batch_policy.py",
     "ipc/messages.py",
     "worker/worker.py",
-    "prediction/results.py",
+    "batching/results.py",
 )
 # What is called of a file that had been passed before, as a callable that was handed on.
 RETURNS_OF_ITS_BATCH = ("Batcher._dispatch", "Admission.release", "RequestMetrics.count_batch")

@@ -8,8 +8,8 @@ import pytest
 from models.artifact.artifact import read_artifact
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.prediction.served_model import ModelLookup
 from service.repository import read_repository
+from service.served_model import ModelLookup
 from tests.artifacts import LABELS
 from tests.service.pictures import png
 from tests.service.served import Served

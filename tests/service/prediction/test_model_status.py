@@ -7,8 +7,8 @@ import pytest
 from service.errors import NotFound
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.prediction.served_model import ModelLookup
 from service.repository import read_repository
+from service.served_model import ModelLookup
 
 COLOUR, FAULTY, PLAIN, WRONG = range(4)  # places in the catalog, by name; `damaged` cannot be read
 

@@ -6,9 +6,9 @@ import re
 import pytest
 
 import service.errors
+from service.batching.image_task import Result
 from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, Unavailable, UnsupportedCoding
 from service.parsing.head import Head, Target
-from service.prediction.image_task import Result
 from service.prediction.response import Response, Timestamps, begin_response
 
 STAGES = ("read", "decode", "queue", "inference", "respond")

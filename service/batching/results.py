@@ -5,14 +5,14 @@ from collections.abc import Callable, Sequence
 
 import structlog
 
+from service.batching.batch_policy import WorkerQueue
+from service.batching.image_task import ImageTask, Outcome, Result
+from service.batching.shadow import Shadow
+from service.batching.wait_estimate import WaitEstimate
 from service.errors import DeadlineExceeded, InternalError, ServiceError
 from service.ipc.channels import Channels
 from service.ipc.messages import WITH_LOGITS, Reply, unpack_replies
 from service.ipc.slots import EXPIRED, OK
-from service.prediction.batch_policy import WorkerQueue
-from service.prediction.image_task import ImageTask, Outcome, Result
-from service.prediction.shadow import Shadow
-from service.prediction.wait_estimate import WaitEstimate
 
 log = structlog.get_logger()
 

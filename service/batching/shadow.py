@@ -11,13 +11,13 @@ import time
 from collections.abc import Sequence
 from functools import partial
 
+from service.batching.admission import Admission
+from service.batching.image_task import CopyTask, ImageTask, Outcome, Result
+from service.batching.wait_estimate import LatencyModel
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
 from service.policy import LEAD_NS, LONG_LIFE_S
-from service.prediction.admission import Admission
-from service.prediction.image_task import CopyTask, ImageTask, Outcome, Result
-from service.prediction.served_model import ServedModel
-from service.prediction.wait_estimate import LatencyModel
+from service.served_model import ServedModel
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
 """What errors are counted as, beside failures."""

@@ -6,10 +6,10 @@ from random import Random
 import pytest
 
 from service.batch_costs import best_batch_size
+from service.batching.wait_estimate import BatchSizes, WaitEstimate
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import TRIAL_INTERVAL, TRIALS
-from service.prediction.wait_estimate import BatchSizes, WaitEstimate
 
 
 def measured(*latency_ms: tuple[int, float], model: int = 0) -> ModelReport:

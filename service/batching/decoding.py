@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from models.images.decoder import Preprocessor
 from models.images.errors import ImageError, ImageTooLarge
+from service.batching.decode_estimate import DecodeEstimate
+from service.batching.thread_pool import started_pool
 from service.errors import InternalError, ServiceError, from_image_error
 from service.policy import TRIMMED_BYTES
-from service.prediction.decode_estimate import DecodeEstimate
-from service.prediction.thread_pool import started_pool
 
 log = structlog.get_logger()
 

@@ -12,15 +12,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.batching.batcher import Batcher
+from service.batching.image_task import ImageTask, Result
+from service.batching.wait_estimate import WaitEstimate
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
 from service.ipc.reports import ModelReport
 from service.ipc.slots import EXPIRED, FAILED, OK
 from service.policy import LATE_NS, LEAD_NS
-from service.prediction.batcher import Batcher
-from service.prediction.image_task import ImageTask, Result
-from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, CLASSES, PIXELS = 32, 4, 6
 IMAGE_MS = 3.0  # what an image costs at warm-up: more than a worker is given ahead

@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, idle_worker, next_batch
+from service.batching.image_task import CopyTask, ImageTask, Outcome
+from service.batching.results import ResultReader, hand_over
+from service.batching.shadow import Shadow
+from service.batching.wait_estimate import LatencyModel, WaitEstimate
 from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
 from service.policy import LEAD_NS
-from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, idle_worker, next_batch
-from service.prediction.image_task import CopyTask, ImageTask, Outcome
-from service.prediction.results import ResultReader, hand_over
-from service.prediction.shadow import Shadow
-from service.prediction.wait_estimate import LatencyModel, WaitEstimate
 
 
 class Batcher:

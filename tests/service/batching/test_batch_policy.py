@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, choose_worker, next_batch
+from service.batching.image_task import ImageTask
+from service.batching.wait_estimate import LatencyModel
 from service.ipc.reports import ModelReport
 from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
-from service.prediction.batch_policy import Batch, ModelQueue, WorkerQueue, choose_worker, next_batch
-from service.prediction.image_task import ImageTask
-from service.prediction.wait_estimate import LatencyModel
 
 NOW_NS = 10 * LATE_NS
 QUICK_NS, SLOW_NS = QUICK_IMAGE_NS, QUICK_IMAGE_NS + 1  # of an image at warm-up, on either side of the bound

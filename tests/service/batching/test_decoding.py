@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.prediction.decoding import Decoder
+from service.batching.decoding import Decoder
 
 DEADLINE_S = 10.0
 

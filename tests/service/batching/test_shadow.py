@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
+from service.batching import shadow as shadow_module
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED
-from service.prediction import shadow as shadow_module
 from service.repository import Catalog
 from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several, turn
 

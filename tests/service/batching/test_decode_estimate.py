@@ -2,8 +2,8 @@
 
 import pytest
 
+from service.batching.decode_estimate import DecodeEstimate
 from service.policy import UNKNOWN_NS_PER_BYTE
-from service.prediction.decode_estimate import DecodeEstimate
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 MS = 1_000_000

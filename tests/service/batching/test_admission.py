@@ -7,13 +7,13 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from service.batching.admission import Admission, IncomingBody
+from service.batching.decode_estimate import DecodeEstimate
+from service.batching.wait_estimate import WaitEstimate
 from service.errors import ServiceError, TooLarge, Unavailable
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import WAIT_SHARE
-from service.prediction.admission import Admission, IncomingBody
-from service.prediction.decode_estimate import DecodeEstimate
-from service.prediction.wait_estimate import WaitEstimate
 
 SLOTS, BYTES = 5, 100
 LEFT_S = 10.0

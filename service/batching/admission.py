@@ -6,10 +6,10 @@ Checked at the headers and again when a body is complete. Refusing early keeps t
 import math
 from collections.abc import Sequence
 
+from service.batching.decode_estimate import DecodeEstimate
+from service.batching.wait_estimate import WaitEstimate
 from service.errors import TooLarge, Unavailable
 from service.policy import WAIT_SHARE
-from service.prediction.decode_estimate import DecodeEstimate
-from service.prediction.wait_estimate import WaitEstimate
 
 _MOST_PARTS = 1024  # of a body that are held as they came; the usual ones have 16 to 256 KiB
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from service.batching.image_task import ImageTask
+from service.batching.wait_estimate import LatencyModel
 from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
-from service.prediction.image_task import ImageTask
-from service.prediction.wait_estimate import LatencyModel
 
 
 @dataclass(eq=False, slots=True)
