@@ -217,9 +217,9 @@ different kinds at a time. Fewer, and they are read again; more cost memory."""
 
 # Metrics (`prediction/api_process.py`, `metrics/metrics.py`).
 
-LATER_CELLS = 1 << 17
+LATER_CELLS = 1 << 18
 """Counts of a row for which there is room when models come while the server runs: a new model with 1,000 classes takes
-1,500 cells, a new version of a known one 6. Less, and models are refused sooner; more costs address space only."""
+2,500 cells, a new version of a known one 6. Less, and models are refused sooner; more costs address space only."""
 
 SATURATION_S = 15.0
 """Time over which the use of each resource is averaged: the usual time between two scrapes, sixty looks (a judgement).

@@ -41,7 +41,7 @@ class Batcher:
         delays_s: Sequence[float],
         wait_estimate: WaitEstimate,
         release: Callable[[Sequence[int]], None],
-        count_batch: Callable[[int, int], None],
+        count_batch: Callable[[int, int, int], None],
     ) -> None:
         self._api, self._shared_state, self._slot_pool = api, channels.shared_state, channels.slot_pool
         self._writers = [pipe.writer for pipe in channels.requests]

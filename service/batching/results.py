@@ -31,7 +31,7 @@ def hand_over(task: ImageTask, outcome: Outcome) -> None:
 class ResultReader:
     """Reads the replies to one API process.
 
-    `release` gets back slots, `count_batch` hears of each batch that ran (model, images), `on_free` is called when
+    `release` gets back slots, `count_batch` hears of each batch that ran (model, images, ns), `on_free` is called when
     workers have become free, before the outcomes are handed over, and `on_fence` when an empty batch is answered.
     """
 
@@ -43,7 +43,7 @@ class ResultReader:
         wait_estimate: WaitEstimate,
         *,
         release: Callable[[Sequence[int]], None],
-        count_batch: Callable[[int, int], None],
+        count_batch: Callable[[int, int, int], None],
         on_free: Callable[[], None],
         on_fence: Callable[[WorkerQueue], None],
     ) -> None:
@@ -119,5 +119,6 @@ class ResultReader:
     def _learn(self, model: int, reply: Reply) -> None:
         """The batch ran: what it took corrects the estimate, and it is counted, by one API process."""
         if reply.counts:
-            self._wait_estimate.observe(model, reply.batch_size, reply.done_ns - reply.taken_ns)
-            self._count_batch(model, reply.batch_size)
+            took_ns = reply.done_ns - reply.taken_ns
+            self._wait_estimate.observe(model, reply.batch_size, took_ns)
+            self._count_batch(model, reply.batch_size, took_ns)

@@ -99,16 +99,28 @@ class InferenceDurations(_InferenceDocument):
     cache_miss: Duration
 
 
+class BatchStatistics(_InferenceDocument):
+    """The batches of one size; their input and output take no time of their own."""
+
+    batch_size: Count
+    compute_input: Duration
+    compute_infer: Duration
+    compute_output: Duration
+
+
 class ModelStatistics(_InferenceDocument):
-    """What was counted of one model since the server's start."""
+    """What was counted of one model, in all its versions, since the server's start."""
 
     name: str
     version: str
+    last_inference: Count = Field(
+        description="when the last batch ended, in milliseconds since 1970; 0 if there was none"
+    )
     inference_count: Count = Field(description="images that ran")
     execution_count: Count = Field(description="batches that ran")
     inference_stats: InferenceDurations
     response_stats: dict[str, Any]
-    batch_stats: list[Any]
+    batch_stats: list[BatchStatistics]
     memory_usage: list[Any]
 
 

@@ -5,9 +5,8 @@ Each message is smaller than PIPE_BUF, so it arrives whole, also where several p
 
 import struct
 from collections.abc import Iterator
+from select import PIPE_BUF
 from typing import NamedTuple
-
-PIPE_BUF = 4096  # bytes, Linux; a write of up to this size is atomic (pipe(7))
 
 WITH_LOGITS = 0xFFFF
 """As `top_k`: the logits, beside every class; the largest number that a message has room for."""

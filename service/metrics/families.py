@@ -28,6 +28,7 @@ class Family:
     """
 
     width = 1
+    is_scraped = True
     exposed: type[CounterMetricFamily | GaugeMetricFamily]
     """What prometheus_client calls it, if a series is one value."""
 
@@ -170,3 +171,20 @@ class Histogram(Family):
             counts = accumulate(cells[:-1])
             family.add_metric(key, list(zip(bounds, counts, strict=True)), cells[-1])
         return family
+
+
+class SizeTable(Family):
+    """How often something of each size was done, and the seconds that it took; too many series for a scrape."""
+
+    is_scraped = False
+
+    def __init__(self, name: str, labels: tuple[str, ...], largest: int) -> None:
+        """Sizes from 1 to `largest`."""
+        super().__init__(name, "", labels, ())
+        self.width = 2 * largest
+
+    def by_size(self, sums: NDArray[np.float64], *labels: str) -> dict[int, tuple[int, float]]:
+        """How often, and the seconds of all together, of each size that there was."""
+        place = self.cell(*labels)
+        pairs = sums[place : place + self.width].reshape(-1, 2).tolist()
+        return {size: (int(count), seconds) for size, (count, seconds) in enumerate(pairs, 1) if count}

@@ -21,7 +21,7 @@ from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
 from service.metrics.exemplars import Exemplars
 from service.metrics.exposition import Exposition
-from service.metrics.families import Counter, Family, Gauge, Histogram
+from service.metrics.families import Counter, Family, Gauge, Histogram, SizeTable
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
 from service.repository import Catalog
@@ -60,6 +60,7 @@ _CODES = {int(code): code for code in CODES if code != "other"}
 _SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies
 _REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
 REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
+MOST_IN_BATCH = 512  # that the settings allow
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 DRIFTS = ("classes", "confidence")
 DIFFERENCE_BUCKETS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
@@ -147,8 +148,12 @@ class Metrics(Collector):
         self._rows = self._memory.array("f8", (api_processes + 1, most))
         self.supervisor_row = api_processes
         self.exemplars = Exemplars(self.request_duration, api_processes, most)
-        self._exposition = Exposition(self._families, self._width, self.exemplars)
+        self._exposition = Exposition(self._scraped, self._width, self.exemplars)
         self._lock = threading.Lock()  # a scrape is rendered on a thread
+
+    @property
+    def _scraped(self) -> list[Family]:
+        return [family for family in self._families if family.is_scraped]
 
     def has_room_for(self, models: Iterable[MeteredModel]) -> bool:
         """Whether their series find a place."""
@@ -174,7 +179,7 @@ class Metrics(Collector):
         yield self.stage_duration, product([name], STAGES)
         yield self.predictions, product([name], model.series)
         yield self.drift, product([name], DRIFTS)
-        for family in (self.batch_size, self.model_load_seconds, self.confidence):
+        for family in (self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence):
             yield family, [(name,)]
         if model.is_shadow:
             yield self.shadow_images, product([name], [model.version], SHADOW_OUTCOMES)
@@ -235,6 +240,15 @@ class Metrics(Collector):
             "saturation_ratio", "Share in use of the resource that is scarcest, averaged over 15 s.", highest=True
         )
         self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), ())
+        self.batches = SizeTable("batches", ("model",), MOST_IN_BATCH)
+        self.last_inference = Gauge(
+            "last_inference_timestamp_seconds",
+            "When the last batch of the model ended, in seconds since 1970.",
+            ("model",),
+            (),
+            highest=True,
+            sparse=True,
+        )
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
         self.api_restarts = Counter("api_restarts", "API processes replaced.", ("reason",), product(RESTART_REASONS))
@@ -314,7 +328,7 @@ class Metrics(Collector):
 
     def _clear_gauges(self, row: int) -> None:
         for family in self._families:
-            if isinstance(family, Gauge):
+            if isinstance(family, Gauge) and family is not self.last_inference:  # which stays true
                 self._rows[row, [family.cell(*key) for key in family.keys]] = 0.0
 
     def count_http(self, route: str, method: str, status: int) -> None:
@@ -345,7 +359,7 @@ class Metrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Every family, over all processes."""
         sums = self.sums()
-        for family in self._families:
+        for family in self._scraped:
             yield family.collect(sums)
 
     def render(self, others: Iterable[Metric] = (), *, openmetrics: bool = False) -> bytes:

@@ -14,7 +14,7 @@ _STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "infere
 
 
 def statistics(metrics: Metrics, model: ServedModel) -> dict[str, Any]:
-    """Counts since the server's start, and nanoseconds; nothing is cached here, and no batch size is kept apart."""
+    """Counts since the server's start, of all versions of the model, and nanoseconds; nothing is cached here."""
     sums, name = metrics.sums(), model.name
     images, batches = _sum_and_count(sums, metrics.batch_size.cells(name))
     ended = {outcome: metrics.request_duration.cells(name, outcome) for outcome in OUTCOMES}
@@ -22,6 +22,7 @@ def statistics(metrics: Metrics, model: ServedModel) -> dict[str, Any]:
     return {
         "name": name,
         "version": model.version,
+        "last_inference": round(1000 * sums[metrics.last_inference.cell(name)]),
         "inference_count": int(images),
         "execution_count": batches,
         "inference_stats": {
@@ -32,9 +33,17 @@ def statistics(metrics: Metrics, model: ServedModel) -> dict[str, Any]:
             "cache_miss": _duration(sums),
         },
         "response_stats": {},
-        "batch_stats": [],
+        "batch_stats": [_batch(*one) for one in metrics.batches.by_size(sums, name).items()],
         "memory_usage": [],
     }
+
+
+def _batch(size: int, counted: tuple[int, float]) -> dict[str, Any]:
+    """The batches of one size: images are decoded before a batch is made, and responses are written after it."""
+    count, seconds = counted
+    outside = {"count": count, "ns": 0}
+    compute_infer = {"count": count, "ns": round(1e9 * seconds)}
+    return {"batch_size": size, "compute_input": outside, "compute_infer": compute_infer, "compute_output": outside}
 
 
 def _duration(sums: NDArray[np.float64], *histograms: HistogramCells) -> dict[str, int]:

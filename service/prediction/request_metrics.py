@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from service.metrics.families import HistogramCells
-from service.metrics.metrics import REJECTIONS, MeteredModel, Metrics
+from service.metrics.metrics import MOST_IN_BATCH, REJECTIONS, MeteredModel, Metrics
 from service.metrics.stages import STAGES
 from service.prediction.response import Response
 
@@ -19,6 +19,8 @@ class _ModelCells(NamedTuple):
     confidence: HistogramCells
     predictions: dict[str, int]  # by label
     batch_size: HistogramCells
+    batches: int  # where those of one image are counted
+    last_inference: int
 
 
 class RequestMetrics:
@@ -53,6 +55,8 @@ class RequestMetrics:
                 for label, series in zip(model.labels, model.series, strict=True)
             },
             metrics.batch_size.cells(name),
+            metrics.batches.cell(name),
+            metrics.last_inference.cell(name),
         )
 
     def begin(self) -> None:
@@ -76,9 +80,14 @@ class RequestMetrics:
         took_ns = time.monotonic_ns() - response.timestamps.headers_ns
         self._metrics.request_duration.observe(took_ns / 1e9, response.model, "cancelled")
 
-    def count_batch(self, model: int, size: int) -> None:
-        """Count a batch of so many images of the model of this number."""
-        self._observe(self._models[model].batch_size, size)
+    def count_batch(self, model: int, size: int, took_ns: int) -> None:
+        """Count a batch of so many images of the model of this number, which a worker had for so long."""
+        row, cells = self._row, self._models[model]
+        self._observe(cells.batch_size, size)
+        place = cells.batches + 2 * (min(size, MOST_IN_BATCH) - 1)
+        row[place] += 1.0
+        row[place + 1] += took_ns / 1e9
+        row[cells.last_inference] = time.time()
 
     def _count_good(self, response: Response, route: str) -> None:
         row, cells, timestamps = self._row, self._by_version[response.model, response.version], response.timestamps

@@ -11,6 +11,7 @@ import select
 import time
 from collections import defaultdict
 from collections.abc import Sequence
+from select import PIPE_BUF
 
 import numpy as np
 import structlog
@@ -22,7 +23,7 @@ from models.engines.engine import EngineError
 from models.machine.memory import own_memory
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_REPLIES, PIPE_BUF, WITH_LOGITS, BatchMessage, Reply
+from service.ipc.messages import MAX_REPLIES, WITH_LOGITS, BatchMessage, Reply
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadedModel, LoadOptions, load_model

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -189,6 +191,37 @@ def test_statistics_count_images_batches_and_failures(client: triton.InferenceSe
     assert after["inference_stats"]["success"]["ns"] > before["inference_stats"]["success"]["ns"]
     everything = client.get_inference_statistics()["model_stats"]
     assert {one["name"] for one in everything} == {"plain", "colour", "faulty", "wrong"}
+
+
+def test_statistics_tell_batches_by_their_size(client: triton.InferenceServerClient) -> None:
+    """And when the last one was; the client's clock is the server's."""
+    before = client.get_inference_statistics("colour")["model_stats"][0]
+    began_s = time.time()
+    for _ in range(3):
+        client.infer("colour", [of_pixels(pixels(shape=COLOUR_SHAPE))])
+    client.infer("colour", [of_pixels(pixels(0, shape=COLOUR_SHAPE), pixels(1, shape=COLOUR_SHAPE))])
+    after, ended_s = client.get_inference_statistics("colour")["model_stats"][0], time.time()
+    assert 1000 * began_s - 1 <= after["last_inference"] <= 1000 * ended_s + 1
+
+    def counts(statistics: dict[str, Any], part: str) -> Counter[int]:
+        return Counter({one["batch_size"]: one[part]["count"] for one in statistics["batch_stats"]})
+
+    grown = [
+        counts(after, part) - counts(before, part) for part in ("compute_input", "compute_infer", "compute_output")
+    ]
+    assert grown == [grown[0]] * 3
+    assert grown[0] in ({1: 3, 2: 1}, {1: 5})  # the two may run one after the other
+    for statistics in (before, after):
+        sizes = counts(statistics, "compute_infer")
+        assert sizes.total() == statistics["execution_count"]
+        assert sum(size * count for size, count in sizes.items()) == statistics["inference_count"]
+    before_ns, after_ns = (sum(one["compute_infer"]["ns"] for one in each["batch_stats"]) for each in (before, after))
+    assert 0 < after_ns - before_ns < 1e9 * (ended_s - began_s)
+
+
+def test_a_model_that_was_never_asked_has_no_last_inference(client: triton.InferenceServerClient) -> None:
+    (never,) = client.get_inference_statistics("wrong")["model_stats"]
+    assert (never["last_inference"], never["batch_stats"]) == (0, [])
 
 
 def test_requests_of_both_kinds_run_together(server: Served, http: httpx.Client) -> None:

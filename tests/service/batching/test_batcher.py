@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from select import PIPE_BUF
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from service.batching.image_task import ImageTask, Result
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import DeadlineExceeded, InternalError, ServiceError, Unavailable
 from service.ipc.channels import Channels
-from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
+from service.ipc.messages import BatchMessage, Reply
 from service.ipc.reports import ModelReport
 from service.ipc.slots import EXPIRED, FAILED, OK
 from service.policy import LATE_NS, LEAD_NS
@@ -55,7 +56,7 @@ class Played:
         self.api = 1 if beside else 0
         self.free = set(self.channels.slots_of(self.api))
         self.outcomes: dict[int, list[Result | ServiceError]] = {}
-        self.batches: list[tuple[int, int]] = []
+        self.batches: list[tuple[int, int, int]] = []
         latency_ms = tuple((size, size * IMAGE_MS) for size in dict.fromkeys((1, max_batch_size)))
         self.reports = [
             ModelReport(
@@ -246,7 +247,7 @@ def test_each_result_reaches_its_own_image() -> None:
 
     played = play(scene)
     assert len(played.free) == SLOTS
-    assert played.batches == [(0, 3)]
+    assert played.batches == [(0, 3, TOLD_NS[1] - TOLD_NS[0])]
 
 
 def test_a_worker_holds_one_batch_that_runs_and_one_that_waits() -> None:
@@ -477,7 +478,7 @@ def test_what_the_worker_could_not_do_is_an_error(status: int, error: type[Servi
 
     played = play(scene)
     assert len(played.free) == SLOTS
-    assert played.batches == ([] if status == EXPIRED else [(0, 1)])
+    assert played.batches == ([] if status == EXPIRED else [(0, 1, TOLD_NS[1] - TOLD_NS[0])])
 
 
 def test_a_reply_of_a_worker_that_has_died_is_ignored() -> None:

@@ -2,11 +2,12 @@
 
 import multiprocessing
 import os
+from select import PIPE_BUF
 
 import numpy as np
 
 from service.ipc.channels import Channels
-from service.ipc.messages import PIPE_BUF, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import BatchMessage, Reply, unpack_replies
 from service.ipc.shared_memory import SharedObject
 
 

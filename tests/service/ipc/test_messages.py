@@ -1,11 +1,12 @@
 """Batches and replies survive their bytes, and each fits into one atomic write."""
 
 import os
+from select import PIPE_BUF
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.ipc.messages import MAX_BATCH_SIZE, PIPE_BUF, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage, Reply, unpack_replies
 from service.ipc.pipe import Pipe
 
 U16, U32, U64, I64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64, 63))

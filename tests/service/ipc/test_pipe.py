@@ -2,10 +2,10 @@
 
 import fcntl
 import os
+from select import PIPE_BUF
 
 import pytest
 
-from service.ipc.messages import PIPE_BUF
 from service.ipc.pipe import Pipe
 
 

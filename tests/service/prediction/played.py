@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from select import PIPE_BUF
 from typing import Self
 
 import uvloop
@@ -20,7 +21,7 @@ from service.errors import ServiceError
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import WorkerDown, WorkerUp
-from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
+from service.ipc.messages import BatchMessage, Reply
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.slots import OK

@@ -5,12 +5,13 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from select import PIPE_BUF
 
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
-from service.ipc.messages import PIPE_BUF, BatchMessage, Reply
+from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
 from service.repository import Catalog
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn

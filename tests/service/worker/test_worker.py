@@ -3,6 +3,7 @@
 import os
 import time
 from pathlib import Path
+from select import PIPE_BUF
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis.extra import numpy as npst
 from models.artifact.artifact import read_artifact
 from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
-from service.ipc.messages import PIPE_BUF, WITH_LOGITS, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import WITH_LOGITS, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadOptions
