@@ -92,7 +92,7 @@ def test_networks_that_this_project_does_not_know_answer_as_in_pytorch(name: str
     """`benchmarks/results/onnx_imports.json` has two dozen, EfficientNet and DenseNet among them."""
     row = measure(name, tmp_path, dynamo=False)
     assert (row["same_class_as_pytorch"], row["pictures"]) == (64, 64)
-    assert row["classes_among_answers"] > 1
+    assert row["classes_among_answers"] >= 5
     assert row["largest_difference"] < 1e-4
 
 
