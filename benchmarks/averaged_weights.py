@@ -1,12 +1,13 @@
 """What training keeps, beside the better of its raw and its averaged weights, on few pictures and on many.
 
-    python -m benchmarks.averaged_weights --data FOLDER [--recipes NAME ...] [--images N ...]
+    python -m benchmarks.averaged_weights --data FOLDER [--recipes NAME ...] [--images N ...] [--epochs N]
 
 FOLDER holds CIFAR-10 as train/ and test/ or archives of those. Each shipped recipe that averages weights is trained on
 50, 500 and 5,000 of its training images, of which it holds back its share; the other recipes keep the only weights that
 they have. `resnet20-fast --freeze` trains a new last layer of the released cifar10-resnet20 for six of the classes. At
-the end raw and averaged weights, and the checkpoints, are measured on test images. A run that the results hold is not
-repeated. Writes benchmarks/results/averaged_weights.json after each run.
+the end raw and averaged weights, and the checkpoints, are measured on test images. --epochs is for runs that would take
+too long: with fewer steps the averaged weights have more of the first ones in them. A run that the results hold is not
+repeated; each tells the revision that made it. Writes benchmarks/results/averaged_weights.json after each run.
 """
 
 import argparse
@@ -59,11 +60,12 @@ def some(data: str, split: sources.Split, classes: tuple[str, ...] | None, count
     return ImageSet(decoded.images, places[decoded.labels], names)
 
 
-def measured(name: str, data: str, count: int) -> dict[str, Any]:
-    """Train, and measure all that could have been kept, and what was."""
+def measured(name: str, data: str, count: int, epochs: int | None) -> dict[str, Any]:
+    """Train, for as many epochs as the recipe has or these, and measure all that could have been kept, and what was."""
     classes = SIX_CLASSES if name == FROZEN else None
     test = some(data, "test", classes, TEST_IMAGES)
     recipe = load_recipe(name.split()[0])
+    recipe = replace(recipe, epochs=epochs or recipe.epochs)
     images, held_back = hold_out(some(data, "train", classes, count), recipe.validation)
     recipe, network, normalization = prepared(name, recipe, images)
     with TemporaryDirectory() as folder:
@@ -76,7 +78,8 @@ def measured(name: str, data: str, count: int) -> dict[str, Any]:
         networks[kind] = build_network(recipe.architecture, recipe.arguments, len(images.classes), checkpoint.weights)
     found = {kind: score_network(each, test, normalization).accuracy for kind, each in networks.items()}
     steps = recipe.epochs * run.epoch_steps
-    return {"recipe": name, "images": count, "held_back": len(held_back), "steps": steps, **found}
+    figures = {"images": count, "held_back": len(held_back), "epochs": recipe.epochs, "steps": steps}
+    return {"recipe": name, **figures, **found}
 
 
 def lost(row: dict[str, Any]) -> float:
@@ -99,6 +102,7 @@ def main() -> None:
     parser.add_argument("--data", required=True)
     parser.add_argument("--recipes", nargs="+", choices=recipes(), default=recipes())
     parser.add_argument("--images", nargs="+", type=int, default=SIZES)
+    parser.add_argument("--epochs", type=int, help="if not the recipe's")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
@@ -107,8 +111,10 @@ def main() -> None:
         for name in arguments.recipes:
             if any((row["recipe"], row["images"]) == (name, count) for row in rows):
                 continue
-            rows.append(measured(name, arguments.data, count))
-            document = {**training_surroundings("python -m benchmarks.averaged_weights --data FOLDER"), "runs": rows}
+            row = measured(name, arguments.data, count, arguments.epochs)
+            surroundings = training_surroundings("python -m benchmarks.averaged_weights --data FOLDER")
+            rows.append({**row, "revision": surroundings.pop("revision")})
+            document = {**surroundings, "runs": rows}
             RESULTS_FILE.write_text(json.dumps(document, indent=2) + "\n")
             print(json.dumps(rows[-1]), flush=True)
     raise SystemExit(any(lost(row) > ALLOWED for row in rows))
