@@ -344,6 +344,11 @@ class Metrics(Collector):
         total: NDArray[np.float64] = self._rows[:, cells].sum(axis=0)
         return total
 
+    def column(self, cell: int) -> NDArray[np.float64]:
+        """This cell of each process, [processes], as it is whenever one looks."""
+        column: NDArray[np.float64] = self._rows[:, cell]
+        return column
+
     def sums(self) -> NDArray[np.float64]:
         """One row for the whole server."""
         sums: NDArray[np.float64] = self._rows[:, : self._width].sum(axis=0)

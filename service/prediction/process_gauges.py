@@ -24,6 +24,8 @@ class ProcessGauges:
     ) -> None:
         self._metrics, self._batcher, self._decoder, self._wait_estimate = metrics, batcher, decoder, wait_estimate
         self._saturation, self._drifts = saturation, drifts
+        self._answered = metrics.column(metrics.image_bytes.cells().sum)  # grows with each answer of a process
+        self._seen = b""
 
     def publish(self) -> None:
         """Write down what they are now."""
@@ -37,5 +39,11 @@ class ProcessGauges:
         for name, share in shares.items():
             metrics.capacity_used.set(share, name)
         metrics.saturation.set(max(shares.values()))
-        for drift in self._drifts:
-            drift.publish()
+        self._publish_drifts()
+
+    def _publish_drifts(self) -> None:
+        """Only if anything was answered since the last time: an idle server computes nothing."""
+        before, self._seen = self._seen, self._answered.tobytes()
+        if self._seen != before:
+            for drift in self._drifts:
+                drift.publish()

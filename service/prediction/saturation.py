@@ -1,11 +1,12 @@
 """How much of its capacity an API process and its workers have in use, of each thing that may run out."""
 
 import math
+import os
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from pathlib import Path
 
 from service.batching.admission import Admission
 from service.batching.decoding import Decoder
@@ -76,7 +77,10 @@ class LoopTime:
     """The share of the time that the event loop's thread, which is the one that asks, ran or waited for a core."""
 
     def __init__(self) -> None:
-        self._stat = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
+        self._stat: int | None = None  # stays open: to open it takes far longer than to read it
+        with suppress(OSError):
+            self._stat = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
+            weakref.finalize(self, os.close, self._stat)
         self._wanted_ns, self._now_ns = self._read_ns(), time.monotonic_ns()
 
     def __call__(self) -> float:
@@ -88,9 +92,9 @@ class LoopTime:
 
     def _read_ns(self) -> int:
         """Ran and waited (sched-stats of the kernel's documentation); where that is not known, ran."""
-        with suppress(OSError):
-            return sum(map(int, self._stat.read_text().split()[:2]))
-        return time.thread_time_ns()
+        if self._stat is None:
+            return time.thread_time_ns()
+        return sum(map(int, os.pread(self._stat, 64, 0).split()[:2]))
 
 
 class Refusals:
