@@ -10,7 +10,7 @@ from benchmarks.serving.results import OURS, Results
 
 STOCK, MOSEC = "litserve", "mosec"
 _OF_MOSEC = {"requests_per_s": 1.2, "p99_ms": 1.0, "cpu_s_per_1000": 1 / 0.75}
-IDLE_PERCENT, COLD_START_S, LONE_P50_MS = 0.5, 3.0, 0.8
+IDLE_PERCENT, COLD_START_S, LONE_P50_MS = 0.3, 3.0, 0.8
 GOODPUT, REFUSED_P50_MS = 0.9, 50
 FLAT = 0.9  # share of the peak rate that must remain from 32 connections on
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from service.metrics.metrics import RESOURCES
-from service.policy import SATURATION_S
+from service.policy import BEAT_INTERVAL_S, SATURATION_S
 from service.prediction.saturation import LoopTime, Saturation
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
@@ -40,12 +40,12 @@ def test_an_average_fades_by_time_not_by_looks() -> None:
 
 
 def test_a_scrape_is_no_coin_toss() -> None:
-    """Of a worker that is busy in half of all looks, the average lies by the half: SATURATION_S holds sixty looks."""
+    """Of a worker that is busy in half of all looks, the average lies by the half: SATURATION_S holds thirty looks."""
     played, random = Played(), np.random.default_rng(0)
-    played.look_for(100, 0.5)
-    found = [played.look_for(0.25, float(random.random() < 0.5)) for _ in range(20_000)]
+    played.look_for(100, 0.5, BEAT_INTERVAL_S)
+    found = [played.look_for(BEAT_INTERVAL_S, float(random.random() < 0.5), BEAT_INTERVAL_S) for _ in range(20_000)]
     # The deviation of such an average is that of one look, a half, times sqrt(step / (2 * time)).
-    assert np.std(found) == pytest.approx(0.5 * math.sqrt(0.25 / (2 * SATURATION_S)), rel=0.2)
+    assert np.std(found) == pytest.approx(0.5 * math.sqrt(BEAT_INTERVAL_S / (2 * SATURATION_S)), rel=0.2)
 
 
 def test_the_use_of_one_resource_is_between_nothing_and_all_of_it() -> None:
