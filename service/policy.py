@@ -115,7 +115,7 @@ WATCH_INTERVAL_S = 0.25
 
 BEAT_INTERVAL_S = 0.5
 """Time between two signs of life of an API process, which publishes its queue's depth with them: a twentieth of
-SILENCE_LIMIT_S. Less costs idle CPU (with 0.25 s 0.06 % of a core more for each process); more, and gauges lag behind."""
+SILENCE_LIMIT_S. Less costs idle CPU (with 0.25 s 0.06 % of a core more for each process); more, and gauges lag."""
 
 SILENCE_LIMIT_S = 10.0
 """Time without a sign of life after which an API process counts as hung (a judgement). A turn of its event loop may be
