@@ -83,6 +83,7 @@ def serve(settings: Settings) -> int:
     )
     metrics.attach(metrics.supervisor_row)
     metrics.model_load_failures.inc(by=len(catalog.failed))
+    metrics.repository_problems.set(len(repository.problems))
     guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
     server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard, tls)
@@ -91,7 +92,7 @@ def serve(settings: Settings) -> int:
     log.info("listening", url=main, models=len(catalog.artifacts), **inside)
     models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
     del catalog  # and so the copies of the files
-    source = ModelSource(settings, channels, device, load, ways)
+    source = ModelSource(settings, channels, metrics, device, load, ways)
     return Supervisor(server, channels, models, source, metrics, settings, guard, tls).run()
 
 

@@ -258,6 +258,10 @@ class Metrics(Collector):
         self.model_load_failures = Counter(
             "model_load_failures", "Versions that could not be read, and models that a worker could not load or prove."
         )
+        self.repository_problems = Gauge(
+            "repository_problems",
+            "What could not be had from the store of models when it was last asked; what was copied before is served.",
+        )
         self.model_swaps = Counter(
             "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
         )

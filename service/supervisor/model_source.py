@@ -15,6 +15,7 @@ from models.engines.selection import Choice
 from models.machine.memory import usable_memory
 from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
+from service.metrics.metrics import Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
 from service.remote.fetch import fetch
 from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
@@ -48,10 +49,16 @@ class ModelSource:
     """Finds the models of a change; it is called in the process that reads the repository."""
 
     def __init__(
-        self, settings: Settings, channels: Channels, device: str, load: LoadOptions, ways: Sequence[Backend]
+        self,
+        settings: Settings,
+        channels: Channels,
+        metrics: Metrics,
+        device: str,
+        load: LoadOptions,
+        ways: Sequence[Backend],
     ) -> None:
         """`ways`: how models may be run on the device."""
-        self._settings, self._device, self._load = settings, device, load
+        self._settings, self._metrics, self._device, self._load = settings, metrics, device, load
         self._input_bytes, self._classes = channels.slot_pool.input_bytes, channels.slot_pool.classes
         self._workers = channels.workers
         self._check_origin = signed_by(settings.require_signature)
@@ -90,6 +97,7 @@ class ModelSource:
     def _fetch(self) -> Path:
         settings = self._settings
         repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
+        self._metrics.repository_problems.set(len(repository.problems))
         for problem in repository.problems:
             log.error("repository", place=settings.model_repository, reason=problem)
         return repository.folder

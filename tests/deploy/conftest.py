@@ -1,11 +1,13 @@
 """A server with traffic of every kind, and a Prometheus with the rules of `deploy` that scrapes it."""
 
+import shutil
 from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
 
 from service.policy import DRIFT_WINDOW
+from service.repository import ZOO, ZOO_DEFAULT
 from tests.documents import ROOT
 from tests.prometheus import Prometheus, scraping
 from tests.service.real_digits import ask_about, some_digits
@@ -16,9 +18,13 @@ DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
 
 @pytest.fixture(scope="session")
-def busy_server() -> Iterator[Served]:
-    """The zoo, with a refusal among its counts, and so many answers that drift is known."""
-    with Served("--workers", "1") as served:
+def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The zoo and a shadow, with a refusal among its counts, and so many answers that drift is known."""
+    models = tmp_path_factory.mktemp("models")
+    shutil.copytree(ZOO, models, dirs_exist_ok=True)
+    shutil.copytree(models / ZOO_DEFAULT / "1", models / ZOO_DEFAULT / "2")
+    shadow = ("--shadow", f"{ZOO_DEFAULT}/2", "--shadow-share", "1")
+    with Served("--workers", "1", "--model-repository", models, "--default-model", ZOO_DEFAULT, *shadow) as served:
         ask(served.ready())
         with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
             ask_about(client, [pixels for _, pixels in some_digits(2 * DRIFT_WINDOW)])

@@ -40,10 +40,12 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
         first.signal(signal.SIGHUP)
         assert first.wait_for_event("models changed")["loaded"] == ["plain/2"]
         answers(first, "2")
+        assert first.metrics()["resnet_repository_problems"] == 0
 
     first.signal(signal.SIGHUP)
     event = first.wait_for_event("repository", level="error")
     assert event["reason"].startswith("the copy of 20")
+    assert first.metrics()["resnet_repository_problems"] == 1
     answers(first, "2")
     assert first.stop() == 0
 
@@ -51,6 +53,7 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
     answers(second, "2")
     (event,) = second.events("repository", level="error")
     assert f"{store.url} cannot be reached" in event["reason"]
+    assert second.metrics()["resnet_repository_problems"] == 1
 
     third = serve("--model-repository", store.url, "--cache-dir", tmp_path / "other")
     assert third.wait() == 1

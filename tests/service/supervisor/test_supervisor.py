@@ -68,7 +68,7 @@ def supervise_with(launcher: Played, repository: Path) -> None:
     metrics = Metrics([MeteredModel.of(artifact, 1000)], ["/predict"], 1, 1)
     metrics.attach(metrics.supervisor_row)
     models, settings = ModelSet.of(Catalog((artifact,), {}, 0), {}), Settings(_cli_parse_args=False)
-    source = ModelSource(settings, channels, "cpu", LoadOptions("auto", "auto", False, 1, {}), ())
+    source = ModelSource(settings, channels, metrics, "cpu", LoadOptions("auto", "auto", False, 1, {}), ())
     sys.exit(Supervisor(launcher, channels, models, source, metrics, settings).run())
 
 
