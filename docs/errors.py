@@ -38,7 +38,13 @@ PROGRAMS = {
         "service/supervisor",
         "service/shadow_version.py",
     ),
-    "Answers of the server": ("service/http", "service/parsing", "service/prediction", "service/auth"),
+    "Answers of the server": (
+        "service/http",
+        "service/parsing",
+        "service/prediction",
+        "service/batching",
+        "service/auth",
+    ),
 }
 """Sections of the document, and the code whose errors are in them: each file is in the first that names it."""
 

@@ -9,7 +9,8 @@ from PIL import Image
 from models.images.crop import CentralCrop
 from models.images.errors import CorruptImage, ImageError, UnsupportedImage
 from models.images.footprint import decoding_bytes
-from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType, foreign_name, image_type, listed
+from models.images.foreign_type import foreign_name
+from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType, image_type, listed
 from models.images.optional_readers import OPTIONAL_READERS
 from models.images.orientation import UPRIGHT
 from models.images.picture import Box, Demand

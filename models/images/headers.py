@@ -32,6 +32,8 @@ def bmp_size(data: bytes) -> Size:
 
 def webp_size(data: bytes) -> Size:
     """Width and height of the canvas, which Pillow allocates twice before it tells its size."""
+    if (declared := 8 + _little(data[4:8])) > len(data):
+        raise CorruptImage(f"it is cut off after {len(data)} of {declared} bytes")
     chunk, body = data[12:16], data[20:30]
     if chunk == b"VP8X" and len(body) == 10:
         return _little(body[4:7]) + 1, _little(body[7:10]) + 1

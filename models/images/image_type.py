@@ -1,4 +1,4 @@
-"""Which type of file it is, by its first bytes: those that can be taken, and others by their name."""
+"""Which of the types that can be taken a file is, by its first bytes."""
 
 from collections.abc import Collection
 from typing import Literal
@@ -25,33 +25,6 @@ _AVIF = frozenset({b"avif", b"avis"})
 _HEIC = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"hevm", b"hevs"})
 _MAX_BRANDS = 64  # bytes of compatible brands that are looked at
 
-# Magic bytes at the start -> what the file is called.
-_FOREIGN = {
-    b"%PDF-": "PDF",
-    b"%!PS": "PostScript",
-    b"<svg": "SVG",
-    b"<?xml": "XML",
-    b"<!DOCTYPE": "HTML",
-    b"<html": "HTML",
-    b"\0\0\0\x0cjP  \r\n": "JPEG 2000",
-    b"\xff\x4f\xff\x51": "JPEG 2000",
-    b"\0\0\0\x0cJXL \r\n": "JPEG XL",
-    b"\xff\x0a": "JPEG XL",
-    b"\0\0\1\0": "an icon (ICO)",
-    b"8BPS": "Photoshop (PSD)",
-    b"FUJIFILMCCD-RAW": "a raw photograph (RAF)",
-    b"PK\3\4": "ZIP",
-    b"\x1f\x8b": "gzip",
-    b"\x28\xb5\x2f\xfd": "Zstandard",
-    b"7z\xbc\xaf\x27\x1c": "7-Zip",
-    b"\x1aE\xdf\xa3": "a film (Matroska, WebM)",
-    b"data:image/": "a data: URL",
-    b"iVBORw0KGgo": "PNG in base64",
-    b"/9j/": "JPEG in base64",
-    b"UklGR": "WebP in base64",
-    b"R0lGOD": "GIF in base64",
-}
-
 
 def image_type(data: bytes) -> ImageType | None:
     """The type that the magic bytes tell, None if they are of none of these types."""
@@ -68,14 +41,6 @@ def image_type(data: bytes) -> ImageType | None:
     if data.startswith(_TIFF):
         return "tiff"
     return _base_media_type(data) if data[4:8] == b"ftyp" else None
-
-
-def foreign_name(data: bytes) -> str | None:
-    """What the file is called if it is of a known type that is never taken."""
-    if data[4:8] == b"ftyp":
-        return "a film (MP4, QuickTime)" if not data.startswith(b"crx ", 8) else "a raw photograph (CR3)"
-    head = data[:64].lstrip(b"\xef\xbb\xbf \t\r\n")
-    return next((name for magic, name in _FOREIGN.items() if head.startswith(magic)), None)
 
 
 def listed(types: Collection[ImageType]) -> str:

@@ -16,6 +16,8 @@ _UNUSED = frozenset(bytes((0xFF, code)) for code in (*range(0xE1, 0xEE), 0xEF, 0
 _START, _APP1, _SCAN, _END = b"\xff\xd8", b"\xff\xe1", b"\xff\xda", b"\xff\xd9"
 _ALONE = frozenset(bytes((0xFF, code)) for code in (0, 1, *range(0xD0, 0xDA)))  # markers without a length
 _SEQUENTIAL_FRAMES = (b"\xff\xc0", b"\xff\xc1", b"\xff\xc9")
+_UNUSUAL_FRAMES = frozenset(bytes((0xFF, code)) for code in (0xC3, 0xC5, 0xC6, 0xC7, 0xCB, 0xCD, 0xCE, 0xCF))
+_BITS = 8  # of a sample
 _TABLES = (0xC4, 0xC8, 0xCC)  # among the codes of frames
 _MARKER = re.compile(rb"\xff[^\x00\x01\xff\xd0-\xd7]")  # in coded data: no stuffing, filling or restart
 _COEFFICIENTS = 64  # of a block
@@ -49,13 +51,14 @@ class BareJpeg(NamedTuple):
 
 
 def bare_jpeg(data: bytes) -> BareJpeg:
-    """The picture alone; CorruptImage if it has too many parts, or lacks a whole pass over its rows."""
+    """The picture alone; CorruptImage if it has too many parts, lacks a pass over its rows, or is of a rare kind."""
     kept: list[bytes | memoryview] = [_START]
     exif, xmp, frame = [], b"", None
     for marker, start, end in _segments(data):
         if marker == _SCAN:
             break
         if _is_frame(marker):
+            _check_kind(marker, _big(data[start + 4 : start + 5]))
             frame = _frame(data, start)
         if marker not in _UNUSED:
             kept.append(data[start:end])
@@ -65,8 +68,8 @@ def bare_jpeg(data: bytes) -> BareJpeg:
             xmp = data[start + 4 : end]
     else:
         raise CorruptImage("it ends before its picture begins")
-    if frame is None:
-        raise CorruptImage("its picture has no size")
+    if frame is None or not frame.height:  # which may be told behind the first scan (DNL); no decoder reads it there
+        raise CorruptImage("its picture has no size: save it anew")
     stop = _end_of_picture(data, start, frame)
     ended = stop >= 0
     if not ended:
@@ -134,6 +137,14 @@ def _told_by(scan: bytes) -> Iterator[tuple[int, int]]:
 
 def _is_frame(marker: bytes) -> bool:
     return 0xC0 <= marker[1] <= 0xCF and marker[1] not in _TABLES
+
+
+def _check_kind(marker: bytes, bits: int) -> None:
+    """CorruptImage for kinds that no decoder here reads: medical and scientific ones."""
+    if marker in _UNUSUAL_FRAMES:
+        raise CorruptImage("it is lossless or hierarchical: save it as a usual JPEG")
+    if bits != _BITS:
+        raise CorruptImage(f"it has {bits} bits a sample: save it with {_BITS}")
 
 
 def _frame(data: bytes, start: int) -> JpegFrame:

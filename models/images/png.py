@@ -12,6 +12,7 @@ from typing import NamedTuple
 from models.images.errors import CorruptImage
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_APPLES_CHUNK = b"CgBI"  # in front of the header: channels and compression are others
 _CHUNKS_USED = frozenset({b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"})
 _OTHERS_USED = frozenset({b"tRNS", b"eXIf"})
 _TEXTS = frozenset({b"tEXt", b"zTXt", b"iTXt"})
@@ -123,6 +124,8 @@ def still_png(data: bytes) -> StillPng:
 def png_header(data: bytes) -> PngHeader:
     """What the first chunk declares; CorruptImage if there is none."""
     start = len(_SIGNATURE) + _CHUNK.size
+    if data.startswith(_APPLES_CHUNK, start - 4):
+        raise CorruptImage("it is of Apple's own kind (CgBI), as in the package of an app: save it anew")
     if len(data) < start + _HEADER.size or data[start - 4 : start] != b"IHDR":
         raise CorruptImage("it ends before its picture begins")
     return PngHeader(*_HEADER.unpack_from(data, start))

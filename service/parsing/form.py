@@ -122,7 +122,9 @@ class _Form:
                 return behind
             at = self._find(delimiter, at + 1, end)
         raise BadRequest(
-            "the form does not begin with its boundary" if first else "the form ends before its last boundary"
+            "the form does not begin with the boundary that its Content-Type names: leave both to the HTTP client"
+            if first
+            else "the form ends before its last boundary: it is cut off; send it whole"
         )
 
     def _count_part(self) -> None:
@@ -144,7 +146,7 @@ class _Form:
 def _boundary(fields: MimeFields) -> bytes:
     boundary = fields.parameters("content-type").get("boundary")
     if not boundary:
-        raise BadRequest("the multipart Content-Type names no boundary")
+        raise BadRequest("the multipart Content-Type names no boundary: leave that header to the HTTP client")
     return boundary.encode()
 
 

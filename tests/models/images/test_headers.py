@@ -28,6 +28,12 @@ def test_a_webp_without_a_picture_is_refused():
         webp_size(b"RIFF\x10\0\0\0WEBPALPH" + bytes(20))
 
 
+def test_a_webp_that_is_shorter_than_it_says_is_cut_off():
+    data = made("WEBP", (13, 29))
+    with pytest.raises(CorruptImage, match=f"cut off after {len(data) - 2} of {len(data)} bytes"):
+        webp_size(data[:-2])
+
+
 def test_only_an_animation_becomes_one_with_alpha():
     frames = {"save_all": True, "append_images": [Image.new("RGB", (13, 29), 7)]}
     still, animated = made("WEBP", (13, 29), "RGB", exif=b"Exif\0\0II*\0"), made("WEBP", (13, 29), "RGB", **frames)

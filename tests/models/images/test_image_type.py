@@ -3,7 +3,7 @@ import struct
 import pytest
 from PIL import Image
 
-from models.images.image_type import TYPE_NAMES, foreign_name, image_type, listed
+from models.images.image_type import TYPE_NAMES, image_type, listed
 from tests.models.images.pictures import encode
 
 
@@ -39,24 +39,6 @@ def base_media(*brands: bytes) -> bytes:
 )
 def test_base_media_files_are_known_by_their_brands(brands: tuple[bytes, ...], kind: str | None):
     assert image_type(base_media(*brands)) == kind
-
-
-@pytest.mark.parametrize(
-    ("data", "name"),
-    [
-        (encode(Image.new("L", (9, 9)), "PDF"), "PDF"),
-        (encode(Image.new("L", (16, 16)), "JPEG2000"), "JPEG 2000"),
-        (encode(Image.new("L", (16, 16)), "ICO"), "an icon (ICO)"),
-        (b"\xef\xbb\xbf\n<svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
-        (base_media(b"mp42", b"isom"), "a film (MP4, QuickTime)"),
-        (base_media(b"crx "), "a raw photograph (CR3)"),
-        (b"iVBORw0KGgoAAAANSUhEUg", "PNG in base64"),
-        (b"hello", None),
-        (b"", None),
-    ],
-)
-def test_files_that_are_never_taken_have_a_name(data: bytes, name: str | None):
-    assert foreign_name(data) == name
 
 
 def test_types_are_listed_as_in_a_sentence():

@@ -104,3 +104,15 @@ def test_a_jpeg_tells_its_frame_behind_other_segments(progressive: bool):
 def test_a_jpeg_that_ends_before_its_picture_is_refused(data: bytes):
     with pytest.raises(CorruptImage, match="ends before its picture"):
         bare_jpeg(data)
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "complaint"),
+    [(1, 0xC3, "lossless"), (4, 12, "12 bits a sample"), (6, 0, "no size")],
+    ids=["lossless", "12 bits", "height behind the scan"],
+)
+def test_kinds_that_no_decoder_reads_are_named(place: int, value: int, complaint: str):
+    data = bytearray(made("RGB"))
+    data[data.index(b"\xff\xc0") + place] = value
+    with pytest.raises(CorruptImage, match=complaint):
+        bare_jpeg(bytes(data))

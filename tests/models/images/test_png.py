@@ -9,7 +9,7 @@ from PIL import Image, PngImagePlugin
 
 from models.images.errors import CorruptImage
 from models.images.png import png_header, still_png
-from tests.models.images.pictures import chunk, encode, hand_made_png
+from tests.models.images.pictures import chunk, encode, hand_made_png, noise
 
 EXIF = b"Exif\0\0II*\0\x08\0\0\0\0\0"
 
@@ -47,6 +47,12 @@ def test_the_header_is_what_pillow_wrote():
 def test_a_png_that_ends_before_its_picture_is_refused(length: int):
     with pytest.raises(CorruptImage, match="ends before its picture"):
         still_png(encode(Image.new("L", (13, 29)))[:length])
+
+
+def test_a_png_of_an_apps_package_is_named():
+    data = encode(noise("RGB"))
+    with pytest.raises(CorruptImage, match="CgBI"):
+        still_png(data[:8] + chunk(b"CgBI", b"P\0 \6") + data[8:])
 
 
 def test_a_png_of_too_many_chunks_is_refused():
