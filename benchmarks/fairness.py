@@ -20,9 +20,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.serving import poisson, wrk
+from benchmarks.serving import open_loop, wrk
+from benchmarks.serving.open_loop import OK, Arrivals
 from benchmarks.serving.photo import photo_jpeg
-from benchmarks.serving.poisson import OK
 from benchmarks.serving.ratios import Spread
 from benchmarks.serving.servers import Running, ServerSpec, started
 from benchmarks.serving.untrained import release_untrained
@@ -33,6 +33,7 @@ from service.repository import ZOO
 
 SHARE = 0.2  # of its capacity, that the third model is asked for
 PEAK_S, BUSY_CONNECTIONS = 3, 32
+CONNECTIONS = 512  # of the third model
 RAMP_S, GRACE_S = 1.0, 15.0
 DIGITS, PHOTOS = "mnist-residual", ("resnet18", "resnet34")
 OURS = ServerSpec("ours", "service", ("--default-model", DIGITS), "/predict", raw)
@@ -73,13 +74,13 @@ class Models:
         """Requests a second in a closed loop."""
         return self._drive(model, PEAK_S).per_second
 
-    def ask(self, model: str, per_s: float, seconds: float, seed: int) -> poisson.Ledger:
+    def ask(self, model: str, per_s: float, seconds: float, seed: int) -> open_loop.Ledger:
         """An open loop of so many requests a second, without its ramp."""
         upload = self.uploads[model]
         headers = {"Content-Type": upload.content_type}
-        message = poisson.http_message("POST", f"/models/{model}/predict", headers, upload.body)
-        due = poisson.poisson_times(per_s, RAMP_S + seconds, seed)
-        return poisson.run(self._running.port, poisson.Arrivals(message, due), (), GRACE_S).load
+        message = open_loop.http_message("POST", f"/models/{model}/predict", headers, upload.body)
+        due = open_loop.poisson_times(per_s, RAMP_S + seconds, seed)
+        return open_loop.run(self._running.port, Arrivals([message], due, CONNECTIONS), (), GRACE_S).load
 
     @contextmanager
     def busy(self, models: Sequence[str], seconds: float) -> Iterator[None]:
@@ -108,7 +109,7 @@ def measure(models: Models, third: str, seconds: float, seed: int) -> Third:
     return Third(third, per_s, *percentiles[0], *percentiles[1], failed)
 
 
-def _percentiles_ms(ledger: poisson.Ledger) -> tuple[float, float]:
+def _percentiles_ms(ledger: open_loop.Ledger) -> tuple[float, float]:
     counted = (ledger.due >= RAMP_S) & (ledger.status == OK)
     p50, p99 = np.percentile(ledger.latency[counted], [50, 99]) * 1e3
     return float(p50), float(p99)

@@ -3,7 +3,7 @@
 In interleaved rounds beside other servers: `mnist`, different digits through a small network as they come through a
 proxy, `same`, one digit again and again, and `photo`, a photograph through ResNet-18. `processes`: the digit with other
 numbers of API processes and workers. Sent faster than the server can answer: `overload`, the photograph, `large`, one
-of 12 megapixels, and `curve`, the digit.
+of 12 megapixels, and the digits, `rush` beside mosec over kept connections and over new ones, and `curve`.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from benchmarks.serving.goals import goals_of, goals_of_overloads
-from benchmarks.serving.overload import OverloadPlan, run_overloads
+from benchmarks.serving.overload import KEPT, NEW, OverloadPlan, run_overloads
 from benchmarks.serving.photo import large_jpeg, photo_jpeg
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
@@ -48,10 +48,19 @@ SERVERS_OF = {
     "processes": ("ours", "ours-2api", "ours-4api", "ours-1worker", "ours-4workers"),
     "overload": ("ours", "litserve-tuned", "mosec-8"),
     "large": ("ours",),
+    "rush": ("ours", "mosec-8"),
     "curve": ("ours",),
 }
-FACTORS_OF = {"overload": (2.0, 3.0, 5.0), "large": (2.0, 3.0, 5.0), "curve": (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0)}
-PICTURE_OF = {"mnist": "digits", "photo": "photo", "overload": "photo", "large": "large"}  # else one digit
+FACTORS_OF = {
+    "overload": (2.0, 3.0, 5.0),
+    "large": (2.0, 3.0, 5.0),
+    "rush": (1.5, 2.0),
+    "curve": (0.5, 0.8, 1.0, 1.5, 2.0, 3.0, 5.0),
+}
+DIGITS = ("mnist", "rush", "curve")
+PICTURE_OF = {"photo": "photo", "overload": "photo", "large": "large"} | dict.fromkeys(
+    DIGITS, "digits"
+)  # else one digit
 
 
 def main() -> None:
@@ -96,10 +105,12 @@ def _overload(
         peak_s=workload.load_s,
         load_s=arguments.seconds or (5 if arguments.quick else 15),
         factors=FACTORS_OF[name],
+        peak_connections=128 if name in DIGITS else 32,
+        connections=(KEPT, NEW) if name == "rush" else (KEPT,),
     )
     servers = _servers(arguments.servers or SERVERS_OF[name])
     overloads = run_overloads(workload, servers, plan, folder, _teller(console))
-    goals = goals_of_overloads(overloads)
+    goals = goals_of_overloads(overloads, 0.85 if name in DIGITS else 0.9)
     show_overloads(console, name, overloads)
     show_goals(console, goals)
     return {

@@ -112,7 +112,8 @@ class Running:
 
     def messages(self) -> list[bytes]:
         """The workload's traffic as this server takes it, as if through nginx: whole HTTP messages."""
-        uploads = [self.server.form(image, self.workload.media_type) for image in self.workload.traffic]
+        images = self.workload.traffic or (self.workload.image,)
+        uploads = [self.server.form(image, self.workload.media_type) for image in images]
         return behind_nginx(uploads, self.path)
 
     def ask(self) -> str:

@@ -31,18 +31,20 @@ def show_results(console: Console, results: Results) -> None:
 def show_overloads(console: Console, name: str, overloads: Sequence[Overload]) -> None:
     """Print how each server bore each load, a line for each round."""
     rates = ("x", "peak/s", "offered/s", "good/s", "of peak")
-    latencies = ("admitted p50 ms", "p99 ms", "refused", "p50 ms", "late p99 ms", "others' cores")
-    table = _table(f"{name}: open loop", "server", *rates, *latencies, right=rates + latencies)
-    ordered = sorted(overloads, key=lambda overload: (overload.factor, overload.server))
+    latencies = ("admitted p50 ms", "p99 ms", "refused", "p50 ms", "late p99 ms", "sender's cores", "others' cores")
+    table = _table(f"{name}: open loop", "server", "connections", *rates, *latencies, right=rates + latencies)
+    ordered = sorted(overloads, key=lambda overload: (overload.connections, overload.factor, overload.server))
     for it in ordered:
         table.add_row(
             it.server,
+            it.connections,
             f"{it.factor:g}",
             *(f"{rate:,.0f}" for rate in (it.peak_per_s, it.offered_per_s, it.good_per_s)),
             f"{it.of_peak:.2f}",
             *(f"{latency:,.0f}" for latency in (it.admitted_p50_ms, it.admitted_p99_ms)),
             f"{it.refused:,}",
             *(f"{figure:.1f}" for figure in (it.refused_p50_ms, it.late_p99_ms)),
+            f"{it.sender_cores:.2f}",
             f"{it.others_cores:.2f}",
         )
     console.print(table)
@@ -51,7 +53,7 @@ def show_overloads(console: Console, name: str, overloads: Sequence[Overload]) -
         probes = "".join(
             f"; {path} p99 {probe.p99_ms:.0f} ms, {probe.failed} failed" for path, probe in it.probes.items()
         )
-        console.print(f"{it.server} at {it.factor:g} x: {statuses}{probes}")
+        console.print(f"{it.server} at {it.factor:g} x, {it.connections} connections: {statuses}{probes}")
     _warn(console, max(overload.others_cores for overload in overloads))
 
 

@@ -1,6 +1,6 @@
 """Measurements made up for tests."""
 
-from benchmarks.serving.overload import Overload
+from benchmarks.serving.overload import KEPT, Overload
 from benchmarks.serving.processes import Memory, Usage
 from benchmarks.serving.rounds import LoadSample, Visit
 from benchmarks.serving.wrk import WrkResult
@@ -31,6 +31,7 @@ def overload(
     *,
     server: str = "ours",
     factor: float = 2.0,
+    connections: str = KEPT,
     admitted_p99_ms: float = 900.0,
     refused_without_retry_after: int = 0,
     statuses: dict[str, int] | None = None,
@@ -40,6 +41,7 @@ def overload(
         server,
         number,
         factor,
+        connections,
         1000.0,
         offered_per_s=1000 * factor,
         good_per_s=good_per_s,
@@ -51,6 +53,7 @@ def overload(
         refused_p50_ms=2.0,
         statuses=statuses or {"200": 900, "503": 100},
         late_p99_ms=1.0,
+        sender_cores=0.1,
         others_cores=0.0,
         probes={},
     )

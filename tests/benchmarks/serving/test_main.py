@@ -11,7 +11,7 @@ def told(*arguments: str) -> str:
 
 
 def test_an_unknown_job_or_server_is_told_with_those_there_are():
-    assert "--job: unknown: zebra; there are mnist, same, photo, processes, overload, large, curve" in told(
+    assert "--job: unknown: zebra; there are mnist, same, photo, processes, overload, large, rush, curve" in told(
         "--job", "mnist,zebra"
     )
     assert "--servers: unknown: nginx; there are ours," in told("--servers", "nginx")

@@ -3,6 +3,7 @@ import io
 from rich.console import Console
 
 from benchmarks.serving.goals import Goal
+from benchmarks.serving.overload import NEW
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Measured, Plan
 from benchmarks.serving.tables import show_goals, show_overloads, show_results
@@ -11,7 +12,7 @@ from tests.benchmarks.serving.measured import CONNECTIONS, overload, visit
 
 
 def console() -> Console:
-    return Console(file=io.StringIO(), width=150)
+    return Console(file=io.StringIO(), width=180)
 
 
 def rows(console: Console, *, first: str) -> list[list[str]]:
@@ -35,10 +36,10 @@ def test_a_load_is_told_with_its_spread_and_the_ratio_to_each_peer(workload: Wor
 
 def test_an_overload_is_a_line_a_round():
     screen = console()
-    show_overloads(screen, "curve", [overload(1, 500.0), overload(0, 950.0, factor=5.0)])
+    show_overloads(screen, "curve", [overload(1, 500.0, connections=NEW), overload(0, 950.0, factor=5.0)])
     first, second = rows(screen, first="ours")
-    assert first[1:6] == ["2", "1,000", "2,000", "500", "0.50"]
-    assert second[1:6] == ["5", "1,000", "5,000", "950", "0.95"]
+    assert first[1:7] == ["kept", "5", "1,000", "5,000", "950", "0.95"]
+    assert second[1:7] == ["new", "2", "1,000", "2,000", "500", "0.50"]
 
 
 def test_a_goal_that_is_missed_says_so():
