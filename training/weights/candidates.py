@@ -24,8 +24,16 @@ _SPELLINGS = (
     (r"(?<=\.)shortcut\.normalization\.", "downsample.1."),
     # akamaster/pytorch_resnet_cifar10
     (r"(?<=\.)shortcut\.", "downsample."),
+    # a layer whose own state dict stands beside the body's
+    (rf"{NESTED}(?=(weight|bias)$)", "."),
 )
 """Patterns of others' names, and ours for each, which are torchvision's; applied one after the other."""
+
+_CHILDREN = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
+"""torchvision's children by their numbers in `nn.Sequential(*network.children())`, as feature extractors are made."""
+
+_NUMBERED = re.compile(r"(?:^|(?<=[./]))4\.0\.conv1\.weight$")
+"""The first convolution of a first block whose network's children are numbered."""
 
 COUNTER = "num_batches_tracked"
 """Name of a norm's count of batches, which PyTorch before 0.4.1 did not keep and evaluation does not read."""
@@ -70,7 +78,7 @@ def find_candidates(tensors: Mapping[str, Tensor], wanted: Mapping[str, tuple[in
 
     WeightsError if the last layer is a head of several.
     """
-    spelled = {_ours(name): tensor for name, tensor in tensors.items()}
+    spelled = _with_names_of_children({_ours(name): tensor for name, tensor in tensors.items()})
     anchor = [name for name, shape in wanted.items() if len(shape) == 4][1]  # the first would fit in every block
     prefixes = [name.removesuffix(anchor) for name in spelled if re.search(rf"(^|[./]){re.escape(anchor)}$", name)]
     return [_candidate(spelled, prefix, prefixes, wanted) for prefix in prefixes] or [_all_of(spelled)]
@@ -80,6 +88,20 @@ def _ours(name: str) -> str:
     for pattern, spelling in _SPELLINGS:
         name = re.sub(pattern, spelling, name)
     return name
+
+
+def _with_names_of_children(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors, those of numbered children by the children's names."""
+    prefixes = {name[: found.start()] for name in tensors if (found := _NUMBERED.search(name))}
+
+    def named(name: str) -> str:
+        for prefix in prefixes:
+            number, dot, rest = name.removeprefix(prefix).partition(".")
+            if name.startswith(prefix) and number in _CHILDREN:
+                return f"{prefix}{_CHILDREN[number]}{dot}{rest}"
+        return name
+
+    return {named(name): tensor for name, tensor in tensors.items()}
 
 
 def _all_of(tensors: Mapping[str, Tensor]) -> Candidate:

@@ -1,13 +1,16 @@
 """A file of weights, read without running anything that may be in it."""
 
 import hashlib
+import io
 import pickle
 import re
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 
+from models.images.foreign_type import foreign_name
 from training.errors import WeightsError
 from training.weights.stand_ins import load_inert
 
@@ -28,6 +31,17 @@ _TORCHSCRIPT = re.compile(r"TorchScript archive")
 
 _OPERAND = re.compile(r"Unsupported operand")
 """torch's refusal of pickles of a later protocol than its own."""
+
+
+_SAFETENSORS_LENGTH = 8
+"""Bytes that tell how long the JSON is with which a safetensors file begins."""
+
+_ZIP, _PICKLE = b"PK\3\4", b"\x80"
+"""The first bytes of what torch.save writes, now and before: an archive, or a pickle of protocol 2 or later."""
+
+_KERAS = {b"\x89HDF": "HDF5, as Keras saves it: export the network to ONNX with tf2onnx, and import that file"}
+_LITE = {b"TFL3": "TensorFlow Lite: export the network to ONNX with tf2onnx, and import that file"}
+"""Files of other programs, by bytes at their start and behind four others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +88,16 @@ def _in_folder(folder: Path) -> Path:
 
 def _load(path: Path, data: bytes) -> tuple[object, tuple[str, ...]]:
     try:
-        if path.suffix == ".safetensors":
+        if data[_SAFETENSORS_LENGTH : _SAFETENSORS_LENGTH + 1] == b"{":
             return safetensors.torch.load(data), ()
         return load_inert(data)
     except pickle.UnpicklingError as error:
-        raise WeightsError(_refused(path, error)) from error
+        raise WeightsError(_refused(path, data, error)) from error
     except Exception as error:  # damage makes torch raise KeyError, EOFError, RuntimeError and more
-        raise WeightsError(_not_weights(path, error)) from error
+        raise WeightsError(_not_weights(path, data, error)) from error
 
 
-def _refused(path: Path, error: pickle.UnpicklingError) -> str:
+def _refused(path: Path, data: bytes, error: pickle.UnpicklingError) -> str:
     if blocked := _BLOCKED.search(str(error)):
         return (
             f"{path} holds {blocked[1]}, and to load such a pickled object is to run code from the file: weights need "
@@ -94,19 +108,31 @@ def _refused(path: Path, error: pickle.UnpicklingError) -> str:
             f"{path} holds objects beside the weights that cannot be read without running code; save the weights "
             "alone, by torch.save(network.state_dict(), ...) or as safetensors"
         )
-    if _OPERAND.search(str(error)):
+    if _OPERAND.search(str(error)) and data.startswith((_ZIP, _PICKLE)):
         return (
-            f"{path} is no PyTorch file, or pickled by a protocol that only code of its own can read; save the weights "
-            "by torch.save(network.state_dict(), ...) without pickle_protocol, or as safetensors"
+            f"{path} is pickled, but not as PyTorch does; save the weights by torch.save(network.state_dict(), ...) "
+            "without pickle_protocol, or as safetensors"
         )
-    return _not_weights(path, error)
+    return _not_weights(path, data, error)
 
 
-def _not_weights(path: Path, error: Exception) -> str:
+def _not_weights(path: Path, data: bytes, error: Exception) -> str:
     if _TORCHSCRIPT.search(str(error)):
         return (
             f"{path} is a TorchScript archive, which holds code beside the weights; save the weights by "
             "torch.save(network.state_dict(), ...), or export the network with torch.onnx.export, and import that file"
         )
-    reason = str(error).partition(". ")[0].partition("\n")[0]
-    return f"{path} is not a PyTorch or safetensors file, or a damaged one ({type(error).__name__}: {reason})"
+    if _is_other_archive(data):
+        return (
+            f"{path} is a ZIP archive without a state dict, such as torch.export's: save the weights by "
+            "torch.save(network.state_dict(), ...), or export the network with torch.onnx.export, and import that file"
+        )
+    name = None if data.startswith(_ZIP) else _KERAS.get(data[:4]) or _LITE.get(data[4:8]) or foreign_name(data)
+    what = f"is {name}" if name else "is empty" if not data else "is another kind of file, or damaged"
+    return f"{path} {what}; needed is a PyTorch or safetensors file, or an .onnx file: fetch or save it anew"
+
+
+def _is_other_archive(data: bytes) -> bool:
+    """Whether this is a whole ZIP archive, but none that torch.save has written."""
+    file = io.BytesIO(data)
+    return zipfile.is_zipfile(file) and not any(name.endswith("data.pkl") for name in zipfile.ZipFile(file).namelist())

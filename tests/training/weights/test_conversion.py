@@ -222,9 +222,24 @@ def separate_head(network: nn.Module) -> dict[str, Any]:
     return {f"net.backbone.{key}": value for key, value in state.items() if not key.startswith("fc.")} | head
 
 
+def numbered(network: nn.Module) -> dict[str, Any]:
+    """As own modules do, with `self.features = Sequential(*list(resnet.children())[:-1])` and a last layer."""
+    features = nn.Sequential(*list(network.children())[:-1])
+    return nn.ModuleDict({"features": features, "classifier": network.get_submodule("fc")}).state_dict()
+
+
+def apart(network: nn.Module) -> dict[str, Any]:
+    """As scripts that train a head on a frozen body do: a state dict for each."""
+    body = {key: value for key, value in network.state_dict().items() if not key.startswith("fc.")}
+    return {"encoder": body, "head": network.get_submodule("fc").state_dict()}
+
+
 @pytest.mark.parametrize(
     ("layout", "told"),
     [
+        (numbered, ["weights of features", "last layer classifier"]),
+        (lambda network: nn.Sequential(*network.children()).state_dict(), ["last layer 9"]),
+        (apart, ["weights of encoder", "last layer head"]),
         (openmmlab, ["weights of state_dict.backbone", "last layer state_dict.head.fc"]),
         (lightning, ["weights of state_dict.model", "left out, .*: criterion.weight, metric.confusion"]),
         (separate_head, ["weights of net.backbone", "last layer net.classifier.1"]),

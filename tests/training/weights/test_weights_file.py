@@ -3,8 +3,11 @@
 import hashlib
 import os
 import pickle
+import zipfile
+from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -31,6 +34,12 @@ class MethodCall:
 
     def __reduce__(self):
         return "text".upper, ()
+
+
+def zipped(name: str) -> bytes:
+    with zipfile.ZipFile(stream := BytesIO(), "w") as archive:
+        archive.writestr(name, "{}")
+    return stream.getvalue()
 
 
 @pytest.mark.parametrize("old_format", [False, True])
@@ -98,10 +107,38 @@ def test_other_files_are_refused(name: str, data: bytes, tmp_path: Path):
         read_weights(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "is empty"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5, as Keras saves it.* tf2onnx"),
+        (b"\x1c\0\0\0TFL3" + bytes(99), "TensorFlow Lite.* tf2onnx"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "HTML"),
+        (b'{"weight_map": {}}', "JSON"),
+        (pickle.dumps({"fc.weight": np.ones(3)}), "pickled, but not as PyTorch does"),
+        (zipped("model.json"), "a ZIP archive without a state dict"),
+        (safetensors.torch.save(WEIGHTS)[:-9], "another kind of file, or damaged"),
+    ],
+)
+def test_other_files_are_called_what_they_are_whatever_their_name(data: bytes, told: str, tmp_path: Path):
+    for name in ("net.pth", "net.safetensors"):
+        (tmp_path / name).write_bytes(data)
+        with pytest.raises(WeightsError, match=told):
+            read_weights(tmp_path / name)
+
+
+def test_files_are_read_by_what_they_hold_and_not_by_their_name(tmp_path: Path):
+    torch.save(WEIGHTS, tmp_path / "net.safetensors")
+    safetensors.torch.save_file(WEIGHTS, tmp_path / "net.pth")
+    for name in ("net.safetensors", "net.pth"):
+        assert read_weights(tmp_path / name).content.keys() == WEIGHTS.keys()
+
+
 def test_a_damaged_file_is_refused(tmp_path: Path):
     torch.save(WEIGHTS, path := tmp_path / "net.pth")
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(WeightsError, match=r"net\.pth is not a PyTorch or safetensors file, or a damaged one"):
+    with pytest.raises(WeightsError, match=r"net\.pth is another kind of file, or damaged"):
         read_weights(path)
 
 
