@@ -3,8 +3,6 @@
 import os
 import select
 from contextlib import suppress
-from multiprocessing.reduction import DupFd
-from typing import Any
 
 
 class Pipe:
@@ -14,12 +12,6 @@ class Pipe:
         # O_DIRECT: one read returns one written message, not a run of them (pipe(2), "packet mode").
         self.reader, self.writer = os.pipe2(os.O_CLOEXEC | (os.O_DIRECT if packets else 0))
         os.set_blocking(self.writer, False)
-
-    def __getstate__(self) -> tuple[Any, Any]:
-        return DupFd(self.reader), DupFd(self.writer)
-
-    def __setstate__(self, state: tuple[Any, Any]) -> None:
-        self.reader, self.writer = (end.detach() for end in state)
 
     def write(self, data: bytes) -> None:
         """Write all of it, and wait for room if need be; for the only writer."""

@@ -3,7 +3,6 @@
 import mmap
 import os
 import pickle
-from multiprocessing.reduction import DupFd
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -13,22 +12,12 @@ T = TypeVar("T")
 
 
 class SharedMemory:
-    """A sparse anonymous file, mapped into several processes: forked ones inherit it, spawned ones get it pickled."""
+    """A sparse anonymous file that processes which are forked later inherit."""
 
     def __init__(self, size: int) -> None:
-        self._attach(os.memfd_create("resnet-serve", os.MFD_CLOEXEC), size, truncate=True)
-
-    def _attach(self, fd: int, size: int, *, truncate: bool) -> None:
-        self.fd, self.size = fd, size
-        if truncate:
-            os.ftruncate(fd, size)
-        self.map = mmap.mmap(fd, size)
-
-    def __getstate__(self) -> tuple[Any, int]:
-        return DupFd(self.fd), self.size
-
-    def __setstate__(self, state: tuple[Any, int]) -> None:
-        self._attach(state[0].detach(), state[1], truncate=False)
+        self.fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
+        os.ftruncate(self.fd, size)
+        self.map = mmap.mmap(self.fd, size)
 
     def array(self, dtype: str, shape: tuple[int, ...], offset: int = 0) -> NDArray[Any]:
         """A view, as an array of this type and shape."""
@@ -43,12 +32,6 @@ class SharedObject(Generic[T]):
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
-
-    def __getstate__(self) -> tuple[Any]:
-        return (DupFd(self._fd),)
-
-    def __setstate__(self, state: tuple[Any]) -> None:
-        self._fd = state[0].detach()
 
     def store(self, value: T) -> None:
         """Write it, once."""

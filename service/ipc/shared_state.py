@@ -15,24 +15,14 @@ class SharedState:
 
     def __init__(self, seats: int, api_processes: int) -> None:
         self.seats, self.api_processes = seats, api_processes
-        self._memory = SharedMemory((seats * (3 + 2 * api_processes) + 2 * api_processes) * 8)
-        self._make_views()
-
-    def _make_views(self) -> None:
-        rows = self._memory.array("i8", (self.seats, 3 + self.api_processes))
+        memory = SharedMemory((seats * (3 + 2 * api_processes) + 2 * api_processes) * 8)
+        rows = memory.array("i8", (seats, 3 + api_processes))
         self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
         self.taken = rows[:, 3:]
-        times = memoryview(self._memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
-        n = self.api_processes
+        times = memoryview(memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
+        n = api_processes
         self.held_ns, self.beats, loads = times[:n], times[n : 2 * n], times[2 * n :]
-        self.loads_ns = [loads[i * self.api_processes : (i + 1) * self.api_processes] for i in range(self.seats)]
-
-    def __getstate__(self) -> tuple[int, int, SharedMemory]:
-        return self.seats, self.api_processes, self._memory
-
-    def __setstate__(self, state: tuple[int, int, SharedMemory]) -> None:
-        self.seats, self.api_processes, self._memory = state
-        self._make_views()
+        self.loads_ns = [loads[i * n : (i + 1) * n] for i in range(seats)]
 
     def is_hung(self, worker: int, now_ns: int) -> bool:
         """Whether the worker's running batch takes longer than it ever should."""

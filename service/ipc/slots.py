@@ -6,7 +6,6 @@ writes to it.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,29 +26,17 @@ class SlotPool:
 
     def __init__(self, slots: int, input_bytes: int, classes: int) -> None:
         self.slots, self.input_bytes, self.classes = slots, input_bytes, classes
-        self._head_bytes = 16 + 12 * classes
-        self._stride = -(-(self._head_bytes + input_bytes) // 64) * 64  # whole cache lines
+        self._head_bytes = head = 16 + 12 * classes
+        self._stride = -(-(head + input_bytes) // 64) * 64  # whole cache lines
         self.memory = SharedMemory(slots * self._stride)
-        self._make_views()
-
-    def _make_views(self) -> None:
-        rows = self.memory.array("u1", (self.slots, self._stride))
-        head, c = self._head_bytes, self.classes
+        rows, c = self.memory.array("u1", (slots, self._stride)), classes
         self.deadlines = rows[:, 0:8].view("i8")[:, 0]
         self.statuses = rows[:, 8:12].view("i4")[:, 0]
         self.probabilities = rows[:, 16 : 16 + 4 * c].view("f4")
         self.indices = rows[:, 16 + 4 * c : 16 + 8 * c].view("i4")
         self.logits = rows[:, 16 + 8 * c : head].view("f4")
-        self.pixels = rows[:, head : head + self.input_bytes]
+        self.pixels = rows[:, head : head + input_bytes]
         self._words = memoryview(self.memory.map).cast("q")  # written faster than an array's elements
-
-    def __getstate__(self) -> dict[str, Any]:
-        names = ("slots", "input_bytes", "classes", "_head_bytes", "_stride", "memory")
-        return {name: getattr(self, name) for name in names}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._make_views()
 
     def put(self, slot: int, pixels: NDArray[np.uint8], deadline_ns: int) -> None:
         """Write one image (uint8 [h, w, c], contiguous) and its deadline into a slot."""

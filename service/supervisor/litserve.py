@@ -1,8 +1,9 @@
 """All that is LitServe's own, and how it makes the processes; `http/server` and `http/protocol` hold what is uvicorn's.
 
-LitServe gives the application, the placement on devices and the worker process (`inference_worker`, spawned, with its
-`LitAPI` and `LitLoop`). How processes are watched and ended is `supervisor`'s. Requests never pass
-through LitServe's queues, and its Manager process is never started.
+LitServe gives the application, the placement on devices and what runs in a worker process (`inference_worker`, with its
+`LitAPI` and `LitLoop`). Processes are forked, so that what they have in common is imported once; the first one has no
+second thread, nor ONNX Runtime or CUDA, which bear no fork. How processes are watched and ended is `supervisor`'s.
+Requests never pass through LitServe's queues, and its Manager process is never started.
 """
 
 import asyncio
@@ -10,9 +11,9 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import replace
-from multiprocessing import get_context, resource_tracker
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from weakref import WeakSet
@@ -21,7 +22,7 @@ import structlog
 import uvicorn
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
-from litserve.loops import LitLoop
+from litserve.loops import LitLoop, inference_worker
 
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
@@ -34,7 +35,7 @@ from service.http.server import ApiServer
 from service.ipc.channels import Channels
 from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
-from service.logs import configure_logs, log_crash
+from service.logs import log_crash
 from service.metrics.metrics import Metrics
 from service.parent_death import die_with_parent
 from service.prediction.api_process import ApiProcess
@@ -79,15 +80,13 @@ class InferenceLoop(LitLoop):  # type: ignore[misc]
 
 
 class InferenceAPI(LitAPI):  # type: ignore[misc]
-    """What LitServe sends to each worker process, and sets up there."""
+    """What LitServe sets up in each worker process."""
 
     worker: Worker
 
-    def __init__(self, load: LoadOptions, channels: Channels, settings: Settings) -> None:
+    def __init__(self, load: LoadOptions, channels: Channels) -> None:
         super().__init__(loop=InferenceLoop())
         self._load, self._channels = load, channels
-        self._logs = settings.log_format, settings.log_level
-        self._parent_pid = os.getpid()
 
     def take(self, models: ModelSet, max_batch_sizes: Mapping[str, int]) -> None:
         """Have the next worker load these models."""
@@ -96,9 +95,6 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
 
     def setup(self, device: str) -> None:
         """Load and prove the models; runs in the worker."""
-        die_with_parent(self._parent_pid)
-        ignore_stops()
-        configure_logs(*self._logs)
         artifacts, seat = self._files.load(), int(os.environ["LITSERVE_WORKER_ID"])
         self._files.close()
         self.worker = Worker(seat, device, artifacts, self._load, self._channels, self._first)
@@ -121,18 +117,12 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self._guard, self._tls = guard, tls
         self._settings, self._channels, self._metrics = settings, channels, metrics
         super().__init__(
-            InferenceAPI(load, channels, settings),
+            InferenceAPI(load, channels),
             accelerator=accelerator,
             devices=devices,
-            workers_per_device=channels.shared_state.seats // devices,
             timeout=False,
         )
         self._model_sets: WeakSet[ModelSet] = WeakSet()
-        self._monitor_workers = False
-        # LitServe's places for its queues; nothing is put there.
-        self.litapi_request_queues = {self.lit_api.api_path: None}
-        self._transport = None
-        self.workers_setup_status: dict[str, str] = {}
         self.ports = Ports(settings)
 
     def register_endpoints(self) -> None:
@@ -158,21 +148,16 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         return self.ports.urls("https" if self._tls else "http")
 
     def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
-        """Spawn a worker."""
+        """Fork a worker."""
         self._model_sets.add(models)
-        names = {artifact.name for artifact in models.catalog.artifacts}
-        self.lit_api.take(models, {name: self._settings.max_batch_size_of(name) for name in names})
-        with stops_wait():
-            resource_tracker.ensure_running()  # would let signals through when it starts
-        with stops_wait():
-            process: BaseProcess = self.launch_single_inference_worker(self.lit_api, seat)
-        return process
+        return self._fork(f"worker-{seat}", self._run_worker, seat, models)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         """Fork an API process."""
-        process = get_context("fork").Process(
-            target=self._run_api, args=(index, control, models.catalog, os.getpid()), name=f"api-{index}"
-        )
+        return self._fork(f"api-{index}", self._run_api, index, control, models.catalog)
+
+    def _fork(self, name: str, run: Callable[..., None], *args: object) -> BaseProcess:
+        process = get_context("fork").Process(target=self._run, args=(os.getpid(), run, *args), name=name)
         with stops_wait(), _no_leak():
             process.start()
         return process
@@ -182,13 +167,27 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self.ports.close()
 
     @log_crash
-    def _run_api(self, index: int, control: Pipe, catalog: Catalog, parent_pid: int) -> None:
-        """The whole life of an API process."""
+    def _run(self, parent_pid: int, run: Callable[..., None], *args: object) -> None:
+        """The whole life of a process that was forked."""
         ignore_stops()
         die_with_parent(parent_pid)
+        gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
+        run(*args)
+
+    def _run_worker(self, seat: int, models: ModelSet) -> None:
+        self.close_listener()
+        for others in self._model_sets - {models}:
+            others.close()
+        names = {artifact.name for artifact in models.catalog.artifacts}
+        self.lit_api.take(models, {name: self._settings.max_batch_size_of(name) for name in names})
+        device = self.devices[seat % len(self.devices)]  # of GPUs each is a list of one
+        device = device if isinstance(device, str) else device[0]
+        # Without LitServe's queues and its record of who is ready.
+        inference_worker(self.lit_api, device, seat, None, None, {}, self._callback_runner, restart_workers=False)
+
+    def _run_api(self, index: int, control: Pipe, catalog: Catalog) -> None:
         for models in self._model_sets:
             models.close()
-        gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         config = self._uvicorn_config()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -4,6 +4,7 @@ Both are pinned; when a new release moves one, the test of that name tells which
 """
 
 import asyncio
+import multiprocessing
 import os
 import socket
 import sys
@@ -19,7 +20,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
-from litserve.loops import LitLoop
+from litserve.loops import LitLoop, inference_worker
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -106,29 +107,15 @@ def test_litserve_has_the_attribute(stock: Stock, name: str) -> None:
     assert getattr(stock, name)
 
 
-@pytest.mark.parametrize("name", ["litapi_request_queues", "_transport", "workers_setup_status"])
-def test_a_worker_is_launched_with_what_we_put_in_place_of_litserves_queues(stock: Stock, name: str) -> None:
-    prepare(stock)
-    delattr(stock, name)
-    with pytest.raises(AttributeError, match=name):
-        stock.launch_single_inference_worker(stock.lit_api, 0)
-
-
-def test_litserve_launches_one_worker_that_is_set_up_and_runs_our_loop_again_and_again(stock: Stock) -> None:
-    prepare(stock)
-    process = stock.launch_single_inference_worker(stock.lit_api, 1)
+def test_a_worker_of_litserves_is_set_up_and_runs_our_loop_again_and_again_without_its_queues(stock: Stock) -> None:
+    arguments = (stock.lit_api, stock.devices[0], 1, None, None, {}, stock._callback_runner, False)
+    process = multiprocessing.get_context("fork").Process(target=inference_worker, args=arguments)
+    process.start()
     process.join(DEADLINE_S)
     assert process.exitcode == 7
     told = stock.lit_api.file.read_text().splitlines()
     assert told == ["setup cpu of worker 1", *(f"run {call}" for call in range(1, RUNS + 1))]
     assert {"setup", "run"} <= {*vars(InferenceAPI), *vars(InferenceLoop)}
-
-
-def prepare(stock: Stock) -> None:
-    """As `service.supervisor.litserve.LitServeLauncher` does."""
-    stock.litapi_request_queues = {stock.lit_api.api_path: None}
-    stock._transport = None
-    stock.workers_setup_status = {}
 
 
 # uvicorn

@@ -11,7 +11,7 @@ from service.ipc.messages import BatchMessage, Reply, unpack_replies
 from service.ipc.shared_memory import SharedObject
 
 
-def spawned(channels: Channels, shared: SharedObject[list[str]]) -> None:
+def child(channels: Channels, shared: SharedObject[list[str]]) -> None:
     """A worker in miniature: what it reads and writes must be what the parent sees."""
     message = BatchMessage.unpack(os.read(channels.requests[0].reader, PIPE_BUF))
     pool = channels.slot_pool
@@ -22,11 +22,11 @@ def spawned(channels: Channels, shared: SharedObject[list[str]]) -> None:
     os.write(channels.replies[0].writer, reply.pack())
 
 
-def test_slots_and_pipes_work_across_a_spawned_process() -> None:
+def test_slots_and_pipes_work_across_a_forked_process() -> None:
     channels = Channels(workers=1, api_processes=1, slots=4, input_bytes=6, classes=2)
     shared = SharedObject[list[str]]()
     shared.store(["a", "b"])
-    process = multiprocessing.get_context("spawn").Process(target=spawned, args=(channels, shared))
+    process = multiprocessing.get_context("fork").Process(target=child, args=(channels, shared))
     process.start()
     for slot in (1, 3):
         channels.slot_pool.put(slot, np.full((2, 3, 1), slot, np.uint8), 0)
