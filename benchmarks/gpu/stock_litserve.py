@@ -3,7 +3,6 @@
 python -m benchmarks.gpu.stock_litserve --port 8000 [--workers 4] [--api-servers 4]
 """
 
-import argparse
 import os
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from PIL import Image
 from safetensors.torch import load
 from torch import Tensor
 
+from benchmarks.serving.peers.litserve_command import serve
 from models.artifact.artifact import read_artifact
 from models.networks import registry
 
@@ -65,24 +65,5 @@ class TorchClassifier(ls.LitAPI):  # type: ignore[misc]
         return {"predictions": [{"label": f"class {i}", "probability": p} for p, i in zip(*output, strict=True)]}
 
 
-def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--api-servers", type=int, default=1)
-    arguments = parser.parse_args()
-    api = TorchClassifier(max_batch_size=64, batch_timeout=0.005)
-    accelerator = os.environ["PEER_DEVICE"]
-    server = ls.LitServer(api, accelerator=accelerator, devices=1, workers_per_device=arguments.workers)
-    server.run(
-        host="127.0.0.1",
-        port=arguments.port,
-        num_api_servers=arguments.api_servers,
-        generate_client_file=False,
-        log_level="warning",
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda wait_s: TorchClassifier(max_batch_size=64, batch_timeout=wait_s), os.environ["PEER_DEVICE"], 5.0)

@@ -3,13 +3,12 @@
 python -m benchmarks.serving.peers.stock_litserve --port 8000 [--workers 2] [--api-servers 2] [--wait-ms 2]
 """
 
-import argparse
-
 import litserve as ls
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.serving.peers.classify import Class, Classifier
+from benchmarks.serving.peers.litserve_command import serve
 
 Pixels = NDArray[np.uint8]
 
@@ -44,24 +43,5 @@ class LitServeClassifier(ls.LitAPI):  # type: ignore[misc]
         return {"predictions": output}
 
 
-def main() -> None:
-    """Serve."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--api-servers", type=int, default=1)
-    parser.add_argument("--wait-ms", type=float, default=2.0)
-    arguments = parser.parse_args()
-    api = LitServeClassifier(max_batch_size=32, batch_timeout=arguments.wait_ms / 1e3)
-    server = ls.LitServer(api, accelerator="cpu", workers_per_device=arguments.workers)
-    server.run(
-        host="127.0.0.1",
-        port=arguments.port,
-        num_api_servers=arguments.api_servers,
-        generate_client_file=False,
-        log_level="warning",
-    )
-
-
 if __name__ == "__main__":
-    main()
+    serve(lambda wait_s: LitServeClassifier(max_batch_size=32, batch_timeout=wait_s), "cpu", 2.0)
