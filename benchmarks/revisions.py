@@ -49,15 +49,16 @@ def checkout(revision: str) -> Iterator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """A checkout, and the flags that its server gets."""
+    """A checkout, the flags that its server gets, and the module that is run, with what stands before them."""
 
     home: Path
     flags: tuple[str, ...] = ()
+    program: tuple[str, ...] = ("service",)
 
 
 def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
     """Start the server of this side and load it with each count of connections in turn."""
-    command = [sys.executable, "-m", "service", "--port", "0", "--log-format", "json", *side.flags]
+    command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     environment, log = os.environ | {"PYTHONPATH": str(side.home)}, scratch / "log"
     with (
         log.open("wb") as stderr,
