@@ -39,6 +39,7 @@ from service.logs import log_crash
 from service.metrics.metrics import Metrics
 from service.parent_death import die_with_parent
 from service.prediction.api_process import ApiProcess
+from service.process_name import name_process
 from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
@@ -150,14 +151,14 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
     def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
         """Fork a worker."""
         self._model_sets.add(models)
-        return self._fork(f"worker-{seat}", self._run_worker, seat, models)
+        return self._fork(f"worker-{seat % self._channels.workers}", self._run_worker, seat, models)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         """Fork an API process."""
         return self._fork(f"api-{index}", self._run_api, index, control, models.catalog)
 
     def _fork(self, name: str, run: Callable[..., None], *args: object) -> BaseProcess:
-        process = get_context("fork").Process(target=self._run, args=(os.getpid(), run, *args), name=name)
+        process = get_context("fork").Process(target=self._run, args=(os.getpid(), name, run, *args))
         with stops_wait(), _no_leak():
             process.start()
         return process
@@ -167,10 +168,11 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self.ports.close()
 
     @log_crash
-    def _run(self, parent_pid: int, run: Callable[..., None], *args: object) -> None:
+    def _run(self, parent_pid: int, name: str, run: Callable[..., None], *args: object) -> None:
         """The whole life of a process that was forked."""
         ignore_stops()
         die_with_parent(parent_pid)
+        name_process(name)
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         run(*args)
 

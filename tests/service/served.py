@@ -140,8 +140,8 @@ class Served:
         return [pid for pid, session in _sessions().items() if session == self.process.pid]
 
     def api_processes(self) -> list[int]:
-        """They are forked, and so have the command line of the first process."""
-        return [pid for pid in self.processes() if pid != self.process.pid and _command(pid) == self.process.args]
+        """Those that have given themselves the name."""
+        return [pid for pid in self.processes() if process_name(pid).startswith("api-")]
 
     def worker(self, index: int = 0) -> int:
         """The process of the worker with this index, the newest one."""
@@ -238,12 +238,12 @@ def _sessions() -> dict[int, int]:
     return sessions
 
 
-def _command(pid: int) -> list[str]:
-    """Its command line; none if it has ended meanwhile."""
+def process_name(pid: int) -> str:
+    """What `ps` shows; nothing if it has ended meanwhile."""
     try:
-        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        return Path(f"/proc/{pid}/comm").read_text().strip()
     except OSError:
-        return []
+        return ""
 
 
 def free_port() -> int:
