@@ -2,24 +2,32 @@
 
     python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 7] [--seconds 3] [--connections 32 128]
     python -m benchmarks.revisions HEAD --flags="--access-log all" --result access-log
+    python -m benchmarks.revisions HEAD --two-versions --flags="--shadow mnist-residual/1 --shadow-share 0.1" \
+        --connections 1 8 32 128 --result shadow
 
 A photograph is a JPEG of 100 kB: nearly all of its time is its decoding.
 
 Both run with the same Python and its packages, so REVISION has to work with them. --flags are for this checkout's
-server alone: beside HEAD they tell what a setting costs. The logs go to files.
+server alone: beside HEAD they tell what a setting costs. The logs go to files. With --two-versions both serve version 2
+of a repository that has the network as version 1, too; the result then has what became of a shadow's copies: at full
+load there is time for few.
 """
 
 import argparse
 import contextlib
 import json
 import os
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from http import HTTPStatus
 from pathlib import Path
 from urllib.request import urlopen
@@ -35,6 +43,8 @@ from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
 START_S, LOOK_S = 60.0, 0.1
 PICTURES = {"digit": lambda: Upload(digit_png(), "image/png"), "photo": lambda: Upload(photo_jpeg(), "image/jpeg")}
+MODEL = "mnist-residual"
+COPIES = re.compile(r'^resnet_shadow_images_total{.*outcome="(\w+)".*} (.+)$', re.MULTILINE)
 WARM_S = 2  # in which also the last worker becomes ready
 
 
@@ -56,7 +66,28 @@ class Side:
     program: tuple[str, ...] = ("service",)
 
 
-def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> dict[int, WrkResult]:
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What one server did.
+
+    Attributes:
+        loads: by connections.
+        copies: images of its shadow by what became of them.
+
+    """
+
+    loads: dict[int, WrkResult]
+    copies: Counter[str]
+
+
+def two_versions(folder: Path) -> tuple[str, ...]:
+    """The flags by which a server takes its models from this folder, which gets them."""
+    for version in ("1", "2"):
+        shutil.copytree(ROOT / "models" / "zoo" / MODEL / "1", folder / MODEL / version)
+    return ("--model-repository", str(folder))
+
+
+def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> Measured:
     """Start the server of this side and load it with each count of connections in turn."""
     command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     environment, log = os.environ | {"PYTHONPATH": str(side.home)}, scratch / "log"
@@ -65,11 +96,17 @@ def measure(side: Side, upload: Upload, connections: list[int], seconds: int, sc
         subprocess.Popen(command, cwd=side.home, env=environment, stderr=stderr) as server,
     ):
         try:
-            url = _url_once_ready(log) + "/predict?top_k=3"
-            drive(url, upload, 8, WARM_S, scratch)
-            return {count: drive(url, upload, count, seconds, scratch) for count in connections}
+            url = _url_once_ready(log)
+            load = partial(drive, url + "/predict?top_k=3", upload, folder=scratch)
+            load(connections=8, seconds=WARM_S)
+            return Measured({count: load(connections=count, seconds=seconds) for count in connections}, _copies(url))
         finally:
             server.terminate()
+
+
+def _copies(url: str) -> Counter[str]:
+    text = urlopen(url + "/metrics", timeout=START_S).read().decode()
+    return Counter({outcome: int(float(n)) for outcome, n in COPIES.findall(text)})
 
 
 def _url_once_ready(log: Path) -> str:
@@ -92,19 +129,24 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--flags", type=shlex.split, default=[], help="of this checkout's server alone")
+    parser.add_argument("--two-versions", action="store_true", help="both have the network in two versions")
     parser.add_argument("--result", help="name of the file in benchmarks/results")
     options = parser.parse_args()
     pairs: dict[int, list[tuple[WrkResult, WrkResult]]] = {count: [] for count in options.connections}
+    copies: Counter[str] = Counter()
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as scratch:
         upload = PICTURES[options.picture]()
+        flags = two_versions(Path(scratch, "models")) if options.two_versions else ()
+        this, beside = Side(ROOT, (*flags, *options.flags)), Side(other, flags)
         for turn in range(options.rounds):
-            this, beside = Side(ROOT, tuple(options.flags)), Side(other)
             sides = (this, beside) if turn % 2 else (beside, this)
             found = {side: measure(side, upload, options.connections, options.seconds, Path(scratch)) for side in sides}
+            copies += found[this].copies
             for count, rounds in pairs.items():
-                rounds.append((found[this][count], found[beside][count]))
+                rounds.append((found[this].loads[count], found[beside].loads[count]))
     table = Table("connections", "this, requests/s", "other, requests/s", "ratio", "at least", "p99, ratio", "failed")
     document: dict[str, object] = {**serving_surroundings("benchmarks.revisions"), "method": METHOD}
+    document |= {"flags": shlex.join(options.flags)} | ({"copies": dict(copies)} if copies else {})
     for count, rounds in pairs.items():
         ours, others = ([one.per_second for one in side] for side in zip(*rounds, strict=True))
         ratio = Ratio.of(list(zip(ours, others, strict=True)))
