@@ -1,6 +1,8 @@
 """What SECURITY.md says that the processes touch is all that they do: strace sees every system call of a server."""
 
+import json
 import re
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +14,9 @@ import pytest
 from tests.documents import ROOT
 from tests.service.served import DEADLINE_S, Served
 
+PROFILE = json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+# What is tried, and done without where it is refused: by libuv, and by glibc, which then takes clone.
+DISPENSABLE = {"io_uring_setup", "io_uring_enter", "clone3"}
 UNIT = (ROOT / "deploy" / "systemd" / "resnet-serve.service").read_text()
 # The program and the models; the machine's libraries, locales and settings; what it has, and what it allows.
 READ = (
@@ -52,6 +57,24 @@ def test_system_calls_are_those_that_the_unit_allows(
     permitted = set(members(analyze, allowed)) - set(members(analyze, denied))
     assert "openat" in permitted
     assert {name for name, _ in calls} - permitted == set()
+
+
+def test_system_calls_are_those_that_the_container_allows(calls: list[tuple[str, str]]) -> None:
+    """By name; the image's tests run a server under the profile."""
+    allowed = [rule for rule in PROFILE["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW"]
+    permitted = {name for rule in allowed for name in rule["names"]}
+    assert {name for name, _ in calls} - permitted <= DISPENSABLE
+    families = {rule["args"][0]["value"] for rule in allowed if rule["names"] == ["socket"]}
+    assert families == {socket.AF_UNIX, socket.AF_INET, socket.AF_INET6}
+
+
+def test_the_container_allows_nothing_that_the_unit_denies(require: Callable[[str], str]) -> None:
+    analyze = require("systemd-analyze")
+    permitted = set(members(analyze, "@system-service")) - set(members(analyze, "@privileged"))
+    allowed = {name for rule in PROFILE["syscalls"] if rule["action"] == "SCMP_ACT_ALLOW" for name in rule["names"]}
+    assert allowed - permitted == set()
+    dangerous = {"ptrace", "mount", "bpf", "unshare", "setns", "keyctl", "process_vm_readv", "io_uring_setup", "chown"}
+    assert allowed & dangerous == set()
 
 
 def test_no_file_is_written(calls: list[tuple[str, str]]) -> None:

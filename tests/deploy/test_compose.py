@@ -45,7 +45,8 @@ def test_the_service_is_locked_down_and_has_time_to_drain(file: str, name: str) 
     service = services(file)[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["security_opt"] == ["no-new-privileges:true", "seccomp:./seccomp.json"]
+    assert (DEPLOY / "seccomp.json").exists()  # Compose reads it from beside the file
     assert float(service["stop_grace_period"].removesuffix("s")) > Settings.model_fields["grace"].default
     assert (DEPLOY / service["build"]["context"] / "Dockerfile").exists()
 

@@ -17,7 +17,7 @@ from tests.prometheus import Prometheus
 from tests.service.served import Served, until
 
 OVERLAYS = ("cpu", "gpu")
-KINDS = {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor"}
+KINDS = {"Deployment", "Service", "PodDisruptionBudget", "ServiceMonitor", "NetworkPolicy"}
 OF_OPERATORS = {"ServiceMonitor"}  # whose schema is not Kubernetes' own
 
 Manifests = dict[str, dict[str, Any]]
@@ -71,6 +71,7 @@ def test_selectors_select_the_pods(manifests: Manifests, pod: dict[str, Any]) ->
         manifests["Deployment"]["spec"]["selector"]["matchLabels"],
         manifests["Service"]["spec"]["selector"],
         manifests["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+        manifests["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"],
         *(spread["labelSelector"]["matchLabels"] for spread in pod["topologySpreadConstraints"]),
     ]
     assert all(selector and selector.items() <= labels for selector in selectors)
@@ -116,6 +117,17 @@ def test_pods_keep_the_restricted_standard(pod: dict[str, Any], container: dict[
     assert "hostPort" not in container["ports"][0]
 
 
+def test_strangers_reach_no_pod_and_pods_reach_nobody(manifests: Manifests, container: dict[str, Any]) -> None:
+    """But the port that is served, from places that are named."""
+    policy = manifests["NetworkPolicy"]["spec"]
+    assert (policy["policyTypes"], policy["egress"]) == (["Ingress", "Egress"], [])
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"port": container["ports"][0]["name"]}]
+    assert rule["from"]
+    assert {"podSelector": {}} in rule["from"]
+    assert {"namespaceSelector": {}} not in rule["from"]  # which would be everywhere
+
+
 def test_the_autoscaler_asks_for_a_gauge_that_the_adapter_finds(
     require: Callable[[str], str], prometheus: Prometheus
 ) -> None:
@@ -142,17 +154,28 @@ def test_the_autoscaler_alone_says_how_many_replicas(require: Callable[[str], st
     assert (target["kind"], target["name"]) == ("Deployment", manifests["Deployment"]["metadata"]["name"])
 
 
-def test_keys_come_from_a_secret_that_the_server_reads(require: Callable[[str], str], tmp_path: Path) -> None:
-    (tmp_path / "deploy").symlink_to(ROOT / "deploy")
-    parts = "resources: [deploy/kubernetes/overlays/cpu]\ncomponents: [deploy/kubernetes/components/keys]\n"
-    (tmp_path / "kustomization.yaml").write_text(
+def pod_with(component: str, kubectl: str, folder: Path) -> dict[str, Any]:
+    """The specification of a pod of the overlay `cpu` with a component that it has not by itself."""
+    (folder / "deploy").symlink_to(ROOT / "deploy")
+    parts = f"resources: [deploy/kubernetes/overlays/cpu]\ncomponents: [deploy/kubernetes/components/{component}]\n"
+    (folder / "kustomization.yaml").write_text(
         f"apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n{parts}"
     )
-    command = [require("kubectl"), "kustomize", "--load-restrictor=LoadRestrictionsNone", str(tmp_path)]
+    command = [kubectl, "kustomize", "--load-restrictor=LoadRestrictionsNone", str(folder)]
     text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     (deployment,) = (one for one in yaml.safe_load_all(text) if one["kind"] == "Deployment")
     kubernetes_validate.validate(deployment, kubernetes_validate.latest_version(), strict=True)
-    pod = deployment["spec"]["template"]["spec"]
+    return dict(deployment["spec"]["template"]["spec"])
+
+
+def test_the_profile_of_system_calls_can_be_ours(require: Callable[[str], str], tmp_path: Path) -> None:
+    pod = pod_with("seccomp", require("kubectl"), tmp_path)
+    assert pod["securityContext"]["seccompProfile"] == {"type": "Localhost", "localhostProfile": "resnet-serve.json"}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+
+
+def test_keys_come_from_a_secret_that_the_server_reads(require: Callable[[str], str], tmp_path: Path) -> None:
+    pod = pod_with("keys", require("kubectl"), tmp_path)
     (container,) = pod["containers"]
     variables = {variable["name"]: variable["value"] for variable in container["env"]}
     (mount,) = container["volumeMounts"]
