@@ -56,9 +56,9 @@ def main() -> None:
     upload = PICTURES["digit"]()
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(options.rounds):
-            usual = measure(Side(ROOT), upload, options.connections, options.seconds, Path(scratch))
+            usual = measure(Side(ROOT), upload, options.connections, options.seconds, Path(scratch)).loads
             for key, side in sides.items():
-                found = measure(side, upload, options.connections, options.seconds, Path(scratch))
+                found = measure(side, upload, options.connections, options.seconds, Path(scratch)).loads
                 for count in options.connections:
                     pairs[*key, count].append((found[count], usual[count]))
     report(pairs)
