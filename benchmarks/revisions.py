@@ -67,7 +67,7 @@ class Side:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class SideResult:
     """What one server did.
 
     Attributes:
@@ -87,7 +87,7 @@ def two_versions(folder: Path) -> tuple[str, ...]:
     return ("--model-repository", str(folder))
 
 
-def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> Measured:
+def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> SideResult:
     """Start the server of this side and load it with each count of connections in turn."""
     command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     environment, log = os.environ | {"PYTHONPATH": str(side.home)}, scratch / "log"
@@ -99,7 +99,7 @@ def measure(side: Side, upload: Upload, connections: list[int], seconds: int, sc
             url = _url_once_ready(log)
             load = partial(drive, url + "/predict?top_k=3", upload, folder=scratch)
             load(connections=8, seconds=WARM_S)
-            return Measured({count: load(connections=count, seconds=seconds) for count in connections}, _copies(url))
+            return SideResult({count: load(connections=count, seconds=seconds) for count in connections}, _copies(url))
         finally:
             server.terminate()
 
