@@ -25,6 +25,9 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")
 _ZIP_UTF8 = 0x800
 """Flag of a zip archive's member whose name is in UTF-8."""
 
+_WINDOWS = (0, 10)
+"""Systems that a zip archive's member may come from: those with FAT and NTFS."""
+
 _T = TypeVar("_T")
 
 _MOST_FILES = 20_000_000
@@ -171,10 +174,10 @@ class Zip:
         entries, folders = [], []
         with _damage_told(self.path), zipfile.ZipFile(self.path) as archive:
             for place, member in enumerate(_bounded(archive.infolist())):
-                if member.is_dir():
-                    folders.append(_zipped_name(member))
+                if (name := _zipped_name(member)).endswith("/"):
+                    folders.append(name)
                 else:
-                    entries.append(_checked(self.path, Entry(_zipped_name(member), member.file_size, place)))
+                    entries.append(_checked(self.path, Entry(name, member.file_size, place)))
         return Listing(entries, folders)
 
     @contextmanager
@@ -186,6 +189,12 @@ class Zip:
 
 
 def _zipped_name(member: zipfile.ZipInfo) -> str:
+    """The name with slashes: Windows forbids backslashes in names, and some of its packers part folders by them."""
+    name = _decoded_name(member)
+    return name.replace("\\", "/") if member.create_system in _WINDOWS else name
+
+
+def _decoded_name(member: zipfile.ZipInfo) -> str:
     """The name: UTF-8 where a packer forgot to mark it as such, else what `zipfile` reads, marked UTF-8 or CP437."""
     if member.flag_bits & _ZIP_UTF8:
         return member.filename

@@ -13,8 +13,23 @@ _PICTURE = re.compile(
 )
 """Name of a picture, also of types that are not read here; or of one without an ending but with a number in it."""
 
-_METADATA = "__MACOSX"
-"""Name of a folder that macOS adds to its archives."""
+_METADATA = frozenset(
+    {
+        "__macosx",
+        "@eadir",
+        "#recycle",
+        "@recycle",
+        "$recycle.bin",
+        "system volume information",
+        "lost+found",
+        "thumbs.db",
+        "ehthumbs.db",
+        "desktop.ini",
+        "icon\r",
+    }
+)
+"""Names, in lower case, of what macOS adds to archives, network drives and file systems to what they hold, Windows to
+folders of pictures."""
 
 
 @dataclass(slots=True)
@@ -79,7 +94,7 @@ def is_picture(entry: Entry) -> bool:
 
 def is_hidden(name: str) -> bool:
     """Whether a file or folder is not meant to be seen."""
-    return name.startswith(".") or name == _METADATA
+    return name.startswith(".") or name.lower() in _METADATA
 
 
 def _place(root: FolderTree, folders: tuple[str, ...]) -> FolderTree | None:

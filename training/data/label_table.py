@@ -2,11 +2,13 @@
 
 import csv
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from typing import NamedTuple, TypeVar
 
 from training.data.archives import Entry, readable
+from training.data.part_names import Part, part_named
 from training.errors import DataError
 
 ENDINGS = (".csv", ".tsv")
@@ -16,6 +18,15 @@ _FILES = re.compile("(file|image|img|picture|photo)(_?(name|path|id|file))?s?|pa
 _CLASSES = re.compile("(label|class|category|target)(_?name)?s?|species|breed|diagnosis|dx|y")
 """Names of the columns, in lower case and with underscores."""
 
+_PARTS = re.compile("((data_?)?(set|split)|part(ition)?|subset|usage|phase)s?")
+"""Name of the column that tells of which part of the data an image is."""
+
+_ONE_HOT = {"0": False, "0.0": False, "1": True, "1.0": True}
+"""Values in tables with a column for each class."""
+
+_ROOTED = re.compile(r"([A-Za-z][\w+.-]*:)?[\\/]")
+"""How an absolute path or an address begins."""
+
 _SUBMISSION = re.compile("submission|submit|sample", re.IGNORECASE)
 """In the name of a table that competitions give as a form: its labels are none."""
 
@@ -23,12 +34,31 @@ _LARGEST_TABLE = 1 << 30
 """Bytes of a table that is still read: ten million rows."""
 
 
+_LEAST_CLASSES = 2
+"""Columns of classes in a table that has one for each."""
+
+_T = TypeVar("_T")
+
+
+class _Columns(NamedTuple):
+    """The columns of files, of classes and perhaps of parts, and the first row of values."""
+
+    file: int
+    label: int
+    part: int | None
+    first: int
+
+
 @dataclass(frozen=True, slots=True)
 class LabelTable:
-    """The class of each file, by the file's name as the table has it, with or without folders and its ending."""
+    """The class of each file, by the file's name as the table has it, with or without folders and its ending.
+
+    `parts`: of which part of the data each is, where the table tells.
+    """
 
     name: str
     labels: dict[str, str]
+    parts: dict[str, Part] = field(default_factory=dict)
 
     @property
     def decides(self) -> bool:
@@ -37,16 +67,22 @@ class LabelTable:
 
     def match(self, entries: Iterable[Entry]) -> list[tuple[Entry, str]]:
         """Return the files that the table names, with their classes; DataError if a row fits several files."""
-        listed = list(entries)
-        known = _by_name(listed)
-        found: dict[int, tuple[Entry, str]] = {}
-        for name, label in self.labels.items():
-            fitting = known.get(_key(name), [])
+        return self._match(entries, self.labels)
+
+    def match_parts(self, entries: Iterable[Entry]) -> list[tuple[Entry, Part]]:
+        """Return the files of which the table tells the part, with it; DataError if a row fits several files."""
+        return self._match(entries, self.parts)
+
+    def _match(self, entries: Iterable[Entry], told: Mapping[str, _T]) -> list[tuple[Entry, _T]]:
+        known = _by_name(list(entries))
+        found: dict[int, tuple[Entry, _T]] = {}
+        for name, key in _keys(told, known).items():
+            fitting = known.get(key, [])
             if len(fitting) > 1:
                 both = " and ".join(readable(entry.name) for entry in fitting[:2])
                 raise DataError(f"{self.name} names {name}, which may be {both}: give the folder as well")
             for entry in fitting:
-                found[entry.place] = entry, label
+                found[entry.place] = entry, told[name]
         return [found[place] for place in sorted(found)]
 
 
@@ -59,19 +95,21 @@ def read_table(name: str, content: bytes) -> LabelTable | None:
     """Return the table, None if it has no column of files or none of classes; DataError if a file has two classes."""
     if len(content) > _LARGEST_TABLE:
         raise DataError(f"{name} has {len(content):,} bytes, at most {_LARGEST_TABLE:,} are read: split it into parts")
-    rows = _rows(content)
+    rows = [[cell.strip() for cell in row] for row in _rows(content)]
     columns = _columns(rows[0]) if rows else None
     if columns is None:
-        return None
-    file, label, first = columns
-    labels: dict[str, str] = {}
-    for row in rows[first:]:
-        if len(row) <= max(file, label) or not row[file].strip() or not row[label].strip():
+        labels = _one_hot(rows) if rows else None
+        return None if labels is None else LabelTable(name, labels)
+    labels, parts = {}, {}
+    for row in rows[columns.first :]:
+        if len(row) <= max(columns.file, columns.label) or not row[columns.file] or not row[columns.label]:
             continue
-        image, own = row[file].strip(), readable(row[label].strip())
+        image, own = row[columns.file], readable(row[columns.label])
         if labels.setdefault(image, own) != own:
             raise DataError(f"{name} calls {image} {labels[image]} and {own}: give each image one row and one class")
-    return LabelTable(name, labels)
+        if columns.part is not None and columns.part < len(row) and (part := part_named(row[columns.part])):
+            parts[image] = part
+    return LabelTable(name, labels, parts)
 
 
 def _rows(content: bytes) -> list[list[str]]:
@@ -88,16 +126,65 @@ def _rows(content: bytes) -> list[list[str]]:
         return []
 
 
-def _columns(header: Sequence[str]) -> tuple[int, int, int] | None:
-    """The column of files, that of classes, and the first row of values; None if there are no such columns."""
-    names = [re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cell.strip())).lower() for cell in header]
+def _columns(header: Sequence[str]) -> _Columns | None:
+    """Which columns are which, by their names, or by the first row's values if there is no header."""
+    names = _names(header)
     files = sorted(filter(_FILES.fullmatch, names), key=len, reverse=True)  # image_path before image before id
     classes = sorted(filter(_CLASSES.fullmatch, names), key=len, reverse=True)  # label_name before label
+    parts = [index for index, name in enumerate(names) if _PARTS.fullmatch(name)]
+    if not files and not classes:
+        return _columns_without_header(header)
     if len(names) == 2 and not (files and classes):
-        if not files and not classes:  # no header
-            return (0, 1, 0) if PurePosixPath(header[0]).suffix else None
         files, classes = files or [names[1 - names.index(classes[0])]], classes or [names[1 - names.index(files[0])]]
-    return (names.index(files[0]), names.index(classes[0]), 1) if files and classes else None
+    if not files or not classes:
+        return None
+    return _Columns(names.index(files[0]), names.index(classes[0]), parts[0] if parts else None, 1)
+
+
+def _columns_without_header(row: Sequence[str]) -> _Columns | None:
+    """A file and its class, and perhaps in front the part, as Google's AutoML has it."""
+    is_file = [bool(PurePosixPath(cell).suffix) for cell in row]
+    if len(row) == 2 and is_file[0]:
+        return _Columns(0, 1, None, 0)
+    return _Columns(1, 2, 0, 0) if len(row) == 3 and part_named(row[0]) and is_file[1] else None
+
+
+def _one_hot(rows: Sequence[Sequence[str]]) -> dict[str, str] | None:
+    """The classes by a table with a column of 0 and 1 for each, as Roboflow's; None if not each row has one 1."""
+    header, *values = rows
+    files = [index for index, name in enumerate(_names(header)) if _FILES.fullmatch(name)]
+    classes = [index for index in range(len(header)) if index not in files]
+    if not files or len(classes) < _LEAST_CLASSES:
+        return None
+    labels = {}
+    for row in values:
+        if len(row) != len(header) or any(row[index] not in _ONE_HOT for index in classes):
+            return None
+        of = [index for index in classes if _ONE_HOT[row[index]]]
+        if len(of) != 1:
+            return None
+        labels[row[files[0]]] = readable(header[of[0]])
+    return labels
+
+
+def _names(header: Sequence[str]) -> list[str]:
+    """The columns' names in lower case, with underscores."""
+    return [re.sub(r"\W+", "_", re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cell)).lower() for cell in header]
+
+
+def _keys(names: Iterable[str], known: Container[str]) -> dict[str, str]:
+    """What each row's file is called here: absolute paths of another machine without the folders that are not here."""
+    keys = {name: _key(name) for name in names}
+    if not all(map(_ROOTED.match, keys)):
+        return keys
+    paths = {name: PurePosixPath(key).parts for name, key in keys.items()}
+    for cut in range(1, max(map(len, paths.values()), default=0)):
+        shorter = {name: "/".join(parts[cut:]) for name, parts in paths.items()}
+        if len(set(shorter.values())) < len(shorter):  # what are two files there would be one here
+            break
+        if any(key in known for key in shorter.values()):
+            return shorter
+    return keys
 
 
 def _by_name(entries: Iterable[Entry]) -> dict[str, list[Entry]]:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import torch
 
-from training.data.archives import READ_ERRORS, Entry, Store, readable
+from training.data.archives import ARCHIVES, READ_ERRORS, Entry, Store, readable
 from training.data.folder_tree import FolderTree, is_picture
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable, is_table, read_table
@@ -158,6 +158,8 @@ def _reason(
         found = "no files"
     elif not pictures:
         found = f"{files:,} files, none of them called like an image"
+        if archives := [entry.parts[-1] for entry in tree.entries() if entry.name.lower().endswith(ARCHIVES)]:
+            return f"{where} holds {found}, but {named(archives)}: unpack it, and give what is in it"
     elif not folders:
         found = f"{len(pictures):,} images and no folders of classes"
     else:

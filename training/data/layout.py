@@ -2,8 +2,10 @@
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+import torch
 
 from training.data.archives import ARCHIVES, Folder, Store, find_store
 from training.data.folder_tree import FolderTree, read_tree
@@ -65,14 +67,15 @@ def find_layout(store: Store, tables: Sequence[LabelTable] = (), known: Collecti
         _ask_which_are_classes(store.path, tree, tables)
         notes += _passed_over(tree, class_folders(tree))
         files = label_files(store, tree, str(store.path), tables, known)
-        return Layout(store.path, {None: files}, tuple(notes))
+        by_column = _parts_by_column(files, tables)
+        return Layout(store.path, by_column, (*notes, *_compared(by_column), *_alike(files)))
     notes += _passed_over(tree, folders.values())
     parts: dict[Part | None, FileSet | Unlabelled] = {}
     for part, folder in folders.items():
         own = [*read_tables(store, folder.files), *_tables_of(part, tables)]
         parts[part] = label_files(store, folder, f"{folder.name}/ of {store.path}", own, _classes_of(parts) or known)
         notes += _passed_over(folder, class_folders(folder), f"{folder.name}/")
-    return Layout(store.path, parts, (*notes, *_compared(parts)))
+    return Layout(store.path, parts, (*notes, *_compared(parts), *_alike(*parts.values())))
 
 
 def _around(tree: FolderTree) -> FolderTree | None:
@@ -101,6 +104,40 @@ def _part_folders(path: Path, tree: FolderTree) -> dict[Part, FolderTree]:
             f"If it is a part, {_RENAME}; if it is a class, move its images up, out of the inner folders"
         )
     return dict(sorted(found, key=lambda each: _ORDER.index(each[0])))
+
+
+def _parts_by_column(
+    files: FileSet | Unlabelled, tables: Sequence[LabelTable]
+) -> dict[Part | None, FileSet | Unlabelled]:
+    """The parts that a table's own column tells; all under None if none does. DataError if it tells those of some."""
+    if isinstance(files, FileSet):
+        for table in tables:
+            told = {entry.place: part for entry, part in table.match_parts(files.entries)}
+            if told and len(told) < len(files):
+                raise DataError(
+                    f"{table.name} tells the part, train, val or test, of {len(told):,} of {len(files):,} images: fill "
+                    "that column in every row, or remove it"
+                )
+            if told:
+                of = [told[entry.place] for entry in files.entries]
+                places = {part: [i for i, own in enumerate(of) if own == part] for part in _ORDER if part in of}
+                notes = iter([files.notes])
+                return {
+                    part: replace(files.take(torch.tensor(indices)), notes=next(notes, ()))
+                    for part, indices in places.items()
+                }
+    return {None: files}
+
+
+def _alike(*parts: FileSet | Unlabelled) -> Iterator[str]:
+    """A note on classes whose names a reader would take for the same."""
+    names = dict.fromkeys(name for files in parts if isinstance(files, FileSet) for name in files.classes)
+    same: dict[str, list[str]] = {}
+    for name in names:
+        same.setdefault(" ".join(name.casefold().split()), []).append(name)
+    for several in same.values():
+        if len(several) > 1:
+            yield f"{' and '.join(map(repr, several))} are different classes, for their names differ in case or blanks"
 
 
 def _tables_of(part: Part, tables: Iterable[LabelTable]) -> list[LabelTable]:

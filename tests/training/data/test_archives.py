@@ -124,3 +124,14 @@ def test_nothing_is_unpacked(tmp_path, monkeypatch):
     with store.opened() as read:
         assert len(io.BytesIO(b"".join(map(read, store.listing().entries))).getvalue()) == sum(map(len, FILES.values()))
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(("system", "names"), [(0, ["a/1.png", "b/2.png"]), (3, ["a\\1.png", "b\\2.png"])])
+def test_backslashes_of_a_zip_part_folders_where_windows_has_packed_it(tmp_path, system, names):
+    """As .NET did before 4.6.1; on other systems they may be part of a name."""
+    with zipfile.ZipFile(path := tmp_path / "set.zip", "w") as archive:
+        for name in ("a\\1.png", "b\\2.png"):
+            member = zipfile.ZipInfo(name)
+            member.create_system = system
+            archive.writestr(member, b"")
+    assert [entry.name for entry in find_store(path).listing().entries] == names

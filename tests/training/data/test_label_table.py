@@ -28,6 +28,53 @@ def test_tables_as_people_write_them(text):
     assert table.labels == LABELS
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "filename, cat, dog\n1.png, 1, 0\n2.png, 0, 1\n",
+        "image,dog,UNK,cat\n1.png,0.0,0.0,1.0\n2.png,1.0,0.0,0.0\n",
+    ],
+    ids=["Roboflow", "ISIC"],
+)
+def test_tables_with_a_column_for_each_class(text):
+    assert read_table("_classes.csv", text.encode()).labels == LABELS
+
+
+@pytest.mark.parametrize(
+    "text", ["image,a,b\n1.png,1,1\n2.png,0,1\n", "image,a,b\n1.png,0,0\n", "image,width,height\n1.png,1,7\n"]
+)
+def test_columns_of_several_classes_or_of_other_numbers_are_no_classes(text):
+    assert read_table("x.csv", text.encode()) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "TRAIN,1.png,cat\nVALIDATION,2.png,dog\n",
+        "image,label,split\n1.png,cat,train\n2.png,dog,val\n",
+        "class id,filepaths,labels,data set\n0,1.png,cat,train\n1,2.png,dog,valid\n",
+    ],
+    ids=["AutoML", "split", "data set"],
+)
+def test_a_column_may_tell_the_part(text):
+    table = read_table("x.csv", text.encode())
+    assert (table.labels, table.parts) == (LABELS, {"1.png": "train", "2.png": "val"})
+
+
+@pytest.mark.parametrize("root", ["/home/me/data", "C:\\Users\\me\\data", "gs://bucket", "https://example.com/set"])
+@pytest.mark.parametrize("folder", ["", "a/"])
+def test_paths_of_another_machine_are_found_by_their_ends(root, folder):
+    entries = [Entry(f"{folder}{number}.png", 1, number) for number in (1, 2)]
+    table = read_table("x.csv", f"path,label\n{root}/{folder}1.png,cat\n{root}/{folder}2.png,dog\n".encode())
+    assert table.match(entries) == list(zip(entries, ("cat", "dog"), strict=True))
+
+
+def test_paths_of_another_machine_that_would_be_one_file_here_are_none():
+    table = read_table("x.csv", b"path,label\n/data/train/1.png,cat\n/data/val/1.png,dog\n")
+    assert table.match([Entry("1.png", 1, 0)]) == []
+    assert table.match([Entry("val/1.png", 1, 0)]) == [(Entry("val/1.png", 1, 0), "dog")]
+
+
 def test_table_in_latin1():
     assert read_table("x.csv", "image,label\n1.png,café\n".encode("latin-1")).labels == {"1.png": "café"}
 

@@ -295,6 +295,48 @@ def test_rows_without_images_and_images_without_rows_are_noted(tmp_path):
     assert notes[2] == "1 images are in no row of labels.csv: they are passed over"
 
 
+def test_column_tells_the_parts_where_folders_do_not(tmp_path):
+    rows = b"image,label,split\n1.png,cat,train\n2.png,dog,train\n3.png,dog,TEST\n"
+    assert _parts(tmp_path, below("images", FLAT) | {"data.csv": rows}) == {
+        "train": (("cat", "dog"), [("1.png", 0), ("2.png", 1)]),
+        "test": (("cat", "dog"), [("3.png", 1)]),
+    }
+
+
+def test_column_with_the_parts_of_some_images_is_asked_about(tmp_path):
+    rows = b"image,label,split\n1.png,cat,train\n2.png,dog,train\n3.png,dog,\n"
+    store = find_store(pack(tmp_path, "folder", FLAT | {"data.csv": rows}))
+    with pytest.raises(DataError, match=r"data\.csv tells the part, .*, of 2 of 3 images: fill that column"):
+        find_layout(store)
+
+
+def test_each_part_may_have_a_table_with_a_column_for_each_class(tmp_path):
+    """As Roboflow exports a data set for classification."""
+    table = {"_classes.csv": b"filename, cat, dog\n1.png, 1, 0\n2.png, 0, 1\n3.png, 0, 1\n"}
+    expected = ("cat", "dog"), [("1.png", 0), ("2.png", 1), ("3.png", 1)]
+    files = below("train", FLAT | table) | below("valid", FLAT | table)
+    assert _parts(tmp_path, files) == {"train": expected, "val": expected}
+
+
+def test_classes_whose_names_look_the_same_are_noted(tmp_path):
+    files = below("train", {"Cat/1.png": b"", "dog/2.png": b""}) | below("val", {"cat /3.png": b"", "dog/4.png": b""})
+    notes = find_layout(find_store(pack(tmp_path, "folder", files))).notes
+    assert "'Cat' and 'cat ' are different classes, for their names differ in case or blanks" in notes
+
+
+def test_archives_in_it_are_named_where_there_are_no_images(tmp_path):
+    layout = find_layout(find_store(pack(tmp_path, "set.zip", {"images.zip": b"PK", "readme.txt": b""})))
+    with pytest.raises(DataError, match=r"images\.zip: unpack it, and give what is in it"):
+        layout.files(None)
+
+
+def test_what_systems_leave_is_no_data(tmp_path):
+    beside = {"a/@eaDir/1.png/SYNOPHOTO_THUMB_M.jpg": b"", "$RECYCLE.BIN/7.png": b"", "__MACOSX/a/._1.png": b""}
+    beside |= {"a/Thumbs.db": b"", "b/desktop.ini": b"", "@eaDir/x.jpg": b""}
+    expected = {None: (("a", "b"), [("1.png", 0), ("2.png", 1)])}
+    assert _parts(tmp_path, {"a/1.png": b"", "b/2.png": b""} | beside) == expected
+
+
 def test_tables_of_parts_lie_beside_or_in_them(tmp_path):
     files = below("train", FLAT) | below("val", FLAT) | below("test", FLAT)
     files |= {"train.csv": ROWS.encode(), "val/labels.csv": ROWS.replace("cat", "dog").encode()}
