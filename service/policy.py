@@ -153,6 +153,18 @@ READING_STARTS = 4
 model is tried, for as long as a start may take. Less, and slow disks are given up; more, and a dead one holds up the
 next change for longer."""
 
+LOAD_TRIES = 2
+"""Workers that may die while they load a model under --memory-budget, before its requests are refused: one may be
+chance. More, and each is missing for the time of a start."""
+
+LOAD_RETRY_S = 30.0
+"""Time after which a model that could not be loaded is tried again, if it is asked for (a judgement). Less, and a
+broken model keeps the workers busy; more, and one that is mended is missing for longer."""
+
+UNLOADED_SHARE = 0.25
+"""Share of an API process's places that images may take which wait for one model to be loaded (a judgement). More, and
+they keep those of loaded models out; less, and a burst for a model that is loaded in a moment is refused."""
+
 RELEASE_MARGIN_S = 5.0
 """Time beyond the latest deadline of a request after which retired workers are ended in any case."""
 

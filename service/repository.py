@@ -62,6 +62,11 @@ class Catalog:
         """Those that are asked: all but the shadow."""
         return tuple(self[number] for number in self.numbers if number != self.shadow)
 
+    @property
+    def pinned(self) -> frozenset[int]:
+        """Numbers of the models that are always loaded: the default and the shadow."""
+        return frozenset({self.default} if self.shadow is None else {self.default, self.shadow})
+
     def same_models(self, other: "Catalog") -> bool:
         """Whether another catalog has the same models in the same versions, with the same content."""
         return self._identities() == other._identities() and len(self.live) == len(other.live)

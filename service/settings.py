@@ -176,6 +176,12 @@ class Settings(BaseSettings):
     promote_agreement: float = Field(
         0.99, gt=0, le=1, description="share of them in which both have to find the same class"
     )
+    memory_budget: int = Field(
+        0,
+        ge=0,
+        description="most memory that loaded models take in all workers together, in bytes, as measured at load; those "
+        "asked for last are loaded, and the others when they are asked for; 0: all are loaded",
+    )
     largest_input: int = Field(
         0,
         ge=0,

@@ -1,9 +1,12 @@
-"""How much memory this process may use, and how much it uses."""
+"""How much memory this process may use, how much it uses, and how it gives some back."""
 
+import ctypes
 import os
 from pathlib import Path
 
 from models.machine.cgroup import memory_limit
+
+_malloc_trim = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's; others have none
 
 
 def usable_memory() -> int:
@@ -19,3 +22,8 @@ def own_memory() -> int:
     except OSError:
         return 0
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def trim_memory() -> None:
+    """Have the allocator give back to the system what is free."""
+    _malloc_trim(0)

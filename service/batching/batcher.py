@@ -267,11 +267,21 @@ class Batcher:
         if self._awaits_fence(worker):
             self._fences[worker.worker].set_result(None)
 
+    def set_models(self, index: int, models: frozenset[int]) -> None:
+        """The worker, which is up, has these models now."""
+        self._workers[index].models = models
+        self._dispatch()
+
+    def fail_model(self, model: int, error: ServiceError) -> None:
+        """Give every image that waits for this model this outcome."""
+        tasks = self._queues[model].tasks
+        while tasks:
+            self._end(tasks.popitem(last=False)[0], error)
+
     def fail_all(self, error: ServiceError) -> None:
         """Give every image that waits this outcome; slots that workers hold stay theirs."""
-        for queue in self._queues:
-            while queue.tasks:
-                self._end(queue.tasks.popitem(last=False)[0], error)
+        for model in range(len(self._queues)):
+            self.fail_model(model, error)
         for worker in self._workers:
             for task in itertools.chain.from_iterable(worker.batches.values()):
                 hand_over(task, error)

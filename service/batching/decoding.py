@@ -1,7 +1,6 @@
 """Encoded images to pixels, on threads: Pillow releases the interpreter's lock."""
 
 import asyncio
-import ctypes
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from models.images.decoder import Preprocessor
 from models.images.errors import ImageError, ImageTooLarge
+from models.machine.memory import trim_memory
 from service.batching.decode_estimate import DecodeEstimate
 from service.batching.thread_pool import started_pool
 from service.errors import InternalError, ServiceError, from_image_error
@@ -27,8 +27,6 @@ Found = TypeVar("Found")
 Pixels = NDArray[np.uint8]
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
 Decoding = asyncio.Future[list[Pixels | ServiceError]]
-
-_trim_memory = getattr(ctypes.CDLL(None), "malloc_trim", lambda _: None)  # glibc's; others have none
 
 
 def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | ServiceError:
@@ -148,7 +146,7 @@ class _Job:
             pixels = self.preprocessor(image)
             self.took_ns[i] = time.monotonic_ns() - began_ns
         if size > TRIMMED_BYTES:
-            _trim_memory(0)
+            trim_memory()
         return pixels
 
 

@@ -150,18 +150,22 @@ class WaitEstimate:
         """Whether there is no image of any other model."""
         return sum(self._images) == sum(self._images[numbers.start : numbers.stop])
 
-    def holds(self, number: int) -> bool:
-        """Whether there is an image of this model."""
-        return number < len(self._images) and self._images[number] > 0
+    def images(self, number: int) -> int:
+        """How many images there are of this model."""
+        return self._images[number] if number < len(self._images) else 0
 
     def worker_up(self, worker: int, reports: Iterable[ModelReport]) -> None:
         """A worker takes part, and has measured what its models cost."""
         self._workers.add(worker)
         self._share()
         for report in reports:
-            if report.state == "ready":
-                self.latencies[report.model].learn(report)
-        self._add_up()
+            self.learn(report)
+
+    def learn(self, report: ModelReport) -> None:
+        """A worker has measured what a model costs, if it could load it."""
+        if report.state != "failed":
+            self.latencies[report.model].learn(report)
+            self._add_up()
 
     def worker_down(self, worker: int) -> None:
         """A worker takes no part any more."""

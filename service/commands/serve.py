@@ -39,6 +39,7 @@ def serve(settings: Settings) -> int:
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
     accelerator, devices = choose_device(settings.device)
+    check_budget(settings, accelerator)
     ways = candidates(settings.engine, accelerator, settings.precision, settings.compile)
     check_origin = signed_by(settings.require_signature)
     repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
@@ -71,7 +72,7 @@ def serve(settings: Settings) -> int:
     )
     if settings.engine == "auto" and len({way.engine for way in ways}) == 1:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
-    check_memory(devices * per_device, catalog)
+    check_memory(settings, devices * per_device, catalog)
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
     metrics = Metrics(
@@ -105,9 +106,15 @@ def share_machine(settings: Settings, cores: int) -> Settings:
     return settings.model_copy(update=shares)
 
 
-def check_memory(workers: int, catalog: Catalog) -> None:
+def check_budget(settings: Settings, accelerator: str) -> None:
+    """Raise SettingError if the memory that models take is not what is measured."""
+    if settings.memory_budget and accelerator != "cpu":
+        raise SettingError("--memory-budget counts the memory of workers on a CPU: give --device cpu, or leave it out")
+
+
+def check_memory(settings: Settings, workers: int, catalog: Catalog) -> None:
     """Raise SettingError if the memory is certainly too little: the workers would be killed again and again."""
-    least = least_memory(workers, catalog)
+    least = least_memory(settings, workers, catalog)
     if (usable := usable_memory()) < least:
         raise SettingError(
             f"there are {usable >> 20} MiB of memory, and {workers} workers with these models need more than "

@@ -38,7 +38,8 @@ _NAMES: dict[type[BaseModel], str] = {
     schemas.RepositoryIndexRequest: "ready, true or false",
     schemas.RepositoryRequest: "parameters, of which only unload_dependents is taken: models come from the repository",
 }
-_STATES = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE"}
+_STATES = {"ready": "READY", "loading": "LOADING", "failed": "UNAVAILABLE", "unloaded": "UNAVAILABLE"}
+_UNLOADED = "it is not loaded; the next request for it has it loaded"
 _MOST_BYTES = 64 << 10  # of a request to these routes
 
 
@@ -152,7 +153,7 @@ class _Endpoints:
     def model_ready(self, name: str, version: str | None) -> JSONResponse:
         """A model can take work now."""
         services, status = self._api().services, self._api().status
-        ready = services.admission.open and status.state(services.models[name, version].index) == "ready"
+        ready = services.admission.open and status.can_be_asked(services.models[name, version].index)
         return JSONResponse({"name": name, "ready": ready}, 200 if ready else 503)
 
     def model_statistics(self, name: str, version: str | None) -> JSONResponse:
@@ -182,7 +183,8 @@ def _tensors(model: ServedModel) -> dict[str, Any]:
 
 def _entry(document: dict[str, Any]) -> dict[str, str]:
     names = {key: document[key] for key in ("name", "version")}
-    return names | {"state": _STATES[document["state"]], "reason": document.get("reason", "")}
+    reason = _UNLOADED if document["state"] == "unloaded" else document.get("reason", "")
+    return names | {"state": _STATES[document["state"]], "reason": reason}
 
 
 async def _read(request: Request, kind: type[Document]) -> Document:

@@ -110,7 +110,7 @@ class ModelDocument(_Document):
 
     name: str
     version: str
-    state: str = Field(description="ready, loading or failed")
+    state: str = Field(description="ready, loading, failed, or unloaded: loaded when it is asked for")
     reason: str | None = None
     default: bool | None = None
     shadow: bool | None = Field(None, description="it gets copies of images, and answers who names its version")
@@ -124,6 +124,7 @@ class ModelDocument(_Document):
     precision: str | None = None
     why: str | None = Field(None, description="why it is run so, where there was a choice")
     candidates: list[CandidateDocument] | None = None
+    memory_bytes: int | None = Field(None, description="what it takes in one worker, on a CPU")
     max_batch_size: int | None = None
     batch_latency_ms: dict[str, float] | None = None
 

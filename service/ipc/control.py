@@ -69,6 +69,34 @@ class NewModels:
 
 
 @dataclass(frozen=True, slots=True)
+class ModelMoved:
+    """A worker that is up has loaded a model, has failed to, or has it no more."""
+
+    worker: int
+    report: ModelReport
+    kind: Literal["model_moved"] = "model_moved"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRefused:
+    """This model is not loaded, and will not be for a while, for this reason."""
+
+    model: int
+    reason: str
+    retry_after_s: float
+    kind: Literal["model_refused"] = "model_refused"
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseModel:
+    """Send workers nothing more of this model, which is to be unloaded, unless an image of it is in flight."""
+
+    number: int  # of the question
+    model: int
+    kind: Literal["release_model"] = "release_model"
+
+
+@dataclass(frozen=True, slots=True)
 class Begin:
     """Everything that was so when this API process started has been sent; it serves this set of models."""
 
@@ -113,6 +141,23 @@ class AskForChange:
 
 
 @dataclass(frozen=True, slots=True)
+class AskForModel:
+    """An API process has a request for a model that is not loaded."""
+
+    model: int
+    kind: Literal["ask_for_model"] = "ask_for_model"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelReleased:
+    """The answer to `ReleaseModel`; not `released`: this API process has images of the model in flight."""
+
+    number: int
+    released: bool
+    kind: Literal["model_released"] = "model_released"
+
+
+@dataclass(frozen=True, slots=True)
 class ModelsTaken:
     """An API process takes no request for models of earlier sets; `released`: and no retired worker has one of it."""
 
@@ -134,12 +179,17 @@ ControlMessage = (
     WorkerUp
     | WorkerDown
     | NewModels
+    | ModelMoved
+    | ModelRefused
+    | ReleaseModel
     | Begin
     | Drain
     | ChangeKeys
     | ReloadTls
     | ChangeEnded
     | AskForChange
+    | AskForModel
+    | ModelReleased
     | ModelsTaken
 )
 _ADAPTER: TypeAdapter[ControlMessage] = TypeAdapter(Annotated[ControlMessage, Field(discriminator="kind")])

@@ -36,6 +36,28 @@ class BatchMessage(NamedTuple):
         return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, _HEAD.size), alone)
 
 
+class ModelCommand(NamedTuple):
+    """From the supervisor to a worker in this epoch: load a model, or unload it, within so many seconds.
+
+    It goes through the pipe of the batches, behind those that are there, as one of an epoch that no worker has.
+    """
+
+    epoch: int
+    model: int
+    load: bool
+    seconds: int
+
+    def pack(self) -> bytes:
+        """The command's bytes."""
+        seconds = min(self.seconds, WITH_LOGITS)
+        return BatchMessage(0, self.model, 0, self.epoch, seconds, (), self.load).pack()
+
+    @classmethod
+    def of(cls, message: BatchMessage) -> "ModelCommand | None":
+        """The command that a message of another epoch is; None if it is none."""
+        return None if message.epoch else cls(message.batch, message.model, message.alone, message.top_k)
+
+
 _HEAD = struct.Struct("<HHIQHH?")
 MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images for which one message has room
 PROBE = BatchMessage(

@@ -1,4 +1,4 @@
-"""What a worker reports of its models once it has tried to load them."""
+"""What a worker reports of its models once it has tried to load them, or has unloaded one."""
 
 from typing import Literal
 
@@ -17,7 +17,7 @@ class CandidateReport:
 
 @dataclass(frozen=True, slots=True)
 class ModelReport:
-    """One model in one worker: ready, or failed and why.
+    """One model in one worker: ready, failed and why, or not loaded any more.
 
     Attributes:
         model: index in the catalog.
@@ -32,7 +32,7 @@ class ModelReport:
     """
 
     model: int
-    state: Literal["ready", "failed"]
+    state: Literal["ready", "failed", "unloaded"]
     reason: str = ""
     engine: str = ""
     device: str = ""

@@ -3,7 +3,8 @@
 import mmap
 import os
 import pickle
-from typing import Any, Generic, TypeVar
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,14 +25,24 @@ class SharedMemory:
         return np.ndarray(shape, dtype, self.map, offset)
 
 
-class SharedObject(Generic[T]):
-    """Something large for several processes: pickled once into an anonymous file, by the one that has it.
-
-    It takes no other memory of the process that made it, which gives it up by `close`.
-    """
+class _SharedFile:
+    """An anonymous file that is written once; it takes no other memory of a process, which gives it up by `close`."""
 
     def __init__(self) -> None:
         self._fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
+
+    def _map(self) -> mmap.mmap:
+        return mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)  # processes share the file's position
+
+    def close(self) -> None:
+        """Give it up in this process, once."""
+        if self._fd >= 0:
+            os.close(self._fd)
+        self._fd = -1
+
+
+class SharedObject(_SharedFile, Generic[T]):
+    """Something large for several processes, pickled by the one that has it."""
 
     def store(self, value: T) -> None:
         """Write it, once."""
@@ -40,12 +51,41 @@ class SharedObject(Generic[T]):
 
     def load(self) -> T:
         """A copy of it."""
-        with mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ) as data:  # processes share the file's position
+        with self._map() as data:
             value: T = pickle.loads(data)  # nosec B301 # noqa: S301 - a process of this server wrote it
         return value
 
-    def close(self) -> None:
-        """Give it up in this process, once."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
+
+class SharedSequence(_SharedFile, Sequence[T]):
+    """Several large objects for several processes: an element is read without the others, and is a copy."""
+
+    def store(self, values: Sequence[T]) -> None:
+        """Write them, once: each pickled by itself, then where each ends, then where that list begins."""
+        ends: list[int] = []
+        with os.fdopen(self._fd, "wb", closefd=False) as stream:
+            for value in values:
+                pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
+                ends.append(stream.tell())
+            stream.write(np.array([*ends, len(ends)], np.int64).tobytes())
+
+    def _ends(self, data: mmap.mmap) -> NDArray[np.int64]:
+        count = int.from_bytes(data[-8:], "little")
+        return np.frombuffer(data[-8 * (count + 1) : -8], np.int64)
+
+    def __len__(self) -> int:
+        with self._map() as data:
+            return len(self._ends(data))
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[T]: ...
+    def __getitem__(self, index: int | slice) -> T | Sequence[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        with self._map() as data:
+            ends = [0, *self._ends(data).tolist()]
+            if not 0 <= index < len(ends) - 1:
+                raise IndexError(index)
+            value: T = pickle.loads(data[ends[index] : ends[index + 1]])  # nosec B301 # noqa: S301 - as above
+        return value

@@ -136,6 +136,7 @@ class Metrics(Collector):
         self._add_requests(routes)
         self._add_durations(longest_s)
         self._add_work(workers)
+        self._add_budget()
         self._add_images()
         self._add_shadows(longest_s)
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
@@ -181,6 +182,8 @@ class Metrics(Collector):
         yield self.drift, product([name], DRIFTS)
         for family in (self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence):
             yield family, [(name,)]
+        for of_budget in (self.model_last_request, self.model_loads, self.model_unloads):
+            yield of_budget, [(name,)]
         if model.is_shadow:
             yield self.shadow_images, product([name], [model.version], SHADOW_OUTCOMES)
             yield self.shadow_difference, [(name, model.version)]
@@ -264,6 +267,26 @@ class Metrics(Collector):
         )
         self.model_swaps = Counter(
             "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
+        )
+
+    def _add_budget(self) -> None:
+        self.memory_budget = Gauge("memory_budget_bytes", "What loaded models may take: --memory-budget.", sparse=True)
+        self.memory_budget_used = Gauge(
+            "memory_budget_used_bytes", "What the loaded models take of it, in all workers.", sparse=True
+        )
+        self.model_loads = Counter(
+            "model_loads", "How often a model was loaded under --memory-budget.", ("model",), (), sparse=True
+        )
+        self.model_unloads = Counter(
+            "model_unloads", "How often one made room for another under --memory-budget.", ("model",), (), sparse=True
+        )
+        self.model_last_request = Gauge(
+            "model_last_request_timestamp_seconds",
+            "When a model was last asked for, under --memory-budget.",
+            ("model",),
+            (),
+            highest=True,
+            sparse=True,
         )
 
     def _add_images(self) -> None:

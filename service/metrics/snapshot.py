@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-MODEL_STATES = ("ready", "loading", "failed")
+MODEL_STATES = ("ready", "loading", "failed", "unloaded")
 
 
 class ModelSnapshot(NamedTuple):

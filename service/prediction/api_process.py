@@ -29,7 +29,10 @@ from service.ipc.control import (
     ControlReader,
     ControlWriter,
     Drain,
+    ModelMoved,
+    ModelRefused,
     NewModels,
+    ReleaseModel,
     ReloadTls,
     WorkerDown,
     WorkerUp,
@@ -44,6 +47,7 @@ from service.metrics.snapshot import Snapshot
 from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL_S
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
+from service.prediction.model_demand import ModelDemand
 from service.prediction.model_status import ModelStatus
 from service.prediction.model_switch import ModelSwitch
 from service.prediction.problem_log import problem_log
@@ -92,7 +96,7 @@ class ApiProcess:
         self._workers = channels.workers
         self._stop, self._refuse_all = stop, refuse_all
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
-        self.status = ModelStatus(catalog, models.by_index)
+        self.status = ModelStatus(catalog, models.by_index, on_demand=settings.memory_budget > 0)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, catalog.numbers.stop)
         decoder = Decoder(settings.decode_threads, settings.decode_memory)
         admission = Admission(
@@ -113,10 +117,16 @@ class ApiProcess:
         access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
         tracing = _tracing(settings, metrics)
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
-        self.services = Services(
-            settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors
-        )
         report = ControlWriter(channels.api_reports[index])
+        self._demand = (
+            ModelDemand(self.status, admission, batcher, self._wait_estimate, metrics, report)
+            if settings.memory_budget
+            else None
+        )
+        self.services = Services(
+            *(settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors),
+            model_demand=self._demand,
+        )
         self.changes = ChangeRequests(report, settings.start_timeout)
         self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
         self._begin_shadow(catalog)
@@ -200,12 +210,12 @@ class ApiProcess:
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:
-            case WorkerUp(retired=True):
-                self._switch.on_retired_worker(message)
             case WorkerUp():
                 self._on_worker_up(message)
             case NewModels(models, catalog, workers):
                 self._on_new_models(models, Catalog.unpickle(catalog), workers)
+            case ModelMoved() | ModelRefused() | ReleaseModel() if self._demand:
+                self._demand.follow(message)
             case ChangeEnded():
                 self.changes.on_ended(message)
             case WorkerDown(worker, reason):
@@ -224,6 +234,9 @@ class ApiProcess:
         self._open_if_ready()
 
     def _on_worker_up(self, message: WorkerUp) -> None:
+        if message.retired:
+            self._switch.on_retired_worker(message)
+            return
         self.status.worker_up(message.worker, message.reports)
         self._wait_estimate.worker_up(message.worker, message.reports)
         self.services.batcher.worker_up(message.worker, message.epoch, message.reports)
@@ -235,6 +248,8 @@ class ApiProcess:
         if catalog.first == self._catalog.first:
             self._catalog = self.status.catalog = catalog
             return
+        if self._demand:
+            self._demand.end_models(self._catalog)
         self._catalog = catalog
         metered = metered_models(catalog, self.services.settings.class_metrics)
         self._switch.begin(models, catalog, metered, self.status.workers)

@@ -15,8 +15,9 @@ _DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute p
 class ModelStatus:
     """Which workers are up, and what each reported of its models."""
 
-    def __init__(self, catalog: Catalog, models: Mapping[int, ServedModel]) -> None:
-        self.draining = False
+    def __init__(self, catalog: Catalog, models: Mapping[int, ServedModel], *, on_demand: bool = False) -> None:
+        """`on_demand`: a model that no worker has is loaded when it is asked for."""
+        self.draining, self._on_demand = False, on_demand
         self.follow(catalog, models)
 
     def follow(self, catalog: Catalog, models: Mapping[int, ServedModel]) -> None:
@@ -39,7 +40,28 @@ class ModelStatus:
         self._reports.pop(worker, None)
         self._update_failures()
 
+    def model_moved(self, worker: int, report: ModelReport) -> None:
+        """A worker that is up has loaded a model, has failed to, or does not keep it."""
+        reports = self._reports[worker]
+        reports[report.model] = report
+        if report.state == "unloaded":
+            del reports[report.model]
+        if report.state == "ready" or self.state(report.model) != "ready":
+            self.known[report.model] = report
+
+    def release(self, model: int) -> None:
+        """No worker is to have this model any more."""
+        for reports in self._reports.values():
+            reports.pop(model, None)
+
+    def ready_in(self, worker: int) -> frozenset[int]:
+        """The models that a worker has."""
+        reports = self._reports[worker].values()
+        return frozenset(report.model for report in reports if report.state == "ready")
+
     def _update_failures(self) -> None:
+        if self._on_demand:  # it may be tried again
+            return
         for model in self._models.values():
             report = self.known.get(model.index)
             failed = report is not None and self.state(model.index) == "failed"
@@ -56,13 +78,17 @@ class ModelStatus:
         return not self.draining and self.state(self.catalog.default) == "ready"
 
     def state(self, model: int) -> str:
-        """`ready`, `failed` or `loading`."""
-        states = {reports[model].state for reports in self._reports.values()}
+        """`ready`, `failed`, `loading` or `unloaded`."""
+        states = {reports[model].state for reports in self._reports.values() if model in reports}
         if "ready" in states:
             return "ready"
         if model in self.known and self.known[model].state == "failed":
             return "failed"
-        return "loading"
+        return "unloaded" if self._on_demand and self._reports else "loading"
+
+    def can_be_asked(self, model: int) -> bool:
+        """Whether a worker has the model, or loads it when it is asked for."""
+        return self.state(model) in ("ready", "unloaded")
 
     @property
     def workers(self) -> list[int]:
@@ -89,9 +115,9 @@ class ModelStatus:
         )
 
     def served(self) -> list[tuple[str, str]]:
-        """Name and version of every model that is ready."""
-        ready = [model for model in self._models.values() if self.state(model.index) == "ready"]
-        return [(model.name, model.version) for model in ready]
+        """Name and version of every model that can be asked."""
+        models = [model for model in self._models.values() if self.can_be_asked(model.index)]
+        return [(model.name, model.version) for model in models]
 
     def describe_all(self) -> list[dict[str, Any]]:
         """Every model: those that are served, and those that could not be read."""
@@ -127,7 +153,7 @@ class ModelStatus:
             if report.state == "failed":
                 return document | {"reason": without_directories(report.reason)}
             document |= {"engine": report.engine, "device": report.device, "precision": report.precision}
-            document["max_batch_size"] = report.max_batch_size
+            document |= {"memory_bytes": report.memory_bytes, "max_batch_size": report.max_batch_size}
             if report.candidates:
                 document["why"] = report.why
                 document["candidates"] = [_describe_candidate(each) for each in report.candidates]

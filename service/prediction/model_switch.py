@@ -44,7 +44,7 @@ class ModelSwitch:
 
     def on_retired_worker(self, worker: WorkerUp) -> None:
         """A retired worker was there before this process, or is there again: it gets what still waits for it."""
-        waiting = [report for report in worker.reports if self._wait_estimate.holds(report.model)]
+        waiting = [report for report in worker.reports if self._wait_estimate.images(report.model)]
         self._services.batcher.worker_up(worker.worker, worker.epoch, waiting)
 
     def settle(self, models: int) -> None:

@@ -243,6 +243,8 @@ class PredictionRequest:
         tiny = are_pixels or all(is_small_png(image, TINY_BYTES, TINY_PIXELS) for image in images)
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
+        if services.model_demand is not None:
+            services.model_demand.ask(model, len(images))
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
         self.state = RequestState.DECODING

@@ -9,6 +9,7 @@ from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.prediction.access_log import AccessLog
+from service.prediction.model_demand import ModelDemand
 from service.prediction.request_metrics import RequestMetrics
 from service.served_model import ModelLookup
 from service.settings import Settings
@@ -31,3 +32,4 @@ class Services:
     tracing: "Tracing | None"
     guard: Guard | None = None
     cors: Cors | None = None
+    model_demand: ModelDemand | None = None

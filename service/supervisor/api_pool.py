@@ -10,12 +10,14 @@ from service.ipc.channels import Channels
 from service.ipc.control import (
     CUT_SHORT,
     AskForChange,
+    AskForModel,
     Begin,
     ChangeEnded,
     ControlMessage,
     ControlReader,
     ControlWriter,
     ModelChange,
+    ModelReleased,
     ModelsTaken,
 )
 from service.metrics.metrics import Metrics
@@ -63,11 +65,12 @@ class ApiPool(ProcessPool[ApiChild]):
         for api in self.children:
             reactor.watch(self._reports[api.index].reader, partial(self._read_reports, api))
 
-    def tell(self, message: ControlMessage) -> None:
-        """Send this to every process."""
-        for api in self.children:
-            if api.process and api.writer:
-                api.writer.send(message)
+    def tell(self, message: ControlMessage) -> int:
+        """Send this to every process; how many there are."""
+        writers = [api.writer for api in self.children if api.process and api.writer]
+        for writer in writers:
+            writer.send(message)
+        return len(writers)
 
     def look(self, now_s: float) -> None:
         """Start those whose time has come, kill those that hang, and send on what did not fit into a pipe."""
@@ -82,6 +85,7 @@ class ApiPool(ProcessPool[ApiChild]):
         child.close_control()
         self._reports[child.index].drain()
         child.reports = ControlReader(self._reports[child.index], partial(self._on_report, child))
+        self._forget_answers()
         control, workers = child.open_control(), self._workers()
         process = self._launcher.launch_api(child.index, control, workers.models)
         assert child.writer is not None
@@ -90,15 +94,25 @@ class ApiPool(ProcessPool[ApiChild]):
         child.writer.send(Begin(workers.models.number))
         return process
 
+    def _forget_answers(self) -> None:
+        """One of the processes that were asked something is another now."""
+        if budget := self._workers().budget:
+            budget.cancel_release()
+
     def _read_reports(self, child: ApiChild) -> None:
         if child.reports:
             child.reports.read()
 
     def _on_report(self, child: ApiChild, message: ControlMessage) -> None:
+        budget = self._workers().budget
         match message:
             case ModelsTaken(models, released):
                 child.taken = models
                 child.released = models if released else child.released
+            case AskForModel(model) if budget:
+                budget.ask(model)
+            case ModelReleased(number, released) if budget:
+                budget.on_released(number, released=released)
             case AskForChange(number, change):
                 self._ask(change, partial(self._answer, child, child.writer, number))
 
@@ -111,6 +125,7 @@ class ApiPool(ProcessPool[ApiChild]):
         code = self._reap(child)
         reason = self._reason(child, code)
         child.close_control()
+        self._forget_answers()
         lost = self._metrics.lose(child.index)
         if self._closing:
             self.lost += lost

@@ -52,12 +52,14 @@ class WorkerChild(Child):
 
     Attributes:
         models: what its worker loads; None if the seat is free.
+        wanted: how many of these it loads at its start.
         start_s: how long its last start took.
         lacks_default: the last that was heard of the default model there is that it could not be loaded.
 
     """
 
     models: ModelSet | None = None
+    wanted: int = 0
     epoch: int = 0
     up: bool = False
     start_s: float = 0.0

@@ -10,8 +10,8 @@ from service.supervisor.model_set import ModelSet
 class Launcher(Protocol):
     """Makes the processes; OSError, RuntimeError or MemoryError if the machine has no room for one now."""
 
-    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
-        """Start a worker in this seat, which loads these models."""
+    def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
+        """Start a worker in this seat, which loads these models: those that are wanted, or all."""
         ...
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:

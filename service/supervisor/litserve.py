@@ -89,16 +89,17 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
         super().__init__(loop=InferenceLoop())
         self._load, self._channels = load, channels
 
-    def take(self, models: ModelSet, max_batch_sizes: Mapping[str, int]) -> None:
-        """Have the next worker load these models."""
-        self._files, self._first = models.files, models.catalog.first
+    def take(self, models: ModelSet, wanted: frozenset[int] | None, max_batch_sizes: Mapping[str, int]) -> None:
+        """Have the next worker load these models, those that are wanted, or all."""
+        self._files, self._first, self._wanted = models.files, models.catalog.first, wanted
         self._load = replace(self._load, max_batch_sizes=max_batch_sizes, choices=models.choices)
 
     def setup(self, device: str) -> None:
         """Load and prove the models; runs in the worker."""
-        artifacts, seat = self._files.load(), int(os.environ["LITSERVE_WORKER_ID"])
-        self._files.close()
-        self.worker = Worker(seat, device, artifacts, self._load, self._channels, self._first)
+        files, seat = self._files, int(os.environ["LITSERVE_WORKER_ID"])
+        self.worker = Worker(seat, device, files, self._load, self._channels, self._first, self._wanted)
+        if self._wanted is None:
+            files.close()
 
 
 class LitServeLauncher(LitServer):  # type: ignore[misc]
@@ -148,10 +149,10 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         """Where it listens, by what is answered there."""
         return self.ports.urls("https" if self._tls else "http")
 
-    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
+    def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
         """Fork a worker."""
         self._model_sets.add(models)
-        return self._fork(f"worker-{seat % self._channels.workers}", self._run_worker, seat, models)
+        return self._fork(f"worker-{seat % self._channels.workers}", self._run_worker, seat, models, wanted)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         """Fork an API process."""
@@ -176,12 +177,12 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         gc.freeze()  # what the fork brought along stays: neither scanned again nor copied
         run(*args)
 
-    def _run_worker(self, seat: int, models: ModelSet) -> None:
+    def _run_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> None:
         self.close_listener()
         for others in self._model_sets - {models}:
             others.close()
         names = {artifact.name for artifact in models.catalog.artifacts}
-        self.lit_api.take(models, {name: self._settings.max_batch_size_of(name) for name in names})
+        self.lit_api.take(models, wanted, {name: self._settings.max_batch_size_of(name) for name in names})
         device = self.devices[seat % len(self.devices)]  # of GPUs each is a list of one
         device = device if isinstance(device, str) else device[0]
         # Without LitServe's queues and its record of who is ready.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.artifact.artifact import Artifact
 from models.engines.selection import Choice
-from service.ipc.shared_memory import SharedObject
+from service.ipc.shared_memory import SharedSequence
 from service.repository import Catalog
 
 _numbers = itertools.count()
@@ -24,14 +24,14 @@ class ModelSet:
     """
 
     catalog: Catalog
-    files: SharedObject[tuple[Artifact, ...]]
+    files: SharedSequence[Artifact]
     choices: Mapping[tuple[str, int], Choice]
     number: int = field(default_factory=lambda: next(_numbers))
 
     @classmethod
     def of(cls, catalog: Catalog, choices: Mapping[tuple[str, int], Choice]) -> "ModelSet":
         """The models of a catalog that has their files."""
-        files = SharedObject[tuple[Artifact, ...]]()
+        files = SharedSequence[Artifact]()
         files.store(catalog.artifacts)
         return cls(catalog.without_files(), files, choices)
 

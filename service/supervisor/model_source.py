@@ -32,9 +32,10 @@ Refusals = dict[Identity, str]
 """Why workers could not load a version."""
 
 
-def least_memory(workers: int, *catalogs: Catalog) -> int:
+def least_memory(settings: Settings, workers: int, *catalogs: Catalog) -> int:
     """Bytes below which a server certainly does not work that has so many workers for each of these catalogs."""
-    networks = (sum(len(artifact.model) for artifact in catalog.artifacts) for catalog in catalogs)
+    loaded = [(catalog, catalog.pinned if settings.memory_budget else catalog.numbers) for catalog in catalogs]
+    networks = (sum(len(catalog[number].model) for number in numbers) for catalog, numbers in loaded)
     return LEAST_BYTES + workers * sum(LEAST_WORKER_BYTES + size for size in networks)
 
 
@@ -68,7 +69,7 @@ class ModelSource:
     def find(self, models: ModelSet, selection: Selection, change: ModelChange, refusals: Refusals) -> Found:
         """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
         folder = self._fetch()
-        served = replace(models.catalog, artifacts=models.files.load())
+        served = replace(models.catalog, artifacts=tuple(models.files))
         if change.action == "promote":
             _check_shadow(served, change)
         if change.action in ("load", "promote"):
@@ -87,7 +88,7 @@ class ModelSource:
 
     def _check_memory(self, served: Catalog, new: Catalog) -> None:
         """Raise RepositoryError if old and new workers certainly have no room beside each other."""
-        least = least_memory(self._workers, served, new)
+        least = least_memory(self._settings, self._workers, served, new)
         if not new.same_models(served) and (usable := usable_memory()) < least:
             raise RepositoryError(
                 f"there are {usable >> 20} MiB of memory, and {self._workers} old workers beside as many new ones need "

@@ -14,7 +14,7 @@ from multiprocessing.process import BaseProcess
 
 from models.artifact.artifact import Artifact
 from service.errors import NotFound
-from service.ipc.shared_memory import SharedObject
+from service.ipc.shared_memory import SharedObject, SharedSequence
 from service.parent_death import die_with_parent
 from service.repository import RepositoryError
 from service.supervisor.model_set import ModelSet
@@ -34,7 +34,7 @@ class RepositoryReader:
 
     def read(self, find: Callable[[], Found], deliver: Callable[[ModelSet | str], None]) -> None:
         """Call `find` there; `deliver` gets the models that it found, or its RepositoryError."""
-        found, files = SharedObject[Found | str](), SharedObject[tuple[Artifact, ...]]()
+        found, files = SharedObject[Found | str](), SharedSequence[Artifact]()
         process = get_context("fork").Process(target=_find, args=(find, found, files, os.getpid()), name="reader")
         try:
             with stops_wait():
@@ -62,7 +62,7 @@ class RepositoryReader:
         self,
         process: BaseProcess,
         found: SharedObject[Found | str],
-        files: SharedObject[tuple[Artifact, ...]],
+        files: SharedSequence[Artifact],
         deliver: Callable[[ModelSet | str], None],
     ) -> None:
         self._reactor.forget(process.sentinel)
@@ -83,7 +83,7 @@ class RepositoryReader:
 def _find(
     find: Callable[[], Found],
     found: SharedObject[Found | str],
-    files: SharedObject[tuple[Artifact, ...]],
+    files: SharedSequence[Artifact],
     parent_pid: int,
 ) -> None:
     ignore_stops()

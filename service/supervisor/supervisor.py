@@ -73,6 +73,7 @@ class Supervisor:
             oom_kills,
             self._apis.tell,
             self._give_up,
+            settings.memory_budget,
         )
         copying_s = settings.fetch_timeout if isinstance(settings.model_repository, str) else 0
         reader = RepositoryReader(self._reactor, READING_STARTS * settings.start_timeout + copying_s)

@@ -17,6 +17,7 @@ from service.policy import FIRST_STARTS
 from service.repository import Catalog
 from service.supervisor.children import WorkerChild
 from service.supervisor.launcher import Launcher
+from service.supervisor.memory_budget import MemoryBudget
 from service.supervisor.model_set import ModelSet
 from service.supervisor.process_pool import OomKills, ProcessPool
 from service.supervisor.reactor import Reactor
@@ -43,6 +44,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
     Attributes:
         models: what is served.
         trial: what is to be served.
+        budget: what decides which of the models that are served are loaded; None if all are.
 
     """
 
@@ -57,8 +59,9 @@ class WorkerPool(ProcessPool[WorkerChild]):
         start_timeout_s: float,
         reactor: Reactor,
         oom_kills: OomKills,
-        tell: Callable[[ControlMessage], None],
+        tell: Callable[[ControlMessage], int],
         give_up: Callable[[str], None],
+        memory_budget: int = 0,
     ) -> None:
         workers = [WorkerChild(index) for index in range(channels.shared_state.seats)]
         super().__init__(workers, reactor, oom_kills, give_up)
@@ -66,6 +69,11 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self._start_timeout_s, self._tell = start_timeout_s, tell
         self.models = models
         self.trial: Trial | None = None
+        self.budget = (
+            MemoryBudget(memory_budget, models, channels, metrics, start_timeout_s, tell, self._serving)
+            if memory_budget
+            else None
+        )
         for worker in workers:
             reactor.watch(channels.reports[worker.index].reader, partial(self._read_reports, worker))
 
@@ -94,6 +102,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         """Serve the models that were tried; those that were served until now, which go on working, are returned."""
         assert self.trial
         retired, self.models, self.trial = self.models, self.trial.models, None
+        if self.budget:
+            self.budget.begin(self.models)
         for worker in self._workers_of(self.models):
             self._show(worker)
             for report in worker.reports.values():
@@ -124,6 +134,10 @@ class WorkerPool(ProcessPool[WorkerChild]):
     def _workers_of(self, models: ModelSet) -> list[WorkerChild]:
         return [worker for worker in self.children if worker.models is models]
 
+    def _serving(self) -> list[WorkerChild]:
+        """The workers that take batches."""
+        return [worker for worker in self._workers_of(self.models) if worker.up]
+
     def ups(self, models: ModelSet | None = None) -> Iterator[WorkerUp]:
         """The workers that have these models, or, retired ones first, all that an API process must know that starts."""
         tried = self.trial.models if self.trial else None
@@ -137,6 +151,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         for worker in self.children:
             if worker.process:
                 self._look_for_hang(worker, now_s)
+        if self.budget:
+            self.budget.look()
 
     def _launch(self, child: WorkerChild) -> BaseProcess:
         for pipe in (self._channels.requests[child.index], self._channels.reports[child.index]):
@@ -144,7 +160,9 @@ class WorkerPool(ProcessPool[WorkerChild]):
         shared_state = self._channels.shared_state
         shared_state.began_ns[child.index], shared_state.epochs[child.index] = 0, child.epoch
         assert child.models
-        return self._launcher.launch_worker(child.index, child.models)
+        wanted = self.budget.wanted(child.models) if self.budget else None
+        child.wanted = len(child.models.catalog.artifacts if wanted is None else wanted)
+        return self._launcher.launch_worker(child.index, child.models, wanted)
 
     # Reports
 
@@ -160,19 +178,24 @@ class WorkerPool(ProcessPool[WorkerChild]):
                 self._on_report(worker, worker.models.catalog, sent.report)
 
     def _on_report(self, worker: WorkerChild, catalog: Catalog, report: ModelReport) -> None:
-        worker.reports[report.model] = report
         artifact = catalog[report.model]
         about = {"model": artifact.name, "version": artifact.version, **self._about(worker)}
         if report.state == "ready":
             log.info("model ready", **about, engine=report.engine, device=report.device, seconds=report.load_seconds)
             if worker.models is self.models:
                 self._show_load(report)
+        elif report.state == "unloaded":
+            log.info("model unloaded", **about)
         else:
             log.error("model failed", **about, reason=report.reason)
             self._metrics.model_load_failures.inc()
+        if worker.up and self.budget:
+            self.budget.on_report(worker, report)
+            return
+        worker.reports[report.model] = report
         if report.model == catalog.default:
             worker.lacks_default = report.state == "failed"
-        if len(worker.reports) == len(catalog.artifacts):
+        if len(worker.reports) == worker.wanted:
             self._on_loaded(worker)
 
     def _on_loaded(self, worker: WorkerChild) -> None:
@@ -204,6 +227,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self._take(worker)
         self._show(worker)
         self._tell(self._worker_up(worker))
+        if self.budget and worker.models is self.models:
+            self.budget.on_worker_up(worker)
 
     def _take(self, worker: WorkerChild) -> None:
         worker.up = worker.ever_up = True
@@ -227,7 +252,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _worker_up(self, worker: WorkerChild) -> WorkerUp:
         retired = worker.models is not self.models
-        return WorkerUp(worker.index, worker.epoch, tuple(worker.reports.values()), worker.start_s, retired)
+        reports = self.budget.shown(worker) if self.budget and not retired else tuple(worker.reports.values())
+        return WorkerUp(worker.index, worker.epoch, reports, worker.start_s, retired)
 
     # Ends
 
@@ -238,6 +264,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self._show(child)
         if was_up:
             self._tell(WorkerDown(child.index, reason))
+        if self.budget:
+            self.budget.on_end(child)
         if child.models is None:
             log.info("worker ended", **self._about(child), why="its models are not served any more")
         elif not self._closing:

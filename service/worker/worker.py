@@ -1,16 +1,18 @@
-"""What a worker process does: load every model, prove each, then answer batches until it is ended.
+"""What a worker process does: load models, prove each, then answer batches until it is ended.
 
 A worker blocks in `read` on its request pipe: it uses no CPU when idle, and begins a batch the moment that there is
-one. What else lies in the pipe by then, of any API process, runs with it. Nothing here is of LitServe, which
-`supervisor.litserve` puts around it.
+one. What else lies in the pipe by then, of any API process, runs with it. The supervisor's commands to load or unload a
+model come through the same pipe, between batches. Nothing here is of LitServe, which `supervisor.litserve` puts around
+it.
 """
 
+import gc
 import itertools
 import os
 import select
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import defaultdict, deque
+from collections.abc import Container, Sequence
 from select import PIPE_BUF
 
 import numpy as np
@@ -20,10 +22,10 @@ from numpy.typing import NDArray
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
-from models.machine.memory import own_memory
+from models.machine.memory import own_memory, trim_memory
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_REPLIES, WITH_LOGITS, BatchMessage, Reply
+from service.ipc.messages import MAX_REPLIES, WITH_LOGITS, BatchMessage, ModelCommand, Reply
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
@@ -54,9 +56,16 @@ class Worker:
         load: LoadOptions,
         channels: Channels,
         first: int = 0,
+        wanted: Container[int] | None = None,
     ) -> None:
-        """`index` is its seat, `first` the number of the first model."""
+        """`index` is its seat, `first` the number of the first model.
+
+        Only those that are `wanted` are loaded now, the others when the supervisor says so; None: all, once.
+        """
         self._index, self._channels = index, channels
+        self._device, self._load_options = device, load
+        self._artifacts, self._first = () if wanted is None else artifacts, first
+        self._commands: deque[ModelCommand] = deque()
         self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
         self._requests = channels.requests[index].reader
         self._more = select.poll()
@@ -65,12 +74,16 @@ class Worker:
         self._epoch = int(self._shared_state.epochs[index])
         self._shared_state.began_ns[index] = 0
         self._models: dict[int, LoadedModel] = {}
-        for model, artifact in enumerate(artifacts, first):
-            report = self._load(model, artifact, device, load)
-            channels.reports[index].write(WorkerReport(self._epoch, report).to_line())
+        for model in range(first, first + len(artifacts)):
+            if wanted is None or model in wanted:
+                self._report(self._load(model, artifacts[model - first]))
 
-    def _load(self, index: int, artifact: Artifact, device: str, load: LoadOptions) -> ModelReport:
+    def _report(self, report: ModelReport) -> None:
+        self._channels.reports[self._index].write(WorkerReport(self._epoch, report).to_line())
+
+    def _load(self, index: int, artifact: Artifact) -> ModelReport:
         began, memory = time.monotonic(), own_memory()
+        device, load = self._device, self._load_options
         try:
             model, choice = load_model(artifact, device, load), load.choice(artifact, device)
         except (ArtifactError, EngineError) as error:
@@ -108,6 +121,26 @@ class Worker:
             self._shared_state.taken[self._index, message.api] = message.batch
         ran = self._run(messages, taken_ns)
         self._reply(messages, taken_ns, ran)
+        if self._commands:
+            self._obey(self._commands.popleft())
+
+    def _obey(self, command: ModelCommand) -> None:
+        """Load or unload a model, and report; the supervisor sees for how long that may take."""
+        shared_state = self._shared_state
+        shared_state.limit_ns[self._index] = command.seconds * 1_000_000_000
+        shared_state.began_ns[self._index] = time.monotonic_ns()
+        try:
+            number = command.model
+            report = self._load(number, self._artifacts[number - self._first]) if command.load else self._unload(number)
+        finally:
+            shared_state.began_ns[self._index] = 0
+        self._report(report)
+
+    def _unload(self, index: int) -> ModelReport:
+        self._models.pop(index, None)
+        gc.collect()
+        trim_memory()
+        return ModelReport(index, "unloaded")
 
     def _take(self) -> list[BatchMessage]:
         """The next message, waited for, and those behind it that are there already and may run with it."""
@@ -127,9 +160,16 @@ class Worker:
         return taken
 
     def _read(self) -> BatchMessage | None:
-        """The pipe's next message, None if it is for a former life of this worker: its API process knows of its end."""
+        """The pipe's next batch; None if it is for a former life of this worker, whose end its API process knows of.
+
+        A command of the supervisor is kept for later.
+        """
         message = BatchMessage.unpack(os.read(self._requests, PIPE_BUF))
-        return message if message.epoch == self._epoch else None
+        if message.epoch == self._epoch:
+            return message
+        if (command := ModelCommand.of(message)) and command.epoch == self._epoch:
+            self._commands.append(command)
+        return None
 
     def _run(self, messages: list[BatchMessage], taken_ns: int) -> list[int]:
         """Run what has not expired; return how many images of each message that were."""

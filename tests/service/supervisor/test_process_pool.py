@@ -20,11 +20,13 @@ class Broken(Played):
 
     launched = 0
 
-    def launch_worker(self, seat: int, models: ModelSet) -> multiprocessing.process.BaseProcess:
+    def launch_worker(
+        self, seat: int, models: ModelSet, wanted: frozenset[int] | None
+    ) -> multiprocessing.process.BaseProcess:
         self.launched += 1
         if self.launched > 1:
             raise LookupError("a fault of our own")
-        return super().launch_worker(seat, models)
+        return super().launch_worker(seat, models, wanted)
 
 
 def test_what_the_supervisor_cannot_handle_ends_every_process(repository: Path, tmp_path: Path) -> None:
@@ -68,11 +70,13 @@ class Short(Played):
 
     launched = 0
 
-    def launch_worker(self, seat: int, models: ModelSet) -> multiprocessing.process.BaseProcess:
+    def launch_worker(
+        self, seat: int, models: ModelSet, wanted: frozenset[int] | None
+    ) -> multiprocessing.process.BaseProcess:
         self.launched += 1
         if self.launched == 1:
             raise BlockingIOError(os.EX_OSERR, "no room")
-        return super().launch_worker(seat, models)
+        return super().launch_worker(seat, models, wanted)
 
 
 def test_a_start_that_fails_counts_as_a_death(repository: Path, tmp_path: Path) -> None:

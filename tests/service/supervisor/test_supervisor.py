@@ -29,8 +29,8 @@ class Played:
     def __init__(self, work: Callable[[int], None], births: Path) -> None:
         self._work, self._births = work, births
 
-    def launch_worker(self, seat: int, models: ModelSet) -> BaseProcess:
-        del models
+    def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
+        del models, wanted
         with self._births.open("a") as births:
             births.write("one\n")
         return start(self._work, seat)

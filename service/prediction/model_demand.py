@@ -1,0 +1,97 @@
+"""Requests for models that are not loaded, under `--memory-budget`: in one API process.
+
+They hold their places and wait in their queue, as those do whose worker died; what is asked of the supervisor, once,
+is that a worker loads the model. Their deadlines end them, a refusal, or a worker that has the model.
+"""
+
+import math
+import time
+
+from service.batching.admission import Admission
+from service.batching.batcher import Batcher
+from service.batching.wait_estimate import WaitEstimate
+from service.errors import Unavailable
+from service.ipc.control import AskForModel, ControlWriter, ModelMoved, ModelRefused, ModelReleased, ReleaseModel
+from service.metrics.metrics import Metrics
+from service.policy import UNLOADED_SHARE
+from service.prediction.model_status import ModelStatus, without_directories
+from service.repository import Catalog
+from service.served_model import ServedModel
+
+
+class ModelDemand:
+    """Asks the supervisor for models, and follows what workers load and unload."""
+
+    def __init__(
+        self,
+        status: ModelStatus,
+        admission: Admission,
+        batcher: Batcher,
+        wait_estimate: WaitEstimate,
+        metrics: Metrics,
+        report: ControlWriter,
+    ) -> None:
+        self._status, self._batcher, self._wait_estimate = status, batcher, wait_estimate
+        self._metrics, self._report = metrics, report
+        self._most_waiting = int(admission.capacity * UNLOADED_SHARE)
+        self._asked: set[int] = set()
+        self._refused: dict[int, tuple[str, float]] = {}  # why, and until when on the monotonic clock
+
+    def ask(self, model: ServedModel, images: int) -> None:
+        """A request to this model holds places for so many images: have it loaded; Unavailable if that is of no use."""
+        self._metrics.model_last_request.set(time.time(), model.name)
+        number = model.index
+        if self._status.state(number) == "ready":
+            return
+        reason, until_s = self._refused.get(number, ("", 0.0))
+        if (left_s := until_s - time.monotonic()) > 0:
+            raise Unavailable("loading", reason, retry_after_s=math.ceil(left_s))
+        if (waiting := self._wait_estimate.images(number) - images) > self._most_waiting:
+            raise Unavailable("full", f"{waiting} images wait already until the model is loaded")
+        if number not in self._asked:
+            self._asked.add(number)
+            self._report.send(AskForModel(number))
+
+    def follow(self, message: ModelMoved | ModelRefused | ReleaseModel) -> None:
+        """Do what the supervisor's message says."""
+        match message:
+            case ModelMoved():
+                self._on_moved(message)
+            case ModelRefused():
+                self._on_refused(message)
+            case ReleaseModel():
+                self._on_release(message)
+
+    def _on_moved(self, message: ModelMoved) -> None:
+        """A worker has a model now, or not."""
+        report, worker = message.report, message.worker
+        self._asked.discard(report.model)
+        self._status.model_moved(worker, report)
+        self._wait_estimate.learn(report)
+        self._batcher.set_models(worker, self._status.ready_in(worker))
+
+    def _on_refused(self, message: ModelRefused) -> None:
+        """A model is not loaded: those that wait for it are told."""
+        reason, retry_after_s = without_directories(message.reason), message.retry_after_s
+        self._asked.discard(message.model)
+        self._refused[message.model] = reason, time.monotonic() + retry_after_s
+        error = Unavailable("loading", reason, retry_after_s=math.ceil(retry_after_s))
+        self._batcher.fail_model(message.model, error)
+
+    def _on_release(self, message: ReleaseModel) -> None:
+        """Let workers unload a model, unless there is an image of it."""
+        released = not self._wait_estimate.images(message.model)
+        if released:
+            self._status.release(message.model)
+            for worker in self._status.workers:
+                self._batcher.set_models(worker, self._status.ready_in(worker))
+        self._report.send(ModelReleased(message.number, released))
+
+    def end_models(self, catalog: Catalog) -> None:
+        """Other models are served now: no worker will load one of these any more."""
+        for number in catalog.numbers:
+            if self._status.state(number) != "ready":
+                error = Unavailable("loading", "another version was loaded while the request waited; ask again")
+                self._batcher.fail_model(number, error)
+        self._asked.clear()
+        self._refused.clear()

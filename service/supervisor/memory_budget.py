@@ -1,0 +1,311 @@
+"""Which models are loaded, where not all may be at a time: `--memory-budget`.
+
+A request for a model that is not loaded waits in its API process, which asks here; the model that was asked for longest
+ago, and has no image in flight, makes room. There is one decision and one command to one worker at a time, so each
+model is loaded once in each worker however many wait for it, and while a worker loads the others go on.
+"""
+
+import itertools
+import math
+import os
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import structlog
+
+from service.ipc.channels import Channels
+from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
+from service.ipc.messages import ModelCommand
+from service.ipc.reports import ModelReport
+from service.metrics.metrics import Metrics
+from service.policy import LOAD_RETRY_S, LOAD_TRIES
+from service.repository import Identity, identity
+from service.supervisor.children import WorkerChild
+from service.supervisor.model_set import ModelSet
+
+log = structlog.get_logger()
+
+
+class Refusal(NamedTuple):
+    """Why a model is not loaded, and until when it is not tried again."""
+
+    reason: str
+    until_s: float
+
+
+@dataclass(slots=True)
+class Release:
+    """A model that is to be unloaded, and how many API processes have not yet said that they send no more of it."""
+
+    number: int
+    model: int
+    missing: int
+
+
+class MemoryBudget:
+    """Loads and unloads models in the workers that are served, in `budget` bytes of all workers together.
+
+    What a model takes is what a worker measured, times the workers. The default model and a shadow are never unloaded.
+    `tell` reaches the API processes and returns how many there are, `workers` are those that are up.
+    """
+
+    def __init__(
+        self,
+        budget: int,
+        models: ModelSet,
+        channels: Channels,
+        metrics: Metrics,
+        start_timeout_s: float,
+        tell: Callable[[ControlMessage], int],
+        workers: Callable[[], Sequence[WorkerChild]],
+    ) -> None:
+        self._budget, self._channels, self._metrics = budget, channels, metrics
+        self._start_timeout_s, self._tell, self._workers = start_timeout_s, tell, workers
+        self._bytes: dict[Identity, int] = {}  # in one worker, the most that any has measured
+        self._numbers = itertools.count()  # of releases
+        metrics.memory_budget.set(budget)
+        self.begin(models)
+
+    def begin(self, models: ModelSet) -> None:
+        """These models are served from now on; what their workers have loaded stays, as far as there is room."""
+        self._models = models
+        reports = [report for worker in self._workers() for report in worker.reports.values()]
+        self._loaded = {report.model for report in reports if report.state == "ready"} | models.catalog.pinned
+        """Models that every worker is to have."""
+        self._asked: dict[int, None] = {}  # to be loaded, in the order in which they were first asked for
+        self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._size(n))
+        self._held: set[int] = set()  # had images in flight when they were last to be unloaded
+        self._refusals: dict[int, Refusal] = {}
+        self._deaths = Counter[int]()  # of workers that loaded a model
+        self._command: tuple[WorkerChild, ModelCommand] | None = None
+        self._release: Release | None = None
+        self._measure(reports)
+
+    def wanted(self, models: ModelSet) -> frozenset[int]:
+        """What a worker that starts with these models loads: what is loaded, and of other sets also what is new."""
+        if models is self._models:
+            return frozenset(self._loaded)
+        served, catalog = self._models.catalog, models.catalog
+        names, known = {served[number].name for number in self._loaded}, set(map(identity, served.artifacts))
+        new = {n for n in catalog.numbers if catalog[n].name in names or identity(catalog[n]) not in known}
+        return frozenset(new | catalog.pinned)
+
+    def shown(self, worker: WorkerChild) -> tuple[ModelReport, ...]:
+        """What API processes are to know of a worker's models: not what it is about to unload."""
+        known = worker.reports.values()
+        return tuple(report for report in known if report.state == "failed" or report.model in self._loaded)
+
+    # What is heard
+
+    def ask(self, model: int) -> None:
+        """An API process has a request for a model that it knows to be in no worker."""
+        refusal = self._refusals.get(model)
+        if refusal and refusal.until_s > time.monotonic():
+            self._tell(ModelRefused(model, refusal.reason, refusal.until_s - time.monotonic()))
+        elif model in self._models.catalog.numbers:
+            self._asked.setdefault(model)
+            self._advance()
+
+    def on_worker_up(self, worker: WorkerChild) -> None:
+        """A worker has loaded what it was to load when it was started."""
+        self._measure(worker.reports.values())
+        self._advance()
+
+    def on_report(self, worker: WorkerChild, report: ModelReport) -> None:
+        """A worker that is up has done what it was told."""
+        if self._command is None or self._command[0] is not worker or self._command[1].model != report.model:
+            return
+        self._command, model = None, report.model
+        if report.state == "unloaded":
+            del worker.reports[model]
+        else:
+            worker.reports[model] = report
+            self._measure([report])
+            self._on_loaded(worker, report)
+        self._advance()
+
+    def on_end(self, worker: WorkerChild) -> None:
+        """A worker has died: what it was loading is tried once more."""
+        if self._command and self._command[0] is worker:
+            command, self._command = self._command[1], None
+            if command.load and command.model not in self._loaded:
+                self._deaths[command.model] += 1
+                if self._deaths[command.model] >= LOAD_TRIES:
+                    reason = f"{LOAD_TRIES} workers that loaded it died"
+                    self._fail(worker, ModelReport(command.model, "failed", reason))
+        self._advance()
+
+    def on_released(self, number: int, *, released: bool) -> None:
+        """An API process sends nothing more of the model that is to be unloaded, or has images of it."""
+        release = self._release
+        if release is None or number != release.number:
+            return
+        if not released:
+            self.cancel_release()
+            self._advance()
+            return
+        release.missing -= 1
+        self._end_release(release)
+
+    def cancel_release(self) -> None:
+        """A model is not unloaded after all; so it is, too, if an API process has come or gone meanwhile."""
+        if release := self._release:
+            self._release = None
+            self._held.add(release.model)
+            for worker in self._workers():
+                if report := worker.reports.get(release.model):
+                    self._tell(ModelMoved(worker.index, report))
+
+    def look(self) -> None:
+        """Go on where images in flight were waited for."""
+        self._held.clear()
+        self._advance()
+
+    # What is decided
+
+    def _advance(self) -> None:
+        """Do the next that can be done now."""
+        workers = self._workers()
+        self._drop_broken(workers)
+        self._metrics.memory_budget_used.set(self._used)
+        if not workers or self._command or self._catch_up(workers) or self._release:
+            return
+        if self._used > self._budget or not self._load_next(workers[0]):
+            self._make_room()
+
+    def _catch_up(self, workers: Sequence[WorkerChild]) -> bool:
+        """Have a worker unload what it is not to have, or load what others have; whether there is any such."""
+        for worker in workers:
+            ready = {model for model, report in worker.reports.items() if report.state == "ready"}
+            if extra := ready - self._loaded:
+                self._send(worker, min(extra), load=False)
+                return True
+        for worker in workers:
+            if missing := self._loaded - worker.reports.keys():
+                self._send(worker, min(missing), load=True)
+                return True
+        return False
+
+    def _drop_broken(self, workers: Sequence[WorkerChild]) -> None:
+        """Give up a model that was loaded and that none of those workers, which have started anew, could load."""
+        for model in self._loaded - self._models.catalog.pinned:
+            reports = [worker.reports.get(model) for worker in workers]
+            failed = [report for report in reports if report and report.state == "failed"]
+            if workers and len(failed) == len(workers):
+                self._loaded.discard(model)
+                self._refuse(model, f"the model failed to load: {failed[0].reason}")
+
+    def _load_next(self, worker: WorkerChild) -> bool:
+        """Have a worker load what is asked for and fits, or is to be tried; False if something has to make room."""
+        for model in list(self._asked):
+            if model in self._loaded:
+                del self._asked[model]
+            elif self._is_too_large(model):
+                self._refuse_as_too_large(model)
+            elif self._used + self._size(model) <= self._budget:
+                self._send(worker, model, load=True)
+                return True
+        if not self._asked and self._untried:
+            self._send(worker, self._untried[0], load=True)
+        return not self._asked
+
+    def _make_room(self) -> None:
+        """Ask whether the model that was asked for longest ago, of those that may be, can be unloaded."""
+        victims = self._loaded - self._models.catalog.pinned - self._held
+        if victims:
+            model = min(victims, key=self._last_request_s)
+            number = next(self._numbers)
+            release = self._release = Release(number, model, 0)
+            release.missing = self._tell(ReleaseModel(number, model))
+            self._end_release(release)
+
+    def _end_release(self, release: Release) -> None:
+        if not release.missing:
+            self._release = None
+            self._loaded.discard(release.model)
+            artifact = self._models.catalog[release.model]
+            self._metrics.model_unloads.inc(artifact.name)
+            log.info("model makes room", model=artifact.name, version=artifact.version)
+            self._advance()
+
+    def _on_loaded(self, worker: WorkerChild, report: ModelReport) -> None:
+        """A worker has loaded a model, or failed to: it stays if it is asked for, or fits."""
+        model = report.model
+        if model in self._loaded:
+            self._tell(ModelMoved(worker.index, report))
+        elif report.state == "failed":
+            self._fail(worker, report)
+        elif self._is_too_large(model) or (model not in self._asked and self._used + self._size(model) > self._budget):
+            self._tell(ModelMoved(worker.index, replace(report, state="unloaded")))
+            if self._is_too_large(model):
+                self._refuse_as_too_large(model)
+            self._forget(model)
+        else:
+            self._loaded.add(model)
+            self._metrics.model_loads.inc(self._models.catalog[model].name)
+            self._tell(ModelMoved(worker.index, report))
+            self._forget(model)
+
+    def _fail(self, worker: WorkerChild, report: ModelReport) -> None:
+        self._tell(ModelMoved(worker.index, report))
+        self._refuse(report.model, f"the model failed to load: {report.reason}")
+
+    def _refuse_as_too_large(self, model: int) -> None:
+        pinned = sum(map(self._size, self._models.catalog.pinned))
+        needed = pinned + self._size(model)
+        reason = (
+            f"the model needs {self._size(model)} bytes of memory, and --memory-budget leaves "
+            f"{max(0, self._budget - pinned)} beside the default model: start the server with at least "
+            f"--memory-budget {needed}"
+        )
+        artifact = self._models.catalog[model]
+        log.warning("model does not fit", model=artifact.name, version=artifact.version, reason=reason)
+        self._refuse(model, reason)
+
+    def _refuse(self, model: int, reason: str) -> None:
+        self._refusals[model] = Refusal(reason, time.monotonic() + LOAD_RETRY_S)
+        self._tell(ModelRefused(model, reason, LOAD_RETRY_S))
+        self._forget(model)
+
+    def _forget(self, model: int) -> None:
+        """It is decided about this model."""
+        self._asked.pop(model, None)
+        self._deaths.pop(model, None)
+        if model in self._untried:
+            self._untried.remove(model)
+
+    # What is known
+
+    def _measure(self, reports: Iterable[ModelReport]) -> None:
+        for report in reports:
+            if report.state == "ready":
+                one = identity(self._models.catalog[report.model])
+                self._bytes[one] = max(report.memory_bytes, self._bytes.get(one, 1))
+
+    def _size(self, model: int) -> int:
+        """Bytes that a model takes in all workers, 0 if that is not known yet."""
+        return self._channels.workers * self._bytes.get(identity(self._models.catalog[model]), 0)
+
+    @property
+    def _used(self) -> int:
+        return sum(map(self._size, self._loaded))
+
+    def _is_too_large(self, model: int) -> bool:
+        """Whether a model does not fit beside those that are never unloaded."""
+        pinned = self._models.catalog.pinned
+        return model not in pinned and sum(map(self._size, pinned)) + self._size(model) > self._budget
+
+    def _last_request_s(self, model: int) -> float:
+        cell = self._metrics.model_last_request.cell(self._models.catalog[model].name)
+        return float(self._metrics.column(cell).max())
+
+    def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
+        """Tell a worker to load or unload a model; if its pipe is full of batches, it is told at the next look."""
+        command = ModelCommand(worker.epoch, model, load, math.ceil(self._start_timeout_s))
+        with suppress(BlockingIOError):
+            os.write(self._channels.requests[worker.index].writer, command.pack())
+            self._command = worker, command
