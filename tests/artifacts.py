@@ -53,15 +53,18 @@ def make_artifact(
     hoards: Mapping[int, int] | None = None,
     golden_error: float = 0.0,
     int8: "In8Bits | None" = None,
+    ballast_bytes: int = 0,
 ) -> Path:
     """Write a model that loads, and answers `expected_probabilities` unless the first pixel's value is listed.
 
     `loops`: iterations of about a millisecond that a batch with such a picture takes; `fails`: values for which the
     graph fails; `nans`: values whose logits are not numbers; `hoards`: bytes of memory that such a picture takes. A
-    `golden_error` makes the model fail its own examples. With `int8` there is another graph beside it.
+    `golden_error` makes the model fail its own examples. With `int8` there is another graph beside it. The network is
+    larger by `ballast_bytes` that do nothing.
     """
     metadata = _metadata(shape, labels)
-    model = _proved(_model(shape, labels, loops or {}, fails, nans, hoards or {}), metadata, golden_error)
+    graph = _model(shape, labels, loops or {}, fails, nans, hoards or {}, ballast_bytes)
+    model = _proved(graph, metadata, golden_error)
     beside = None
     if int8:
         figures = {} if int8.lost is None else {"fp32_accuracy": 0.9, "accuracy": 0.9 - int8.lost / 100}
@@ -130,6 +133,7 @@ def _model(
     fails: Collection[int],
     nans: Collection[int],
     hoards: Mapping[int, int],
+    ballast_bytes: int = 0,
 ) -> onnx.ModelProto:
     values = range(256)
     constants = {
@@ -138,7 +142,7 @@ def _model(
         "checked": np.array([_OUT_OF_BOUNDS if v in fails else v for v in values], np.int64),
         "loops": np.array([loops.get(v, 0) for v in values], np.int64),
         "hoards": np.array([hoards.get(v, 0) // np.float32().nbytes for v in values], np.int64),
-        "offsets": np.array([[np.nan if v in nans else 0.0] for v in values], np.float32),
+        "offsets": np.array([[np.nan if v in nans else 0.0] for v in range(256 + ballast_bytes // 4)], np.float32),
         "go_on": np.array(True),
         "zeros": np.zeros((_LOOP_MATRIX, _LOOP_MATRIX), np.float32),
     }

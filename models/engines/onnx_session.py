@@ -90,9 +90,11 @@ def _engine_cache() -> Path | None:
 def _session(name: str, graph: bytes, options: ort.SessionOptions, providers: Providers) -> ort.InferenceSession:
     try:
         # Without enable_fallback=0 a provider that does not start is replaced by the CPU's without an error.
-        return ort.InferenceSession(graph, options, providers, enable_fallback=0)
+        session = ort.InferenceSession(graph, options, providers, enable_fallback=0)
     except Exception as error:
         raise EngineError(f"ONNX Runtime cannot load {name} with {providers[0][0]}: {error}") from error
+    session._model_bytes = None  # kept for a fallback: as much memory as the model itself
+    return session
 
 
 def _options(threads: int) -> ort.SessionOptions:

@@ -13,6 +13,7 @@ import select
 import time
 from collections import defaultdict, deque
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from select import PIPE_BUF
 
 import numpy as np
@@ -64,7 +65,7 @@ class Worker:
         """
         self._index, self._channels = index, channels
         self._device, self._load_options = device, load
-        self._artifacts, self._first = () if wanted is None else artifacts, first
+        self._artifacts, self._first = artifacts, first
         self._commands: deque[ModelCommand] = deque()
         self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
         self._requests = channels.requests[index].reader
@@ -76,13 +77,24 @@ class Worker:
         self._models: dict[int, LoadedModel] = {}
         for model in range(first, first + len(artifacts)):
             if wanted is None or model in wanted:
-                self._report(self._load(model, artifacts[model - first]))
+                self._report(self._load(model))
+        if wanted is None:
+            self._artifacts = ()
 
     def _report(self, report: ModelReport) -> None:
         self._channels.reports[self._index].write(WorkerReport(self._epoch, report).to_line())
 
-    def _load(self, index: int, artifact: Artifact) -> ModelReport:
+    def _load(self, index: int) -> ModelReport:
+        """Load a model, and measure what it takes: without what loading it took."""
         began, memory = time.monotonic(), own_memory()
+        report = self._try_to_load(index, self._artifacts[index - self._first])
+        if report.state == "failed":
+            return report
+        load_seconds = time.monotonic() - began
+        trim_memory()
+        return replace(report, load_seconds=load_seconds, memory_bytes=max(0, own_memory() - memory))
+
+    def _try_to_load(self, index: int, artifact: Artifact) -> ModelReport:
         device, load = self._device, self._load_options
         try:
             model, choice = load_model(artifact, device, load), load.choice(artifact, device)
@@ -96,8 +108,6 @@ class Worker:
             engine=engine.name,
             device=engine.device,
             precision=engine.precision,
-            load_seconds=time.monotonic() - began,
-            memory_bytes=max(0, own_memory() - memory),
             max_batch_size=model.max_batch_size,
             most_images=load.most_images(artifact, device),
             paying_batch_size=model.paying_batch_size,
@@ -131,7 +141,7 @@ class Worker:
         shared_state.began_ns[self._index] = time.monotonic_ns()
         try:
             number = command.model
-            report = self._load(number, self._artifacts[number - self._first]) if command.load else self._unload(number)
+            report = self._load(number) if command.load else self._unload(number)
         finally:
             shared_state.began_ns[self._index] = 0
         self._report(report)
