@@ -142,10 +142,11 @@ def _model(
         "checked": np.array([_OUT_OF_BOUNDS if v in fails else v for v in values], np.int64),
         "loops": np.array([loops.get(v, 0) for v in values], np.int64),
         "hoards": np.array([hoards.get(v, 0) // np.float32().nbytes for v in values], np.int64),
-        "offsets": np.array([[np.nan if v in nans else 0.0] for v in range(256 + ballast_bytes // 4)], np.float32),
+        "offsets": np.zeros((256 + ballast_bytes // 4, 1), np.float32),
         "go_on": np.array(True),
         "zeros": np.zeros((_LOOP_MATRIX, _LOOP_MATRIX), np.float32),
     }
+    constants["offsets"][list(nans)] = np.nan
     nodes = [
         helper.make_node("Flatten", ["image"], ["bytes"]),
         helper.make_node("Cast", ["bytes"], ["floats"], to=TensorProto.FLOAT),

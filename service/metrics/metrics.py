@@ -182,7 +182,7 @@ class Metrics(Collector):
         yield self.drift, product([name], DRIFTS)
         for family in (self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence):
             yield family, [(name,)]
-        for of_budget in (self.model_last_request, self.model_loads, self.model_unloads):
+        for of_budget in (self.model_loads, self.model_unloads):
             yield of_budget, [(name,)]
         if model.is_shadow:
             yield self.shadow_images, product([name], [model.version], SHADOW_OUTCOMES)
@@ -279,14 +279,6 @@ class Metrics(Collector):
         )
         self.model_unloads = Counter(
             "model_unloads", "How often one made room for another under --memory-budget.", ("model",), (), sparse=True
-        )
-        self.model_last_request = Gauge(
-            "model_last_request_timestamp_seconds",
-            "When a model was last asked for, under --memory-budget.",
-            ("model",),
-            (),
-            highest=True,
-            sparse=True,
         )
 
     def _add_images(self) -> None:

@@ -119,7 +119,7 @@ class ApiProcess:
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
         report = ControlWriter(channels.api_reports[index])
         self._demand = (
-            ModelDemand(self.status, admission, batcher, self._wait_estimate, metrics, report)
+            ModelDemand(self.status, admission, batcher, self._wait_estimate, report)
             if settings.memory_budget
             else None
         )

@@ -12,7 +12,6 @@ from service.batching.batcher import Batcher
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import Unavailable
 from service.ipc.control import AskForModel, ControlWriter, ModelMoved, ModelRefused, ModelReleased, ReleaseModel
-from service.metrics.metrics import Metrics
 from service.policy import UNLOADED_SHARE
 from service.prediction.model_status import ModelStatus, without_directories
 from service.repository import Catalog
@@ -28,18 +27,16 @@ class ModelDemand:
         admission: Admission,
         batcher: Batcher,
         wait_estimate: WaitEstimate,
-        metrics: Metrics,
         report: ControlWriter,
     ) -> None:
-        self._status, self._batcher, self._wait_estimate = status, batcher, wait_estimate
-        self._metrics, self._report = metrics, report
+        self._status, self._batcher = status, batcher
+        self._wait_estimate, self._report = wait_estimate, report
         self._most_waiting = int(admission.capacity * UNLOADED_SHARE)
         self._asked: set[int] = set()
         self._refused: dict[int, tuple[str, float]] = {}  # why, and until when on the monotonic clock
 
     def ask(self, model: ServedModel, images: int) -> None:
         """A request to this model holds places for so many images: have it loaded; Unavailable if that is of no use."""
-        self._metrics.model_last_request.set(time.time(), model.name)
         number = model.index
         if self._status.state(number) == "ready":
             return

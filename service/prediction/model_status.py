@@ -41,11 +41,11 @@ class ModelStatus:
         self._update_failures()
 
     def model_moved(self, worker: int, report: ModelReport) -> None:
-        """A worker that is up has loaded a model, has failed to, or does not keep it."""
-        reports = self._reports[worker]
-        reports[report.model] = report
-        if report.state == "unloaded":
-            del reports[report.model]
+        """A worker has loaded a model, has failed to, if only by its death, or does not keep it."""
+        if reports := self._reports.get(worker):
+            reports[report.model] = report
+            if report.state == "unloaded":
+                del reports[report.model]
         if report.state == "ready" or self.state(report.model) != "ready":
             self.known[report.model] = report
 
@@ -55,8 +55,8 @@ class ModelStatus:
             reports.pop(model, None)
 
     def ready_in(self, worker: int) -> frozenset[int]:
-        """The models that a worker has."""
-        reports = self._reports[worker].values()
+        """The models that a worker has, none if it is not up."""
+        reports = self._reports.get(worker, {}).values()
         return frozenset(report.model for report in reports if report.state == "ready")
 
     def _update_failures(self) -> None:

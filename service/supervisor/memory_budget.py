@@ -1,7 +1,7 @@
 """Which models are loaded, where not all may be at a time: `--memory-budget`.
 
-A request for a model that is not loaded waits in its API process, which asks here; the model that was asked for longest
-ago, and has no image in flight, makes room. There is one decision and one command to one worker at a time, so each
+A request for a model that is not loaded waits in its API process, which asks here; the model that was used longest ago
+makes room, of those that have no image in flight. There is one decision and one command to one worker at a time: each
 model is loaded once in each worker however many wait for it, and while a worker loads the others go on.
 """
 
@@ -214,10 +214,10 @@ class MemoryBudget:
         return not self._asked
 
     def _make_room(self) -> None:
-        """Ask whether the model that was asked for longest ago, of those that may be, can be unloaded."""
+        """Ask whether the model that was used longest ago, of those that may be, can be unloaded."""
         victims = self._loaded - self._models.catalog.pinned - self._held
         if victims:
-            model = min(victims, key=self._last_request_s)
+            model = min(victims, key=self._last_use_s)
             number = next(self._numbers)
             release = self._release = Release(number, model, 0)
             release.missing = self._tell(ReleaseModel(number, model))
@@ -299,8 +299,9 @@ class MemoryBudget:
         pinned = self._models.catalog.pinned
         return model not in pinned and sum(map(self._size, pinned)) + self._size(model) > self._budget
 
-    def _last_request_s(self, model: int) -> float:
-        cell = self._metrics.model_last_request.cell(self._models.catalog[model].name)
+    def _last_use_s(self, model: int) -> float:
+        """When a model's last batch ran, in any worker and any version, on the clock of the day."""
+        cell = self._metrics.last_inference.cell(self._models.catalog[model].name)
         return float(self._metrics.column(cell).max())
 
     def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
