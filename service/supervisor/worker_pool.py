@@ -17,7 +17,7 @@ from service.policy import FIRST_STARTS
 from service.repository import Catalog
 from service.supervisor.children import WorkerChild
 from service.supervisor.launcher import Launcher
-from service.supervisor.memory_budget import MemoryBudget
+from service.supervisor.model_budget import ModelBudget
 from service.supervisor.model_set import ModelSet
 from service.supervisor.process_pool import OomKills, ProcessPool
 from service.supervisor.reactor import Reactor
@@ -70,7 +70,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self.models = models
         self.trial: Trial | None = None
         self.budget = (
-            MemoryBudget(memory_budget, models, channels, metrics, start_timeout_s, tell, self._serving)
+            ModelBudget(memory_budget, models, channels, metrics, start_timeout_s, tell, self._serving)
             if memory_budget
             else None
         )

@@ -46,7 +46,7 @@ class Release:
     missing: int
 
 
-class MemoryBudget:
+class ModelBudget:
     """Loads and unloads models in the workers that are served, in `budget` bytes of all workers together.
 
     What a model takes is what a worker measured, times the workers. The default model and a shadow are never unloaded.
