@@ -17,8 +17,8 @@ from benchmarks.serving.workloads import Workload
 DEADLINE_S = 2.0  # time a client waits; ours is told, the other servers know no deadlines
 RAMP_S = 2.0  # time at the start that does not count
 KEPT, NEW = "kept", "new"
-CONNECTIONS = {KEPT: 2048, NEW: 8192}
-"""At the most, by how they are used: for the whole load, or for one request each. Twice what our queue holds."""
+CONNECTIONS = 2048
+"""At a time, twice what our queue holds; KEPT for the whole load, or NEW for each request."""
 PROBES = ("/livez", "/readyz", "/metrics")
 _GRACE_S = 5.0
 _NAMES = {BROKEN: "broken", UNANSWERED: "unanswered", NOT_SENT: "not sent"}
@@ -119,7 +119,7 @@ def _overload(
     server, messages = running.server, [with_deadline(message) for message in running.messages()]
     peak = wrk.replay(running.url, messages, plan.peak_connections, plan.peak_s, folder).per_second
     due = open_loop.poisson_times(factor * peak, RAMP_S + plan.load_s, seed=number)
-    load = Arrivals(messages, due, CONNECTIONS[connections], is_kept=connections == KEPT)
+    load = Arrivals(messages, due, CONNECTIONS, is_kept=connections == KEPT)
     meter = Meter(running.session)
     outcome = open_loop.run(running.port, load, PROBES if server.is_ours else (), DEADLINE_S + _GRACE_S)
     return summarise(server.name, number, factor, connections, peak, outcome, meter.read().others_cores)
