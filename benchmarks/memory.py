@@ -9,6 +9,7 @@ once, and no process of it ends. Limits are tried in steps of 16 MiB. It needs a
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -114,8 +115,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for model in sorted(ZOO.iterdir()):
             alone = Path(folder) / model.name
-            alone.mkdir()
-            (alone / model.name).symlink_to(model)
+            shutil.copytree(model, alone / model.name)
             least[model.name] = least_mib(alone)
             console.print(f"{model.name}: {least[model.name]} MiB")
     for workers in WORKERS:
