@@ -19,6 +19,8 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 
 MINUTES ?= 30
 ROUNDS ?= 3
 HOSTILE ?= 10000
+# Of `make test`: how many processes of pytest; auto is one for each core.
+JOBS ?= auto
 
 .PHONY: help install install-dev serve test test-gpu check train bench wrk soak image test-image lock sbom clean
 
@@ -54,7 +56,7 @@ serve: install ## serve the models that ship on http://127.0.0.1:8000
 	$(BIN)/resnet-serve $(ARGS)
 
 test: install-dev ## all tests; what is not installed is skipped, with the reason
-	$(BIN)/python -m pytest $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-gpu: install-dev ## the tests that need an NVIDIA GPU
 	$(BIN)/python -m pytest -m gpu $(ARGS)

@@ -78,6 +78,11 @@ def test_make_bench_says_that_it_needs_wrk_before_it_installs_anything(tmp_path:
     assert "apt-get install wrk" in ended.stderr
 
 
+def test_make_test_starts_as_many_processes_as_it_is_told() -> None:
+    assert "--numprocesses auto " in _dry_run("test", "JOBS=auto")
+    assert "--numprocesses 5 " in _dry_run("test", "JOBS=5", "ARGS=--quiet")
+
+
 def test_make_soak_is_as_long_as_it_is_told() -> None:
     """Each round of the fault suite with so many hostile bodies, then the load."""
     said = _dry_run("soak", "MINUTES=2", "ROUNDS=4", "HOSTILE=50")
