@@ -6,6 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.artifact.artifact import Artifact, read_artifact
 from tests.service.served import DEADLINE_S, Served, Servers
 from tests.service.stock import MAX_BODY_BYTES, MAX_IMAGES, MAX_PIXELS, make_repository
 
@@ -30,6 +31,12 @@ def serve_module() -> Iterator[Servers]:
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The models of the shared server."""
     return make_repository(tmp_path_factory.mktemp("repository"))
+
+
+@pytest.fixture(scope="session")
+def artifact(repository: Path) -> Artifact:
+    """The newest version of the model that is as it should be."""
+    return read_artifact(repository / "plain" / "2")
 
 
 @pytest.fixture(scope="session")

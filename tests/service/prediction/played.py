@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from select import PIPE_BUF
-from typing import Self
+from typing import Any, Self
 
 import uvloop
 from prometheus_client import CollectorRegistry
@@ -221,6 +221,22 @@ def several(*images: bytes) -> tuple[bytes, dict[str, str]]:
     """The JSON body that holds these images, and the field that says so."""
     encoded = [base64.b64encode(image).decode() for image in images]
     return json.dumps({"images": encoded}).encode(), {"content_type": "application/json"}
+
+
+def lone(process: PlayedProcess, body: bytes, **options: Any) -> Sent:
+    """A request with one image that declares its length."""
+    return Sent(process, head(len(body), **options), body)
+
+
+def many(process: PlayedProcess, *images: bytes, **fields: str) -> Sent:
+    """A request with several images in JSON."""
+    body, content_type = several(*images)
+    return Sent(process, head(len(body), **content_type, **fields), body)
+
+
+def code(sent: Sent) -> tuple[int, object]:
+    """Status and code of the one response, which is a problem."""
+    return sent.responses[0].status, sent.document["code"]
 
 
 async def turn() -> None:

@@ -1,22 +1,16 @@
 """An API process does what the supervisor says through its pipe: opens, goes on, drains."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 
 UP, DOWN = WorkerUp(0, 1, (REPORT,)), WorkerDown(0)
 FAILED = WorkerUp(0, 1, (ModelReport(0, "failed", reason="why"),))
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return read_artifact(repository / "plain" / "2")
 
 
 async def tell(process: PlayedProcess, *messages: ControlMessage) -> tuple[bool, bool]:

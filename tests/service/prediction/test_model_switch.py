@@ -4,12 +4,9 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from select import PIPE_BUF
 
-import pytest
-
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
@@ -18,11 +15,6 @@ from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, p
 
 SET = 5  # number of the set of models
 NEW, SEAT = 1, 1  # the new model's number, and the seat of its worker
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return read_artifact(repository / "plain" / "2")
 
 
 def new_models(process: PlayedProcess, artifact: Artifact) -> NewModels:

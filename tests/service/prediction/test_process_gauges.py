@@ -2,13 +2,11 @@
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from types import FrameType
 
 import numpy as np
-import pytest
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact
 from service.batching.wait_estimate import WaitEstimate
 from service.metrics import drift
 from service.policy import DRIFT_WINDOW
@@ -16,11 +14,6 @@ from service.prediction.process_gauges import ProcessGauges
 from service.prediction.saturation import LoopTime, Saturation
 from tests.service.metrics.test_drift import Played
 from tests.service.prediction.played import PlayedProcess, play
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return read_artifact(repository / "plain" / "2")
 
 
 def called(call: Callable[[], object]) -> tuple[set[str], set[str]]:

@@ -5,32 +5,29 @@ import gc
 import gzip
 import threading
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import uvloop
-from hypothesis import settings
-from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from numpy.typing import NDArray
 
-from models.artifact.artifact import Artifact, read_artifact
-from service.errors import DeadlineExceeded, Unavailable
+from models.artifact.artifact import Artifact
+from service.errors import Unavailable
 from service.ipc.messages import BatchMessage
-from service.ipc.slots import EXPIRED, FAILED, OK
+from service.ipc.slots import EXPIRED, FAILED
 from service.parsing.head import Target
 from service.prediction.request import PredictionRequest, RequestState
 from tests.artifacts import LABELS
 from tests.service.pictures import pixels
 from tests.service.prediction.played import (
     BYTES,
-    PREDICT,
     SLOTS,
     PlayedProcess,
     Sent,
+    code,
     head,
+    lone,
+    many,
     picture,
     play,
     several,
@@ -38,29 +35,7 @@ from tests.service.prediction.played import (
 )
 from tests.service.served import DEADLINE_S
 
-PLAIN, UNKNOWN = ("plain", "2"), ("", "")
-STAGES = ("read", "decode", "queue", "inference", "respond")
-
-
-@pytest.fixture(scope="module")
-def artifact(repository: Path) -> Artifact:
-    return read_artifact(repository / "plain" / "2")
-
-
-def lone(process: PlayedProcess, body: bytes, **options: Any) -> Sent:
-    """A request with one image that declares its length."""
-    return Sent(process, head(len(body), **options), body)
-
-
-def many(process: PlayedProcess, *images: bytes, **fields: str) -> Sent:
-    """A request with several images in JSON."""
-    body, content_type = several(*images)
-    return Sent(process, head(len(body), **content_type, **fields), body)
-
-
-def code(sent: Sent) -> tuple[int, object]:
-    """Status and code of the one response, which is a problem."""
-    return sent.responses[0].status, sent.document["code"]
+PLAIN = "plain", "2"
 
 
 def assert_ended_for_good(process: PlayedProcess, sent: Sent) -> None:
@@ -578,254 +553,3 @@ def test_a_fault_of_our_own_is_500_once_and_holds_nothing(artifact: Artifact, sp
         assert process.counted("requests_total") == {("plain", "server_error", "2"): 1}
 
     play(scene, artifact)
-
-
-# What is counted
-
-
-async def succeed(process: PlayedProcess) -> Sent:
-    process.up()
-    sent = many(process, picture(3), picture(3), b"text").send()
-    process.reply(await process.taken())
-    await sent.response()
-    return sent
-
-
-async def send_no_image(process: PlayedProcess) -> Sent:
-    sent = lone(process, b"text").send()
-    await sent.response()
-    return sent
-
-
-async def find_no_slot(process: PlayedProcess) -> Sent:
-    process.services.admission.acquire(SLOTS, 0, left_s=1.0)
-    return lone(process, picture(1)).send()
-
-
-async def expire(process: PlayedProcess) -> Sent:
-    sent = lone(process, picture(1), x_request_timeout_ms="1").send()
-    await sent.response()
-    return sent
-
-
-async def leave(process: PlayedProcess) -> Sent:
-    sent = lone(process, picture(1)).send()
-    sent.request.abandon()
-    return sent
-
-
-@pytest.mark.parametrize(
-    ("act", "model", "outcome", "status"),
-    [
-        (succeed, PLAIN, "ok", "200"),
-        (send_no_image, PLAIN, "client_error", "415"),
-        (find_no_slot, PLAIN, "shed", "503"),
-        (expire, PLAIN, "expired", "504"),
-        (leave, PLAIN, "cancelled", None),
-    ],
-)
-def test_a_request_is_counted_once_by_how_it_ended(
-    artifact: Artifact, act: Any, model: tuple[str, str], outcome: str, status: str | None
-) -> None:
-    async def scene(process: PlayedProcess) -> None:
-        await act(process)
-        assert process.counted("requests_total") == {(model[0], outcome, model[1]): 1}
-        http = {} if status is None else {(status, "POST", "/predict"): 1}
-        assert process.counted("http_requests_total") == http
-        assert process.counted("request_duration_seconds_count") == {(model[0], outcome): 1}
-        assert process.counted("requests_shed_total") == ({("full",): 1} if outcome == "shed" else {})
-        assert process.count("inflight_requests") == 0
-
-    play(scene, artifact)
-
-
-def test_a_good_request_is_counted_with_its_images_classes_batch_and_stages(artifact: Artifact) -> None:
-    async def scene(process: PlayedProcess) -> None:
-        sent = await succeed(process)
-        assert process.counted("predictions_total") == {(LABELS[3], "plain"): 2}
-        assert process.count("prediction_confidence_sum", model="plain") == 1.0  # a half each
-        assert process.count("prediction_confidence_count", model="plain") == 2
-        assert process.count("image_bytes_count") == 3
-        assert process.count("image_bytes_sum") == 2 * len(picture(3)) + len(b"text")
-        assert process.counted("images_rejected_total") == {("unsupported_media_type",): 1}
-        assert process.count("batch_size_sum", model="plain") == 2
-        stages = process.counted("stage_duration_seconds_count")
-        assert stages == {("plain", stage): 1 for stage in STAGES}
-        total = process.count("request_duration_seconds_sum", model="plain", outcome="ok")
-        parts = sum(process.count("stage_duration_seconds_sum", model="plain", stage=stage) for stage in STAGES)
-        assert parts == pytest.approx(total)
-        assert total == pytest.approx(sent.responses[0].timestamps.total_ns / 1e9)
-
-    play(scene, artifact)
-
-
-@pytest.mark.parametrize("images", [1, 4], ids=["one batch", "several batches"])
-def test_each_stage_is_stamped_at_its_end(artifact: Artifact, images: int) -> None:
-    """The last two by the worker: when it took the first batch up, and was done with the last."""
-
-    async def scene(process: PlayedProcess) -> None:
-        process.up()
-        sent = many(process, *[picture(1)] * images).begin().feed()
-        before_ns = time.monotonic_ns()
-        sent.request.complete()
-        after_ns = time.monotonic_ns()
-        told = []
-        while not sent.responses:
-            if message := process.take():
-                told.append(process.reply(message))
-            await asyncio.sleep(0)
-        assert len(told) == max(1, images // 2)
-        stamps = sent.responses[0].timestamps
-        assert stamps.headers_ns == sent.headers_ns
-        assert before_ns <= stamps.body_ns <= stamps.pixels_ns <= after_ns
-        assert (stamps.taken_ns, stamps.done_ns) == (told[0].taken_ns, told[-1].done_ns)
-        assert stamps.done_ns <= stamps.written_ns <= time.monotonic_ns()
-
-    play(scene, artifact, batch_size=2)
-
-
-# Any order of events
-
-
-class Requests(RuleBasedStateMachine):
-    """Requests that come, leave and end, with a worker that answers, dies and comes again, in any order."""
-
-    artifact: Artifact
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = uvloop.new_event_loop()
-        self.sent: list[Sent] = []
-        self.completed: set[int] = set()
-        self.left: set[int] = set()
-        self.held: list[BatchMessage] = []
-
-    @initialize()
-    def start(self) -> None:
-        async def make() -> PlayedProcess:
-            return PlayedProcess(self.artifact)
-
-        self.process = self.loop.run_until_complete(make())
-        self.call(self.process.up)
-
-    def call(self, act: Any, *arguments: object) -> None:
-        """Within the loop, as all that happens to a request."""
-
-        async def run() -> None:
-            act(*arguments)
-
-        self.loop.run_until_complete(run())
-
-    def is_open(self, which: int) -> bool:
-        """Whether its client is there and has more to send."""
-        return which < len(self.sent) and which not in self.completed | self.left
-
-    @rule(
-        images=st.lists(st.sampled_from([picture(1), picture(2, tiny=False), b"text"]), min_size=1, max_size=5),
-        declared=st.booleans(),
-        to=st.sampled_from([PREDICT, Target("/predictions/{model}", "zebra")]),
-    )
-    def begin(self, images: list[bytes], *, declared: bool, to: Target) -> None:
-        body, content_type = several(*images)
-        sent = Sent(self.process, head(len(body) if declared else None, target=to, **content_type), body)
-        self.sent.append(sent)
-        self.call(sent.begin)
-
-    @rule(which=st.integers(0, 9), size=st.integers(1, 400))
-    def feed(self, which: int, size: int) -> None:
-        if self.is_open(which):
-            self.call(self.sent[which].feed, size)
-
-    @rule(which=st.integers(0, 9))
-    def complete(self, which: int) -> None:
-        if self.is_open(which):
-            self.completed.add(which)
-            self.call(self.sent[which].feed)
-            self.call(self.sent[which].request.complete)
-
-    @rule(which=st.integers(0, 9))
-    def abandon(self, which: int) -> None:
-        if which < len(self.sent):
-            if not self.sent[which].responses:
-                self.left.add(which)
-            self.call(self.sent[which].request.abandon)
-
-    @rule(which=st.integers(0, 9))
-    def expire_body(self, which: int) -> None:
-        if self.is_open(which):
-            self.call(self.sent[which].request.expire_body)
-
-    @rule(which=st.integers(0, 9))
-    def expire(self, which: int) -> None:
-        if which in self.completed:
-            self.call(self.sent[which].request.refuse, DeadlineExceeded("its time is over"))
-
-    @rule()
-    def work(self) -> None:
-        if message := self.process.take():
-            self.held.append(message)
-
-    @rule(which=st.integers(0, 9), status=st.sampled_from([OK, OK, FAILED, EXPIRED]))
-    def reply(self, which: int, status: int) -> None:
-        if self.held:
-            self.process.reply(self.held.pop(which % len(self.held)), status)
-
-    @rule()
-    def die(self) -> None:
-        self.held.clear()
-        self.call(self.process.die)
-
-    @rule()
-    def rise(self) -> None:
-        self.die()
-        self.call(self.process.up)
-
-    @rule()
-    def go_on(self) -> None:
-        self.loop.run_until_complete(turn())
-
-    @invariant()
-    def each_has_one_response_or_none_yet(self) -> None:
-        assert all(len(sent.responses) == (1 if self.ended(i) else 0) for i, sent in enumerate(self.sent))
-
-    @invariant()
-    def the_gauge_counts_those_that_have_not_ended(self) -> None:
-        if self.sent:
-            under_way = [i for i in range(len(self.sent)) if i not in self.left and not self.ended(i)]
-            assert self.process.count("inflight_requests") == len(under_way)
-
-    def ended(self, which: int) -> bool:
-        """Whether it has ended with a response."""
-        return which not in self.left and self.sent[which].request.state is RequestState.ENDED
-
-    def teardown(self) -> None:
-        """All that is sent is answered, and then nothing is held."""
-        if not hasattr(self, "process"):
-            return
-        for which in range(len(self.sent)):
-            self.complete(which)
-        self.rise()
-        self.loop.run_until_complete(asyncio.wait_for(self._answer_all(), 30))
-        self.each_has_one_response_or_none_yet()
-        self.the_gauge_counts_those_that_have_not_ended()
-        counted = self.process.counted("requests_total")
-        assert sum(counted.values()) == len(self.sent)
-        assert sum(count for labels, count in counted.items() if "cancelled" in labels) == len(self.left)
-        self.call(self.process.close)
-        self.loop.close()
-
-    async def _answer_all(self) -> None:
-        while not (all(sent.request.state is RequestState.ENDED for sent in self.sent) and self.process.is_whole()):
-            await turn()
-            if message := self.process.take():
-                self.process.reply(message)
-
-
-def test_any_order_of_events_ends_each_request_once_and_leaves_nothing_held(artifact: Artifact) -> None:
-    class OfThisModel(Requests):
-        pass
-
-    OfThisModel.artifact = artifact
-    case = OfThisModel.TestCase
-    case.settings = settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=40)
-    case("runTest").runTest()

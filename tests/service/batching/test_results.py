@@ -1,0 +1,105 @@
+"""What becomes of the workers' replies: each image has its own outcome, and its slot is free."""
+
+import pytest
+
+from service.batching.image_task import Result
+from service.errors import DeadlineExceeded, InternalError, ServiceError
+from service.ipc.slots import EXPIRED, FAILED
+from tests.service.batching.played_batcher import SLOTS, TOLD_NS, Played, kinds, play, turn
+
+
+def test_each_result_reaches_its_own_image() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(3):
+            played.submit(name, top_k=1 + name)
+        await turn()
+        message = played.take()
+        assert message is not None
+        assert message.top_k == 3
+        played.reply(message)
+        await turn()
+        for name in range(3):
+            (result,) = played.outcomes[name]
+            assert isinstance(result, Result)
+            assert (result.indices[0], len(result.indices), len(result.probabilities)) == (name, 1 + name, 1 + name)
+            assert (result.batch_size, result.taken_ns, result.done_ns) == (3, *TOLD_NS)
+
+    played = play(scene)
+    assert len(played.free) == SLOTS
+    assert played.batches == [(0, 3, TOLD_NS[1] - TOLD_NS[0])]
+
+
+def test_a_slot_that_a_worker_holds_returns_only_with_its_reply() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        leaver = played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.batcher.withdraw(leaver)
+        await turn()
+        assert leaver.slot not in played.free
+        played.reply(message)
+        await turn()
+        assert leaver.slot in played.free
+
+    assert play(scene).outcomes[0] == []
+
+
+@pytest.mark.parametrize(("status", "error"), [(EXPIRED, DeadlineExceeded), (FAILED, InternalError)])
+def test_what_the_worker_could_not_do_is_an_error(status: int, error: type[ServiceError]) -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.reply(message, status=status)
+        await turn()
+        assert kinds(played.outcomes[0]) == [error]
+
+    played = play(scene)
+    assert len(played.free) == SLOTS
+    assert played.batches == ([] if status == EXPIRED else [(0, 1, TOLD_NS[1] - TOLD_NS[0])])
+
+
+def test_a_reply_of_a_worker_that_has_died_is_ignored() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        old = played.take()
+        played.batcher.worker_down(0)
+        played.up()
+        await turn()
+        new = played.take()
+        assert old is not None
+        assert new is not None
+        played.reply(old)
+        await turn()
+        assert played.outcomes[0] == []
+        played.reply(new)
+        await turn()
+        assert kinds(played.outcomes[0]) == [Result]
+
+    play(scene)
+
+
+def test_a_batch_of_a_model_that_failed_to_report_and_an_image_whose_request_fails_cost_no_other_its_slot() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        broken = played.submit(0)
+
+        def fail() -> None:
+            raise RuntimeError("a fault of ours")
+
+        broken.on_done = fail
+        played.submit(1)
+        await turn()
+        message = played.take()
+        played.reply(message)
+        await turn()
+        assert kinds(played.outcomes[1]) == [Result]
+
+    assert len(play(scene).free) == SLOTS

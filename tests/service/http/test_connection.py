@@ -1,0 +1,152 @@
+"""How a connection ends: by its client, by a stop, by a server that drains."""
+
+import pytest
+
+from models.artifact.artifact import Artifact
+from service.errors import ServiceError, Unavailable
+from tests.service.http.played_connection import (
+    CHUNKED,
+    DELETE,
+    GOOD,
+    LIVEZ,
+    NOWHERE,
+    OTHER,
+    SHORT_S,
+    UNKNOWN,
+    Server,
+    serve,
+)
+from tests.service.wire import get
+
+# Clients that end their sending side
+
+HALF_CLOSED: dict[str, tuple[bytes, list[int]]] = {
+    "a prediction": (GOOD, [200]),
+    "a prediction in chunks": (CHUNKED, [200]),
+    "a prediction of HTTP/1.0": (GOOD.replace(b"HTTP/1.1", b"HTTP/1.0"), [200]),
+    "a prediction after a refused one": (UNKNOWN + GOOD, [404, 200]),
+    "a prediction and part of another": (GOOD + OTHER[:20], [200]),
+    "a question": (LIVEZ, [200]),
+    "pipelined questions": (LIVEZ + NOWHERE, [200, 404]),
+}
+
+
+@pytest.mark.parametrize(("data", "statuses"), HALF_CLOSED.values(), ids=HALF_CLOSED)
+def test_a_client_that_ends_its_sending_side_has_its_answer_and_the_connection_closes(
+    artifact: Artifact, data: bytes, statuses: list[int]
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        assert connection.end()
+        await connection.rest()
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        assert connection.answers()[-1].headers["connection"] == "close"
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("status", [408, 500, 503, 504])
+def test_whatever_the_answer_it_goes_on_where_it_has_begun(artifact: Artifact, status: int) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD)
+        assert connection.end()
+        assert connection.transport.written == b"HTTP/1.1 "
+        error = next(kind for kind in ServiceError.__subclasses__() if kind.status == status)
+        connection.protocol.refuse_request(error("full", "why") if error is Unavailable else error("why"))
+        assert connection.statuses() == [status]
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("data", [b"", GOOD[:30], GOOD[:-5], DELETE, get("/livez", "Content-Length: 3")])
+def test_a_client_to_whom_nothing_is_due_has_left(artifact: Artifact, data: bytes) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        assert not connection.end()
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_a_client_that_has_closed_its_socket_has_left_and_its_work_is_dropped(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        staying, leaving = server.connect().send(GOOD), server.connect().send(GOOD)
+        assert staying.end()
+        assert leaving.end()
+        leaving.transport.client.close()
+        await leaving.transport.over.wait()
+        assert leaving.transport.closing
+        leaving.leave()
+        assert server.process.counted("requests_total") == {("plain", "cancelled", "2"): 1}
+        await staying.rest()
+        assert staying.statuses() == [200]
+        staying.leave()
+
+    serve(scene, artifact)
+
+
+# The end
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"),
+    [
+        (b"", []),
+        (GOOD[:30], []),
+        (UNKNOWN, [404]),
+        (GOOD, [200]),
+        (LIVEZ, [200]),
+        (GOOD[:-5], [200]),
+    ],
+    ids=["new", "half the headers", "idle", "prediction", "question", "half a prediction"],
+)
+def test_a_stop_waits_for_what_is_due_and_then_closes(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, data: bytes, statuses: list[int]
+) -> None:
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
+
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        connection.protocol.shutdown()
+        assert not connection.transport.closing
+        if data == GOOD[:-5]:
+            connection.send(GOOD[-5:])
+        await connection.rest()
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_a_request_that_comes_at_the_last_moment_is_answered_before_the_end(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way to an idle connection when the stop came; the next one is told to close."""
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
+
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(GOOD).rest()
+        connection.protocol.shutdown()
+        await connection.send(GOOD).rest()
+        first, second = connection.answers()
+        assert ("connection" in first.headers, second.headers["connection"]) == (False, "close")
+        assert (second.status, connection.transport.closing) == (200, True)
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("message", [GOOD, UNKNOWN, LIVEZ], ids=["prediction", "refused", "question"])
+def test_a_draining_server_closes_after_each_response(artifact: Artifact, message: bytes) -> None:
+    async def scene(server: Server) -> None:
+        server.process.api.status.draining = True
+        connection = await server.connect().send(message).rest()
+        (answer,) = connection.answers()
+        assert (answer.headers["connection"], connection.transport.closing) == ("close", True)
+        connection.leave()
+
+    serve(scene, artifact)

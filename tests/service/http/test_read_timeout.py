@@ -1,0 +1,181 @@
+"""Clients that are late, idle, or put off by a server that has no time: who waits, and who is closed."""
+
+import asyncio
+import time
+
+import pytest
+
+from models.artifact.artifact import Artifact
+from service.http.connection_state import CLOSING, IDLE
+from tests.service.http.played_connection import (
+    DELETE,
+    EXPECT,
+    GARBAGE,
+    GOOD,
+    LIVEZ,
+    SHORT_S,
+    UNKNOWN,
+    Connection,
+    Overloaded,
+    Server,
+    serve,
+)
+from tests.service.prediction.played import BYTES
+from tests.service.served import until
+from tests.service.wire import get, post
+
+LATE = {
+    "one byte": (GOOD[:1], [408]),
+    "half the headers": (GOOD[:30], [408]),
+    "half the body": (GOOD[:-10], [408]),
+    "the body of a refused request": (DELETE[:-10], [405]),
+    "the headers of a second request": (UNKNOWN + GOOD[:30], [404, 408]),
+    "the body of a question, which is answered": (get("/livez", "Content-Length: 3"), [200]),
+}
+
+
+@pytest.mark.parametrize(("data", "statuses"), LATE.values(), ids=LATE.keys())
+def test_what_does_not_come_in_time_ends_the_connection(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, data: bytes, statuses: list[int]
+) -> None:
+    """With one response, and what comes later is ignored."""
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
+
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data)
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        connection.send(GOOD, GARBAGE)
+        while not connection.transport.closing:  # the client does not close its side
+            await asyncio.sleep(0)
+        assert connection.statuses() == statuses
+        connection.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("cut", [30, -5], ids=["in the headers", "in the body"])
+def test_what_came_in_time_is_not_called_late_afterwards(artifact: Artifact, cut: int) -> None:
+    """A client that begins later is late before anything happens to one that is through."""
+
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(GOOD[:cut], GOOD[cut:]).rest()
+        late = server.connect().send(GOOD[:cut])
+        await late.transport.over.wait()
+        assert (connection.state, connection.statuses()) == (IDLE, [200])
+        assert not connection.transport.closing
+        for one in (connection, late):
+            one.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
+
+
+def test_a_client_that_waits_for_100_and_is_refused_may_send_its_body_or_not(artifact: Artifact) -> None:
+    """It is told that the connection closes, as what comes next might be either (RFC 9110, 10.1.1)."""
+
+    async def scene(server: Server) -> None:
+        waiting, sending = (server.connect().send(post(bytes(BYTES), "/predict", EXPECT)[:-BYTES]) for _ in range(2))
+        sending.send(bytes(BYTES))
+        assert (sending.state, sending.transport.closing) == (CLOSING, True)
+        await waiting.transport.over.wait()
+        for one in (waiting, sending):
+            (answer,) = one.answers()
+            assert (answer.status, answer.headers["connection"]) == (413, "close")
+            one.leave()
+
+    serve(scene, artifact, body_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("before", [[], [UNKNOWN], [GOOD]], ids=["new", "after a refusal", "after a prediction"])
+def test_an_idle_connection_is_closed_without_a_response(artifact: Artifact, before: list[bytes]) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        for message in before:
+            await connection.send(message).rest()
+        answered = len(connection.transport.written)
+        await connection.transport.over.wait()
+        assert connection.transport.closing
+        assert len(connection.transport.written) == answered
+        connection.leave()
+
+    serve(scene, artifact, keep_alive_timeout=SHORT_S)
+
+
+def test_a_connection_whose_answer_is_due_is_not_idle(artifact: Artifact) -> None:
+    """It outlasts another connection, which is."""
+
+    async def scene(server: Server) -> None:
+        busy, idle = server.connect().send(GOOD), server.connect()
+        await idle.transport.over.wait()
+        assert not busy.transport.closing
+        await busy.rest()
+        assert busy.statuses() == [200]
+        for connection in (busy, idle):
+            connection.leave()
+
+    serve(scene, artifact, keep_alive_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("cut", [1, 30, -5], ids=["one byte", "half the headers", "in the body"])
+def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> None:
+    """It waits for another turn for as long as the client has, and longer; nor is the connection idle meanwhile."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD[:cut])
+        connection.protocol._budget = budget = Overloaded()
+        connection.send(GOOD[cut:])
+        until(lambda: time.monotonic_ns() > budget.arrived_ns + 2e9 * SHORT_S, "the client's time to pass")
+        await connection.rest()
+        while not connection.transport.written:
+            await connection.rest()
+            await asyncio.sleep(0)
+        assert connection.statuses() == [200]
+        connection.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
+
+
+async def answered(connection: Connection) -> None:
+    """Turn the loop until the client has something to read."""
+    while not connection.transport.written:
+        await connection.rest()
+        await asyncio.sleep(0)
+
+
+def test_pieces_that_are_put_off_keep_their_order_and_no_more_is_read_behind_two(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        reading = []
+        for piece in (GOOD[:9], GOOD[9:-5], GOOD[-5:]):
+            connection.send(piece)
+            reading.append(connection.transport.reading)
+        assert reading == [True, False, False]
+        await answered(connection)
+        assert (connection.statuses(), connection.transport.reading) == ([200], True)
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize(
+    ("data", "statuses"), [(GOOD, [200]), (LIVEZ, [200]), (GOOD[:-5], [])], ids=["prediction", "question", "half"]
+)
+def test_a_client_that_ends_its_side_behind_what_is_put_off_has_its_answer(
+    artifact: Artifact, data: bytes, statuses: list[int]
+) -> None:
+    """And if its request is not whole, the connection closes."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        connection.send(data[:9], data[9:])
+        assert connection.end()
+        if statuses:
+            await answered(connection)
+            await connection.rest()
+        await connection.transport.over.wait()
+        assert connection.statuses() == statuses
+        connection.leave()
+
+    serve(scene, artifact)
