@@ -40,8 +40,9 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
 def test_a_killed_api_process_leaves_slots_that_are_safe_to_use(serve: Servers) -> None:
     served = serve("--workers", "2", "--queue-capacity", "16").ready()
     for _ in range(3):
-        with load(served):  # the ledger checks that every answer belongs to its picture
+        with load(served) as ledger:  # which checks that every answer belongs to its picture
             os.kill(served.api_processes()[0], signal.SIGKILL)
+            ledger.wait_for(50)  # its successor's answers
 
 
 def test_no_other_process_is_needed(serve: Servers) -> None:

@@ -24,7 +24,7 @@ DOCUMENT = (ROOT / "docs" / "training.md").read_text()
 def checkout(tmp_path: Path) -> Path:
     """A checkout with photographs of three colours, and networks that have not seen any: weights, and ONNX."""
     folder = imitate_checkout(tmp_path, "training")
-    splits = {"train": 14, "val": 2, "test": 2}
+    splits = {"train": 4, "val": 1, "test": 2}
     files = [
         below(part, pictures(count, (300, 260), "JPEG", seed)) for seed, (part, count) in enumerate(splits.items())
     ]

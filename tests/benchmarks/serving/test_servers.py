@@ -84,7 +84,9 @@ def test_a_server_that_ends_is_told_with_its_log(workload: Workload, tmp_path: P
 
 def test_a_free_port_can_be_taken():
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", free_port()))
+        address = ("127.0.0.1", free_port())
+        taken.bind(address)
+        assert taken.getsockname() == address  # not just any port, as 0 is
 
 
 def test_a_server_is_described_by_its_command():

