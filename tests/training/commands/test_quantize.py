@@ -94,6 +94,19 @@ def test_a_version_that_holds_both_is_the_next_of_the_same_model(released: Path,
     assert not (tmp_path / "digits-int8").exists()
 
 
+@pytest.mark.parametrize("losses", [[0.3, 0.002], [0.3, 0.1, 0.2]], ids=["little enough", "least"])
+def test_a_layer_stays_in_fp32_if_more_would_be_lost_without(
+    losses: list[float], released: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With no layer in fp32, the first, or both ends these losses of accuracy are found."""
+    shutil.copytree(released, tmp_path / "digits" / "1")
+    found = iter(losses)
+    monkeypatch.setattr("training.commands.quantize._lost", lambda _: (next(found), 0.005))
+    assert run_quantize(tmp_path / "digits" / "1", "--force").code == 0
+    chosen = read_artifact(tmp_path / "digits-int8" / "1")
+    assert chosen.metadata.recipe["quantization"]["in_fp32"] == [FIRST]
+
+
 def test_convolutions_compute_in_8_bits_and_normalisation_does_not(quantized: Artifact):
     model = onnx.load_from_string(quantized.model)
     onnx.checker.check_model(model, full_check=True)
