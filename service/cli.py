@@ -42,8 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (SettingsError, SettingError) as error:
         say(str(error), "critical")
         return USAGE_ERROR
-    except (RepositoryError, ArtifactError, EngineError, DeviceError, OSError) as error:
+    except (RepositoryError, ArtifactError, EngineError, DeviceError) as error:
         say(str(error), "critical")
+        return FAILURE
+    except OSError as error:
+        say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), "critical")
         return FAILURE
     except KeyboardInterrupt:
         say("stopped by SIGINT", "info")

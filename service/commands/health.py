@@ -36,7 +36,8 @@ def health(options: Health) -> int:
         answer = connection.getresponse()
         problem = "" if answer.status == http.HTTPStatus.OK else answer.read().decode().strip()
     except (OSError, http.client.HTTPException) as error:
-        problem = f"no answer ({error})"
+        reason = getattr(error, "strerror", None) or str(error)
+        problem = f"no answer ({reason}): is a server with these settings running?"
     finally:
         connection.close()
     if problem:
@@ -69,7 +70,10 @@ def _connection(settings: Settings, host: str, port: int) -> http.client.HTTPCon
 
 def flags_of(pid: int) -> list[str]:
     """What this process, or one that it was told to start, gave to `resnet-serve`; SettingError if it is none."""
-    words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except OSError as error:
+        raise SettingError(f"process {pid} cannot be read ({error.strerror}): give the id of a resnet-serve") from error
     for i, word in enumerate(words):
         if Path(word).name == "resnet-serve" or words[i - 1 : i + 1] == ["-m", "service"]:
             flags = words[i + 1 :]

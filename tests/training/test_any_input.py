@@ -1,10 +1,13 @@
 """Whatever flags, files and folders it is given, `resnet-train` ends with an exit code and a sentence if it refuses."""
 
+import json
 import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 import torch
 from hypothesis import HealthCheck, Phase, given, settings
@@ -57,7 +60,16 @@ OPTIONS = {
 
 ODD = ["", "0", "-1", "1.5", "nan", "1e400", "9" * 30, "é", "\udce9", "a b", "-", "--", "=", "x=y", "{}", "null", "[b]"]
 PLACES = ["/", "/dev/null", "/nowhere/x", ".", "~nobody", "@/nowhere", "here/photos", "here/flat", "here/net.pth"]
-PLACES += ["here/released", "here/last.pt", "here/mine.toml", "here/run", "here/photos.zip"]
+PLACES += [
+    "here/released",
+    "here/net.onnx",
+    "here/listed",
+    "here/theirs",
+    "here/last.pt",
+    "here/mine.toml",
+    "here/run",
+    "here/photos.zip",
+]
 
 # Deterministic, and no example is looked for twice: what fails is printed as it is.
 FEW = settings(
@@ -80,10 +92,33 @@ def here(tmp_path_factory, digits_checkpoint) -> Path:
     shutil.copytree(ZOO, place / "released" / "m" / "1")
     shutil.copy(digits_checkpoint, place / "last.pt")
     torch.save(registry.build("resnet20").state_dict(), place / "net.pth")
+    shutil.copytree(place / "flat", place / "listed")
+    (place / "listed" / "labels.csv").write_text("image,label,split\n0.png,a,train\n1.png,b,train\n2.png,b,test\n")
+    theirs = place / "theirs"
+    theirs.mkdir()
+    shutil.copy(place / "net.pth", theirs / "pytorch_model.bin")
+    (theirs / "config.json").write_text(json.dumps({"architecture": "resnet20", "num_classes": 10}))
+    (place / "labels.txt").write_text("\n".join("abcdefghij"))
+    np.savez(place / "reference.npz", inputs=np.zeros((1, 3, 32, 32), np.float32), logits=np.zeros((1, 10), np.float32))
+    onnx.save(_classifier(), place / "net.onnx")
     (place / "mine.toml").write_text(RECIPE)
     (place / "run").mkdir()
     (place / "run" / "metrics.jsonl").write_text('{"epoch": 1, "loss": 1.0, "accuracy": 0.5}\n')
     return place
+
+
+def _classifier() -> onnx.ModelProto:
+    """Of two classes: the means of the first two channels."""
+    nodes = [
+        onnx.helper.make_node("GlobalAveragePool", ["image"], ["means"]),
+        onnx.helper.make_node("Flatten", ["means"], ["three"]),
+        onnx.helper.make_node("MatMul", ["three", "weights"], ["logits"]),
+    ]
+    weights = onnx.numpy_helper.from_array(np.eye(3, 2, dtype=np.float32), "weights")
+    image = onnx.helper.make_tensor_value_info("image", onnx.TensorProto.FLOAT, [1, 3, 16, 16])
+    logits = onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, [1, 2])
+    graph = onnx.helper.make_graph(nodes, "net", [image], [logits], [weights])
+    return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
 
 
 def _ends_well(words: Sequence[str], here: Path, out: Path) -> None:
@@ -153,6 +188,12 @@ DAMAGES = st.tuples(
 FILES = {
     "last.pt": ["evaluate", "{}", "--data=here/photos"],
     "net.pth": ["import", "{}", "--arch=resnet20", "--labels=a,b", "--repository=out/", "--name=m"],
+    "theirs/config.json": ["import", "{}/..", "--repository=out/", "--name=m"],
+    "labels.txt": ["import", "here/net.pth", "--arch=resnet20", "--labels=@{}", "--repository=out/", "--name=m"],
+    "reference.npz": ["import", "here/net.pth", "--arch=resnet20", "--reference={}", "--repository=out/", "--name=m"],
+    "net.onnx": ["import", "{}", "--labels=a,b", "--mean=0,0,0", "--std=1,1,1", "--repository=out/", "--name=m"],
+    "listed/labels.csv": ["inspect", "{}/..", "--output=out/x.png"],
+    "listed/2.png": ["evaluate", "here/last.pt", "--data={}/.."],
     "mine.toml": ["fit", "{}", "--data=here/flat", "--output=out/run"],
     "photos.zip": ["inspect", "{}", "--output=out/x.png"],
     "run/metrics.jsonl": ["compare", "{}/..", "--output=out/x.png"],

@@ -138,6 +138,8 @@ def _choose_output(
     outputs = [each.name for each in source.session.get_outputs() if each.type.startswith("tensor(")]
     if wanted and wanted not in outputs:
         raise OnnxImportError(f"the graph has no output {wanted!r}; it has {_names(source)}")
+    if not outputs:
+        raise OnnxImportError(f"no output is a tensor: {_names(source)}; export the network with its logits as one")
     names = [wanted] if wanted else outputs
     rows = {name: as_rows(values) for name, values in zip(names, source.run(pictures, names), strict=True)}
     scores = {name: values for name, values in rows.items() if values is not None}

@@ -1,6 +1,7 @@
 """An ONNX file of somebody's: read whole, and run as it is."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ from training.onnx_import.session import make_session
 
 _LARGEST = 2**31 - 1
 """Bytes of the largest file that protobuf writes."""
+
+_WHERE = re.compile(r"\[ONNXRuntimeError\] : \d+ : \w+ : |\S+\.(?:cc|h):\d+ .*::.*\([^()]*\) ")
+"""Code, file, line and function in ONNX Runtime's errors."""
 
 _ORT_MAGIC = b"ORTM"
 """Bytes 4 to 7 of ONNX Runtime's own format."""
@@ -168,12 +172,13 @@ def _session(path: Path) -> ort.InferenceSession:
     except Exception as error:  # ONNX Runtime's errors have no common base below Exception
         raise OnnxImportError(
             f"ONNX Runtime {ort.__version__}, which the server runs models with, cannot load {path.name}: "
-            f"{_first_line(error)}"
+            f"{_first_line(error)}; export it again, of standard operators and for an older opset"
         ) from error
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
+    """What is wrong, without where in ONNX Runtime's own code that was found."""
+    return _WHERE.sub("", str(error).partition("\n")[0])
 
 
 def _sha256(data: bytes) -> str:

@@ -134,5 +134,8 @@ def _not_weights(path: Path, data: bytes, error: Exception) -> str:
 
 def _is_other_archive(data: bytes) -> bool:
     """Whether this is a whole ZIP archive, but none that torch.save has written."""
-    file = io.BytesIO(data)
-    return zipfile.is_zipfile(file) and not any(name.endswith("data.pkl") for name in zipfile.ZipFile(file).namelist())
+    try:
+        names = zipfile.ZipFile(io.BytesIO(data)).namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError):
+        return False
+    return not any(name.endswith("data.pkl") for name in names)

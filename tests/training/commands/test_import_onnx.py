@@ -274,6 +274,19 @@ def test_a_picture_whose_class_is_known_and_inputs_of_the_maker_prove_it(tmp_pat
     assert "3 inputs of reference.npz are answered as by the origin" in ended.output
 
 
+def changed(file: Path, change: Callable[[onnx.ModelProto], object]) -> Path:
+    model = onnx.load(file)
+    change(model)
+    onnx.save(model, file)
+    return file
+
+
+def as_sequence(model: onnx.ModelProto) -> None:
+    name = model.graph.output[0].name
+    model.graph.node.append(onnx.helper.make_node("SequenceConstruct", [name], ["answers"]))
+    model.graph.output[0].CopyFrom(onnx.helper.make_tensor_sequence_value_info("answers", onnx.TensorProto.FLOAT, None))
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = {
     "two that may be meant": (
         lambda path: export(Wrapped(tiny(), behind=lambda y: (y, y + 1)), path, output_names=["a", "b"]),
@@ -307,6 +320,12 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = 
         lambda path: export(tiny(channels=5), path, (1, 5, SIDE, SIDE)),
         NUMBERS,
         "neither as [n, channels, height, width] nor as [n, height, width, channels]",
+    ),
+    "a sequence": (lambda path: changed(export(tiny(), path), as_sequence), NUMBERS, "no output is a tensor: answers"),
+    "a format of later years": (
+        lambda path: changed(export(tiny(), path), lambda model: setattr(model, "ir_version", 99)),
+        NUMBERS,
+        "Unsupported model IR version: 99, max supported",
     ),
     "no scores": (lambda path: export(tiny().body[:2], path), NUMBERS, "no output has one number for each class"),
 }

@@ -118,6 +118,7 @@ def test_other_files_are_refused(name: str, data: bytes, tmp_path: Path):
         (b'{"weight_map": {}}', "JSON"),
         (pickle.dumps({"fc.weight": np.ones(3)}), "pickled, but not as PyTorch does"),
         (zipped("model.json"), "a ZIP archive without a state dict"),
+        (zipped("model.json").replace(b"PK\1\2", b"PK\1\0"), "another kind of file, or damaged"),
         (safetensors.torch.save(WEIGHTS)[:-9], "another kind of file, or damaged"),
     ],
 )
