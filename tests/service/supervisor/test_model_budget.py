@@ -1,0 +1,173 @@
+"""Which models make room, and when a worker is told: real pipes and metrics, API processes that the test plays."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from service.http.routes import ROUTES
+from service.ipc.channels import Channels
+from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
+from service.ipc.messages import PROBE, BatchMessage, ModelCommand
+from service.ipc.reports import ModelReport
+from service.metrics.metrics import Metrics, metered_models
+from service.repository import read_repository
+from service.supervisor.children import WorkerChild
+from service.supervisor.model_budget import ModelBudget
+from service.supervisor.model_set import ModelSet
+from tests.artifacts import LABELS, SHAPE, make_artifact
+
+SIZE = 100  # bytes of each model
+DEFAULT, B, C, D = range(4)
+
+
+@dataclass
+class House:
+    """A budget for the default model and two others of three, with one worker and one API process."""
+
+    budget: ModelBudget
+    worker: WorkerChild
+    channels: Channels
+    metrics: Metrics
+    told: list[ControlMessage] = field(default_factory=list)
+
+    def commands(self) -> list[tuple[int, bool]]:
+        """The models that the worker is told to load, or not, since the last call."""
+        reader, found = self.channels.requests[0].reader, []
+        os.set_blocking(reader, False)
+        with suppress(BlockingIOError):
+            while True:
+                message = BatchMessage.unpack(os.read(reader, 1 << 12))
+                command = ModelCommand.of(message)
+                if command and command.epoch == self.worker.epoch:
+                    found.append((command.model, command.load))
+        return found
+
+    def obey(self) -> None:
+        """Do all that the worker is told until there is nothing more."""
+        while commands := self.commands():
+            for model, load in commands:
+                state = "ready" if load else "unloaded"
+                self.budget.on_report(self.worker, ModelReport(model, state, memory_bytes=SIZE))
+
+    def use(self, model: int, when_s: float) -> None:
+        name = "abcd"[model]
+        self.metrics.last_inference.set(when_s, name)
+
+    def take(self, kind: Callable[..., ControlMessage]) -> list[ControlMessage]:
+        """What API processes were told of this kind since the last call."""
+        found = [message for message in self.told if type(message) is kind]
+        self.told.clear()
+        return found
+
+    def loaded(self) -> set[int]:
+        return {report.model for report in self.budget.shown(self.worker)}
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> Iterator[House]:
+    for name in "abcd":
+        make_artifact(tmp_path, name)
+    catalog = read_repository(tmp_path, "a")
+    channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
+    metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers=1, api_processes=1)
+    metrics.attach(metrics.supervisor_row)
+    worker, told = WorkerChild(0, epoch=1, up=True), []
+
+    def tell(message: ControlMessage) -> int:
+        told.append(message)
+        return 1
+
+    models = ModelSet.of(catalog, {})
+    budget = ModelBudget(3 * SIZE, models, channels, metrics, 60.0, tell, lambda: [worker])
+    worker.reports = {DEFAULT: ModelReport(DEFAULT, "ready", memory_bytes=SIZE)}
+    house = House(budget, worker, channels, metrics, told)
+    budget.on_worker_up(worker)
+    house.obey()
+    told.clear()
+    yield house
+    models.close()
+    channels.close()
+
+
+def released(house: House) -> ReleaseModel:
+    (message,) = house.take(ReleaseModel)
+    assert isinstance(message, ReleaseModel)
+    return message
+
+
+def test_at_the_start_models_are_loaded_in_their_order_while_they_fit(house: House) -> None:
+    assert house.loaded() == {DEFAULT, B, C}
+
+
+def test_a_model_with_images_in_flight_is_kept_and_the_next_makes_room(house: House) -> None:
+    house.use(B, 1.0)
+    house.use(C, 2.0)
+    house.budget.ask(D)
+    question = released(house)
+    assert question.model == B
+    house.budget.on_released(question.number, released=False)
+    moved = [message.report for message in house.told if isinstance(message, ModelMoved)]
+    assert [(report.model, report.state) for report in moved] == [(B, "ready")]
+    question = released(house)
+    assert question.model == C
+    house.budget.on_released(question.number, released=True)
+    house.obey()
+    assert house.loaded() == {DEFAULT, B, D}
+
+
+def test_while_all_are_in_use_nothing_makes_room_until_the_next_look(house: House) -> None:
+    house.budget.ask(D)
+    for _ in range(2):
+        house.budget.on_released(released(house).number, released=False)
+    assert house.take(ReleaseModel) == []
+    house.budget.look()
+    house.budget.on_released(released(house).number, released=True)
+    house.obey()
+    assert D in house.loaded()
+
+
+def test_an_api_process_that_comes_or_goes_has_the_question_put_again(house: House) -> None:
+    house.budget.ask(D)
+    old = released(house)
+    house.budget.cancel_release()
+    assert [message.report.model for message in house.take(ModelMoved)] == [old.model]
+    house.budget.look()
+    new = released(house)
+    house.budget.on_released(old.number, released=True)
+    assert old.model in house.loaded()
+    house.budget.on_released(new.number, released=True)
+    house.obey()
+    assert D in house.loaded()
+
+
+def test_a_worker_whose_pipe_is_full_is_told_later(house: House) -> None:
+    writer = house.channels.requests[0].writer
+    with suppress(BlockingIOError):
+        while True:
+            os.write(writer, PROBE)
+    house.budget.ask(D)
+    house.budget.on_released(released(house).number, released=True)
+    assert house.commands() == []
+    house.budget.look()
+    house.obey()
+    assert D in house.loaded()
+
+
+def test_what_failed_is_refused_at_once_for_a_while(house: House) -> None:
+    house.budget.ask(D)
+    house.budget.on_released(released(house).number, released=True)
+    while commands := house.commands():
+        for model, load in commands:
+            report = ModelReport(model, "failed", "broken") if load else ModelReport(model, "unloaded")
+            house.budget.on_report(house.worker, report)
+    (refusal,) = house.take(ModelRefused)
+    assert isinstance(refusal, ModelRefused)
+    assert (refusal.model, refusal.reason) == (D, "the model failed to load: broken")
+    house.budget.ask(D)
+    assert [message.model for message in house.take(ModelRefused) if isinstance(message, ModelRefused)] == [D]
+    assert house.commands() == []
