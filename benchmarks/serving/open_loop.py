@@ -36,7 +36,7 @@ class Ledger:
     sent: NDArray[np.float64]
     done: NDArray[np.float64]
     status: NDArray[np.int64]
-    """HTTP status, or BROKEN, UNANSWERED (when time was up), NOT_SENT (half a second late, for want of a connection)."""
+    """HTTP status, BROKEN, UNANSWERED (when time was up), NOT_SENT (half a second late: no connection was free)."""
     retry_after: NDArray[np.bool_]
 
     @property
