@@ -29,7 +29,7 @@ from benchmarks.serving.workloads import Workload, mnist_workload, photo_workloa
 from benchmarks.surroundings import RESULTS, cpu_kind, serving_surroundings
 from service.repository import ZOO
 
-WIDTH = 150  # columns, where the output is no terminal
+WIDTH = 190  # columns, where the output is no terminal
 FLOOR = "floor"
 SERVERS_OF = {
     "mnist": (
