@@ -3,9 +3,8 @@
 import structlog
 
 from models.artifact.artifact import Artifact
-from models.engines.backend import AUTO, AUTO_REASON, candidates
+from models.engines.backend import AUTO, AUTO_REASON
 from models.machine.cores import usable_cores
-from models.machine.devices import choose_device
 from models.machine.memory import usable_memory
 from service.auth.guard import Guard, make_guard
 from service.auth.tls import make_tls
@@ -15,7 +14,7 @@ from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import Metrics, metered_models
-from service.policy import SECOND_API_PROCESS_CORES, WORKERS_PER_GPU
+from service.policy import SECOND_API_PROCESS_CORES
 from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
@@ -23,9 +22,9 @@ from service.shadow_version import add_shadow
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, least_memory
+from service.supervisor.placement import Placement
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
-from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
 
@@ -38,25 +37,42 @@ def serve(settings: Settings) -> int:
     settings = fit_together(settings)
     configure_logs(settings.log_format, settings.log_level)
     allow_descriptors()
-    accelerator, devices = choose_device(settings.device)
-    check_budget(settings, accelerator)
-    ways = candidates(settings.engine, accelerator, settings.precision, settings.compile)
+    cores = usable_cores()
+    placement = Placement.of(settings, cores)
+    check_budget(settings, placement.accelerator)
+    selector = Selector(placement.device, placement.load, settings.start_timeout)
+    catalog, problems = read_models(settings, placement, selector)
+    check_memory(settings, placement.workers, catalog)
+    settings = share_machine(settings, cores)
+    channels = make_channels(settings, catalog.artifacts, placement.workers)
+    metrics = Metrics(
+        list(metered_models(catalog, settings.class_metrics).values()),
+        ROUTES,
+        channels.workers,
+        settings.api_processes,
+        settings.max_request_timeout,
+    )
+    metrics.attach(metrics.supervisor_row)
+    metrics.model_load_failures.inc(by=len(catalog.failed))
+    metrics.repository_problems.set(problems)
+    guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
+    check_admin(settings, guard)
+    server = LitServeLauncher(settings, channels, metrics, placement, guard, tls)
+    main = server.urls[MAIN]
+    inside = {area: url for area, url in server.urls.items() if url != main}
+    log.info("listening", url=main, models=len(catalog.artifacts), **inside)
+    models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
+    del catalog  # and so the copies of the files
+    source = ModelSource(settings, channels, metrics, placement)
+    return Supervisor(server, channels, models, source, metrics, settings, guard, tls).run()
+
+
+def read_models(settings: Settings, placement: Placement, selector: Selector) -> tuple[Catalog, int]:
+    """What is to be served, and how many problems its store had; RepositoryError if nothing can be."""
     check_origin = signed_by(settings.require_signature)
     repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
     for problem in repository.problems:
         log.error("repository", place=settings.model_repository, reason=problem)
-    cores = usable_cores()
-    per_device = settings.workers or (cores if accelerator == "cpu" else WORKERS_PER_GPU)
-    load = LoadOptions(
-        settings.engine,
-        settings.precision,
-        settings.compile,
-        max(1, cores // (devices * per_device)),
-        {},
-        settings.max_accuracy_loss,
-    )
-    device = "cpu" if accelerator == "cpu" else "cuda:0"
-    selector = Selector(device, load, settings.start_timeout)
     selection, try_version = settings.selection, selector.try_version
     catalog = read_repository(repository.folder, settings.default_model, try_version, check_origin, selection)
     fallbacks = catalog.fallbacks()
@@ -67,34 +83,9 @@ def serve(settings: Settings) -> int:
         served = catalog.artifacts[catalog.find(name, None)].version
         log.error("an older version is served", model=name, version=served, instead_of=versions)
     check_batching(settings, catalog)
-    catalog = catalog.keeping(
-        weights=any(way.engine == "torch" for way in ways), int8=any(way.precision == "int8" for way in ways)
-    )
-    if settings.engine == "auto" and len({way.engine for way in ways}) == 1:
+    if settings.engine == "auto" and len({way.engine for way in placement.ways}) == 1:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
-    check_memory(settings, devices * per_device, catalog)
-    settings = share_machine(settings, cores)
-    channels = make_channels(settings, catalog.artifacts, workers=devices * per_device)
-    metrics = Metrics(
-        list(metered_models(catalog, settings.class_metrics).values()),
-        ROUTES,
-        channels.workers,
-        settings.api_processes,
-        settings.max_request_timeout,
-    )
-    metrics.attach(metrics.supervisor_row)
-    metrics.model_load_failures.inc(by=len(catalog.failed))
-    metrics.repository_problems.set(len(repository.problems))
-    guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
-    check_admin(settings, guard)
-    server = LitServeLauncher(settings, channels, metrics, load, accelerator, devices, guard, tls)
-    main = server.urls[MAIN]
-    inside = {area: url for area, url in server.urls.items() if url != main}
-    log.info("listening", url=main, models=len(catalog.artifacts), **inside)
-    models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
-    del catalog  # and so the copies of the files
-    source = ModelSource(settings, channels, metrics, device, load, ways)
-    return Supervisor(server, channels, models, source, metrics, settings, guard, tls).run()
+    return catalog.keeping(weights=placement.needs_weights, int8=placement.needs_int8), len(repository.problems)
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

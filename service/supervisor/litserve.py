@@ -43,6 +43,7 @@ from service.process_name import name_process
 from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
+from service.supervisor.placement import Placement
 from service.supervisor.signals import ignore_stops, stops_wait
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
@@ -110,18 +111,16 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         settings: Settings,
         channels: Channels,
         metrics: Metrics,
-        load: LoadOptions,
-        accelerator: str,
-        devices: int,
+        placement: Placement,
         guard: Guard | None,
         tls: ServerTls | None,
     ) -> None:
         self._guard, self._tls = guard, tls
         self._settings, self._channels, self._metrics = settings, channels, metrics
         super().__init__(
-            InferenceAPI(load, channels),
-            accelerator=accelerator,
-            devices=devices,
+            InferenceAPI(placement.load, channels),
+            accelerator=placement.accelerator,
+            devices=placement.devices,
             timeout=False,
         )
         self._model_sets: WeakSet[ModelSet] = WeakSet()

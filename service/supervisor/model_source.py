@@ -1,6 +1,6 @@
 """Which models a change leads to: what the repository holds, what is decided, and what this server has room for."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,6 @@ import structlog
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from models.engines.backend import Backend
 from models.engines.selection import Choice
 from models.machine.memory import usable_memory
 from service.ipc.channels import Channels
@@ -23,8 +22,8 @@ from service.selection import Selection
 from service.settings import Settings
 from service.shadow_version import add_shadow
 from service.supervisor.model_set import ModelSet
+from service.supervisor.placement import Placement
 from service.worker.trial import Selector
-from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()
 
@@ -49,22 +48,11 @@ class Found(NamedTuple):
 class ModelSource:
     """Finds the models of a change; it is called in the process that reads the repository."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        channels: Channels,
-        metrics: Metrics,
-        device: str,
-        load: LoadOptions,
-        ways: Sequence[Backend],
-    ) -> None:
-        """`ways`: how models may be run on the device."""
-        self._settings, self._metrics, self._device, self._load = settings, metrics, device, load
+    def __init__(self, settings: Settings, channels: Channels, metrics: Metrics, placement: Placement) -> None:
+        self._settings, self._metrics, self._placement = settings, metrics, placement
         self._input_bytes, self._classes = channels.slot_pool.input_bytes, channels.slot_pool.classes
         self._workers = channels.workers
         self._check_origin = signed_by(settings.require_signature)
-        self._weights = any(way.engine == "torch" for way in ways)
-        self._int8 = any(way.precision == "int8" for way in ways)
 
     def find(self, models: ModelSet, selection: Selection, change: ModelChange, refusals: Refusals) -> Found:
         """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
@@ -82,7 +70,7 @@ class ModelSource:
         if change.action in ("load", "promote") and reasons:
             raise RepositoryError("; ".join(reasons))
         catalog = add_shadow(catalog, folder, selection, check, self._check_origin)
-        catalog = catalog.keeping(weights=self._weights, int8=self._int8)
+        catalog = catalog.keeping(weights=self._placement.needs_weights, int8=self._placement.needs_int8)
         self._check_memory(served, catalog)
         return Found(catalog, self._choose(catalog, served, models.choices))
 
@@ -110,7 +98,8 @@ class ModelSource:
         before = set(map(identity, served.artifacts))
         new = [artifact for artifact in catalog.artifacts if identity(artifact) not in before]
         old = {(artifact.name, artifact.version) for artifact in catalog.artifacts if identity(artifact) in before}
-        chosen = Selector(self._device, self._load, self._settings.start_timeout).choices(new)
+        where = self._placement
+        chosen = Selector(where.device, where.load, self._settings.start_timeout).choices(new)
         return {one: choice for one, choice in choices.items() if one in old} | chosen
 
     def _check(self, refusals: Refusals, artifact: Artifact) -> None:

@@ -16,8 +16,8 @@ from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource
+from service.supervisor.placement import Placement
 from service.supervisor.supervisor import Supervisor
-from service.worker.warmup import LoadOptions
 from tests.service.served import DEADLINE_S
 
 FORK = multiprocessing.get_context("fork")
@@ -68,7 +68,7 @@ def supervise_with(launcher: Played, repository: Path) -> None:
     metrics = Metrics([MeteredModel.of(artifact, 1000)], ["/predict"], 1, 1)
     metrics.attach(metrics.supervisor_row)
     models, settings = ModelSet.of(Catalog((artifact,), {}, 0), {}), Settings(_cli_parse_args=False)
-    source = ModelSource(settings, channels, metrics, "cpu", LoadOptions("auto", "auto", False, 1, {}), ())
+    source = ModelSource(settings, channels, metrics, Placement.of(settings, 1))
     sys.exit(Supervisor(launcher, channels, models, source, metrics, settings).run())
 
 
