@@ -281,7 +281,7 @@ TRIMMED_BYTES = 16 << 20
 reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
 took."""
 
-LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 48 << 20
+LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: four
 fifths of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
 again and again; more, and one that would work is refused."""
