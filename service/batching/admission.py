@@ -44,8 +44,11 @@ class Admission:
         """Slots that are not free."""
         return self.capacity - len(self._free)
 
-    def check(self, model: int, left_s: float) -> None:
-        """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused."""
+    def check(self, model: int, left_s: float, late_s: float = 0.0) -> None:
+        """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused.
+
+        It has lain here for `late_s` before the event loop came to it; so will those that arrive now.
+        """
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
@@ -54,7 +57,7 @@ class Admission:
             raise no_worker(self.restart_s)
         self._wait_estimate.note_demand(model)
         self._check_slots(1, model)
-        self._check_wait(model, left_s)
+        self._check_wait(model, left_s, late_s)
 
     def acquire(self, n: int, model: int, left_s: float) -> list[int]:
         """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable."""
@@ -103,14 +106,14 @@ class Admission:
             kept = f", {reserved} are kept for other models" if reserved else ""
             raise Unavailable("full", f"{self.places_taken} of {self.capacity} places are taken{kept}")
 
-    def _check_wait(self, model: int, left_s: float) -> None:
-        """Raise Unavailable if the wait is too long; an empty server tries, however short the time."""
-        wait_s = self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
+    def _check_wait(self, model: int, left_s: float, late_s: float = 0.0) -> None:
+        """Raise Unavailable if the wait is too long; an empty server that is not late tries, however short the time."""
+        wait_s = late_s + self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
         most_s = min(left_s * WAIT_SHARE, self._target_latency_s)
-        if wait_s > most_s and len(self._free) < self.capacity:
+        if wait_s > most_s and (late_s > most_s or len(self._free) < self.capacity):
             raise Unavailable(
                 "full",
-                f"what was admitted already takes {wait_s:.1f} s; this request can wait {most_s:.1f} s at most",
+                f"what came before it takes {wait_s:.1f} s; this request can wait {most_s:.1f} s at most",
                 retry_after_s=math.ceil(wait_s - most_s),
             )
 

@@ -129,7 +129,8 @@ class PredictionRequest:
                 raise MethodNotAllowed(head.method, head.target.methods)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
-            services.admission.check(model.index, self._left_s("while the server had no time for the request"))
+            left_s = self._left_s("while the server had no time for the request")
+            services.admission.check(model.index, left_s, late_s=timeout_s - left_s)
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
         except Exception as error:
             self.refuse(error)

@@ -111,6 +111,15 @@ def test_an_empty_server_tries_however_short_the_time() -> None:
     refused(idle, 3.9)  # it shares the worker with the other: both count
 
 
+def test_what_lay_here_for_too_long_is_refused_though_the_workers_have_nothing_to_do() -> None:
+    """The event loop is behind: what arrives meanwhile will lie here for as long."""
+    admission = open_admission()
+    admission.check(0, left_s=1.0, late_s=WAIT_SHARE - 0.01)
+    with pytest.raises(Unavailable) as error:
+        admission.check(0, left_s=1.0, late_s=WAIT_SHARE + 0.01)
+    assert (error.value.reason, error.value.retry_after_s) == ("full", 1)
+
+
 def test_a_declared_body_is_refused_at_its_headers() -> None:
     admission = open_admission()
     with pytest.raises(TooLarge):

@@ -170,9 +170,9 @@ def test_a_request_survives_one_death_of_its_worker_and_not_two(artifact: Artifa
 # Refusals
 
 
-def late(sent: Sent) -> None:
-    """Give it the deadline of a request whose headers came an hour ago."""
-    sent.request._response.timestamps.headers_ns -= 3600 * 10**9
+def late(sent: Sent, seconds: int) -> None:
+    """Make it a request whose headers came so long ago."""
+    sent.request._response.timestamps.headers_ns -= seconds * 10**9
 
 
 REFUSED_AT_ITS_HEADERS = {
@@ -187,7 +187,12 @@ REFUSED_AT_ITS_HEADERS = {
     ),
     "loading": ({}, lambda process, _: setattr(process.services.admission, "open", False), (503, "unavailable")),
     "draining": ({}, lambda process, _: setattr(process.services.admission, "draining", True), (503, "unavailable")),
-    "late": ({}, lambda _, sent: late(sent), (504, "deadline_exceeded")),
+    "late": ({}, lambda _, sent: late(sent, 3600), (504, "deadline_exceeded")),
+    "one of many that are late": (
+        {"x_request_timeout_ms": "30000"},
+        lambda _, sent: late(sent, 20),
+        (503, "unavailable"),
+    ),
 }
 
 
