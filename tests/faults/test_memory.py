@@ -71,10 +71,10 @@ def test_no_set_of_permitted_pictures_ends_a_process(group: Path, serve: Servers
 
 def test_too_little_memory_is_told_at_the_start(group: Path, serve: Servers) -> None:
     name = "memory.max" if (group / "memory.max").exists() else "memory.limit_in_bytes"
-    (group / name).write_text(str(180 * MIB))
+    (group / name).write_text(str(120 * MIB))
     joining = ("sh", "-c", f'echo $$ > {group}/cgroup.procs; exec "$@"', "sh")
     served = serve("--workers", "2", "--log-format", "json", within=joining)
     assert served.wait() == 2
     (event,) = served.events("not started")
-    assert "there are 180 MiB of memory, and 2 workers with these models need more than 19" in event["reason"]
+    assert "there are 120 MiB of memory, and 2 workers with these models need more than 12" in event["reason"]
     assert "--workers" in event["reason"]

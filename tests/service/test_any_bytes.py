@@ -234,7 +234,7 @@ def test_an_error_of_our_own_is_500_and_logged(
 ) -> None:
     """Not 400: the parser of HTTP takes what a callback raises for an error of what it parses."""
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("ours")
 
     message = MESSAGES[0]
