@@ -190,6 +190,11 @@ JUDGED_IMAGES = 1000
 """Images or requests after which failures are counted anew, if no other number is set: a version that has run for
 long may start to fail. More, and it is found later."""
 
+COPIES_WAIT_NS = 50_000_000
+"""Time that a copy may wait for others to run with: a batch of its own would take as much of the API process as two
+images that are answered. Less, and throughput falls with a shadow (by 8 % at a tenth with none); more, and copies of
+models that are asked for little hold their slots for longer."""
+
 # Fairness between connections (`http/`).
 
 TURN_NS = 10_000_000

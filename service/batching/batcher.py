@@ -71,6 +71,7 @@ class Batcher:
         self._loop.add_reader(self._results.fd, self._results.advance)
         self._dispatch_is_due = False
         self._shadow: Shadow | None = None
+        self._copies_fill: asyncio.TimerHandle | None = None  # while copies wait for others
 
     def close(self) -> None:
         """Stop listening to the workers."""
@@ -136,13 +137,20 @@ class Batcher:
 
     def _send_copies(self, shadow: Shadow) -> None:
         """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker."""
+        now_ns = time.monotonic_ns()
+        if self._copies_fill is None and (fills_ns := shadow.fills_until_ns - now_ns) > 0:
+            self._copies_fill = self._loop.call_later(fills_ns / 1e9, self._end_copies_fill)
         worker = idle_worker(self._up, shadow.number)
-        copies = shadow.next_copies()
+        copies = shadow.next_copies(now_ns)
         if copies and worker and not any(queue.tasks for queue in self._queues):
             begins_ns = self._queues[shadow.number].begun_ns  # the model is owed no less for them
             if self._send(Batch(worker, shadow.number, copies, [], begins_ns)):
                 worker.weigh(LEAD_NS)
                 shadow.forget(copies)
+
+    def _end_copies_fill(self) -> None:
+        self._copies_fill = None
+        self._dispatch_later()
 
     def _fill(self, model: int, left_ns: int) -> None:
         """Dispatch again when the model's first image has waited long enough, if that is still to come."""

@@ -1,7 +1,8 @@
 """Copies of images that were answered, for another version of their model: what it finds is compared, counted, dropped.
 
 No answer waits for a copy: it takes over the slot of its image, pixels and all, once that has its outcome, and goes to
-a worker only while no image waits and the worker has nothing else to do. What finds no time is dropped, and counted.
+a worker only while no image waits and the worker has nothing else to do; several together, since each batch costs the
+process as much as some images. What finds no time is dropped, and counted.
 If a worker dies with copies, there are none for a while: it is replaced before another can die.
 """
 
@@ -16,7 +17,7 @@ from service.batching.image_task import CopyTask, ImageTask, Outcome, Result
 from service.batching.wait_estimate import LatencyModel
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
-from service.policy import LEAD_NS, LONG_LIFE_S
+from service.policy import COPIES_WAIT_NS, LEAD_NS, LONG_LIFE_S
 from service.served_model import ServedModel
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
@@ -86,9 +87,14 @@ class Shadow:
         """Copies that take a worker no longer than a turn of the event loop, or one."""
         return max(1, min(self._latency.sizes.limit, int(LEAD_NS / max(1.0, self._latency.image_ns))))
 
-    def next_copies(self) -> list[ImageTask]:
+    def next_copies(self, now_ns: int) -> list[ImageTask]:
         """What may be sent now: nothing while a worker has some."""
-        return [] if self._sent or self._pauses else [*self._waiting[: self._most]]
+        return [] if self._sent or self._pauses or self.fills_until_ns > now_ns else [*self._waiting[: self._most]]
+
+    @property
+    def fills_until_ns(self) -> int:
+        """Until when copies wait for others to run with; 0 if they do not."""
+        return self._waiting[0].queued_ns + COPIES_WAIT_NS if 0 < len(self._waiting) < self._most else 0
 
     @property
     def _pauses(self) -> bool:

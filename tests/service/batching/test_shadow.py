@@ -39,7 +39,10 @@ Scene = Callable[[PlayedProcess], Awaitable[None]]
 
 
 @pytest.fixture
-def run(live: Artifact, shadow: Artifact) -> Callable[..., None]:
+def run(live: Artifact, shadow: Artifact, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Play a scene in which copies do not wait for others."""
+    monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 0)
+
     def run(scene: Scene, **settings: object) -> None:
         async def whole(process: PlayedProcess) -> None:
             process.up()
@@ -111,6 +114,24 @@ def test_a_copy_is_sent_only_while_no_image_waits_and_the_worker_has_nothing_els
         process.reply(await process.taken())
         await turn()
         assert counts(process) == {"agreed": 3}
+
+    run(scene)
+
+
+def test_copies_wait_for_others_to_run_with_but_not_for_ever(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 10**8)
+        for first in (4, 5):
+            sent = ask(process, first)
+            process.reply(await process.taken())
+            assert (await sent.response()).status == 200
+        copies = await process.taken()  # nothing else happens meanwhile
+        assert (copies.model, len(copies.slots)) == (SHADOW, 2)
+        process.reply(copies)
+        await turn()
+        assert counts(process) == {"agreed": 2}
 
     run(scene)
 
