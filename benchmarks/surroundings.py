@@ -58,7 +58,7 @@ def _surroundings(command: str, hardware: dict[str, Any], versions: dict[str, st
     return {
         "command": command,
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
-        "revision": _output("git", "describe", "--always", "--dirty"),
+        "revision": _revision(),
         "hardware": {
             "cpu": _cpu(),
             "kind": cpu_kind(),
@@ -75,6 +75,13 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
+
+
+def _revision() -> str:
+    """The commit that is checked out, and whether more than the results of benchmarks has been changed since."""
+    commit = _output("git", "describe", "--always")
+    changed = _output("git", "diff", "--name-only", "HEAD", "--", ".", ":!benchmarks/results")
+    return f"{commit}-dirty" if changed else commit
 
 
 def _output(*command: str) -> str:
