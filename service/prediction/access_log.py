@@ -8,19 +8,31 @@ import time
 from collections.abc import Callable, Sequence
 from random import random
 from select import PIPE_BUF
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.logs import LineRenderer
+from service.policy import ACCESS_LOG_INTERVAL_S
 from service.prediction.response import Response, Timestamps
 
 _OF_PROBLEM = ("code", "reason", "detail")
 
 
+class _Ended(NamedTuple):
+    """A request that is to have a line."""
+
+    response: Response
+    route: str
+    image_bytes: Sequence[int]
+    took_ns: int
+    at_ns: int  # since the epoch
+    is_cancelled: bool = False
+
+
 class AccessLog:
     """Writes a line for each request that did not end well, and for a share of the others.
 
-    The lines of one turn of the event loop are written at its end, together. A request's line never holds anything of
-    its images but their number and size.
+    The lines of what ended within ACCESS_LOG_INTERVAL_S are made and written together. None ever holds anything of the
+    request's images but their number and size.
     """
 
     def __init__(
@@ -29,34 +41,31 @@ class AccessLog:
         """`write` takes whole lines, at most PIPE_BUF bytes of several; standard error unless it is given."""
         self._success_share, self._render, self._write = success_share, render, write or _write_to_stderr
         self._loop = asyncio.get_running_loop()
-        self._lines: list[bytes] = []
+        self._ended: list[_Ended] = []
         self._second, self._second_text = 0, ""
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """A response has been written; `image_bytes`: sizes of the encoded images, as far as they are known."""
         if response.status < 400 and not response.rejected and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
-        fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
-        fields["status"] = response.status
-        if response.batch_size:
-            fields["batch_size"] = response.batch_size
-        if problem := response.problem:
-            fields |= {name: problem[name] for name in _OF_PROBLEM if name in problem}
-        elif response.rejected:
-            fields["rejected"] = response.rejected
-        self._add(fields)
+        self._add(_Ended(response, route, image_bytes, response.timestamps.total_ns, time.time_ns()))
 
     def note_cancelled(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """The client left before its response."""
         took_ns = time.monotonic_ns() - response.timestamps.headers_ns
-        self._add(self._fields(response, route, image_bytes, "cancelled", took_ns))
+        self._add(_Ended(response, route, image_bytes, took_ns, time.time_ns(), is_cancelled=True))
+
+    def _add(self, ended: _Ended) -> None:
+        self._ended.append(ended)
+        if len(self._ended) == 1:
+            self._loop.call_later(ACCESS_LOG_INTERVAL_S, self.flush)
 
     def flush(self) -> None:
         """Write what has been noted, in parts between which alone other processes' lines can come (pipe(7))."""
-        lines, self._lines = self._lines, []
+        noted, self._ended = self._ended, []
         part: list[bytes] = []
         size = 0
-        for line in lines:
+        for line in map(self._line, noted):
             if part and size + len(line) > PIPE_BUF:
                 self._write(b"".join(part))
                 part, size = [], 0
@@ -65,42 +74,49 @@ class AccessLog:
         if part:
             self._write(b"".join(part))
 
-    def _fields(
-        self, response: Response, route: str, image_bytes: Sequence[int], outcome: str, total_ns: int
-    ) -> dict[str, Any]:
+    def _line(self, ended: _Ended) -> bytes:
+        response = ended.response
         fields = {
-            "timestamp": self._now(),
+            "timestamp": self._time(ended.at_ns),
             "level": "info",
             "event": "request",
             "request_id": response.request_id,
             "client": _address(response.client),
             "method": response.method,
-            "route": route,
+            "route": ended.route,
             "model": response.model,
             "version": response.version,
-            "outcome": outcome,
-            "images": len(image_bytes),
-            "bytes": sum(image_bytes),
-            "timings_ms": _timings_ms(response.timestamps, total_ns),
+            "outcome": "cancelled" if ended.is_cancelled else response.outcome,
+            "images": len(ended.image_bytes),
+            "bytes": sum(ended.image_bytes),
+            "timings_ms": _timings_ms(response.timestamps, ended.took_ns),
         }
         if response.trace_id:
             fields["trace_id"] = response.trace_id
         if response.key:
             fields["key"] = response.key
-        return fields
+        if not ended.is_cancelled:
+            fields |= _answer(response)
+        return self._render(fields)
 
-    def _add(self, fields: dict[str, Any]) -> None:
-        self._lines.append(self._render(fields))
-        if len(self._lines) == 1:
-            self._loop.call_soon(self.flush)
-
-    def _now(self) -> str:
+    def _time(self, ns: int) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        ns = time.time_ns()
         second = ns // 1_000_000_000
         if second != self._second:
             self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         return f"{self._second_text}{ns // 1000 % 1_000_000:06d}Z"
+
+
+def _answer(response: Response) -> dict[str, Any]:
+    """What is told of a request that was answered."""
+    fields: dict[str, Any] = {"status": response.status}
+    if response.batch_size:
+        fields["batch_size"] = response.batch_size
+    if problem := response.problem:
+        fields |= {name: problem[name] for name in _OF_PROBLEM if name in problem}
+    elif response.rejected:
+        fields["rejected"] = response.rejected
+    return fields
 
 
 def _address(client: tuple[str, int] | None) -> str:
