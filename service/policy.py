@@ -269,12 +269,12 @@ FOLDING_S = 1.0
 """Time in which equal refusals and errors become one line of the log. Less, and an overload fills the disk; more, and
 it is told late."""
 
+FOLDED_IDS = 50
+"""Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
+
 ACCESS_LOG_INTERVAL_S = 0.02
 """Time in which requests end whose lines of the access log are made together, beside the requests' way. Less, and they
 cost more; more, and a process that is killed takes more lines with it."""
-
-FOLDED_IDS = 50
-"""Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
 
 # Decoding (`prediction/request.py`, `batching/decoding.py`) and processes (`commands/serve.py`).
 

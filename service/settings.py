@@ -20,6 +20,7 @@ from service.selection import UNDECIDED, Selection
 from service.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
+MOST_IN_BATCH = 512  # images
 
 
 class SettingError(Exception):
@@ -127,7 +128,7 @@ class Batching(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    max_batch_size: int | None = Field(None, ge=0, le=512)
+    max_batch_size: int | None = Field(None, ge=0, le=MOST_IN_BATCH)
     batch_delay: float | None = Field(None, ge=0, le=1)
 
 
@@ -207,7 +208,7 @@ class Settings(BaseSettings):
         0, ge=0, description="threads that decode images, an API process; 0: one a core, shared among the processes"
     )
     max_batch_size: int = Field(
-        0, ge=0, le=512, description="most images in one batch; 0: as many as pay, measured at warm-up"
+        0, ge=0, le=MOST_IN_BATCH, description="most images in one batch; 0: as many as pay, measured at warm-up"
     )
     batch_delay: float = Field(0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds")
     batching: dict[str, Batching] = Field(

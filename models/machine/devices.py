@@ -54,3 +54,8 @@ def choose_device(wanted: str) -> tuple[str, int]:
     if wanted == "cuda":
         raise DeviceError("device cuda was asked for, and nvidia-smi lists no GPU; use --device cpu, or auto")
     return "cpu", 1
+
+
+def first_device(kind: str) -> str:
+    """The first device of a kind, `cpu` or `cuda`, as engines name it."""
+    return "cpu" if kind == "cpu" else f"{kind}:0"

@@ -26,6 +26,9 @@ from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
 from service.policy import LEAD_NS
 
+_COPIES = -1
+"""In place of a model's number: the copies for a shadow."""
+
 
 class Batcher:
     """Sends what is queued to the workers in batches, and gives each image its outcome.
@@ -54,7 +57,7 @@ class Batcher:
             WorkerQueue(worker, api, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)
         ]
         self._up: list[WorkerQueue] = []
-        self._filling: set[int] = set()  # models with a timer for their batch delay
+        self._filling: set[int] = set()  # models with a timer for their batch delay, or _COPIES
         self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
         self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
         self._results = ResultReader(
@@ -71,7 +74,6 @@ class Batcher:
         self._loop.add_reader(self._results.fd, self._results.advance)
         self._dispatch_is_due = False
         self._shadow: Shadow | None = None
-        self._copies_fill: asyncio.TimerHandle | None = None  # while copies wait for others
 
     def close(self) -> None:
         """Stop listening to the workers."""
@@ -132,14 +134,13 @@ class Batcher:
                 for task in batch.tasks:
                     del tasks[task]
         for model, queue in enumerate(self._queues):
-            if queue.delay_ns and queue.tasks and model not in self._filling:
+            if queue.delay_ns and queue.tasks:
                 self._fill(model, queue.fills_until_ns - now_ns)
 
     def _send_copies(self, shadow: Shadow) -> None:
         """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker."""
         now_ns = time.monotonic_ns()
-        if self._copies_fill is None and (fills_ns := shadow.fills_until_ns - now_ns) > 0:
-            self._copies_fill = self._loop.call_later(fills_ns / 1e9, self._end_copies_fill)
+        self._fill(_COPIES, shadow.fills_until_ns - now_ns)
         worker = idle_worker(self._up, shadow.number)
         copies = shadow.next_copies(now_ns)
         if copies and worker and not any(queue.tasks for queue in self._queues):
@@ -148,19 +149,15 @@ class Batcher:
                 worker.weigh(LEAD_NS)
                 shadow.forget(copies)
 
-    def _end_copies_fill(self) -> None:
-        self._copies_fill = None
-        self._dispatch_later()
-
     def _fill(self, model: int, left_ns: int) -> None:
         """Dispatch again when the model's first image has waited long enough, if that is still to come."""
-        if left_ns > 0:
+        if left_ns > 0 and model not in self._filling:
             self._filling.add(model)
             self._loop.call_later(left_ns / 1e9, self._end_filling, model)
 
     def _end_filling(self, model: int) -> None:
         self._filling.remove(model)
-        self._dispatch()
+        self._end_turn()
 
     def _send(self, batch: Batch) -> bool:
         """Send a batch; False if the worker's pipe has no room, which is then waited for."""

@@ -13,11 +13,20 @@ from models.command_line import command_line
 from models.engines.backend import candidates
 from models.engines.engine import EngineError
 from models.machine.cores import usable_cores
-from models.machine.devices import choose_device
+from models.machine.devices import choose_device, first_device
 from service.remote.fetch import fetch
 from service.repository import ModelFolder, list_models, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import ENV_PREFIX, CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName, SigningKey
+from service.settings import (
+    ENV_PREFIX,
+    MOST_IN_BATCH,
+    CacheDir,
+    DeviceName,
+    EngineName,
+    FetchTimeout,
+    PrecisionName,
+    SigningKey,
+)
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
 
@@ -40,13 +49,13 @@ class Check(BaseSettings):
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
     max_accuracy_loss: float = Field(0.5, ge=0, le=100, description="points of accuracy that fastest may cost")
     compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")
-    max_batch_size: int = Field(0, ge=0, le=512, description="most images in one batch; 0: as many as pay")
+    max_batch_size: int = Field(0, ge=0, le=MOST_IN_BATCH, description="most images in one batch; 0: as many as pay")
 
 
 def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
-    device = "cpu" if accelerator == "cpu" else "cuda:0"
+    device = first_device(accelerator)
     candidates(options.engine, device, options.precision, options.compile)
     check_origin = signed_by(options.require_signature)
     repository = fetch(options.repository, options.cache_dir, options.fetch_timeout)

@@ -15,13 +15,12 @@ from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import Metrics, metered_models
 from service.policy import SECOND_API_PROCESS_CORES
-from service.remote.fetch import fetch
 from service.repository import Catalog, read_repository, signed_by
 from service.settings import SettingError, Settings, fit_together
 from service.shadow_version import add_shadow
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
-from service.supervisor.model_source import ModelSource, least_memory
+from service.supervisor.model_source import ModelSource, fetch_models, least_memory
 from service.supervisor.placement import Placement
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
@@ -70,9 +69,7 @@ def serve(settings: Settings) -> int:
 def read_models(settings: Settings, placement: Placement, selector: Selector) -> tuple[Catalog, int]:
     """What is to be served, and how many problems its store had; RepositoryError if nothing can be."""
     check_origin = signed_by(settings.require_signature)
-    repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
-    for problem in repository.problems:
-        log.error("repository", place=settings.model_repository, reason=problem)
+    repository = fetch_models(settings)
     selection, try_version = settings.selection, selector.try_version
     catalog = read_repository(repository.folder, settings.default_model, try_version, check_origin, selection)
     fallbacks = catalog.fallbacks()

@@ -25,6 +25,7 @@ from service.metrics.families import Counter, Family, Gauge, Histogram, SizeTabl
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
 from service.repository import Catalog
+from service.settings import MOST_IN_BATCH
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")
@@ -60,7 +61,6 @@ _CODES = {int(code): code for code in CODES if code != "other"}
 _SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies
 _REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
 REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
-MOST_IN_BATCH = 512  # that the settings allow
 BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
 DRIFTS = ("classes", "confidence")
 DIFFERENCE_BUCKETS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

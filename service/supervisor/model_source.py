@@ -16,7 +16,7 @@ from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
-from service.remote.fetch import fetch
+from service.remote.fetch import LocalRepository, fetch
 from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
 from service.selection import Selection
 from service.settings import Settings
@@ -36,6 +36,14 @@ def least_memory(settings: Settings, workers: int, *catalogs: Catalog) -> int:
     loaded = [(catalog, catalog.pinned if settings.memory_budget else catalog.numbers) for catalog in catalogs]
     networks = (sum(len(catalog[number].model) for number in numbers) for catalog, numbers in loaded)
     return LEAST_BYTES + workers * sum(LEAST_WORKER_BYTES + size for size in networks)
+
+
+def fetch_models(settings: Settings) -> LocalRepository:
+    """The repository of the settings; RepositoryError if there is none. What could not be had is logged."""
+    repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
+    for problem in repository.problems:
+        log.error("repository", place=settings.model_repository, reason=problem)
+    return repository
 
 
 class Found(NamedTuple):
@@ -84,11 +92,8 @@ class ModelSource:
             )
 
     def _fetch(self) -> Path:
-        settings = self._settings
-        repository = fetch(settings.model_repository, settings.cache_dir, settings.fetch_timeout)
+        repository = fetch_models(self._settings)
         self._metrics.repository_problems.set(len(repository.problems))
-        for problem in repository.problems:
-            log.error("repository", place=settings.model_repository, reason=problem)
         return repository.folder
 
     def _choose(

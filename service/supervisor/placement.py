@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from models.engines.backend import Backend, candidates
-from models.machine.devices import choose_device
+from models.machine.devices import choose_device, first_device
 from service.policy import WORKERS_PER_GPU
 from service.settings import Settings
 from service.worker.warmup import LoadOptions
@@ -41,7 +41,7 @@ class Placement:
             max_batch_sizes={},
             max_accuracy_loss=settings.max_accuracy_loss,
         )
-        return cls(accelerator, devices, workers, "cpu" if accelerator == "cpu" else "cuda:0", load, ways)
+        return cls(accelerator, devices, workers, first_device(accelerator), load, ways)
 
     @property
     def needs_weights(self) -> bool:

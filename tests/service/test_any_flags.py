@@ -80,13 +80,15 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
     return code, said.read()
 
 
-@settings(
+SAME_EACH_TIME = settings(
     derandomize=True,
     deadline=None,
-    max_examples=150,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+
+
+@settings(SAME_EACH_TIME, max_examples=150)
 @given(line=command_lines())
 @pytest.mark.usefixtures("handlers")
 def test_any_flags(line: tuple[list[str], dict[str, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,13 +125,7 @@ def _damage(file: Path, kind: str, place: float) -> None:
             file.unlink()
 
 
-@settings(
-    derandomize=True,
-    deadline=None,
-    max_examples=12,
-    phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
+@settings(SAME_EACH_TIME, max_examples=12)
 @given(name=st.sampled_from([*VERSION_FILES, "picture.png"]), damage=DAMAGE)
 def test_any_file_of_a_model_or_picture(name: str, damage: tuple[str, float], tmp_path: Path) -> None:
     """`predict` refuses a damaged model and `check` names it; a damaged picture has its reason in the table."""
