@@ -9,7 +9,10 @@ from typing import Any
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
-from tests.service.served import Served
+
+# what helpers compare is shown, too, when it differs
+pytest.register_assert_rewrite("tests.faults", "tests.service")
+from tests.service.served import Served  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -20,28 +20,26 @@ def check_capacity(served: Served) -> None:
     if served.process.poll() is not None or len(served.api_processes()) != 1 or served.status("/readyz") != 200:
         return
     until(lambda: served.metrics()[INFLIGHT] == 0, "what is under way")
-    until(lambda: fill(served, places), "places that are kept for models which were just in demand")
+    until(lambda: fill(served, places), "places of cancelled requests, or kept for models that were just in demand")
 
 
 def fill(served: Served, places: int) -> bool:
     """Whether all places can be had by the default model: what is asked beyond them is refused."""
     sizes = [IMAGES] * (places // IMAGES) + [places % IMAGES] * bool(places % IMAGES)
-    one_more: httpx.Response | None = None
-    with ThreadPoolExecutor(len(sizes)) as pool:
+    with ThreadPoolExecutor(len(sizes) + 1) as pool:
         with served.paused():
             asked = [pool.submit(classify, served, size) for size in sizes]
             until(
                 lambda: served.metrics()[INFLIGHT] == len(sizes) or any(one.done() for one in asked),
                 f"{places} images to have their places",
             )
-            if not any(one.done() for one in asked):
-                one_more = classify(served, 1)
-        answers = [one.result() for one in asked]
-    if any("kept for other models" in answer.text for answer in answers):
+            one_more = pool.submit(classify, served, 1)
+            until(lambda: any(one.done() for one in [*asked, one_more]), "the refusal of what is too much")
+        answers, refusal = [one.result() for one in asked], one_more.result()
+    if any(answer.status_code == 503 and answer.json()["reason"] == "full" for answer in answers):
         return False
     assert [(one.status_code, len(one.json().get("results", ()))) for one in answers] == [(200, size) for size in sizes]
-    assert one_more is not None
-    assert (one_more.status_code, one_more.json()["reason"]) == (503, "full")
+    assert (refusal.status_code, refusal.json()["reason"]) == (503, "full")
     return True
 
 
