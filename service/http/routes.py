@@ -59,7 +59,7 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequenc
     async def metrics(request: Request) -> Response:
         """Prometheus text, or OpenMetrics, which has exemplars, for those who accept it."""
         openmetrics = _OPENMETRICS in [accepted.partition(";")[0].strip() for accepted in _accepts(request)]
-        text = await api().expose_metrics(openmetrics=openmetrics)
+        text = await api().metrics_endpoint.text(openmetrics=openmetrics)
         return Response(text, media_type=CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_1_0_0)
 
     app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere

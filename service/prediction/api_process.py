@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-import os
-from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import structlog
@@ -17,7 +15,6 @@ from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.batching.image_task import ImageTask
 from service.batching.shadow import Shadow
-from service.batching.thread_pool import started_pool
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
@@ -39,21 +36,18 @@ from service.ipc.control import (
 )
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
-from service.metrics.drift import Drift
 from service.metrics.metrics import MeteredModel, Metrics, metered_models
-from service.metrics.process_tree import ProcessTree
-from service.metrics.shared_scrape import SharedScrape
 from service.metrics.snapshot import Snapshot
-from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, SCRAPE_INTERVAL_S
+from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
+from service.prediction.metrics_endpoint import MetricsEndpoint
 from service.prediction.model_demand import ModelDemand
 from service.prediction.model_status import ModelStatus
 from service.prediction.model_switch import ModelSwitch
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
-from service.prediction.saturation import Saturation, resources
 from service.prediction.services import Services
 from service.repository import Catalog
 from service.served_model import ModelLookup
@@ -87,72 +81,66 @@ class ApiProcess:
         guard: Guard | None = None,
         tls: ServerTls | None = None,
     ) -> None:
-        self._tls = tls
         metrics.attach(index)
         if guard:
             guard.counts.attach(index)
-        self._index = index
-        self.metrics, self._catalog, self._control = metrics, catalog, control
-        self._workers = channels.workers
+        self.metrics, self._catalog, self._control, self._tls = metrics, catalog, control, tls
+        self._index, self._workers, self._shared_state = index, channels.workers, channels.shared_state
         self._stop, self._refuse_all = stop, refuse_all
+        self._loop = asyncio.get_running_loop()
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
         self.status = ModelStatus(catalog, models.by_index, on_demand=settings.memory_budget > 0)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, catalog.numbers.stop)
-        decoder = Decoder(settings.decode_threads, settings.decode_memory)
-        admission = Admission(
-            channels.slots_of(index),
-            settings.max_bytes_in_flight,
-            self._wait_estimate,
-            decoder.estimate,
-            settings.target_latency or math.inf,
-        )
         metered = metered_models(catalog, settings.class_metrics)
-        request_metrics = RequestMetrics(metrics, metered)
-        delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
-        delays_s = [0.0] * catalog.first + delays_s
-        batcher = Batcher(
-            index, channels, delays_s, self._wait_estimate, admission.release, request_metrics.count_batch
-        )
-        share = settings.access_log
-        access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
-        tracing = _tracing(settings, metrics)
-        cors = Cors(settings.cors_origins) if settings.cors_origins else None
         report = ControlWriter(channels.api_reports[index])
-        self._demand = (
-            ModelDemand(self.status, admission, batcher, self._wait_estimate, report)
-            if settings.memory_budget
-            else None
-        )
-        self.services = Services(
-            *(settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors),
-            model_demand=self._demand,
-        )
+        self.services = self._make_services(settings, models, metered, channels, report, guard)
         self.changes = ChangeRequests(report, settings.start_timeout)
         self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
         self._begin_shadow(catalog)
-        metrics.queue_capacity.set(settings.queue_capacity)
-        self._loop = asyncio.get_running_loop()
+        self._gauges = ProcessGauges(self.services, metrics, self._shared_state, self.status, self._wait_estimate)
+        self._gauges.begin_models(metered.values())
+        self.metrics_endpoint = MetricsEndpoint(metrics, guard, self._look)
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
         self._ups = 0  # of workers
         self._start_s = 0.0  # what the last of these took
         self._settling: asyncio.Task[None] | None = None
-        self._shared_state = channels.shared_state
-        saturation = Saturation(
-            resources(settings, metrics, self._shared_state, self.status, admission, decoder, self._wait_estimate)
-        )
-        self._drifts = _drifts(metrics, metered.values())
-        self._gauges = ProcessGauges(metrics, batcher, decoder, self._wait_estimate, saturation, self._drifts)
-        self._process_tree = ProcessTree(os.getppid())
-        self._scraper = started_pool(1, "metrics")
-        self._scrapes = {
-            openmetrics: SharedScrape(partial(self._render_metrics, openmetrics), SCRAPE_INTERVAL_S)
-            for openmetrics in (False, True)
-        }
         self._refused_before = math.inf  # requests, when the time to drain was over
         self._ends_at_s = math.inf  # when draining: the latest end
-        self._beats = channels.shared_state.beats
         self._beat()
+
+    def _make_services(
+        self,
+        settings: Settings,
+        models: ModelLookup,
+        metered: dict[int, MeteredModel],
+        channels: Channels,
+        report: ControlWriter,
+        guard: Guard | None,
+    ) -> Services:
+        catalog, estimate = self._catalog, self._wait_estimate
+        decoder = Decoder(settings.decode_threads, settings.decode_memory)
+        admission = Admission(
+            channels.slots_of(self._index),
+            settings.max_bytes_in_flight,
+            estimate,
+            decoder.estimate,
+            settings.target_latency or math.inf,
+        )
+        request_metrics = RequestMetrics(self.metrics, metered)
+        delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
+        delays_s = [0.0] * catalog.first + delays_s
+        batcher = Batcher(self._index, channels, delays_s, estimate, admission.release, request_metrics.count_batch)
+        share = settings.access_log
+        access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
+        tracing = _tracing(settings, self.metrics)
+        cors = Cors(settings.cors_origins) if settings.cors_origins else None
+        demand = None
+        if settings.memory_budget:
+            demand = ModelDemand(self.status, admission, batcher, estimate, report)
+        return Services(
+            *(settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors, demand)
+        )
 
     def close(self) -> None:
         """Release what the process holds, and tell what it could not answer."""
@@ -162,7 +150,7 @@ class ApiProcess:
         self._switch.close()
         self.services.batcher.close()
         self.services.decoder.close()
-        self._scraper.shutdown(wait=False, cancel_futures=True)
+        self.metrics_endpoint.close()
         problem_log.flush(all_=True)
         if self.services.access_log:
             self.services.access_log.flush()
@@ -184,26 +172,15 @@ class ApiProcess:
         """Whether the default model can take work now."""
         return self.services.admission.open and self.status.ready
 
-    async def expose_metrics(self, *, openmetrics: bool = False) -> bytes:
-        """The metrics of the whole server, as Prometheus or OpenMetrics has them."""
-        return await self._scrapes[openmetrics].text()
-
-    async def _render_metrics(self, openmetrics: bool) -> bytes:
-        """On a thread, as it takes milliseconds; what the event loop changes is read before."""
+    def _look(self) -> Snapshot:
+        """What is so now in this process, and of the server."""
         self._gauges.publish()
         busy = sum(self._shared_state.began_ns[worker] > 0 for worker in self.status.workers)
-        snapshot = Snapshot(self.ready, busy, self.status.snapshot())
-        return await self._loop.run_in_executor(self._scraper, self._render, snapshot, openmetrics)
-
-    def _render(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
-        guard = self.services.guard
-        of_keys = guard.counts.collect() if guard else ()
-        others = [*snapshot.collect(), *self._process_tree.collect(), *of_keys]
-        return self.metrics.render(others, openmetrics=openmetrics)
+        return Snapshot(self.ready, busy, self.status.snapshot())
 
     def _beat(self) -> None:
         """Give a sign of life, publish gauges, as another process may be scraped, and write what the log folds."""
-        self._beats[self._index] += 1
+        self._shared_state.beats[self._index] += 1
         self._gauges.publish()
         problem_log.flush()
         self._loop.call_later(BEAT_INTERVAL_S, self._beat)
@@ -214,8 +191,8 @@ class ApiProcess:
                 self._on_worker_up(message)
             case NewModels(models, catalog, workers):
                 self._on_new_models(models, Catalog.unpickle(catalog), workers)
-            case ModelMoved() | ModelRefused() | ReleaseModel() if self._demand:
-                self._demand.follow(message)
+            case ModelMoved() | ModelRefused() | ReleaseModel() if demand := self.services.model_demand:
+                demand.follow(message)
             case ChangeEnded():
                 self.changes.on_ended(message)
             case WorkerDown(worker, reason):
@@ -248,14 +225,14 @@ class ApiProcess:
         if catalog.first == self._catalog.first:
             self._catalog = self.status.catalog = catalog
             return
-        if self._demand:
-            self._demand.end_models(self._catalog)
+        if demand := self.services.model_demand:
+            demand.end_models(self._catalog)
         self._catalog = catalog
         metered = metered_models(catalog, self.services.settings.class_metrics)
         self._switch.begin(models, catalog, metered, self.status.workers)
         self._begin_shadow(catalog)
         self.status.follow(catalog, self.services.models.by_index)
-        self._drifts[:] = _drifts(self.metrics, metered.values())
+        self._gauges.begin_models(metered.values())
         for worker in workers:
             self._on_worker_up(worker)
 
@@ -334,11 +311,6 @@ class ApiProcess:
         self.services.admission.draining = True
         self._refused_before = self._refusals
         self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))
-
-
-def _drifts(metrics: Metrics, models: Iterable[MeteredModel]) -> list[Drift]:
-    """What is looked at for drift: answers, and so no shadow."""
-    return [Drift(metrics, model) for model in models if not model.is_shadow]
 
 
 def _tracing(settings: Settings, metrics: Metrics) -> "Tracing | None":

@@ -1,13 +1,14 @@
 """What an API process publishes of itself: another one may be the one that is scraped."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
-from service.batching.batcher import Batcher
-from service.batching.decoding import Decoder
 from service.batching.wait_estimate import WaitEstimate
+from service.ipc.shared_state import SharedState
 from service.metrics.drift import Drift
-from service.metrics.metrics import Metrics
-from service.prediction.saturation import Saturation
+from service.metrics.metrics import MeteredModel, Metrics
+from service.prediction.model_status import ModelStatus
+from service.prediction.saturation import Saturation, resources
+from service.prediction.services import Services
 
 
 class ProcessGauges:
@@ -15,17 +16,23 @@ class ProcessGauges:
 
     def __init__(
         self,
+        services: Services,
         metrics: Metrics,
-        batcher: Batcher,
-        decoder: Decoder,
+        shared_state: SharedState,
+        status: ModelStatus,
         wait_estimate: WaitEstimate,
-        saturation: Saturation,
-        drifts: Sequence[Drift],
     ) -> None:
-        self._metrics, self._batcher, self._decoder, self._wait_estimate = metrics, batcher, decoder, wait_estimate
-        self._saturation, self._drifts = saturation, drifts
+        self._metrics, self._batcher, self._decoder = metrics, services.batcher, services.decoder
+        self._wait_estimate = wait_estimate
+        self._saturation = Saturation(resources(services, metrics, shared_state, status, wait_estimate))
+        self._drifts: list[Drift] = []
         self._answered = metrics.column(metrics.image_bytes.cells().sum)  # grows with each answer of a process
         self._seen = b""
+        metrics.queue_capacity.set(services.settings.queue_capacity)
+
+    def begin_models(self, models: Iterable[MeteredModel]) -> None:
+        """Look for drift in the answers of these: a shadow answers nobody."""
+        self._drifts = [Drift(self._metrics, model) for model in models if not model.is_shadow]
 
     def publish(self) -> None:
         """Write down what they are now."""

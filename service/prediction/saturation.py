@@ -8,14 +8,12 @@ import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
-from service.batching.admission import Admission
-from service.batching.decoding import Decoder
 from service.batching.wait_estimate import WaitEstimate
 from service.ipc.shared_state import SharedState
 from service.metrics.metrics import Metrics
 from service.policy import SATURATION_S, WAIT_SHARE
 from service.prediction.model_status import ModelStatus
-from service.settings import Settings
+from service.prediction.services import Services
 
 _SPENT = ("full", "worker_lost")  # reasons of refusals that mean that there was no capacity left
 
@@ -41,19 +39,14 @@ class Saturation:
 
 
 def resources(
-    settings: Settings,
-    metrics: Metrics,
-    shared_state: SharedState,
-    status: ModelStatus,
-    admission: Admission,
-    decoder: Decoder,
-    wait_estimate: WaitEstimate,
+    services: Services, metrics: Metrics, shared_state: SharedState, status: ModelStatus, wait_estimate: WaitEstimate
 ) -> dict[str, Share]:
     """Everything that may run out, by the names that the metrics give it.
 
     The wait is what is held, as a share of the longest that a request of the usual deadline may wait: at 1 it is
     refused.
     """
+    settings, admission, decoder = services.settings, services.admission, services.decoder
     longest_s = min(settings.request_timeout * WAIT_SHARE, settings.target_latency or math.inf)
 
     def workers() -> float:

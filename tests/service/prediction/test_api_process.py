@@ -1,7 +1,5 @@
 """An API process does what the supervisor says through its pipe: opens, goes on, drains."""
 
-import asyncio
-
 import pytest
 
 from models.artifact.artifact import Artifact
@@ -90,20 +88,5 @@ def test_a_draining_process_is_not_ready_stops_after_the_delay_and_refuses_what_
         assert (response.status, waiting.document["reason"]) == (503, "draining")
         late = Sent(process, head(1)).begin()
         assert (late.responses[0].status, late.document["reason"]) == (503, "draining")
-
-    play(scene, artifact)
-
-
-def test_metrics_tell_the_models_that_are_ready_and_how_much_waits(artifact: Artifact) -> None:
-    async def scene(process: PlayedProcess) -> None:
-        Sent(process, head(len(picture(1))), picture(1)).send()
-        text = (await process.api.expose_metrics()).decode()
-        assert "resnet_queue_depth 1.0" in text
-        assert "resnet_queue_capacity 1024.0" in text
-        assert "resnet_model_info{" not in text
-        process.up()
-        text = (await process.api.expose_metrics()).decode()
-        assert f'sha256="{artifact.sha256}"' in text
-        await asyncio.sleep(0)
 
     play(scene, artifact)

@@ -11,7 +11,7 @@ from service.batching.wait_estimate import WaitEstimate
 from service.metrics import drift
 from service.policy import DRIFT_WINDOW
 from service.prediction.process_gauges import ProcessGauges
-from service.prediction.saturation import LoopTime, Saturation
+from service.prediction.saturation import LoopTime
 from tests.service.metrics.test_drift import Played
 from tests.service.prediction.played import PlayedProcess, play
 
@@ -37,16 +37,10 @@ def called(call: Callable[[], object]) -> tuple[set[str], set[str]]:
 
 def test_drift_is_computed_once_something_was_answered_by_whichever_process(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
-        services, played = process.services, Played()
-        estimate = WaitEstimate(0, process.channels.shared_state, 1)
-        gauges = ProcessGauges(
-            played.metrics,
-            services.batcher,
-            services.decoder,
-            estimate,
-            Saturation({"event_loop": LoopTime()}),
-            [played.drift],
-        )
+        played, shared_state = Played(), process.channels.shared_state
+        estimate = WaitEstimate(0, shared_state, 1)
+        gauges = ProcessGauges(process.services, played.metrics, shared_state, process.api.status, estimate)
+        gauges.begin_models([played.model])
 
         def answer(api_process: int, number: int) -> None:
             played.answer(number, np.eye(10)[0], played.confidences)
