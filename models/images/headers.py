@@ -4,6 +4,7 @@ Pillow parses containers in Python, block by block, and allocates some canvases 
 functions bound that; they raise CorruptImage.
 """
 
+import re
 import struct
 
 from models.images.errors import CorruptImage
@@ -15,6 +16,8 @@ _MAX_BMP_RUNS = 256 * 1024  # bytes
 
 _WEBP_FLAGS = 20  # where those of a VP8X chunk stand
 _WEBP_ALPHA, _WEBP_ANIMATION = 0x10, 0x02
+_GIF_BLOCK = re.compile(rb"[!,;]")  # begins an extension, a frame, the end
+_GIF_CONTROL, _GIF_CONTROL_BYTES = b"!\xf9\4", 8  # tells the transparent colour
 _BMP_CORE = 12  # bytes of OS/2's header, whose sizes have 16 bits
 _NO_PICTURE = "it ends before its picture begins"
 
@@ -59,24 +62,40 @@ def webp_with_alpha(data: bytes) -> bytes:
 def gif_size(data: bytes) -> tuple[Size, Box]:
     """Width and height of the screen, widened to hold the first frame as Pillow does; and that frame's place."""
     width, height = _little(data[6:8]), _little(data[8:10])
-    start = _first_gif_frame(data[:_MAX_GIF_HEAD])
+    start = _first_gif_frame(data[:_MAX_GIF_HEAD])[0] + 1
     left, top, frame_width, frame_height = (_little(data[at : at + 2]) for at in range(start, start + 8, 2))
     frame = left, top, left + frame_width, top + frame_height
     return (max(width, frame[2]), max(height, frame[3])), frame
 
 
-def _first_gif_frame(head: bytes) -> int:
-    """Where the first frame's position and size stand, behind the header, the global palette and extensions."""
+def bare_gif(data: bytes) -> bytes:
+    """The GIF with nothing before its first frame but palette and controls, which Pillow might read otherwise."""
+    head = data[:_MAX_GIF_HEAD]
+    start, controls = _first_gif_frame(head)
+    return b"".join((head[: _behind_gif_palette(head)], *controls, memoryview(data)[start:]))
+
+
+def _behind_gif_palette(head: bytes) -> int:
     flags = head[10] if len(head) > 10 else 0
-    position = 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
-    while head[position : position + 1] == b"!":
-        position += 2
+    return 13 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)
+
+
+def _first_gif_frame(head: bytes) -> tuple[int, list[bytes]]:
+    """Where the first frame begins, and the whole control extensions before it; what is no block is passed over."""
+    position = _behind_gif_palette(head)
+    controls = []
+    while block := _GIF_BLOCK.search(head, position):
+        start, position = block.start(), block.end() + 1
+        if block[0] == b",":
+            return start, controls
+        if block[0] == b";":
+            break
         while length := _little(head[position : position + 1]):
             position += 1 + length
         position += 1
-    if head[position : position + 1] != b",":
-        raise CorruptImage(_NO_PICTURE)
-    return position + 1
+        if head.startswith(_GIF_CONTROL, start) and position == start + _GIF_CONTROL_BYTES:
+            controls.append(head[start:position])
+    raise CorruptImage(_NO_PICTURE)
 
 
 def _little(data: bytes) -> int:

@@ -104,12 +104,14 @@ class StillPng(NamedTuple):
 
 
 def still_png(data: bytes) -> StillPng:
-    """The picture alone; CorruptImage if it has too many chunks, or ends before its data begin."""
+    """The picture alone; CorruptImage if it has too many chunks or two headers, or ends before its data begin."""
     header, view = png_header(data), memoryview(data)
     chunks = list(_chunks(data))
     parts = [view[start + 8 : end - 4] for kind, start, end in chunks if kind == b"IDAT"]
     if not parts:
         raise CorruptImage("it ends before its picture begins")
+    if sum(kind == b"IHDR" for kind, _, _ in chunks) > 1:  # the last of which Pillow would take
+        raise CorruptImage("it has two headers: save it anew")
     kept = [(start, end) for kind, start, end in chunks if kind in _CHUNKS_USED]
     if len(kept) == len(chunks):
         picture = data[: kept[-1][1]]

@@ -13,7 +13,7 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from models.images.errors import CorruptImage, ImageTooLarge
-from models.images.headers import bmp_size, gif_size, webp_size, webp_with_alpha
+from models.images.headers import bare_gif, bmp_size, gif_size, webp_size, webp_with_alpha
 from models.images.image_type import ImageType
 from models.images.jpeg import bare_jpeg
 from models.images.orientation import orientation
@@ -73,7 +73,7 @@ def read_gif(data: bytes, demand: Demand) -> Picture:
     """The first frame of a GIF, on its screen."""
     size, frame = gif_size(data)
     demand.check(size)
-    image = GifImageFile(BytesIO(data))
+    image = GifImageFile(BytesIO(bare_gif(data)))
     image.load()
     return Picture(image, image.size, covered=frame)
 

@@ -7,7 +7,7 @@ from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 
 from models.images.errors import CorruptImage
-from models.images.headers import bmp_size, gif_size, webp_size, webp_with_alpha
+from models.images.headers import bare_gif, bmp_size, gif_size, webp_size, webp_with_alpha
 from tests.models.images.pictures import encode
 
 
@@ -53,15 +53,30 @@ def test_a_gifs_size_is_pillows(frame: tuple[int, int, int, int]):
     assert gif_size(data) == (Image.open(BytesIO(data)).size, (left, top, left + width, top + height))
 
 
-@pytest.mark.parametrize(
-    "between", [b"", b"\0", b";", b"!\xfe" + b"\x01a" * 200_000 + b"\0"], ids=["end", "junk", "trailer", "long"]
-)
+@pytest.mark.parametrize("between", [b"", b";", b"!\xfe" + b"\x01a" * 200_000 + b"\0"], ids=["end", "trailer", "long"])
 def test_a_gif_without_a_frame_soon_is_refused(between: bytes):
     data = gif((13, 29), (0, 0, 13, 29), between)
     if not between:
         data = data[:19]
     with pytest.raises(CorruptImage, match="ends before its picture"):
         gif_size(data)
+
+
+@pytest.mark.parametrize("between", [b"\0\0", b"!\xfe\0", b"!\xf9\4\1\0\0\1\0"], ids=["junk", "empty", "control"])
+def test_what_stands_before_a_gifs_frame_does_not_move_it(between: bytes):
+    data = gif((13, 29), (3, 4, 5, 6), between)
+    found, bare = (Image.open(BytesIO(one)) for one in (data, bare_gif(data)))
+    assert gif_size(data) == (found.size, (3, 4, 8, 10))
+    assert (bare.size, bare.info.get("transparency")) == (found.size, found.info.get("transparency"))
+
+
+@pytest.mark.parametrize("extension", [b"!\xf1\0", b"!\xff\x0bNETSCAPE2.0\0"], ids=["empty", "loop"])
+def test_pillow_sees_no_other_frame_of_a_gif(extension: bytes):
+    """Pillow reads on behind the end of these, where the small frame is data and a huge one follows."""
+    small = gif((4, 4), (0, 0, 4, 4))[19:-1]
+    data = gif((4, 4), (0, 0, 9_000, 9_000), extension + small.ljust(45, b"\0") + b"\0")
+    assert Image.open(BytesIO(data)).size == (9_000, 9_000)
+    assert Image.open(BytesIO(bare_gif(data))).size == gif_size(data)[0] == (4, 4)
 
 
 def bmp(header: bytes) -> bytes:

@@ -55,6 +55,13 @@ def test_a_png_of_an_apps_package_is_named():
         still_png(data[:8] + chunk(b"CgBI", b"P\0 \6") + data[8:])
 
 
+def test_a_png_of_two_headers_is_refused():
+    """The limit of pixels is held against the first; Pillow takes the last."""
+    data, other = encode(noise("RGB")), encode(noise("RGB", 48, 48))
+    with pytest.raises(CorruptImage, match="two headers"):
+        still_png(data[:33] + other[8:])
+
+
 def test_a_png_of_too_many_chunks_is_refused():
     data = encode(Image.new("L", (13, 29)))
     with pytest.raises(CorruptImage, match="more than 16384 chunks"):
