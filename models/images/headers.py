@@ -83,7 +83,7 @@ def _behind_gif_palette(head: bytes) -> int:
 def _first_gif_frame(head: bytes) -> tuple[int, list[bytes]]:
     """Where the first frame begins, and the whole control extensions before it; what is no block is passed over."""
     position = _behind_gif_palette(head)
-    controls = []
+    controls: list[bytes] = []
     while block := _GIF_BLOCK.search(head, position):
         start, position = block.start(), block.end() + 1
         if block[0] == b",":
