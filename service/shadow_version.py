@@ -1,28 +1,18 @@
 """Which version is served beside another of its model, as its shadow: it gets copies of images, and answers nobody."""
 
-from collections.abc import Callable
 from dataclasses import asdict, replace
-from pathlib import Path
 
-from models.artifact.artifact import Artifact, OriginCheck, read_artifact
+from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from service.repository import Catalog
+from service.catalog import Catalog
+from service.repository import Repository
 from service.selection import Selection
 
 _IN_THE_GRAPH = ("mean", "std")  # of the preprocessing: no pixel depends on them
 
 
-def add_shadow(
-    catalog: Catalog,
-    repository: Path,
-    selection: Selection,
-    check: Callable[[Artifact], None],
-    check_origin: OriginCheck | None = None,
-) -> Catalog:
-    """The catalog with the shadow that is selected as its last model; what is wrong with that is listed as failed.
-
-    `check` is asked about it; its ArtifactError counts as the reader's.
-    """
+def add_shadow(catalog: Catalog, repository: Repository, selection: Selection) -> Catalog:
+    """The catalog with the shadow that is selected as its last model; what is wrong with that is listed as failed."""
     if selection.shadow is None or selection.shadow[0] in selection.unloaded:
         return catalog
     name, version = selection.shadow
@@ -30,8 +20,7 @@ def add_shadow(
         live = next((artifact for artifact in catalog.artifacts if artifact.name == name), None)
         if live is None:
             raise ArtifactError(f"no other version of {name} is served, and a shadow needs the images of one")
-        artifact = read_artifact(repository / name / str(version), check_origin, repository)
-        check(artifact)
+        artifact = repository.read_version(name, version)
         _check_pixels(artifact, live)
     except ArtifactError as error:
         return replace(catalog, failed={**catalog.failed, (name, str(version)): str(error)})

@@ -28,7 +28,7 @@ from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.postprocess import softmax
 from service.remote.fetch import fetch
-from service.repository import ZOO, RepositoryError, read_repository, signed_by
+from service.repository import ZOO, Repository, RepositoryError, signed_by
 from service.repository_place import RepositoryPlace
 from service.settings import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
 
@@ -87,7 +87,7 @@ def classify(options: Classify) -> None:
     repository = fetch(options.model_repository, options.cache_dir, options.fetch_timeout)
     for problem in repository.problems:
         print(problem, file=sys.stderr)  # noqa: T201
-    catalog = read_repository(repository.folder, options.model, check_origin=check_origin)
+    catalog = Repository(repository.folder, check_origin=check_origin).read(options.model)
     artifact = replace(catalog.artifacts[catalog.default], weights=None, int8=None)  # what no actor needs
     ray.init()
     most = max(1, int(ray.cluster_resources()["CPU"]) // options.threads)

@@ -25,7 +25,7 @@ from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
 from service.remote.fetch import fetch
-from service.repository import ZOO, read_repository, signed_by
+from service.repository import ZOO, Repository, signed_by
 from service.repository_place import RepositoryPlace
 from service.settings import ENV_PREFIX, CacheDir, FetchTimeout, ImageTypes, Positive, SettingError, SigningKey
 
@@ -89,7 +89,7 @@ def _in_process(options: Predict) -> Callable[[bytes], Classes]:
     repository = fetch(options.model_repository, options.cache_dir, options.fetch_timeout)
     for problem in repository.problems:
         print(f"resnet-serve: {problem}", file=sys.stderr)  # noqa: T201
-    catalog = read_repository(repository.folder, options.model, check_origin=check_origin)
+    catalog = Repository(repository.folder, check_origin=check_origin).read(options.model)
     artifact = catalog.artifacts[catalog.default]
     for version in catalog.fallbacks().get(artifact.name, []):
         reason = catalog.failed[artifact.name, version]

@@ -8,6 +8,7 @@ from models.machine.cores import usable_cores
 from models.machine.memory import usable_memory
 from service.auth.guard import Guard, make_guard
 from service.auth.tls import make_tls
+from service.catalog import Catalog
 from service.http.acceptor import allow_descriptors
 from service.http.route_access import MAIN
 from service.http.routes import ROUTES
@@ -15,7 +16,7 @@ from service.ipc.channels import Channels
 from service.logs import configure_logs
 from service.metrics.metrics import Metrics, metered_models
 from service.policy import SECOND_API_PROCESS_CORES
-from service.repository import Catalog, read_repository, signed_by
+from service.repository import Repository, signed_by
 from service.settings import SettingError, Settings, fit_together
 from service.shadow_version import add_shadow
 from service.supervisor.litserve import LitServeLauncher
@@ -69,11 +70,11 @@ def serve(settings: Settings) -> int:
 def read_models(settings: Settings, placement: Placement, selector: Selector) -> tuple[Catalog, int]:
     """What is to be served, and how many problems its store had; RepositoryError if nothing can be."""
     check_origin = signed_by(settings.require_signature)
-    repository = fetch_models(settings)
-    selection, try_version = settings.selection, selector.try_version
-    catalog = read_repository(repository.folder, settings.default_model, try_version, check_origin, selection)
+    fetched = fetch_models(settings)
+    repository = Repository(fetched.folder, selector.try_version, check_origin)
+    catalog = repository.read(settings.default_model, settings.selection)
     fallbacks = catalog.fallbacks()
-    catalog = add_shadow(catalog, repository.folder, selection, try_version, check_origin)
+    catalog = add_shadow(catalog, repository, settings.selection)
     for (name, version), reason in catalog.failed.items():
         log.error("model failed", model=name, version=version, reason=reason)
     for name, versions in fallbacks.items():
@@ -82,7 +83,7 @@ def read_models(settings: Settings, placement: Placement, selector: Selector) ->
     check_batching(settings, catalog)
     if settings.engine == "auto" and len({way.engine for way in placement.ways}) == 1:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
-    return catalog.keeping(weights=placement.needs_weights, int8=placement.needs_int8), len(repository.problems)
+    return catalog.keeping(weights=placement.needs_weights, int8=placement.needs_int8), len(fetched.problems)
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

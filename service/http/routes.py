@@ -38,7 +38,26 @@ ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 
 def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequence[str] = ()) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
+    app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
+    if docs:
+        add_documents(app, DOCUMENTS)
+    _add_models(app, api)
+    _add_probes(app, api)
+    inference_routes.add_inference_routes(app, api)
+    app.add_exception_handler(Exception, _fault)
+    app.add_exception_handler(HTTPException, _problem)
+    app.add_exception_handler(ServiceError, _problem)
+    _add_middleware(app, api, origins)
+    app.openapi = partial(  # type: ignore[method-assign]
+        openapi.describe,
+        app,
+        lambda: api().services.settings.max_images_per_request,
+        infer_routes,
+        lambda: bool((guard := api().services.guard) and guard.has_keys),
+    )
 
+
+def _add_models(app: FastAPI, api: GetApi) -> None:
     async def models() -> JSONResponse:
         """Every model: labels, input, metrics, engine, device, state."""
         return JSONResponse({"models": api().status.describe_all()})
@@ -47,6 +66,15 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequenc
         """One model."""
         return JSONResponse(api().status.describe_named(model))
 
+    missing = openapi.GUARDED | {404: openapi.PROBLEMS[404]}
+    for path, endpoint, document, responses in (
+        ("/models", models, schemas.ModelsDocument, openapi.GUARDED),
+        ("/models/{model}", model, schemas.ModelDocument, missing),
+    ):
+        app.add_api_route(path, endpoint, tags=["models"], response_model=document, responses=responses)
+
+
+def _add_probes(app: FastAPI, api: GetApi) -> None:
     async def livez() -> Response:
         """The event loop is alive."""
         return Response("ok\n", media_type="text/plain")
@@ -62,26 +90,19 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequenc
         text = await api().metrics_endpoint.text(openmetrics=openmetrics)
         return Response(text, media_type=CONTENT_TYPE_LATEST if openmetrics else CONTENT_TYPE_PLAIN_1_0_0)
 
-    app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
-    if docs:
-        add_documents(app, DOCUMENTS)
     everywhere = openapi.EVERYWHERE
-    missing = openapi.GUARDED | {404: openapi.PROBLEMS[404]}
     unready = everywhere | {503: {"description": "Not ready", "content": {"text/plain": {}}}}
-    app.add_api_route("/models", models, response_model=schemas.ModelsDocument, responses=openapi.GUARDED)
-    app.add_api_route("/models/{model}", model, response_model=schemas.ModelDocument, responses=missing)
-    for path, endpoint, others in (
-        ("/livez", livez, everywhere),
-        ("/readyz", readyz, unready),
-        ("/metrics", metrics, everywhere),
+    for path, endpoint, others, types in (
+        ("/livez", livez, everywhere, ["text/plain"]),
+        ("/readyz", readyz, unready, ["text/plain"]),
+        ("/metrics", metrics, everywhere, ["text/plain", _OPENMETRICS]),
     ):
-        types = ("text/plain", _OPENMETRICS) if path == "/metrics" else ("text/plain",)
         responses = others | {200: {"content": {kind: {} for kind in types}}}
         app.add_api_route(path, endpoint, tags=[PROBES], response_class=Response, responses=responses)
-    app.add_exception_handler(Exception, _fault)
-    app.add_exception_handler(HTTPException, _problem)
-    app.add_exception_handler(ServiceError, _problem)
-    inference_routes.add_inference_routes(app, api)
+
+
+def _add_middleware(app: FastAPI, api: GetApi, origins: Sequence[str]) -> None:
+    """What is added first stands next to the routes."""
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CheckAccess, site=app, api=api)
     if origins:
@@ -93,13 +114,6 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequenc
             expose_headers=cors.TOLD,
         )
     app.add_middleware(CountRequests, api=api)
-    app.openapi = partial(  # type: ignore[method-assign]
-        openapi.describe,
-        app,
-        lambda: api().services.settings.max_images_per_request,
-        infer_routes,
-        lambda: bool((guard := api().services.guard) and guard.has_keys),
-    )
 
 
 def _accepts(request: Request) -> list[str]:

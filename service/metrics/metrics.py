@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from models.artifact.artifact import Artifact
 from models.artifact.reference import CONFIDENCE_BOUNDS, ReferenceDistribution
+from service.catalog import Catalog
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
 from service.metrics.exemplars import Exemplars
@@ -24,7 +25,6 @@ from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram, SizeTable
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
-from service.repository import Catalog
 from service.settings import MOST_IN_BATCH
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")

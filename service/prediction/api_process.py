@@ -16,6 +16,7 @@ from service.batching.decoding import Decoder
 from service.batching.image_task import ImageTask
 from service.batching.shadow import Shadow
 from service.batching.wait_estimate import WaitEstimate
+from service.catalog import Catalog
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import (
@@ -49,7 +50,6 @@ from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.services import Services
-from service.repository import Catalog
 from service.served_model import ModelLookup
 from service.settings import SettingError, Settings
 

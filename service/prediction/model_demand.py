@@ -10,11 +10,11 @@ import time
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.wait_estimate import WaitEstimate
+from service.catalog import Catalog
 from service.errors import Unavailable
 from service.ipc.control import AskForModel, ControlWriter, ModelMoved, ModelRefused, ModelReleased, ReleaseModel
 from service.policy import UNLOADED_SHARE
 from service.prediction.model_status import ModelStatus, without_directories
-from service.repository import Catalog
 from service.served_model import ServedModel
 
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from service.catalog import Catalog
 from service.ipc.reports import CandidateReport, ModelReport
 from service.metrics.snapshot import ModelSnapshot
-from service.repository import Catalog
 from service.served_model import ServedModel
 
 _DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute paths

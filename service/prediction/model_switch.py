@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from service.batching.wait_estimate import WaitEstimate
+from service.catalog import Catalog
 from service.ipc.control import ControlWriter, ModelsTaken, WorkerUp
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import RELEASE_LOOK_S
 from service.prediction.services import Services
-from service.repository import Catalog
 
 
 class ModelSwitch:

@@ -26,6 +26,7 @@ from litserve.loops import LitLoop, inference_worker
 
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
+from service.catalog import Catalog
 from service.http.admin_routes import add_admin_routes
 from service.http.hangup_watch import HangupWatch
 from service.http.ports import Ports
@@ -40,7 +41,6 @@ from service.metrics.metrics import Metrics
 from service.parent_death import die_with_parent
 from service.prediction.api_process import ApiProcess
 from service.process_name import name_process
-from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
 from service.supervisor.placement import Placement

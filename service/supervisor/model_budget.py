@@ -17,13 +17,13 @@ from typing import NamedTuple
 
 import structlog
 
+from service.catalog import Identity, identity
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
 from service.policy import LOAD_RETRY_S, LOAD_TRIES
-from service.repository import Identity, identity
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
 

@@ -14,10 +14,10 @@ from functools import partial
 
 import structlog
 
+from service.catalog import Catalog, Identity, identity
 from service.ipc.control import ModelChange, NewModels
 from service.metrics.metrics import MeteredModel, Metrics, metered_models
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
-from service.repository import Catalog, Identity, identity
 from service.selection import Selection
 from service.settings import Settings
 from service.supervisor.api_pool import Answer, ApiPool

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 from models.artifact.artifact import Artifact
 from models.engines.selection import Choice
+from service.catalog import Catalog
 from service.ipc.shared_memory import SharedSequence
-from service.repository import Catalog
 
 _numbers = itertools.count()
 

@@ -12,12 +12,13 @@ from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.selection import Choice
 from models.machine.memory import usable_memory
+from service.catalog import Catalog, Identity, identity
 from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
 from service.remote.fetch import LocalRepository, fetch
-from service.repository import Catalog, Identity, RepositoryError, identity, list_models, reread_repository, signed_by
+from service.repository import Repository, RepositoryError, list_models, signed_by
 from service.selection import Selection
 from service.settings import Settings
 from service.shadow_version import add_shadow
@@ -72,12 +73,12 @@ class ModelSource:
             _check_target(folder, change)
         elif change.model:
             served.find(change.model, None)
-        check = partial(self._check, refusals)
-        catalog = reread_repository(folder, served, selection, check, self._check_origin, change.model or None)
+        repository = Repository(folder, partial(self._check, refusals), self._check_origin)
+        catalog = repository.read_again(served, selection, change.model or None)
         reasons = [reason for (name, _), reason in catalog.failed.items() if name == change.model]
         if change.action in ("load", "promote") and reasons:
             raise RepositoryError("; ".join(reasons))
-        catalog = add_shadow(catalog, folder, selection, check, self._check_origin)
+        catalog = add_shadow(catalog, repository, selection)
         catalog = catalog.keeping(weights=self._placement.needs_weights, int8=self._placement.needs_int8)
         self._check_memory(served, catalog)
         return Found(catalog, self._choose(catalog, served, models.choices))

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 import structlog
 
+from service.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.metrics import RESTART_REASONS, Metrics
 from service.policy import DEATHS, FAILED_LEAST, FAILED_SHARE, FAR_AGREEMENT, JUDGED_IMAGES
-from service.repository import Catalog
 from service.supervisor.model_set import ModelSet
 
 log = structlog.get_logger()

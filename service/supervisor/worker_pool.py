@@ -9,12 +9,12 @@ from typing import NamedTuple
 
 import structlog
 
+from service.catalog import Catalog
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS
-from service.repository import Catalog
 from service.supervisor.children import WorkerChild
 from service.supervisor.launcher import Launcher
 from service.supervisor.model_budget import ModelBudget

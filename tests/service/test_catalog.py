@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from models.artifact.artifact import read_artifact
+from service.catalog import Catalog
 from service.errors import NotFound
-from service.repository import ZOO, ZOO_DEFAULT, Catalog, RepositoryError, read_repository
+from service.repository import ZOO, ZOO_DEFAULT, Repository, RepositoryError
 
 
 def copy(repository: Path, tmp_path: Path, *names: str) -> Path:
@@ -32,11 +33,11 @@ def test_a_default_model_that_cannot_be_chosen_is_an_error(
     repository: Path, tmp_path: Path, models: list[str], wanted: str | None, says: str
 ) -> None:
     with pytest.raises(RepositoryError, match=says):
-        read_repository(copy(repository, tmp_path, *models), wanted)
+        Repository(copy(repository, tmp_path, *models)).read(wanted)
 
 
 def test_the_only_model_is_the_default_and_the_zoo_has_its_own(repository: Path, tmp_path: Path) -> None:
-    only, zoo = read_repository(copy(repository, tmp_path, "colour"), None), read_repository(ZOO, None)
+    only, zoo = Repository(copy(repository, tmp_path, "colour")).read(None), Repository(ZOO).read(None)
     assert only.artifacts[only.default].name == "colour"
     assert len(zoo.artifacts) > 1
     assert zoo.artifacts[zoo.default].name == ZOO_DEFAULT
@@ -49,7 +50,7 @@ def test_the_only_model_is_the_default_and_the_zoo_has_its_own(repository: Path,
 def test_models_are_found_by_name_and_version(
     repository: Path, tmp_path: Path, name: str | None, version: str | None, found: str
 ) -> None:
-    catalog = read_repository(copy(repository, tmp_path, "colour", "plain"), "plain")
+    catalog = Repository(copy(repository, tmp_path, "colour", "plain")).read("plain")
     assert catalog.artifacts[catalog.find(name, version)].name == found
 
 
@@ -60,7 +61,7 @@ def test_models_are_found_by_name_and_version(
 def test_what_is_not_served_is_not_found_and_what_is_is_told(
     repository: Path, tmp_path: Path, name: str, version: str | None, says: str
 ) -> None:
-    catalog = read_repository(copy(repository, tmp_path, "colour", "plain"), "plain")
+    catalog = Repository(copy(repository, tmp_path, "colour", "plain")).read("plain")
     with pytest.raises(NotFound, match=says):
         catalog.find(name, version)
 

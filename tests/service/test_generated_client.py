@@ -74,7 +74,7 @@ def test_a_tensor_is_classified(generated: ModuleType, server: Served) -> None:
 
 
 def test_models_are_described_and_errors_are_told(generated: ModuleType, server: Served) -> None:
-    (model,) = ask(generated, server, "default.models_models_get").models
+    (model,) = ask(generated, server, "models.models_models_get").models
     assert (model.name, model.input_.height) == (ZOO_DEFAULT, 28)
-    problem = ask(generated, server, "default.model_models_model_get", "zebra")
+    problem = ask(generated, server, "models.model_models_model_get", "zebra")
     assert (problem.status, problem.code) == (404, "not_found")

@@ -9,7 +9,8 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from service.repository import Catalog, RepositoryError, list_models, read_repository, reread_repository
+from service.catalog import Catalog
+from service.repository import Repository, RepositoryError, list_models
 from service.selection import Selection
 from tests.artifacts import make_artifact
 from tests.service.pictures import png
@@ -64,7 +65,7 @@ FAILED = {
 
 
 def test_what_cannot_be_read_is_failed_with_its_reason_and_path(repository: Path) -> None:
-    catalog = read_repository(repository, "plain")
+    catalog = Repository(repository).read("plain")
     assert [(artifact.name, artifact.version) for artifact in catalog.artifacts] == [("plain", 1)]
     assert catalog.failed.keys() == FAILED.keys()
     for (name, version), reason in catalog.failed.items():
@@ -85,7 +86,7 @@ def test_a_folder_that_may_not_be_listed_is_failed(
         return iterdir(self)
 
     monkeypatch.setattr(Path, "iterdir", refuse)
-    assert "Permission denied" in read_repository(repository, "plain").failed["secret", ""]
+    assert "Permission denied" in Repository(repository).read("plain").failed["secret", ""]
 
 
 @pytest.mark.parametrize("newest", ["damaged", "empty", "file"])
@@ -99,7 +100,7 @@ def test_a_broken_newest_version_falls_back_to_the_last_good_one(sound: Path, tm
         (tmp_path / "plain" / "11").mkdir()
     else:
         (tmp_path / "plain" / "11").write_bytes(b"")
-    catalog = read_repository(tmp_path, None)
+    catalog = Repository(tmp_path).read(None)
     assert [(artifact.name, artifact.version) for artifact in catalog.artifacts] == [("plain", 9)]
     assert list(catalog.failed) == [("plain", "11"), ("plain", "10")]
     assert catalog.fallbacks() == {"plain": ["11", "10"]}
@@ -108,13 +109,13 @@ def test_a_broken_newest_version_falls_back_to_the_last_good_one(sound: Path, tm
 @pytest.mark.parametrize("default", ["damaged", "hollow", "empty", "note.onnx"])
 def test_a_default_model_without_any_good_version_is_an_error(repository: Path, default: str) -> None:
     with pytest.raises(RepositoryError, match=f"default model cannot be served: .*/{default}"):
-        read_repository(repository, default)
+        Repository(repository).read(default)
 
 
 def test_the_only_model_with_a_version_is_the_default(sound: Path, tmp_path: Path) -> None:
     place(sound, tmp_path, "plain", "1")
     (tmp_path / "empty").mkdir()
-    catalog = read_repository(tmp_path, None)
+    catalog = Repository(tmp_path).read(None)
     assert catalog.artifacts[catalog.default].name == "plain"
 
 
@@ -172,15 +173,11 @@ def check_fallback(served: Served) -> None:
 # Read again while it is served
 
 
-def accept(_: Artifact) -> None:
-    """Nothing is wrong."""
-
-
 NONE = Selection()
 
 
 def reread(repository: Path, served: Catalog, selection: Selection = NONE, only: str | None = None) -> Catalog:
-    return reread_repository(repository, served, selection, accept, only=only)
+    return Repository(repository).read_again(served, selection, only)
 
 
 def versions(catalog: Catalog) -> dict[str, int]:
@@ -255,7 +252,7 @@ def test_what_can_be_read_again_is_served_and_what_cannot_goes_on_as_it_is(
     found: dict[str, int],
     failed: set[tuple[str, str]],
 ) -> None:
-    served = read_repository(serving, "main")
+    served = Repository(serving).read("main")
     change(serving, sound)
     catalog = reread(serving, served, selection)
     assert (versions(catalog), set(catalog.failed)) == (found, failed)
@@ -264,7 +261,7 @@ def test_what_can_be_read_again_is_served_and_what_cannot_goes_on_as_it_is(
 
 @pytest.mark.parametrize("selection", [NONE, NONE.unload("main"), NONE.delete("main", 3)])
 def test_the_default_model_cannot_be_taken_away(serving: Path, selection: Selection) -> None:
-    served = read_repository(serving, "main")
+    served = Repository(serving).read("main")
     if selection == NONE:
         shutil.rmtree(serving / "main")
     with pytest.raises(RepositoryError, match="main answers /predict and cannot be taken away"):
@@ -272,20 +269,20 @@ def test_the_default_model_cannot_be_taken_away(serving: Path, selection: Select
 
 
 def test_one_model_is_read_again_and_the_others_go_on(sound: Path, serving: Path) -> None:
-    served = read_repository(serving, "main")
+    served = Repository(serving).read("main")
     for name in ("main", "other"):
         place(sound, serving, name, "4")
     assert versions(reread(serving, served, only="other")) == {"main": 3, "other": 4}
 
 
 def test_what_the_check_refuses_counts_as_unreadable(sound: Path, serving: Path) -> None:
-    served = read_repository(serving, "main")
+    served = Repository(serving).read("main")
     place(sound, serving, "main", "4")
 
     def refuse(artifact: Artifact) -> None:
         if artifact.version == 4:
             raise ArtifactError("too large")
 
-    catalog = reread_repository(serving, served, NONE, refuse)
+    catalog = Repository(serving, refuse).read_again(served, NONE)
     assert versions(catalog)["main"] == 3
     assert catalog.failed == {("main", "4"): "too large"}

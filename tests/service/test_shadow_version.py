@@ -8,8 +8,9 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
+from service.catalog import Catalog
 from service.errors import NotFound
-from service.repository import Catalog, RepositoryError, read_repository, reread_repository
+from service.repository import Repository, RepositoryError
 from service.selection import UNDECIDED, Selection
 from service.shadow_version import add_shadow
 from tests.artifacts import LABELS, make_artifact
@@ -34,8 +35,8 @@ def accept(_: Artifact) -> None:
 def read(repository: Path, selection: Selection, check: Callable[[Artifact], None] = accept) -> Catalog:
     """As at a start with this selection, and the versions above 3 deleted."""
     selection = replace(selection, deleted=frozenset({("main", 4), ("main", 3)}))
-    catalog = read_repository(repository, "main", selection=selection)
-    return add_shadow(catalog, repository, selection, check)
+    catalog = Repository(repository).read("main", selection=selection)
+    return add_shadow(catalog, Repository(repository, check), selection)
 
 
 def served(catalog: Catalog) -> list[tuple[str, int]]:
@@ -65,7 +66,7 @@ def test_a_shadow_is_another_set_of_models(repository: Path) -> None:
 
 def test_while_it_is_reread_the_served_version_goes_on_and_other_models_change(repository: Path) -> None:
     before = read(repository, SECOND)
-    found = reread_repository(repository, before, replace(SECOND, pinned={"main": 1}), accept, only="other")
+    found = Repository(repository).read_again(before, replace(SECOND, pinned={"main": 1}), "other")
     assert served(found) == [("main", 1), ("other", 1)]
 
 
@@ -101,4 +102,4 @@ def test_a_model_that_is_unloaded_has_no_shadow(repository: Path) -> None:
 
 def test_a_default_model_needs_a_version_beside_its_shadow(repository: Path) -> None:
     with pytest.raises(RepositoryError, match="no version beside the shadow"):
-        read_repository(repository, "other", selection=Selection(shadow=("other", 1)))
+        Repository(repository).read("other", selection=Selection(shadow=("other", 1)))

@@ -29,7 +29,7 @@ from service.ipc.reports import WorkerReport
 from service.metrics.metrics import MeteredModel, Metrics
 from service.prediction import api_process
 from service.prediction.api_process import ApiProcess
-from service.repository import read_repository
+from service.repository import Repository
 from service.settings import Settings
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
@@ -83,7 +83,7 @@ class House:
     """An API process and a worker in this process, on real pipes and slots."""
 
     def __init__(self, repository: Path) -> None:
-        catalog = read_repository(repository, "plain")
+        catalog = Repository(repository).read("plain")
         (artifact,) = artifacts = [catalog.artifacts[catalog.default]]
         catalog = type(catalog)(tuple(artifacts), {}, 0)
         channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))

@@ -8,10 +8,10 @@ import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from service.batching import shadow as shadow_module
+from service.catalog import Catalog
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED
-from service.repository import Catalog
 from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several, turn
 
 LIVE, SHADOW = 0, 1  # numbers of the models

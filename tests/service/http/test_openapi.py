@@ -44,9 +44,11 @@ def test_openapi_knows_every_route_and_every_schema_is_one(openapi: Document) ->
         Draft202012Validator.check_schema(schema)
 
 
-def test_every_operation_has_its_own_id(openapi: Document) -> None:
-    ids = [operation["operationId"] for path in openapi["paths"].values() for operation in path.values()]
-    assert len(ids) == len(set(ids))
+def test_every_operation_has_its_own_id_and_tags_that_are_shown(openapi: Document) -> None:
+    operations = [operation for path in openapi["paths"].values() for operation in path.values()]
+    assert len({operation["operationId"] for operation in operations}) == len(operations)
+    tags = {tag for operation in operations for tag in operation.get("tags", ["default"])}
+    assert tags == {"prediction", "models", "probes", "open inference protocol"}
 
 
 def test_every_path_parameter_is_described(openapi: Document) -> None:

@@ -8,7 +8,7 @@ import pytest
 from models.artifact.artifact import read_artifact
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.repository import read_repository
+from service.repository import Repository
 from service.served_model import ModelLookup
 from tests.artifacts import LABELS
 from tests.service.pictures import png
@@ -51,7 +51,7 @@ def test_no_client_learns_where_the_server_looks_for_its_models(
     ],
 )
 def test_what_an_engine_says_of_a_failure_is_told_without_directories(repository: Any, reason: str, told: str) -> None:
-    catalog = read_repository(repository, "plain")
+    catalog = Repository(repository).read("plain")
     models = ModelLookup(catalog, 1).by_index
     status = ModelStatus(catalog, models)
     status.worker_up(0, [ModelReport(model.index, "failed", reason=reason) for model in models.values()])

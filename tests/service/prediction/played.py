@@ -17,6 +17,7 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from models.artifact.artifact import Artifact
+from service.catalog import Catalog
 from service.errors import ServiceError
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
@@ -30,7 +31,6 @@ from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest
 from service.prediction.response import Response
-from service.repository import Catalog
 from service.settings import Settings
 from tests.artifacts import LABELS
 from tests.service.pictures import encode, pixels, png

@@ -7,7 +7,7 @@ import pytest
 from service.errors import NotFound
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.repository import read_repository
+from service.repository import Repository
 from service.served_model import ModelLookup
 
 COLOUR, FAULTY, PLAIN, WRONG = range(4)  # places in the catalog, by name; `damaged` cannot be read
@@ -23,14 +23,14 @@ def failed(model: int) -> ModelReport:
 
 @pytest.fixture
 def models(repository: Path) -> ModelLookup:
-    catalog = read_repository(repository, "plain")
+    catalog = Repository(repository).read("plain")
     assert [artifact.name for artifact in catalog.artifacts] == ["colour", "faulty", "plain", "wrong"]
     return ModelLookup(catalog, max_pixels=1000)
 
 
 @pytest.fixture
 def status(repository: Path, models: ModelLookup) -> ModelStatus:
-    return ModelStatus(read_repository(repository, "plain"), models.by_index)
+    return ModelStatus(Repository(repository).read("plain"), models.by_index)
 
 
 def test_a_model_is_ready_while_any_worker_has_it(status: ModelStatus) -> None:

@@ -7,10 +7,10 @@ from dataclasses import replace
 from select import PIPE_BUF
 
 from models.artifact.artifact import Artifact
+from service.catalog import Catalog
 from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
-from service.repository import Catalog
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 
 SET = 5  # number of the set of models

@@ -7,7 +7,7 @@ import pytest
 
 from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
 from service.remote.fetch import default_cache_dir, fetch
-from service.repository import read_repository
+from service.repository import Repository
 from tests.artifacts import make_artifact
 from tests.service.remote.stores import KEYS, STORES, RunningStore, files, s3, web
 
@@ -38,7 +38,7 @@ def test_a_copy_is_read_as_the_original(
         set_up(monkeypatch, store)
         copied = fetch(store.url, tmp_path / "cache", PATIENCE_S)
     assert copied.problems == ()
-    assert read_repository(copied.folder, None).artifacts == read_repository(small, None).artifacts
+    assert Repository(copied.folder).read(None).artifacts == Repository(small).read(None).artifacts
 
 
 def test_the_last_whole_copy_is_taken_when_the_store_is_gone(small: Path, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, Releas
 from service.ipc.messages import PROBE, BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics, metered_models
-from service.repository import read_repository
+from service.repository import Repository
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_budget import ModelBudget
 from service.supervisor.model_set import ModelSet
@@ -72,7 +72,7 @@ class House:
 def house(tmp_path: Path) -> Iterator[House]:
     for name in "abcd":
         make_artifact(tmp_path, name)
-    catalog = read_repository(tmp_path, "a")
+    catalog = Repository(tmp_path).read("a")
     channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
     metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers=1, api_processes=1)
     metrics.attach(metrics.supervisor_row)

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
+from service.catalog import Catalog
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedObject
-from service.repository import Catalog, RepositoryError
+from service.repository import RepositoryError
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import Found
 from service.supervisor.reactor import Reactor

@@ -8,11 +8,11 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from models.artifact.artifact import read_artifact
+from service.catalog import Catalog
 from service.ipc.channels import Channels
 from service.ipc.pipe import Pipe
 from service.metrics.metrics import MeteredModel, Metrics
 from service.policy import FIRST_STARTS
-from service.repository import Catalog
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource
