@@ -39,6 +39,7 @@ PROGRAMS = {
         "service/shadow_version.py",
     ),
     "Answers of the server": (
+        "service/catalog.py",
         "service/http",
         "service/parsing",
         "service/prediction",
