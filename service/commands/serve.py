@@ -14,7 +14,8 @@ from service.http.route_access import MAIN
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.logs import configure_logs
-from service.metrics.metrics import Metrics, metered_models
+from service.metrics.metered_model import metered_models
+from service.metrics.metrics import Metrics
 from service.policy import SECOND_API_PROCESS_CORES
 from service.repository import Repository, signed_by
 from service.settings import SettingError, Settings, fit_together

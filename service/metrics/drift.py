@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifact.reference import CONFIDENCE_BOUNDS
-from service.metrics.metrics import DRIFTS, MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import DRIFTS, Metrics
 from service.policy import DRIFT_GROUPS, DRIFT_STEPS, DRIFT_WINDOW, LEAST_GROUP_IMAGES
 
 Counts = NDArray[np.float64]

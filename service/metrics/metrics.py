@@ -8,21 +8,28 @@ mode would cost tens of microseconds a request. How they become text is `exposit
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import product
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from models.artifact.artifact import Artifact
-from models.artifact.reference import CONFIDENCE_BOUNDS, ReferenceDistribution
-from service.catalog import Catalog
+from models.artifact.reference import CONFIDENCE_BOUNDS
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
+from service.metrics.buckets import (
+    BATCH_BUCKETS,
+    BYTES_BUCKETS,
+    DIFFERENCE_BUCKETS,
+    REQUEST_BUCKETS,
+    request_buckets,
+    stage_buckets,
+)
 from service.metrics.exemplars import Exemplars
 from service.metrics.exposition import Exposition
 from service.metrics.families import Counter, Family, Gauge, Histogram, SizeTable
+from service.metrics.metered_model import MeteredModel
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
 from service.settings import MOST_IN_BATCH
@@ -35,87 +42,10 @@ SWAP_OUTCOMES = ("done", "refused")
 SHADOW_OUTCOMES = ("agreed", "differed", "failed", "lost", "dropped")
 COMPARED = ("live", "shadow")
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "other")
-CODES = (
-    "200",
-    "307",
-    "400",
-    "401",
-    "403",
-    "404",
-    "405",
-    "408",
-    "409",
-    "413",
-    "415",
-    "422",
-    "429",
-    "431",
-    "500",
-    "501",
-    "503",
-    "504",
-    "other",
-)
-
-_CODES = {int(code): code for code in CODES if code != "other"}
-_SLOW_NETWORK_MS = (100, 150, 200, 300, 400, 500, 700, 1000)  # where a ResNet-50 on a CPU lies
-_REQUEST_MS = (0.5, 1, 2, 5, 10, 20, 50, *_SLOW_NETWORK_MS, 2000, 5000, 10_000, 20_000, 30_000, 60_000)
-REQUEST_BUCKETS = tuple(ms / 1000 for ms in _REQUEST_MS)
-BATCH_BUCKETS = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0)
+_STATUSES = (200, 307, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 500, 501, 503, 504)
+_CODES = {status: str(status) for status in _STATUSES}
+CODES = (*_CODES.values(), "other")
 DRIFTS = ("classes", "confidence")
-DIFFERENCE_BUCKETS = (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
-OTHER_CLASSES = "other"
-BYTES_BUCKETS = tuple(float(1 << n) for n in range(8, 25, 2))  # 256 B to 16 MiB
-
-
-def request_buckets(longest_s: float) -> tuple[float, ...]:
-    """Bounds in seconds that reach as far as a request may take: beyond the usual minute each is double the last."""
-    buckets = list(REQUEST_BUCKETS)
-    while buckets[-1] < longest_s:
-        buckets.append(2 * buckets[-1])
-    return tuple(buckets)
-
-
-def stage_buckets(longest_s: float) -> tuple[float, ...]:
-    """Bounds in seconds for a stage, which may take a fraction of what a request takes, or nearly all of it."""
-    return (50e-6, 100e-6, 200e-6, *request_buckets(longest_s))
-
-
-class MeteredModel(NamedTuple):
-    """What the metrics must know of a model from the start.
-
-    Attributes:
-        most_series: classes that are counted by themselves, at most.
-        is_shadow: it gets copies of images.
-
-    """
-
-    name: str
-    version: str
-    labels: Sequence[str]
-    most_series: int = 1000
-    reference: ReferenceDistribution | None = None
-    is_shadow: bool = False
-
-    @classmethod
-    def of(cls, artifact: Artifact, most_series: int, *, is_shadow: bool = False) -> "MeteredModel":
-        """The same of a released model."""
-        reference = artifact.metadata.reference
-        return cls(artifact.name, str(artifact.version), artifact.labels, most_series, reference, is_shadow)
-
-    @property
-    def series(self) -> list[str]:
-        """What each label is counted as: the first ones by themselves, all others together."""
-        others = len(self.labels) - self.most_series
-        return [*self.labels[: self.most_series], *([OTHER_CLASSES] * others)]
-
-
-def metered_models(catalog: Catalog, most_series: int) -> dict[int, MeteredModel]:
-    """The catalog's models as the metrics know them, by their numbers, each with so many classes."""
-    return {
-        number: MeteredModel.of(catalog[number], most_series, is_shadow=number == catalog.shadow)
-        for number in catalog.numbers
-    }
 
 
 class Metrics(Collector):
@@ -180,10 +110,11 @@ class Metrics(Collector):
         yield self.stage_duration, product([name], STAGES)
         yield self.predictions, product([name], model.series)
         yield self.drift, product([name], DRIFTS)
-        for family in (self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence):
+        for family in (
+            *(self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence),
+            *(self.model_loads, self.model_unloads),
+        ):
             yield family, [(name,)]
-        for of_budget in (self.model_loads, self.model_unloads):
-            yield of_budget, [(name,)]
         if model.is_shadow:
             yield self.shadow_images, product([name], [model.version], SHADOW_OUTCOMES)
             yield self.shadow_difference, [(name, model.version)]

@@ -37,7 +37,8 @@ from service.ipc.control import (
 )
 from service.ipc.pipe import Pipe
 from service.logs import line_renderer
-from service.metrics.metrics import MeteredModel, Metrics, metered_models
+from service.metrics.metered_model import MeteredModel, metered_models
+from service.metrics.metrics import Metrics
 from service.metrics.snapshot import Snapshot
 from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR
 from service.prediction.access_log import AccessLog

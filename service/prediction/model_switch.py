@@ -10,7 +10,8 @@ from collections.abc import Iterable, Mapping
 from service.batching.wait_estimate import WaitEstimate
 from service.catalog import Catalog
 from service.ipc.control import ControlWriter, ModelsTaken, WorkerUp
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.policy import RELEASE_LOOK_S
 from service.prediction.services import Services
 

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from service.batching.wait_estimate import WaitEstimate
 from service.ipc.shared_state import SharedState
 from service.metrics.drift import Drift
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.prediction.model_status import ModelStatus
 from service.prediction.saturation import Saturation, resources
 from service.prediction.services import Services

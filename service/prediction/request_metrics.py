@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from service.metrics.families import HistogramCells
-from service.metrics.metrics import REJECTIONS, MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import REJECTIONS, Metrics
 from service.metrics.stages import STAGES
 from service.prediction.response import Response
 from service.settings import MOST_IN_BATCH

@@ -16,7 +16,8 @@ import structlog
 
 from service.catalog import Catalog, Identity, identity
 from service.ipc.control import ModelChange, NewModels
-from service.metrics.metrics import MeteredModel, Metrics, metered_models
+from service.metrics.metered_model import MeteredModel, metered_models
+from service.metrics.metrics import Metrics
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
 from service.selection import Selection
 from service.settings import Settings

@@ -26,7 +26,8 @@ from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlWriter, WorkerUp
 from service.ipc.pipe import Pipe
 from service.ipc.reports import WorkerReport
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.prediction import api_process
 from service.prediction.api_process import ApiProcess
 from service.repository import Repository

@@ -7,7 +7,8 @@ from scipy.stats import entropy
 
 from models.artifact.reference import CONFIDENCE_BOUNDS, ReferenceDistribution
 from service.metrics.drift import Drift, RecentCounts, even_groups, stability_index
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.policy import DRIFT_GROUPS, DRIFT_WINDOW
 
 

@@ -5,7 +5,8 @@ from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from service.metrics import exemplars as module
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 
 
 @pytest.fixture

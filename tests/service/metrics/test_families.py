@@ -6,8 +6,8 @@ import numpy as np
 import prometheus_client
 import pytest
 
+from service.metrics.buckets import BYTES_BUCKETS, REQUEST_BUCKETS, stage_buckets
 from service.metrics.families import Histogram
-from service.metrics.metrics import BYTES_BUCKETS, REQUEST_BUCKETS, stage_buckets
 
 
 @pytest.mark.parametrize("buckets", [stage_buckets(60.0), REQUEST_BUCKETS, BYTES_BUCKETS])

@@ -5,30 +5,23 @@ import multiprocessing
 import os
 import signal
 import subprocess
-from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
-import numpy as np
 import prometheus_client
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from models.artifact.artifact import read_artifact
 from service.metrics.families import Family
-from service.metrics.metrics import (
-    OUTCOMES,
-    MeteredModel,
-    Metrics,
-    request_buckets,
-    stage_buckets,
-)
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import OUTCOMES, Metrics
 from service.metrics.snapshot import MODEL_STATES
-from tests.artifacts import SHAPE, make_artifact, value_at_start
-from tests.service.pictures import encode, png
+from tests.artifacts import make_artifact, value_at_start
+from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, SLOW
 from tests.service.wire import Wire, post
@@ -214,11 +207,6 @@ def test_a_client_that_leaves_has_a_duration(server: Served) -> None:
         until(lambda: server.metrics()["resnet_inflight_requests"] == 0, "its end")
     assert grew(requests_total("cancelled")) == grew(durations("cancelled")) == 1
     assert grew(durations("cancelled", what="sum")) > 0
-
-
-@pytest.mark.parametrize(("longest_s", "last"), [(1.0, 60.0), (60.0, 60.0), (61.0, 120.0), (300.0, 480.0)])
-def test_buckets_reach_the_latest_deadline(longest_s: float, last: float) -> None:
-    assert (request_buckets(longest_s)[-1], stage_buckets(longest_s)[-1]) == (last, last)
 
 
 def test_what_the_server_is_doing_shows(server: Served, client: httpx.Client) -> None:
@@ -421,25 +409,3 @@ def test_families_do_not_share_places() -> None:
     assert len(families) > 10
     counted = {key: value for key, value in exposed(metrics).items() if value and not key[0].endswith("_info")}
     assert list(counted.values()) == [1.0]
-
-
-def test_classes_beyond_the_setting_share_one_series(serve: Servers, repository: Path) -> None:
-    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--class-metrics", "2")
-    served = serve(*flags).ready()
-    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
-        answers = [client.post("/predict", content=one_bright(place)).json()["predictions"][0] for place in range(20)]
-    expected = Counter(one["label"] if one["index"] < 2 else "other" for one in answers)
-    assert len(expected) == 3
-    found = {
-        series.partition('label="')[2].partition('"')[0]: count
-        for series, count in served.metrics().items()
-        if series.startswith("resnet_predictions_total{") and 'model="plain"' in series
-    }
-    assert found == expected
-
-
-def one_bright(place: int) -> bytes:
-    """A picture with one bright pixel: they are of many classes."""
-    picture = np.zeros(SHAPE, np.uint8)
-    picture.flat[place] = 255
-    return encode(picture)

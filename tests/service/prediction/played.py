@@ -26,7 +26,8 @@ from service.ipc.messages import BatchMessage, Reply
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.slots import OK
-from service.metrics.metrics import Metrics, metered_models
+from service.metrics.metered_model import metered_models
+from service.metrics.metrics import Metrics
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest

@@ -10,7 +10,8 @@ import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from service.http.routes import ROUTES
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.metrics.stages import STAGES
 from service.parsing.head import Head, Target
 from service.prediction.response import begin_response

@@ -14,7 +14,8 @@ from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import PROBE, BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport
-from service.metrics.metrics import Metrics, metered_models
+from service.metrics.metered_model import metered_models
+from service.metrics.metrics import Metrics
 from service.repository import Repository
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_budget import ModelBudget

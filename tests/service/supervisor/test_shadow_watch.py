@@ -9,7 +9,8 @@ import pytest
 from models.artifact.artifact import Artifact, read_artifact
 from service.catalog import Catalog
 from service.ipc.control import ModelChange
-from service.metrics.metrics import Metrics, metered_models
+from service.metrics.metered_model import metered_models
+from service.metrics.metrics import Metrics
 from service.policy import DEATHS, FAILED_LEAST, JUDGED_IMAGES
 from service.supervisor.model_set import ModelSet
 from service.supervisor.shadow_watch import ShadowWatch

@@ -11,7 +11,8 @@ from models.artifact.artifact import read_artifact
 from service.catalog import Catalog
 from service.ipc.channels import Channels
 from service.ipc.pipe import Pipe
-from service.metrics.metrics import MeteredModel, Metrics
+from service.metrics.metered_model import MeteredModel
+from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS
 from service.settings import Settings
 from service.supervisor.model_set import ModelSet
