@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.artifact.artifact import Artifact, OriginCheck, read_artifact
-from models.artifact.metadata import ArtifactError
+from models.artifact.metadata import ArtifactError, printable
 from service.catalog import Catalog
 from service.selection import UNDECIDED, Selection
 
@@ -15,6 +15,9 @@ ZOO_DEFAULT = "mnist-residual"
 
 class RepositoryError(Exception):
     """The repository cannot be served; the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 Failed = dict[tuple[str, str], str]
@@ -185,15 +188,16 @@ def _may_be_model(path: Path) -> bool:
 
 
 def _list_versions(path: Path) -> ModelFolder:
+    name = printable(path.name)
     try:
         versions = [entry for entry in path.iterdir() if entry.name.isdecimal() and int(entry.name) > 0]
     except NotADirectoryError:
-        return ModelFolder(path.name, (), f"{path}: is a file, not a folder of versions")
+        return ModelFolder(name, (), printable(f"{path}: is a file, not a folder of versions"))
     except OSError as error:
-        return ModelFolder(path.name, (), f"{path}: cannot be read: {error}")
+        return ModelFolder(name, (), printable(f"{path}: cannot be read: {error}"))
     versions.sort(key=lambda entry: int(entry.name), reverse=True)
-    problem = "" if versions else f"{path}: no version in it; expected a folder such as {path.name}/1 with model.onnx"
-    return ModelFolder(path.name, tuple(versions), problem)
+    problem = "" if versions else f"{path}: no version in it; expected a folder such as {name}/1 with model.onnx"
+    return ModelFolder(name, tuple(versions), printable(problem))
 
 
 def _choose_default(repository: Path, wanted: str | None, folders: Sequence[ModelFolder]) -> str:

@@ -21,6 +21,11 @@ _Positive = Annotated[float, Field(gt=0)]
 _Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
+def printable(text: str) -> str:
+    """The text with escapes in place of what is no Unicode: file systems have names that no JSON can hold."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class ArtifactError(Exception):
     """A released model is not what it should be; the message says what is wrong and what to do.
 
@@ -28,8 +33,8 @@ class ArtifactError(Exception):
     """
 
     def __init__(self, reason: str, directory: Path | None = None) -> None:
-        super().__init__(f"{directory}: {reason}" if directory else reason)
-        self.reason = reason
+        super().__init__(printable(f"{directory}: {reason}" if directory else reason))
+        self.reason = printable(reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=_CONFIG)

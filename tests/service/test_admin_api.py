@@ -30,6 +30,7 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("main", "other"):
         make_artifact(path, name)
     make_artifact(path, "wrong", golden_error=1.0)  # which hinders no change of the others
+    (path / os.fsdecode(b"no text \xff")).mkdir()  # nor does this, whose name no JSON can hold
     return path
 
 
@@ -109,7 +110,12 @@ def test_triton_s_client_unloads_and_loads_a_model(served: Served) -> None:
     [
         ("POST", "/models/main/unload", 409, "main answers /predict"),
         ("DELETE", "/models/main/versions/1", 409, "main answers /predict"),
-        ("POST", "/models/zebra/load", 409, "no model 'zebra' in the repository"),
+        (
+            "POST",
+            "/models/zebra/load",
+            409,
+            "no model 'zebra' in the repository, which holds: main, no text \\udcff, o",
+        ),
         ("POST", "/models/zebra/unload", 409, "no model 'zebra' here"),
         ("POST", "/models/main/versions/9/load", 409, "no version 9 of main"),
         ("POST", "/models/main/versions/zero/load", 404, "no version"),

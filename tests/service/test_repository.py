@@ -1,5 +1,6 @@
 """Which models of a repository are served, and what is said of the rest."""
 
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -45,6 +46,7 @@ def repository(sound: Path, tmp_path: Path) -> Path:
     (tmp_path / "flat" / "2").write_bytes(b"a file")
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "gone").symlink_to("nowhere")
+    (tmp_path / os.fsdecode(b"no text \xff")).mkdir()
     damage(place(sound, tmp_path, "damaged", "1"))
     for name in (".hidden", "lost+found"):
         (tmp_path / name).mkdir()
@@ -60,6 +62,7 @@ FAILED = {
     ("flat", "2"): "no such directory",
     ("loop", ""): "cannot be read",
     ("gone", ""): "cannot be read",
+    ("no text \\udcff", ""): "no version",
     ("damaged", "1"): "SHA-256",
 }
 
@@ -140,6 +143,7 @@ def test_clients_the_log_and_the_metrics_tell_of_all_that_failed(serve: Servers,
     assert httpx.get(served.url + "/models/empty").json()["state"] == "failed"
     gauges = served.metrics()
     for (name, version), state in states.items():
+        name = name.replace("\\", r"\\")  # as the exposition format has it
         assert gauges[f'resnet_model_state{{model="{name}",state="{state}",version="{version}"}}'] == 1
 
 
