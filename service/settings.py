@@ -31,7 +31,10 @@ Positive = Annotated[int, Field(gt=0)]
 EngineName = Literal["auto", "onnxruntime", "tensorrt", "torch"]
 PrecisionName = Literal["auto", "fastest", "fp32", "tf32", "fp16", "bf16", "int8"]
 DeviceName = Literal["auto", "cpu", "cuda"]
-Seconds = Annotated[float, Field(gt=0)]
+MOST_SECONDS = 86_400.0  # a day; with times without end there is no deadline, and clocks in nanoseconds run over
+Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
+"""0 turns off what has this time."""
 
 
 def _split(value: object) -> object:
@@ -74,7 +77,7 @@ _TRACED_BY = {
 CacheDir = Annotated[
     Path | None, Field(description="where models from an address are copied; default: resnet-serve in ~/.cache")
 ]
-FetchTimeout = Annotated[float, Field(gt=0, description="time to copy models from an address, in seconds")]
+FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an address, in seconds")]
 
 
 def _can_be_verified(key: Path) -> Path:
@@ -87,6 +90,13 @@ SigningKey = Annotated[
     Annotated[Path, AfterValidator(_can_be_verified)] | None,
     Field(description="serve only models signed with this key, a public one in a PEM file"),
 ]
+
+
+def _is_rate(per_s: float) -> float:
+    if 0 < per_s < 1 / MOST_SECONDS:
+        raise ValueError(f"is less than one request a day: give {1 / MOST_SECONDS:.1g} or more, or 0 for no limit")
+    return per_s
+
 
 _SHARES = {"off": None, "errors": 0.0, "all": 1.0}
 
@@ -158,8 +168,8 @@ class Settings(BaseSettings):
     default_model: str | None = Field(
         None, description="model that answers /predict; default: the only one, or the zoo's mnist-residual"
     )
-    poll_repository: float = Field(
-        0.0, ge=0, description="time between two looks for changes of the repository, in seconds; 0: none but at SIGHUP"
+    poll_repository: SecondsOrNone = Field(
+        0.0, description="time between two looks for changes of the repository, in seconds; 0: none but at SIGHUP"
     )
     admin_api: bool = Field(False, description="routes that load, replace and unload models while the server runs")
     shadow: ShadowName | None = Field(
@@ -235,8 +245,8 @@ class Settings(BaseSettings):
         ge=0,
         description="most memory that decoding takes in an API process, in bytes; 0: its part of a quarter of all",
     )
-    target_latency: float = Field(
-        0.0, ge=0, description="requests that would wait for longer are refused with 503, in seconds; 0: by deadline"
+    target_latency: SecondsOrNone = Field(
+        0.0, description="requests that would wait for longer are refused with 503, in seconds; 0: by deadline"
     )
     request_timeout: Seconds = Field(10.0, description="deadline of a request that names none, in seconds")
     max_request_timeout: Seconds = Field(60.0, description="latest deadline that a client may name, in seconds")
@@ -270,15 +280,18 @@ class Settings(BaseSettings):
         description="who may ask: NAME SCOPE[,SCOPE] SHA256 a line, as resnet-serve key prints; SIGHUP reads it again",
     )
     api_keys: SecretStr | None = Field(None, description="the same lines with ; between them; give it as a variable")
-    rate_limit: float = Field(
+    rate_limit: Annotated[float, AfterValidator(_is_rate)] = Field(
         0.0,
         ge=0,
+        le=1_000_000,
         description="requests a second that are taken of one key, or of one address without keys; 0: no limit",
     )
-    rate_burst: int = Field(0, ge=0, description="how many of these may come at once; 0: as many as in a second")
+    rate_burst: int = Field(
+        0, ge=0, le=1_000_000, description="how many of these may come at once; 0: as many as in a second"
+    )
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
-    drain_delay: float = Field(
-        0.0, ge=0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
+    drain_delay: SecondsOrNone = Field(
+        0.0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
     )
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")

@@ -24,7 +24,7 @@ class SettingsFile(PydanticBaseSettingsSource):
         if (file := self.current_state.get(NAMED_BY)) is None:
             return {}
         try:
-            given = tomllib.loads(Path(file).read_text(encoding="utf-8"))
+            given = tomllib.loads(Path(file).read_text(encoding="utf-8-sig"))
         except OSError as error:
             raise SettingsError(f"--config {file} cannot be read: {error.strerror}") from error
         except UnicodeDecodeError as error:

@@ -71,7 +71,7 @@ def read_keys(settings: Settings) -> str | None:
     if settings.api_key_file is None:
         return lines
     try:
-        return f"{lines or ''}\n{settings.api_key_file.read_text(encoding='utf-8')}"
+        return f"{lines or ''}\n{settings.api_key_file.read_text(encoding='utf-8-sig')}"
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise SettingError(f"--api-key-file {settings.api_key_file} cannot be read: {reason}") from error

@@ -1,6 +1,7 @@
 """`resnet-serve health`: can the server with these settings take work now?"""
 
 import http.client
+import os
 import ssl
 import sys
 from pathlib import Path
@@ -71,7 +72,7 @@ def _connection(settings: Settings, host: str, port: int) -> http.client.HTTPCon
 def flags_of(pid: int) -> list[str]:
     """What this process, or one that it was told to start, gave to `resnet-serve`; SettingError if it is none."""
     try:
-        words = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+        words = os.fsdecode(Path(f"/proc/{pid}/cmdline").read_bytes()).split("\0")[:-1]
     except OSError as error:
         raise SettingError(f"process {pid} cannot be read ({error.strerror}): give the id of a resnet-serve") from error
     for i, word in enumerate(words):

@@ -50,6 +50,13 @@ def test_a_flag_beats_a_variable_beats_the_default(monkeypatch: pytest.MonkeyPat
         ("--image-types", ""),
         ("--access-log", "loud"),
         ("--access-log", "1.5"),
+        ("--grace", "inf"),
+        ("--request-timeout", "1e300"),
+        ("--keep-alive-timeout", "nan"),
+        ("--fetch-timeout", "inf"),
+        ("--poll-repository", "inf"),
+        ("--rate-limit", "inf"),
+        ("--rate-limit", "1e-12"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, flag: str, value: str) -> None:

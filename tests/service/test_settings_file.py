@@ -61,6 +61,11 @@ def test_a_file_holds_the_same_settings(file: Path) -> None:
     }
 
 
+def test_a_file_may_be_one_of_windows(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf" + FILE.replace("\n", "\r\n").encode())
+    assert parse("--config", file).port == 9001
+
+
 def test_a_flag_beats_a_variable_beats_the_file(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RESNET_SERVE_CONFIG", str(file))
     assert parse().port == 9001

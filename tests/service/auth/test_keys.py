@@ -32,6 +32,14 @@ def test_a_key_is_found_by_itself_and_by_nothing_near_it() -> None:
         assert keys.find(wrong) is None
 
 
+def test_a_file_may_be_one_of_windows(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_bytes(f"\ufeffalice predict {DIGEST}\r\nbob admin {'0' * 64}\r\n".encode())
+    lines = read_keys(settings(api_key_file=file))
+    assert lines is not None
+    assert [key.name for key in ring(lines).keys] == ["alice", "bob"]
+
+
 def test_a_name_may_have_two_keys_while_they_are_exchanged() -> None:
     keys = ring(f"alice predict {DIGEST}", f"alice predict,admin {hashlib.sha256(b'new').hexdigest()}")
     assert [(key.name, key.scopes) for key in map(keys.find, (SECRET.encode(), b"new")) if key] == [

@@ -82,6 +82,7 @@ def test_a_port_that_is_not_known_is_an_error() -> None:
         (("init", "--", "resnet-serve", "--host", "::"), ["--host", "::"]),
         (("-m", "service", "--config", "a b"), ["--config", "a b"]),
         (("resnet-serve",), []),
+        (("resnet-serve", "--config", "\udcff"), ["--config", "\udcff"]),  # no text in UTF-8
     ],
 )
 def test_flags_are_what_stands_behind_the_program(words: tuple[str, ...], flags: list[str]) -> None:
