@@ -195,6 +195,19 @@ COPIES_WAIT_NS = 50_000_000
 images that are answered. Less, and throughput falls with a shadow (by 8 % at a tenth with none); more, and copies of
 models that are asked for little hold their slots for longer."""
 
+LEAST_COPIES = 0.01
+"""Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
+and a full server answers less (4 to 7 % with all of a tenth); less, and --promote-after takes longer there."""
+
+BUSY_LOOP = 0.75
+"""Share of its time that an event loop works, or waits for a core, above which copies beyond LEAST_COPIES are left out.
+More, and a full server makes copies in time that answers need; less, and one that has time makes fewer than it was
+told."""
+
+BUSY_LOOK_S = 0.1
+"""Time over which that share is measured, at the least: some ten turns of a busy loop. Less, and a single turn decides;
+more, and the beginning of a rush is late by so much."""
+
 # Fairness between connections (`http/`).
 
 TURN_NS = 10_000_000

@@ -79,14 +79,16 @@ class Admission:
         for model in set(models):
             self._wait_estimate.add(model, -models.count(model))
 
-    def pass_on(self, slot: int, model: int) -> bool:
-        """Let a slot that an image leaves be held by one of this model, while at least half of all are free."""
-        if 2 * len(self._free) < self.capacity:
-            return False
+    @property
+    def half_is_free(self) -> bool:
+        """Whether at least half of all slots are free."""
+        return 2 * len(self._free) >= self.capacity
+
+    def pass_on(self, slot: int, model: int) -> None:
+        """Let a slot that an image leaves be held by one of this model."""
         self._wait_estimate.add(self._models[slot], -1)
         self._models[slot] = model
         self._wait_estimate.add(model, 1)
-        return True
 
     def reserve_bytes(self, n: int) -> None:
         """Count n bytes of a body that have arrived, or raise Unavailable."""

@@ -168,9 +168,14 @@ def choose_worker(
     return None if least is None or least.is_in_doubt else least
 
 
-def idle_worker(workers: Sequence[WorkerQueue], model: int) -> WorkerQueue | None:
-    """A worker that has the model and nothing to do, of any API process."""
-    return next((one for one in workers if model in one.models and not one.full and not one.load_ns), None)
+def copies_worker(workers: Sequence[WorkerQueue], model: int, *, idle: bool) -> WorkerQueue | None:
+    """The worker that has the model and least work, of equals the last, as images prefer the first.
+
+    `idle`: only one that has nothing to do, of any API process.
+    """
+    able = [worker for worker in reversed(workers) if model in worker.models and not worker.full]
+    least = min(able, key=lambda worker: worker.load_ns, default=None)
+    return None if least is None or least.is_in_doubt or (idle and least.load_ns) else least
 
 
 def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, idle_worker, next_batch
+from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, copies_worker, next_batch
 from service.batching.image_task import CopyTask, ImageTask, Outcome
 from service.batching.results import ResultReader, hand_over
 from service.batching.shadow import Shadow
@@ -138,12 +138,21 @@ class Batcher:
                 self._fill(model, queue.fills_until_ns - now_ns)
 
     def _send_copies(self, shadow: Shadow) -> None:
-        """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker."""
+        """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker.
+
+        The few that are due do not wait for such a worker.
+        """
         now_ns = time.monotonic_ns()
-        self._fill(_COPIES, shadow.fills_until_ns - now_ns)
-        worker = idle_worker(self._up, shadow.number)
+        self._fill(_COPIES, shadow.wait_until_ns - now_ns)
         copies = shadow.next_copies(now_ns)
-        if copies and worker and not any(queue.tasks for queue in self._queues):
+        if not copies:
+            return
+        waits = any(queue.tasks for queue in self._queues)
+        worker = None if waits else copies_worker(self._up, shadow.number, idle=True)
+        if worker is None:
+            copies = copies[: shadow.due]
+            worker = copies_worker(self._up, shadow.number, idle=False)
+        if copies and worker:
             begins_ns = self._queues[shadow.number].begun_ns  # the model is owed no less for them
             if self._send(Batch(worker, shadow.number, copies, [], begins_ns)):
                 worker.weigh(LEAD_NS)

@@ -2,11 +2,11 @@
 
 No answer waits for a copy: it takes over the slot of its image, pixels and all, once that has its outcome, and goes to
 a worker only while no image waits and the worker has nothing else to do; several together, since each batch costs the
-process as much as some images. What finds no time is dropped, and counted.
+process as much as some images. While the event loop is busy none are made. What finds no time is dropped, and counted.
+But LEAST_COPIES of the images are due, however much there is to do, so that a full server compares its versions, too.
 If a worker dies with copies, there are none for a while: it is replaced before another can die.
 """
 
-import math
 import random
 import time
 from collections.abc import Sequence
@@ -14,10 +14,11 @@ from functools import partial
 
 from service.batching.admission import Admission
 from service.batching.image_task import CopyTask, ImageTask, Outcome, Result
+from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import LatencyModel
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
-from service.policy import COPIES_WAIT_NS, LEAD_NS, LONG_LIFE_S
+from service.policy import BUSY_LOOK_S, BUSY_LOOP, COPIES_WAIT_NS, LEAD_NS, LEAST_COPIES, LONG_LIFE_S
 from service.served_model import ServedModel
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
@@ -45,8 +46,11 @@ class Shadow:
     ) -> None:
         self.number = shadow.index
         self._shadow, self._live = shadow, live
-        self._log_passed = math.log1p(-share) if share < 1 else -math.inf
+        self._share = share
+        self._chosen, self._place = 0, -1  # copies, and the last one's number among the images of the live version
         self._next = self._draw()  # images of the live version until one is copied
+        self._due = 0.0
+        self._loop_time, self._looks_s, self._is_busy = LoopTime(), 0.0, False
         self._latency, self._admission, self._metrics = latency, admission, metrics
         self._waiting: list[CopyTask] = []
         self._sent = 0  # copies that a worker has
@@ -55,32 +59,55 @@ class Shadow:
 
     def sample(self, tasks: Sequence[ImageTask], outcomes: Sequence[Outcome]) -> list[int]:
         """Keep the slots of some of the images of one batch; those of all others."""
-        slots = [task.slot for task in tasks]
+        slots, none_waits = [task.slot for task in tasks], not self._waiting
         if tasks[0].model == self._live.index:
+            self._due = min(self._due + LEAST_COPIES * len(tasks), self._most_due)
             while self._next < len(tasks):
                 task, outcome = tasks[self._next], outcomes[self._next]
                 if isinstance(outcome, Result) and self._keep(task, outcome):
                     slots.remove(task.slot)
                 self._next += 1 + self._draw()
             self._next -= len(tasks)
-        self._wake()
+        if self._waiting and (none_waits or self.wait_until_ns <= time.monotonic_ns()):  # else a timer runs
+            self._wake()
         return slots
 
     def _draw(self) -> int:
-        """How many images to pass over, if each is copied with the same probability: geometrically distributed."""
-        return int(math.log(1 - random.random()) / self._log_passed)  # noqa: S311 # nosec B311
+        """How many images to pass over until the next is copied: of each 1 / share in a row one, at random."""
+        before = self._place
+        place = int((self._chosen + random.random()) / self._share)  # noqa: S311 # nosec B311
+        self._chosen, self._place = self._chosen + 1, max(before + 1, place)
+        return self._place - before - 1
 
     def _keep(self, task: ImageTask, answer: Result) -> bool:
-        """Make a copy of an image, if there is room for one."""
-        has_room = len(self._waiting) < self._most and not self._pauses
-        if not (has_room and self._admission.pass_on(task.slot, self.number)):
+        """Make a copy of an image, if there is room and time for one."""
+        most = self._most if self._has_time() else min(self._most, self.due)
+        if len(self._waiting) >= most or self._pauses:
             self._count("dropped")
             return False
+        self._admission.pass_on(task.slot, self.number)
         copy = CopyTask(task.slot, self.number, 1, task.deadline_ns, _do_nothing, task.request_id, answer=answer)
         copy.on_done = partial(self._on_outcome, copy)
         copy.queued_ns = answer.done_ns
         self._waiting.append(copy)
         return True
+
+    def _has_time(self) -> bool:
+        """Whether this process leaves any, in places and on its event loop."""
+        now_s = time.monotonic()
+        if now_s >= self._looks_s:
+            self._looks_s = now_s + BUSY_LOOK_S
+            self._is_busy = self._loop_time() > BUSY_LOOP
+        return self._admission.half_is_free and not self._is_busy
+
+    @property
+    def due(self) -> int:
+        """Copies that are made, and sent, however much there is to do."""
+        return int(self._due)
+
+    @property
+    def _most_due(self) -> float:
+        return max(1.0, LEAST_COPIES * self._admission.capacity)
 
     @property
     def _most(self) -> int:
@@ -89,10 +116,10 @@ class Shadow:
 
     def next_copies(self, now_ns: int) -> list[ImageTask]:
         """What may be sent now: nothing while a worker has some."""
-        return [] if self._sent or self._pauses or self.fills_until_ns > now_ns else [*self._waiting[: self._most]]
+        return [] if self._sent or self._pauses or self.wait_until_ns > now_ns else [*self._waiting[: self._most]]
 
     @property
-    def fills_until_ns(self) -> int:
+    def wait_until_ns(self) -> int:
         """Until when copies wait for others to run with; 0 if they do not."""
         return self._waiting[0].queued_ns + COPIES_WAIT_NS if 0 < len(self._waiting) < self._most else 0
 
@@ -104,6 +131,7 @@ class Shadow:
         """The first that wait have been sent."""
         del self._waiting[: len(copies)]
         self._sent += len(copies)
+        self._due = max(0.0, self._due - len(copies))
 
     def close(self) -> list[int]:
         """Make no copies any more; the slots of those that wait."""

@@ -242,7 +242,7 @@ class Metrics(Collector):
     def _add_shadows(self, longest_s: float) -> None:
         self.shadow_images = Counter(
             "shadow_images",
-            "Images that a shadow was to get: it found the same class or not, failed, killed a worker, or had no time.",
+            "Images that a shadow was to get: it found the same class or not, failed, was lost, or there was no time.",
             ("model", "version", "outcome"),
             (),
         )

@@ -1,13 +1,10 @@
 """How much of its capacity an API process and its workers have in use, of each thing that may run out."""
 
 import math
-import os
-import threading
 import time
-import weakref
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 
+from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import WaitEstimate
 from service.ipc.shared_state import SharedState
 from service.metrics.metrics import Metrics
@@ -64,30 +61,6 @@ def resources(
         "wait": lambda: (wait_estimate.total_s + decoder.estimate.wait_s) / longest_s,
         "refusals": Refusals(metrics),
     }
-
-
-class LoopTime:
-    """The share of the time that the event loop's thread, which is the one that asks, ran or waited for a core."""
-
-    def __init__(self) -> None:
-        self._stat: int | None = None  # stays open: to open it takes far longer than to read it
-        with suppress(OSError):
-            self._stat = os.open(f"/proc/self/task/{threading.get_native_id()}/schedstat", os.O_RDONLY)
-            weakref.finalize(self, os.close, self._stat)
-        self._wanted_ns, self._now_ns = self._read_ns(), time.monotonic_ns()
-
-    def __call__(self) -> float:
-        """Of the time since the last call."""
-        wanted_ns, now_ns = self._read_ns(), time.monotonic_ns()
-        share = (wanted_ns - self._wanted_ns) / max(1, now_ns - self._now_ns)
-        self._wanted_ns, self._now_ns = wanted_ns, now_ns
-        return share
-
-    def _read_ns(self) -> int:
-        """Ran and waited (sched-stats of the kernel's documentation); where that is not known, ran."""
-        if self._stat is None:
-            return time.thread_time_ns()
-        return sum(map(int, os.pread(self._stat, 64, 0).split()[:2]))
 
 
 class Refusals:

@@ -1,5 +1,6 @@
 """A second version gets copies under load: answers stay those of the first, until the second is promoted."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,14 @@ def images(served: Served, outcome: str) -> float:
     return served.metrics()[f'resnet_shadow_images_total{{model="model",outcome="{outcome}",version="2"}}']
 
 
+def compared(served: Served) -> float:
+    return images(served, "agreed") + images(served, "differed")
+
+
+def sampled(served: Served) -> float:
+    return compared(served) + images(served, "dropped")
+
+
 def versions(served: Served, **headers: str) -> dict[str, dict[str, Any]]:
     documents = httpx.get(served.url + "/models", headers=headers, timeout=DEADLINE_S).json()["models"]
     return {document["version"]: document for document in documents}
@@ -64,8 +73,10 @@ def test_answers_are_those_of_the_first_until_the_second_is_promoted(serve: Serv
     assert versions(served, **{"X-API-Key": KEY})["2"]["shadow"]
     with httpx.Client(headers={"X-API-Key": KEY}, timeout=DEADLINE_S) as client:
         for number, question in enumerate(DEFAULT_ALONE, 1):
-            assert client.post(served.url + "/predict", content=question.body).json()["version"] == "1"
-            until(lambda n=number: images(served, "agreed") + images(served, "differed") == n, "its copy")
+            while compared(served) < number:  # a machine that is busy with other things has no time for a copy
+                before = sampled(served)
+                assert client.post(served.url + "/predict", content=question.body).json()["version"] == "1"
+                until(lambda n=before + 1: sampled(served) == n, "its copy")
         assert images(served, "agreed") == agreeing() < PICTURES
         named = client.post(served.url + "/models/model/versions/2/predict", content=png()).json()
         assert named["version"] == "2"
@@ -89,7 +100,7 @@ def test_answers_are_those_of_the_first_until_the_second_is_promoted(serve: Serv
 
 def test_a_shadow_that_agrees_is_promoted_and_taken_back_once_it_fails(serve: Servers, repository: Path) -> None:
     make_artifact(repository, "model", 2, fails=[BAD])
-    served = serve("--promote-after", "100").ready()
+    served = serve("--promote-after", "10").ready()
     with load(served, connections=4, questions=DEFAULT_ALONE) as ledger:
         served.wait_for_event("models changed")
         ledger.wait_for(50)
@@ -103,6 +114,22 @@ def test_a_shadow_that_agrees_is_promoted_and_taken_back_once_it_fails(serve: Se
         ledger.wait_for(50)
         assert ledger.count(500) <= before + 2  # those that were under way
     assert versions(served).keys() == {"1"}
+    assert served.stop() == 0, served.log
+
+
+def test_a_shadow_is_promoted_where_the_worker_is_never_idle(serve: Servers, repository: Path) -> None:
+    """One copy or more in a hundred images is made and run in any case; no answer is another's, late or refused."""
+    loops = dict.fromkeys(range(256), 2)  # a batch takes about two milliseconds, and eight clients ask
+    shutil.rmtree(repository / "model")
+    for version in (1, 2):
+        make_artifact(repository, "model", version, loops=loops)
+    served = serve("--promote-after", "5").ready()
+    with load(served, connections=8, questions=DEFAULT_ALONE) as ledger:
+        served.wait_for_event("models changed")
+        ledger.wait_for(20)
+    assert set(ledger.summary()) == {(200, "")}
+    assert served.events("shadow is promoted", model="model", version=2)
+    assert images(served, "dropped") > 0
     assert served.stop() == 0, served.log
 
 

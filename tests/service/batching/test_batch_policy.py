@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, choose_worker, next_batch
+from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, choose_worker, copies_worker, next_batch
 from service.batching.image_task import ImageTask
 from service.batching.wait_estimate import LatencyModel
 from service.ipc.reports import ModelReport
-from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, WAKE_NS
+from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
 
 NOW_NS = 10 * LATE_NS
 QUICK_NS, SLOW_NS = QUICK_IMAGE_NS, QUICK_IMAGE_NS + 1  # of an image at warm-up, on either side of the bound
@@ -93,6 +93,26 @@ def test_work_goes_to(image_ns: int, workers: Sequence[Sent], chosen: int | None
     queues = [sent.worker(i) for i, sent in enumerate(workers)]
     worker = choose_worker(queues, 0, ModelQueue(latency(image_ns)), NOW_NS)
     assert (worker and worker.worker) == chosen
+
+
+@pytest.mark.parametrize(
+    ("workers", "idle", "any_"),
+    [
+        pytest.param([], None, None, id="there is no worker"),
+        pytest.param([FULL], None, None, id="a worker whose pipe is full gets nothing"),
+        pytest.param([IDLE, IDLE], 1, 1, id="the last of those with nothing to do: images prefer the first"),
+        pytest.param([IDLE, Sent(1)], 0, 0, id="the one with nothing to do"),
+        pytest.param([Sent(2), Sent(1), Sent(3)], None, 1, id="all have something to do"),
+        pytest.param([Sent(batches=0, others_ns=1)], None, 0, id="another API process keeps it working"),
+        pytest.param([Sent(SUSPECT_NS)], None, None, id="it runs an image that was in a worker that died"),
+    ],
+)
+def test_copies_go_to(workers: Sequence[Sent], idle: int | None, any_: int | None) -> None:
+    """The worker at this place of the list, of those with nothing to do, and of all; or none."""
+    queues = [sent.worker(i) for i, sent in enumerate(workers)]
+    found = [copies_worker(queues, 0, idle=only_idle) for only_idle in (True, False)]
+    assert [worker and worker.worker for worker in found] == [idle, any_]
+    assert copies_worker(queues, 9, idle=False) is None  # no worker has that model
 
 
 @dataclass(frozen=True)

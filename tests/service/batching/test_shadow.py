@@ -1,5 +1,6 @@
 """Copies of answered images for a shadow: when they are made and sent, what is counted, and that nothing is left."""
 
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +41,9 @@ Scene = Callable[[PlayedProcess], Awaitable[None]]
 
 @pytest.fixture
 def run(live: Artifact, shadow: Artifact, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Play a scene in which copies do not wait for others."""
+    """Play a scene in which copies do not wait for others, and the event loop, which turns all the time, has time."""
     monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 0)
+    monkeypatch.setattr(shadow_module, "BUSY_LOOP", math.inf)
 
     def run(scene: Scene, **settings: object) -> None:
         async def whole(process: PlayedProcess) -> None:
@@ -149,19 +151,79 @@ def test_where_half_of_the_slots_are_taken_copies_are_dropped(run: Callable[...,
     run(scene)
 
 
-def test_a_share_of_the_images_is_copied(run: Callable[..., None]) -> None:
-    async def scene(process: PlayedProcess) -> None:
-        for _ in range(400):
-            sent = ask(process, 4)
-            process.reply(await process.taken())
-            await sent.response()
+async def answer_many(process: PlayedProcess, images: int) -> list[int]:
+    """Have so many images answered, one after the other, and each copy that is made; the places in four of those."""
+    places = []
+    for number in range(images):
+        sent = ask(process, number % 4)
+        process.reply(await process.taken())
+        assert (await sent.response()).version == "2"
+        await turn()
+        if copy := process.take():
+            places.append(int(process.channels.slot_pool.pixels[copy.slots[0], 0]))
+            process.reply(copy)
             await turn()
-            if copy := process.take():
-                process.reply(copy)
-                await turn()
-        assert 50 < counts(process)["agreed"] < 150  # 100 are expected: six standard deviations
+    return places
+
+
+@pytest.mark.parametrize("share", [0.1, 0.4, 0.95, 1.0])
+def test_the_share_of_the_images_that_is_copied_is_exact(run: Callable[..., None], share: float) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        assert len(await answer_many(process, 100)) == pytest.approx(100 * share, abs=1)
+        assert counts(process).keys() == {"differed"}
+
+    run(scene, shadow_share=share)
+
+
+def test_which_image_of_a_row_is_copied_is_left_to_chance(run: Callable[..., None]) -> None:
+    """Else the copies of clients that take turns would all be of the same client."""
+
+    async def scene(process: PlayedProcess) -> None:
+        assert set(await answer_many(process, 300)) == {0, 1, 2, 3}  # one is missed once in 500 million runs
 
     run(scene, shadow_share=0.25)
+
+
+def test_while_the_event_loop_is_busy_only_what_is_due_is_copied(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        monkeypatch.setattr(shadow_module, "BUSY_LOOP", -1.0)
+        assert len(await answer_many(process, 250)) == 2
+        assert counts(process) == {"differed": 2, "dropped": 248}
+
+    run(scene)
+
+
+def test_a_copy_that_is_due_waits_for_no_idle_worker(run: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shadow_module, "LEAST_COPIES", 0.25)
+
+    async def scene(process: PlayedProcess) -> None:
+        before = ask(process, 4)
+        running = await process.taken()
+        copies = []
+        for _ in range(10):  # the worker always has the next image when it replies
+            sent = ask(process, 4)
+            process.reply(running)
+            assert (await before.response()).version == "2"
+            before, waiting = sent, [await process.taken()]
+            await turn()
+            while more := process.take():
+                waiting.append(more)
+            (running,) = (message for message in waiting if message.model == LIVE)
+            for copy in waiting:
+                if copy.model == SHADOW:
+                    copies.append(len(copy.slots))
+                    process.reply(copy)
+            await turn()
+        assert copies == [1, 1]  # a quarter of ten images
+        process.reply(running)
+        await before.response()
+        await turn()
+        process.reply(await process.taken())  # what waits may be sent now
+        await turn()
+
+    run(scene)
 
 
 @pytest.mark.parametrize(("status", "outcome"), [(FAILED, "failed"), (EXPIRED, "dropped")])

@@ -7,11 +7,11 @@ from types import FrameType
 import numpy as np
 
 from models.artifact.artifact import Artifact
+from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import WaitEstimate
 from service.metrics import drift
 from service.policy import DRIFT_WINDOW
 from service.prediction.process_gauges import ProcessGauges
-from service.prediction.saturation import LoopTime
 from tests.service.metrics.test_drift import Played
 from tests.service.prediction.played import PlayedProcess, play
 

@@ -2,7 +2,6 @@
 
 import math
 import threading
-import time
 
 import httpx
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from service.metrics.metrics import RESOURCES
 from service.policy import BEAT_INTERVAL_S, SATURATION_S
-from service.prediction.saturation import LoopTime, Saturation
+from service.prediction.saturation import Saturation
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 
@@ -52,16 +51,6 @@ def test_the_use_of_one_resource_is_between_nothing_and_all_of_it() -> None:
     played = Played()
     assert played.look_for(1000, 7.0) == pytest.approx(1.0)
     assert played.look_for(1000, -1.0) == pytest.approx(0.0, abs=1e-9)
-
-
-def test_the_time_of_a_thread_that_works_and_of_one_that_waits() -> None:
-    loop_time = LoopTime()
-    began_ns = time.thread_time_ns()
-    while time.thread_time_ns() - began_ns < 20_000_000:
-        pass
-    worked = loop_time()
-    threading.Event().wait(0.2)
-    assert 0 <= loop_time() < worked
 
 
 def shares(served: Served) -> dict[str, float]:
