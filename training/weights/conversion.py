@@ -67,7 +67,7 @@ def adopt(
     _check_content(content)
     named = named_tensors(content)
     if not named.tensors:
-        raise WeightsError(f"no state dict is there; the file holds {_names(map(str, _keys(content)))}")
+        raise WeightsError(_no_tensors(content))
     architecture = architecture or _only_fitting(named.tensors, prefix)
     candidate, notes = _choose(named.tensors, architecture, prefix)
     weights = {name: _plain(name, tensor) for name, tensor in candidate.weights.items()}
@@ -116,6 +116,15 @@ def _check_content(content: object) -> None:
         )
     if isinstance(content, Mapping) and {"format_version", "architecture", "weights"} <= content.keys():
         raise WeightsError("this is a checkpoint of resnet-train itself: release it with `resnet-train export`")
+
+
+def _no_tensors(content: object) -> str:
+    if isinstance(content, Mapping) and any(type(value).__module__.startswith("numpy") for value in content.values()):
+        return (
+            "its weights are NumPy's arrays; save them as PyTorch's: "
+            "torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, ...)"
+        )
+    return f"no state dict is there; the file holds {_names(map(str, _keys(content)))}"
 
 
 def _keys(content: object) -> Iterable[object]:

@@ -29,6 +29,9 @@ _CALLED = re.compile(r"Trying to call reduce|Can only |must be imported to load"
 _TORCHSCRIPT = re.compile(r"TorchScript archive")
 """torch's refusal of a network that was saved with its code."""
 
+_WHOLE = re.compile(r"Only persistent_load of storage")
+"""torch's refusal of a network as PyTorch before 1.6 saved it, its class and source text beside the tensors."""
+
 _OPERAND = re.compile(r"Unsupported operand")
 """torch's refusal of pickles of a later protocol than its own."""
 
@@ -107,6 +110,11 @@ def _refused(path: Path, data: bytes, error: pickle.UnpicklingError) -> str:
         return (
             f"{path} holds objects beside the weights that cannot be read without running code; save the weights "
             "alone, by torch.save(network.state_dict(), ...) or as safetensors"
+        )
+    if _WHOLE.search(str(error)):
+        return (
+            f"{path} is a whole network as old PyTorch pickles it, which is not read; load it where it was made, and "
+            "save the weights by torch.save(network.state_dict(), ...)"
         )
     if _OPERAND.search(str(error)) and data.startswith((_ZIP, _PICKLE)):
         return (

@@ -2,9 +2,11 @@
 
 import re
 from collections.abc import Callable
+from io import BytesIO
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -14,6 +16,7 @@ from transformers import ResNetConfig, ResNetForImageClassification
 
 from training.errors import WeightsError
 from training.weights.conversion import Adopted, adopt
+from training.weights.stand_ins import load_inert
 
 
 class ZeroPadded(nn.Module):
@@ -161,6 +164,13 @@ def changed(**changes: Tensor | None) -> dict[str, Tensor]:
 def test_what_does_not_fit_is_named(content: object, architecture: str, message: str):
     with pytest.raises(WeightsError, match=message):
         adopt(content, architecture, None)
+
+
+def test_arrays_of_numpy_are_named():
+    torch.save({"fc.weight": np.ones((3, 64))}, stream := BytesIO())
+    content, _ = load_inert(stream.getvalue())
+    with pytest.raises(WeightsError, match=r"NumPy's arrays; save them as PyTorch's: .*torch\.from_numpy"):
+        adopt(content, "resnet20", None)
 
 
 def settled(network: nn.Module) -> nn.Module:

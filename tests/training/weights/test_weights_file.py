@@ -91,6 +91,9 @@ def test_what_is_not_read_at_all_says_how_to_save_weights(tmp_path: Path):
     torch.save(WEIGHTS | {"method": MethodCall()}, path)
     with pytest.raises(WeightsError, match=r"cannot be read without running code; save the weights alone"):
         read_weights(path)
+    torch.save(nn.Linear(2, 2), path, _use_new_zipfile_serialization=False)
+    with pytest.raises(WeightsError, match=r"a whole network as old PyTorch pickles it, .*state_dict"):
+        read_weights(path)
     with pytest.warns(FutureWarning, match="deprecated"):
         torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)).save(path)
     with pytest.raises(WeightsError, match=r"is a TorchScript archive, .*state_dict"):
