@@ -10,8 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.ImageFile import ImageFile
 
 from models.images.decoder import MAX_PIXELS, Preprocessor
+from models.images.image_type import image_type
+from models.images.png import still_png
 from training.data.archives import readable
 from training.data.image_files import FileSet
 from training.data.labelling import Unlabelled
@@ -110,5 +113,13 @@ class _Looking:
     def __call__(self, data: bytes) -> _Seen:
         thumbnail = self._decode(data)
         digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
-        with Image.open(BytesIO(data)) as image:
+        with _opened(data) as image:
             return _Seen(digest, image.size, image.mode, thumbnail)
+
+
+def _opened(data: bytes) -> ImageFile:
+    """What was decoded, by Pillow's reader of its type: `Image.open` refuses large JPEGs, and unused parts of a PNG."""
+    kind = image_type(data)
+    assert kind is not None
+    factory, _ = Image.OPEN[kind.upper()]
+    return factory(BytesIO(still_png(data).data if kind == "png" else data), "")

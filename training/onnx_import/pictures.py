@@ -25,6 +25,10 @@ _ORIENTATIONS = (1, 6, 3, 8)
 _EXIF_ORIENTATION = 0x0112
 
 
+_PILLOWS_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for files that it does not read, some of which the server does."""
+
+
 class SamplePicture(NamedTuple):
     """A file's name and bytes."""
 
@@ -33,7 +37,7 @@ class SamplePicture(NamedTuple):
 
 
 def read_pictures(folder: Path, preprocessing: Preprocessing) -> list[SamplePicture]:
-    """The pictures in a folder and those below it, in the order of their paths; OnnxImportError if they are too few."""
+    """The pictures in a folder and below it that the server and Pillow read; OnnxImportError if they are too few."""
     preprocessor = Preprocessor(preprocessing, MAX_PIXELS)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     spread = files[:: 1 + len(files) // _MOST_PICTURES]
@@ -50,7 +54,8 @@ def read_pictures(folder: Path, preprocessing: Preprocessing) -> list[SamplePict
 def _is_readable(preprocessor: Preprocessor, picture: SamplePicture) -> bool:
     try:
         preprocessor(picture.data)
-    except ImageError:
+        Image.open(BytesIO(picture.data)).load()
+    except (ImageError, *_PILLOWS_ERRORS):
         return False
     return True
 

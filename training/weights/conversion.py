@@ -19,6 +19,9 @@ from training.weights.stand_ins import StandIn
 _FIRST_STAGE = 16
 """Channels of a CIFAR network's first stage (He et al., section 4.2)."""
 
+_ONNX = "export it with torch.onnx.export, and import that file"
+_FOREIGN = f"the weights fit no network that this project knows; name it with --arch if it is one, else {_ONNX}"
+
 _MOST_NAMED = 4
 """Keys of each kind that an error names at most."""
 
@@ -102,7 +105,14 @@ def _plain(name: str, tensor: Tensor) -> Tensor:
     """The tensor in fp32 if it is of floats; WeightsError if it is of a kind that networks in fp32 do not have."""
     if tensor.is_quantized or tensor.is_meta or tensor.is_complex() or tensor.layout != torch.strided:
         raise WeightsError(f"{name} is a quantized, sparse, complex or empty tensor; needed are plain floats")
-    return tensor.detach().float() if tensor.is_floating_point() else tensor.detach()
+    if name.endswith(COUNTER):
+        return tensor.detach()
+    if not tensor.is_floating_point():
+        raise WeightsError(
+            f"{name} is of whole numbers ({str(tensor.dtype).removeprefix('torch.')}); needed are plain floats: give "
+            "the weights from before they were quantized"
+        )
+    return tensor.detach().float()
 
 
 def _is_initial(name: str, weights: Mapping[str, Tensor]) -> bool:
@@ -178,8 +188,12 @@ def _only_fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> str:
     fitting = _fitting(tensors, prefix)
     if len(fitting) == 1:
         return fitting[0]
-    told = f"fit {' and '.join(fitting)}" if fitting else "fit no network that this project knows"
-    raise WeightsError(f"the weights {told}: say which it is with --arch")
+    if fitting:
+        raise WeightsError(f"the weights fit {' and '.join(fitting)}: say which it is with --arch")
+    nearest = _nearest(tensors, prefix)
+    if nearest is None:
+        raise WeightsError(_FOREIGN)
+    return nearest  # which says why they do not fit
 
 
 def _fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> list[str]:
@@ -189,6 +203,18 @@ def _fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> list[str]:
         for name in registry.names()
         if any(not _misfits(each, name) for each in _within(find_candidates(tensors, _wanted(name)), prefix))
     ]
+
+
+def _nearest(tensors: Mapping[str, Tensor], prefix: str | None) -> str | None:
+    """The network of the registry that misses the fewest weights, None if it misses half of its own."""
+
+    def troubles(name: str) -> int:
+        found = _within(find_candidates(tensors, _wanted(name)), prefix)
+        return min(sum(map(len, _misfitting(each, name).values())) for each in found)
+
+    counts = {name: troubles(name) for name in registry.names()}
+    nearest = min(counts, key=lambda name: counts[name])
+    return nearest if counts[nearest] < len(_wanted(nearest)) / 2 else None
 
 
 @cache
@@ -218,6 +244,11 @@ def _classes(weights: Mapping[str, Tensor]) -> int:
 
 def _misfits(candidate: Candidate, architecture: str) -> list[str]:
     """What keeps these weights out of the network, each kind of trouble with its first keys."""
+    return [f"{kind}: {_names(keys)}" for kind, keys in _misfitting(candidate, architecture).items() if keys]
+
+
+def _misfitting(candidate: Candidate, architecture: str) -> dict[str, list[str]]:
+    """The keys of each kind of trouble."""
     weights = candidate.weights
     wanted = _wanted(architecture, _classes(weights), **_arguments(weights, architecture))
     given = {key: tuple(value.shape) for key, value in weights.items()}
@@ -228,15 +259,19 @@ def _misfits(candidate: Candidate, architecture: str) -> list[str]:
         for key in given
         if given[key] != wanted.get(key, given[key])
     ]
-    kinds = {"missing": missing, "not its own": extra, "of another shape": shapes}
-    return [f"{kind}: {_names(keys)}" for kind, keys in kinds.items() if keys]
+    return {"missing": missing, "not its own": extra, "of another shape": shapes}
 
 
 def _hint(tensors: Mapping[str, Tensor], candidate: Candidate, prefix: str | None) -> str:
     if fitting := _fitting(tensors, prefix):
         return f"They fit {', '.join(fitting)}"
+    return _unknown(candidate)
+
+
+def _unknown(candidate: Candidate) -> str:
     known = variants.difference_of_weights({key: tuple(value.shape) for key, value in candidate.weights.items()})
-    return f"Their network {known}" if known else "They fit no network that this project knows"
+    told = f"Their network {known}" if known else "They fit no network that this project knows"
+    return f"{told}; {_ONNX}"
 
 
 def _names(keys: Iterable[str]) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.models.images.pictures import chunk
 from tests.training.folders import KINDS, below, pack, picture, pictures
 from training.data.layout import read_layout
 from training.data.survey import survey
@@ -33,6 +34,18 @@ def test_sizes_and_modes_are_pillows(tmp_path):
     (found,) = survey(read_layout(pack(tmp_path, "folder", files))).parts
     assert found.sizes_by_area() == [(8, 8), (30, 20), (64, 64)]
     assert found.modes == {"L": 1, "I;16": 1, "CMYK": 1, "RGBA": 1}
+
+
+def test_files_that_train_are_counted_if_pillows_open_refuses_them(tmp_path):
+    text = chunk(b"tEXt", b"a\0b")[:-1] + b"?"
+    png = _file("L", (10, 20), "PNG")
+    files = {"a/1.png": png[:33] + text + png[33:], "b/2.jpg": _file("L", (9_500, 9_500), "JPEG")}
+    for data, refusal in zip(files.values(), (OSError, Image.DecompressionBombWarning), strict=True):
+        with pytest.raises(refusal):
+            Image.open(io.BytesIO(data))
+    (found,) = survey(read_layout(pack(tmp_path, "folder", files))).parts
+    assert found.sizes_by_area() == [(10, 20), (9_500, 9_500), (9_500, 9_500)]
+    assert not found.unreadable
 
 
 def test_equal_files_in_two_parts_or_two_classes_are_found(tmp_path):

@@ -131,6 +131,8 @@ def test_tensors_of_other_kinds_are_refused():
     for odd in (torch.ones(16).to_sparse(), torch.ones(16, dtype=torch.complex64), torch.ones(16, device="meta")):
         with pytest.raises(WeightsError, match=r"bn1\.weight is a quantized, sparse, complex or empty tensor"):
             adopt(changed(bn1__weight=odd), "resnet20")
+    with pytest.raises(WeightsError, match=r"^bn1\.weight is of whole numbers \(int8\); needed are plain floats"):
+        adopt(changed(bn1__weight=torch.ones(16, dtype=torch.int8)), "resnet20")
 
 
 def test_half_precision_is_widened():
@@ -377,8 +379,17 @@ def test_the_architecture_is_found_if_only_one_fits():
     assert adopt(net("B").state_dict(), None).architecture == "resnet20"
     with pytest.raises(WeightsError, match=r"fit resnet20 and plain20: say which it is with --arch"):
         adopt(net("A, end").state_dict(), None, "end")
-    with pytest.raises(WeightsError, match="fit no network that this project knows: say"):
+    with pytest.raises(WeightsError, match=r"fit no network that this project knows; .*torch\.onnx\.export"):
         adopt({"weight": torch.ones(2)}, None)
+
+
+def test_a_network_that_is_nearly_one_of_ours_is_told_from_it_without_its_name():
+    for_cifar = torchvision.models.resnet18(num_classes=3)
+    for_cifar.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
+    with pytest.raises(WeightsError, match=r"another stem, a 3x3 convolution .* torch\.onnx\.export"):
+        adopt({f"module.{name}": tensor for name, tensor in for_cifar.state_dict().items()}, None)
+    with pytest.raises(WeightsError, match=r"do not fit resnet20: missing: layer1\.0\.bn1\.bias\. They fit no"):
+        adopt(changed(layer1__0__bn1__bias=None), None)
 
 
 def test_option_a_needs_to_be_told_where_its_zeros_are():
