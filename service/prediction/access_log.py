@@ -6,66 +6,68 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from random import random
 from select import PIPE_BUF
-from typing import Any, NamedTuple
+from typing import Any
 
-from service.logs import LineRenderer
-from service.policy import ACCESS_LOG_INTERVAL_S
+import orjson
+
+from service.logs import is_for_people, line_renderer
+from service.policy import ACCESS_LOG_INTERVAL_S, KEPT_VALUES
 from service.prediction.response import Response, Timestamps
 
 _OF_PROBLEM = ("code", "reason", "detail")
-
-
-class _Ended(NamedTuple):
-    """A request that is to have a line."""
-
-    response: Response
-    route: str
-    image_bytes: Sequence[int]
-    took_ns: int
-    at_ns: int  # since the epoch
-    is_cancelled: bool = False
+_GOOD_LINE = (
+    '{"timestamp":"%s","level":"info","event":"request","request_id":%s,"client":%s,%s,'
+    '"images":%d,"bytes":%d,"timings_ms":%s,%s"status":200,"batch_size":%d}\n'
+)
 
 
 class AccessLog:
     """Writes a line for each request that did not end well, and for a share of the others.
 
-    The lines of what ended within ACCESS_LOG_INTERVAL_S are made and written together. None ever holds anything of the
-    request's images but their number and size.
+    The lines of what ended within ACCESS_LOG_INTERVAL_S are written together. None ever holds anything of the request's
+    images but their number and size.
     """
 
     def __init__(
-        self, success_share: float, render: LineRenderer, write: Callable[[bytes], object] | None = None
+        self, success_share: float, log_format: str = "json", write: Callable[[bytes], object] | None = None
     ) -> None:
         """`write` takes whole lines, at most PIPE_BUF bytes of several; standard error unless it is given."""
-        self._success_share, self._render, self._write = success_share, render, write or _write_to_stderr
+        self._success_share, self._write = success_share, write or _write_to_stderr
+        self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
         self._loop = asyncio.get_running_loop()
-        self._ended: list[_Ended] = []
+        self._lines: list[bytes] = []
         self._second, self._second_text = 0, ""
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """A response has been written; `image_bytes`: sizes of the encoded images, as far as they are known."""
-        if response.status < 400 and not response.rejected and random() >= self._success_share:  # noqa: S311 # nosec B311
+        is_good = response.status < 400 and not response.rejected
+        if is_good and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
-        self._add(_Ended(response, route, image_bytes, response.timestamps.total_ns, time.time_ns()))
+        if is_good and response.timings and self._is_json:
+            self._add(self._good_line(response, route, image_bytes))
+        else:
+            fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
+            self._add(self._render(fields | _answer(response)))
 
     def note_cancelled(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """The client left before its response."""
         took_ns = time.monotonic_ns() - response.timestamps.headers_ns
-        self._add(_Ended(response, route, image_bytes, took_ns, time.time_ns(), is_cancelled=True))
+        self._add(self._render(self._fields(response, route, image_bytes, "cancelled", took_ns)))
 
-    def _add(self, ended: _Ended) -> None:
-        self._ended.append(ended)
-        if len(self._ended) == 1:
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        if len(self._lines) == 1:
             self._loop.call_later(ACCESS_LOG_INTERVAL_S, self.flush)
 
     def flush(self) -> None:
         """Write what has been noted, in parts between which alone other processes' lines can come (pipe(7))."""
-        noted, self._ended = self._ended, []
+        lines, self._lines = self._lines, []
         part: list[bytes] = []
         size = 0
-        for line in map(self._line, noted):
+        for line in lines:
             if part and size + len(line) > PIPE_BUF:
                 self._write(b"".join(part))
                 part, size = [], 0
@@ -74,37 +76,61 @@ class AccessLog:
         if part:
             self._write(b"".join(part))
 
-    def _line(self, ended: _Ended) -> bytes:
-        response = ended.response
+    def _fields(
+        self, response: Response, route: str, image_bytes: Sequence[int], outcome: str, took_ns: int
+    ) -> dict[str, Any]:
         fields = {
-            "timestamp": self._time(ended.at_ns),
+            "timestamp": self._time(),
             "level": "info",
             "event": "request",
             "request_id": response.request_id,
             "client": _address(response.client),
-            "method": response.method,
-            "route": ended.route,
-            "model": response.model,
-            "version": response.version,
-            "outcome": "cancelled" if ended.is_cancelled else response.outcome,
-            "images": len(ended.image_bytes),
-            "bytes": sum(ended.image_bytes),
-            "timings_ms": _timings_ms(response.timestamps, ended.took_ns),
+            **_asked(response.method, route, response.model, response.version, response.key),
+            "outcome": outcome,
+            "images": len(image_bytes),
+            "bytes": sum(image_bytes),
+            "timings_ms": _timings_ms(response.timestamps, took_ns),
         }
         if response.trace_id:
             fields["trace_id"] = response.trace_id
-        if response.key:
-            fields["key"] = response.key
-        if not ended.is_cancelled:
-            fields |= _answer(response)
-        return self._render(fields)
+        return fields
 
-    def _time(self, ns: int) -> str:
+    def _good_line(self, response: Response, route: str, image_bytes: Sequence[int]) -> bytes:
+        """The same of a request that ended well, from a template: it takes a third of the time."""
+        line = _GOOD_LINE % (
+            self._time(),
+            _quoted(response.request_id),
+            _quoted(_address(response.client)),
+            _good_fields(response.method, route, response.model, response.version, response.key),
+            len(image_bytes),
+            sum(image_bytes),
+            response.timings,
+            f'"trace_id":"{response.trace_id}",' if response.trace_id else "",
+            response.batch_size,
+        )
+        return line.encode()
+
+    def _time(self) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        second = ns // 1_000_000_000
+        second, ns = divmod(time.time_ns(), 1_000_000_000)
         if second != self._second:
             self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        return f"{self._second_text}{ns // 1000 % 1_000_000:06d}Z"
+        return f"{self._second_text}{ns // 1000:06d}Z"
+
+
+def _asked(method: str, route: str, model: str, version: str, key: str) -> dict[str, str]:
+    fields = {"method": method, "route": route, "model": model, "version": version}
+    return fields | {"key": key} if key else fields
+
+
+@lru_cache(KEPT_VALUES)
+def _good_fields(*asked: str) -> str:
+    """What is the same in the lines of many requests that end well, as it stands in a line."""
+    return orjson.dumps(_asked(*asked) | {"outcome": "ok"})[1:-1].decode()
+
+
+def _quoted(text: str) -> str:
+    return orjson.dumps(text).decode()
 
 
 def _answer(response: Response) -> dict[str, Any]:

@@ -36,7 +36,6 @@ from service.ipc.control import (
     WorkerUp,
 )
 from service.ipc.pipe import Pipe
-from service.logs import line_renderer
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.metrics.snapshot import Snapshot
@@ -133,7 +132,7 @@ class ApiProcess:
         delays_s = [0.0] * catalog.first + delays_s
         batcher = Batcher(self._index, channels, delays_s, estimate, admission.release, request_metrics.count_batch)
         share = settings.access_log
-        access_log = None if share is None else AccessLog(share, line_renderer(settings.log_format))
+        access_log = None if share is None else AccessLog(share, settings.log_format)
         tracing = _tracing(settings, self.metrics)
         cors = Cors(settings.cors_origins) if settings.cors_origins else None
         demand = None

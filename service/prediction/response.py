@@ -60,6 +60,7 @@ class Response:
         client: host and port of the other end.
         batch_size: of the largest batch that one of its images was in; 0 if none was in any.
         problem: the document of the error that the response is.
+        timings: JSON of the milliseconds of each stage, as a good response tells them.
         trace_id: 32 digits, of the client's trace or our own; empty if there is none.
         key: name of the API key that was sent.
 
@@ -79,6 +80,7 @@ class Response:
     rejected: list[str] = field(default_factory=list)
     client: tuple[str, int] | None = None
     batch_size: int = 0
+    timings: str = ""
     problem: dict[str, Any] | None = None
     trace_id: str = ""
     key: str = ""
@@ -90,7 +92,7 @@ class Response:
         """
         files = None if payload is None else payload.files
         found = [self._render(outcome, labels) for outcome in outcomes]
-        timings_ms = self.note_timings()
+        self.note_timings()
         document: dict[str, Any] = {"request_id": self.request_id, "model": self.model, "version": self.version}
         if files is None:
             document |= found[0]
@@ -98,16 +100,16 @@ class Response:
             document["results"] = [
                 {"file": file} | one if file else one for file, one in zip(files, found, strict=True)
             ]
-        document["timings_ms"] = orjson.Fragment(_TIMINGS % timings_ms)
+        document["timings_ms"] = orjson.Fragment(self.timings)
         self.body = orjson.dumps(document)
         self.headers["content-type"] = JSON
 
-    def note_timings(self) -> tuple[str, ...]:
+    def note_timings(self) -> None:
         """Milliseconds of each stage and of all, as far as they are known before the writing; they become a header."""
         timestamps = self.timestamps
         timings_ms = tuple([f"{ns / 1e6:.3f}" for ns in (*timestamps.stages_ns(), timestamps.total_ns)])
+        self.timings = _TIMINGS % timings_ms
         self.headers["server-timing"] = _SERVER_TIMING % timings_ms
-        return timings_ms
 
     def _render(self, outcome: Outcome, labels: Sequence[str]) -> dict[str, Any]:
         if isinstance(outcome, ServiceError):

@@ -7,9 +7,10 @@ from select import PIPE_BUF
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.errors import DeadlineExceeded, Unavailable
-from service.logs import line_renderer
 from service.prediction.access_log import AccessLog
 from service.prediction.response import Response, Timestamps
 
@@ -23,7 +24,7 @@ class Written:
         self.parts: list[bytes] = []
 
         async def play() -> None:
-            scene(AccessLog(success_share, line_renderer("json"), self.parts.append))
+            scene(AccessLog(success_share, "json", self.parts.append))
             assert self.parts == []  # while requests are answered
             while not self.parts:
                 await asyncio.sleep(0)
@@ -33,19 +34,27 @@ class Written:
     @property
     def lines(self) -> list[dict[str, Any]]:
         """The documents, each of which is a whole line of one part."""
-        return [json.loads(line) for part in self.parts for line in part.decode().splitlines(keepends=True)]
+        return [json.loads(line) for part in self.parts for line in part.decode().split("\n")[:-1]]
 
 
-def response(request_id: str = "one", status: int = 200, **fields: Any) -> Response:
+def response(request_id: str = "one", status: int = 200, model: str = "plain", **fields: Any) -> Response:
     stamps = Timestamps(0, MS, 3 * MS, 7 * MS, 15 * MS, 31 * MS)
-    return Response(stamps, request_id, "POST", "plain", "2", status=status, **fields)
+    return Response(stamps, request_id, "POST", model, "2", status=status, **fields)
 
 
-def test_a_line_holds_what_is_known_of_the_request() -> None:
+def good_response(**fields: Any) -> Response:
+    """With the times that it tells its client, as every one that ended well."""
+    good = response(**fields)
+    good.note_timings()
+    return good
+
+
+@pytest.mark.parametrize("make", [response, good_response])
+def test_a_line_holds_what_is_known_of_the_request(make: Callable[..., Response]) -> None:
     trace_id = "0af7651916cd43dd8448eb211c80319c"
 
     def scene(log: AccessLog) -> None:
-        log.note(response(trace_id=trace_id, client=("::1", 5), batch_size=4), "/predict", [300, 12])
+        log.note(make(trace_id=trace_id, client=("::1", 5), batch_size=4), "/predict", [300, 12])
 
     (line,) = Written(1, scene).lines
     assert line.pop("timestamp").endswith("Z")
@@ -66,6 +75,23 @@ def test_a_line_holds_what_is_known_of_the_request() -> None:
         "batch_size": 4,
         "timings_ms": {"read": 1, "decode": 2, "queue": 4, "inference": 8, "respond": 16, "total": 31},
     }
+
+
+@given(st.text(), st.text(), st.text(min_size=1), st.text())
+def test_a_line_is_json_whatever_it_names(request_id: str, model: str, key: str, route: str) -> None:
+    asked: dict[str, Any] = {"request_id": request_id, "model": model, "key": key}
+    lines: list[bytes] = []
+
+    async def play() -> None:
+        log = AccessLog(1, "json", lines.append)
+        for noted in (good_response(**asked), response(**asked, rejected=["undecodable_image"])):
+            log.note(noted, route, [7])
+            log.flush()
+
+    asyncio.run(play())
+    for line in map(json.loads, lines):
+        assert {name: line[name] for name in asked} == asked
+        assert (line["route"], line["client"], line["images"], line["bytes"]) == (route, "", 1, 7)
 
 
 @pytest.mark.parametrize(
