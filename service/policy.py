@@ -312,6 +312,11 @@ WORKERS_PER_GPU = 2
 """Worker processes on each GPU: one collects, copies and answers while the other's batch is computed (a judgement, not
 measured here). With one the GPU waits meanwhile; more take memory for their weights."""
 
+COLLECTED_OBJECTS = 20_000
+"""Objects that an API process makes and keeps until Python looks for unused circles among them, which requests do not
+leave behind: about what a thousand requests in flight are made of. Python's own 700 are those of thirty (CPU a request
++2 % at 128 connections, +3 % at 512); more, and circles of rarer origin keep a few MB for longer."""
+
 SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""

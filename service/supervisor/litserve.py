@@ -39,6 +39,7 @@ from service.ipc.pipe import Pipe
 from service.logs import log_crash
 from service.metrics.metrics import Metrics
 from service.parent_death import die_with_parent
+from service.policy import COLLECTED_OBJECTS
 from service.prediction.api_process import ApiProcess
 from service.process_name import name_process
 from service.settings import Settings
@@ -188,6 +189,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         inference_worker(self.lit_api, device, seat, None, None, {}, self._callback_runner, restart_workers=False)
 
     def _run_api(self, index: int, control: Pipe, catalog: Catalog) -> None:
+        gc.set_threshold(COLLECTED_OBJECTS)
         for models in self._model_sets:
             models.close()
         config = self._uvicorn_config()
