@@ -34,6 +34,7 @@ class ModelDemand:
         self._most_waiting = int(admission.capacity * UNLOADED_SHARE)
         self._asked: set[int] = set()
         self._refused: dict[int, tuple[str, float]] = {}  # why, and until when on the monotonic clock
+        self._ended: set[int] = set()  # of the set of models before, those that no worker had
 
     def ask(self, model: ServedModel, images: int) -> None:
         """A request to this model holds places for so many images: have it loaded; Unavailable if that is of no use."""
@@ -48,6 +49,11 @@ class ModelDemand:
         if number not in self._asked:
             self._asked.add(number)
             self._report.send(AskForModel(number))
+
+    def check(self, model: ServedModel) -> None:
+        """Raise Unavailable if no worker will have the model any more: others are served since its image was read."""
+        if model.retired and model.index in self._ended:
+            raise _replaced()
 
     def follow(self, message: ModelMoved | ModelRefused | ReleaseModel) -> None:
         """Do what the supervisor's message says."""
@@ -86,9 +92,12 @@ class ModelDemand:
 
     def end_models(self, catalog: Catalog) -> None:
         """Other models are served now: no worker will load one of these any more."""
-        for number in catalog.numbers:
-            if self._status.state(number) != "ready":
-                error = Unavailable("loading", "another version was loaded while the request waited; ask again")
-                self._batcher.fail_model(number, error)
+        self._ended = {number for number in catalog.numbers if self._status.state(number) != "ready"}
+        for number in self._ended:
+            self._batcher.fail_model(number, _replaced())
         self._asked.clear()
         self._refused.clear()
+
+
+def _replaced() -> Unavailable:
+    return Unavailable("loading", "another version was loaded while the request waited; ask again")

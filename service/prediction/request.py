@@ -283,6 +283,8 @@ class PredictionRequest:
         if self._payload is not None:
             decoded = [source.judge(one) for source, one in zip(self._payload.sources, decoded, strict=True)]
         try:
+            if self._services.model_demand is not None:
+                self._services.model_demand.check(self._model)
             self._queue(decoded)
         except Exception as error:
             self.refuse(error)

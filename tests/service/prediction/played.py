@@ -47,7 +47,12 @@ class PlayedProcess:
     """One API process without connections; to be made and used within a running event loop."""
 
     def __init__(
-        self, artifact: Artifact, *, batch_size: int = 4, shadow: Artifact | None = None, **settings: object
+        self,
+        artifact: Artifact,
+        *others: Artifact,
+        batch_size: int = 4,
+        shadow: Artifact | None = None,
+        **settings: object,
     ) -> None:
         limits = {"max_bytes_in_flight": BYTES, "max_body_bytes": BYTES // 4}
         limits |= {"decode_threads": 1, "decode_memory": 64 << 20}
@@ -56,8 +61,8 @@ class PlayedProcess:
         self.control = Pipe()
         self.stops = 0
         self.connected: list[PredictionRequest] = []
-        artifacts = (artifact, shadow) if shadow else (artifact,)
-        catalog = Catalog(artifacts, {}, 0, shadow=1 if shadow else None)
+        artifacts = (artifact, *others, *filter(None, [shadow]))
+        catalog = Catalog(artifacts, {}, 0, shadow=len(others) + 1 if shadow else None)
         self.metrics = Metrics([*metered_models(catalog, 1000).values()], ROUTES, workers=1, api_processes=1)
         self.api = ApiProcess(
             0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop, self._refuse
@@ -246,11 +251,11 @@ async def turn() -> None:
         await asyncio.sleep(0)
 
 
-def play(scene: Callable[[PlayedProcess], Awaitable[None]], artifact: Artifact, **options: object) -> None:
+def play(scene: Callable[[PlayedProcess], Awaitable[None]], *artifacts: Artifact, **options: object) -> None:
     """Run a scene in the event loop that servers use."""
 
     async def run() -> None:
-        process = PlayedProcess(artifact, **options)  # type: ignore[arg-type]
+        process = PlayedProcess(*artifacts, **options)  # type: ignore[arg-type]
         try:
             await scene(process)
         finally:

@@ -1,0 +1,123 @@
+"""Requests for a model that no worker has: what the supervisor is asked, how many wait, and what ends the wait."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import pytest
+
+from models.artifact.artifact import Artifact
+from service.ipc.control import AskForModel, ControlMessage, ModelMoved, ModelRefused, NewModels
+from service.ipc.reports import ModelReport
+from service.parsing.head import Target
+from service.repository import Catalog
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play, turn
+from tests.service.prediction.test_model_switch import told
+
+OTHER = 1  # number of a model that is not loaded, beside the default one
+Told = Callable[[], list[ControlMessage]]
+Scene = Callable[[PlayedProcess, Told], Awaitable[None]]
+
+
+@pytest.fixture
+def run(artifact: Artifact) -> Callable[[Scene], None]:
+    """Play a scene in which the worker has the default model alone."""
+
+    def run(scene: Scene) -> None:
+        async def whole(process: PlayedProcess) -> None:
+            process.up()
+            process.api._on_message(ModelMoved(0, ModelReport(OTHER, "unloaded")))
+            await scene(process, told(process))
+            await turn()
+            process.api._wait_estimate.demand = 1  # else places are kept for the other model
+            assert process.is_whole()
+
+        play(whole, artifact, replace(artifact, name="other"), memory_budget=1)
+
+    return run
+
+
+def ask(process: PlayedProcess, *, model: str | None = "other", tiny: bool = True) -> Sent:
+    body = picture(4, tiny=tiny)
+    return Sent(process, head(len(body), target=replace(Target("/predict"), model=model)), body).send()
+
+
+def load(process: PlayedProcess) -> None:
+    """The worker has the other model now."""
+    process.api._on_message(ModelMoved(0, replace(REPORT, model=OTHER)))
+
+
+async def answer(process: PlayedProcess, *requests: Sent) -> None:
+    process.reply(await process.taken())
+    assert [(await request.response()).status for request in requests] == [200] * len(requests)
+
+
+def test_a_model_is_asked_for_once_and_what_waits_is_answered_when_it_is_there(run: Callable[[Scene], None]) -> None:
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        requests = [ask(process), ask(process)]
+        await turn()
+        assert read() == [AskForModel(OTHER)]
+        assert process.take() is None
+        load(process)
+        await answer(process, *requests)
+
+    run(scene)
+
+
+def test_a_quarter_of_the_places_is_for_what_waits_for_a_model_and_the_rest_for_loaded_ones(
+    run: Callable[[Scene], None],
+) -> None:
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        waiting = [ask(process), ask(process)]  # of four places
+        refused = ask(process)
+        assert code(refused) == (503, "unavailable")
+        assert refused.document["reason"] == "full"
+        assert refused.document["detail"] == "2 images wait already until the model is loaded"
+        await answer(process, ask(process, model=None))
+        load(process)
+        await answer(process, *waiting)
+
+    run(scene)
+
+
+@pytest.mark.parametrize(("retry_after_s", "tried_again"), [(3600.0, False), (0.0, True)])
+def test_a_model_that_could_not_be_loaded_is_asked_for_again_after_a_while(
+    run: Callable[[Scene], None], retry_after_s: float, *, tried_again: bool
+) -> None:
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        first = ask(process)
+        await turn()
+        assert read() == [AskForModel(OTHER)]
+        process.api._on_message(ModelRefused(OTHER, "it is broken", retry_after_s))
+        assert first.responses[0].status == 503
+        assert first.document["detail"] == "it is broken"
+        assert first.responses[0].headers["retry-after"] == f"{retry_after_s:.0f}"
+        second = ask(process)
+        await turn()
+        if tried_again:
+            assert read() == [AskForModel(OTHER)]
+            load(process)
+            await answer(process, second)
+        else:
+            assert read() == []
+            assert second.responses[0].status == 503
+            assert second.document["detail"] == "it is broken"
+
+    run(scene)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_what_waits_for_a_model_is_refused_once_other_models_are_served(
+    run: Callable[[Scene], None], artifact: Artifact, *, tiny: bool
+) -> None:
+    """One that is not tiny is still being decoded: no worker will have the model that it was decoded for."""
+
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        request = ask(process, tiny=tiny)
+        before = Catalog((artifact, replace(artifact, name="other")), {}, 0)
+        now = Catalog((artifact, replace(artifact, name="other", version=3)), {}, 0).beside(before)
+        process.api._on_message(NewModels(5, now.pickle(), ()))
+        await request.response()
+        assert code(request) == (503, "unavailable")
+        assert request.document["detail"] == "another version was loaded while the request waited; ask again"
+
+    run(scene)
