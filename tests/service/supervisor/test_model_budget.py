@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from service.catalog import Catalog
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
@@ -17,6 +18,9 @@ from service.ipc.reports import ModelReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.repository import Repository
+from service.selection import Selection
+from service.shadow_version import add_shadow
+from service.supervisor import model_budget
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_budget import ModelBudget
 from service.supervisor.model_set import ModelSet
@@ -73,7 +77,13 @@ class House:
 def house(tmp_path: Path) -> Iterator[House]:
     for name in "abcd":
         make_artifact(tmp_path, name)
-    catalog = Repository(tmp_path).read("a")
+    with loaded_house(Repository(tmp_path).read("a"), DEFAULT) as house:
+        yield house
+
+
+@contextmanager
+def loaded_house(catalog: Catalog, *loaded: int) -> Iterator[House]:
+    """Its worker is up with these models, and has done what it was then told."""
     channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
     metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers=1, api_processes=1)
     metrics.attach(metrics.supervisor_row)
@@ -85,7 +95,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
     models = ModelSet.of(catalog, {})
     budget = ModelBudget(3 * SIZE, models, channels, metrics, 60.0, tell, lambda: [worker])
-    worker.reports = {DEFAULT: ModelReport(DEFAULT, "ready", memory_bytes=SIZE)}
+    worker.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in loaded}
     house = House(budget, worker, channels, metrics, told)
     budget.on_worker_up(worker)
     house.obey()
@@ -103,6 +113,25 @@ def released(house: House) -> ReleaseModel:
 
 def test_at_the_start_models_are_loaded_in_their_order_while_they_fit(house: House) -> None:
     assert house.loaded() == {DEFAULT, B, C}
+
+
+def test_a_shadow_is_loaded_with_the_default_model_and_never_makes_room(tmp_path: Path) -> None:
+    for name, version in (("a", 1), ("b", 1), ("c", 1), ("b", 2)):
+        make_artifact(tmp_path, name, version)
+    selection = Selection(shadow=("b", 2))
+    repository = Repository(tmp_path)
+    catalog = add_shadow(repository.read("a", selection), repository, selection)
+    shadow = catalog.shadow
+    assert shadow == 3
+    with loaded_house(catalog, DEFAULT, shadow) as house:
+        assert house.loaded() == {DEFAULT, B, shadow}
+        house.use(B, 2.0)  # the shadow's is never counted: it is the one that was used longest ago
+        house.budget.ask(C)
+        question = released(house)
+        assert question.model == B
+        house.budget.on_released(question.number, released=False)
+        house.budget.look()
+        assert released(house).model == B  # there is no other
 
 
 def test_a_model_with_images_in_flight_is_kept_and_the_next_makes_room(house: House) -> None:
@@ -172,3 +201,22 @@ def test_what_failed_is_refused_at_once_for_a_while(house: House) -> None:
     house.budget.ask(D)
     assert [message.model for message in house.take(ModelRefused) if isinstance(message, ModelRefused)] == [D]
     assert house.commands() == []
+
+
+def test_what_failed_is_tried_again_once_it_is_asked_for_after_that_while(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_budget, "LOAD_RETRY_S", 0.0)
+    house.budget.ask(D)
+    house.budget.on_released(released(house).number, released=True)
+    house.commands()  # to unload
+    house.budget.on_report(house.worker, ModelReport(B, "unloaded"))
+    assert house.commands() == [(D, True)]
+    house.budget.on_report(house.worker, ModelReport(D, "failed", "broken"))
+    assert len(house.take(ModelRefused)) == 1
+    house.budget.look()
+    assert house.commands() == []  # nobody asks for it
+    house.budget.ask(D)
+    house.obey()
+    assert D in house.loaded()
+    assert house.take(ModelRefused) == []
