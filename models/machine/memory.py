@@ -24,6 +24,12 @@ def own_memory() -> int:
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 
 
+def memory_since(before: int) -> int:
+    """Bytes that this process has come to hold since `own_memory` was so much, without what is free."""
+    trim_memory()
+    return max(0, own_memory() - before)
+
+
 def trim_memory() -> None:
     """Have the allocator give back to the system what is free."""
     _malloc_trim(0)

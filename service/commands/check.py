@@ -14,6 +14,7 @@ from models.engines.backend import candidates
 from models.engines.engine import EngineError
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device, first_device
+from models.machine.memory import memory_since, own_memory, trim_memory, usable_memory
 from service.remote.fetch import fetch
 from service.repository import ModelFolder, list_models, signed_by
 from service.repository_place import RepositoryPlace
@@ -31,6 +32,7 @@ from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
 
 TRIAL_S = 600.0  # for each way to run a model, if there is a choice
+MIB = 1 << 20
 
 
 class Check(BaseSettings):
@@ -50,6 +52,10 @@ class Check(BaseSettings):
     max_accuracy_loss: float = Field(0.5, ge=0, le=100, description="points of accuracy that fastest may cost")
     compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")
     max_batch_size: int = Field(0, ge=0, le=MOST_IN_BATCH, description="most images in one batch; 0: as many as pay")
+    workers: int = Field(0, ge=0, description="worker processes that are to have the models; 0: one a core")
+    memory_budget: int = Field(
+        0, ge=0, description="bytes that loaded models may take in all workers; 0: there is no bound"
+    )
 
 
 def check(options: Check) -> int:
@@ -66,13 +72,19 @@ def check(options: Check) -> int:
     )
     selector = Selector(device, load, TRIAL_S)
     name = Column("model", no_wrap=True)
-    table = Table(name, "version", "state", "run by", "largest batch", "ms an image alone", "in the largest batch")
+    table = Table(
+        name, "version", "state", "run by", "largest batch", "ms an image alone", "in the largest batch", "MiB"
+    )
     failures: dict[str, str] = {}
+    taken: list[int] = []  # bytes of memory, by each model that can be loaded
     for folder in folders:
         row = [folder.name, folder.versions[0].name if folder.versions else ""]
         try:
             artifact = _read(folder, check_origin)
-            model = load_model(artifact, device, replace(load, choices=selector.choices([artifact])))
+            choices = selector.choices([artifact])
+            trim_memory()
+            before = own_memory()
+            model = load_model(artifact, device, replace(load, choices=choices))
         except (ArtifactError, EngineError) as error:
             failures["/".join(filter(None, row))] = str(error)
             table.add_row(*row, "[red]failed[/red]")
@@ -80,14 +92,32 @@ def check(options: Check) -> int:
             size, latency = model.max_batch_size, model.latency_ns
             ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
             engine = f"{model.engine.name} {model.engine.precision}"
-            table.add_row(*row, "ready", engine, str(size), *ms)
+            taken.append(memory_since(before))
+            table.add_row(*row, "ready", engine, str(size), *ms, f"{taken[-1] / MIB:.1f}")
+            del model  # the next one is measured without it
     console = Console()
     console.print(table)
+    if accelerator == "cpu":
+        console.print(_tell_memory(sum(taken), options), highlight=False, soft_wrap=True)
     for place, reason in failures.items():
         console.print(f"{place}: {reason}", highlight=False, markup=False, soft_wrap=True)
     for problem in repository.problems:
         console.print(problem, highlight=False, markup=False, soft_wrap=True)
     return 1 if failures or repository.problems else 0
+
+
+def _tell_memory(taken: int, options: Check) -> str:
+    """What all models take that so many bytes were measured for, and what there is for them."""
+    workers = options.workers or usable_cores()
+    budget, total = options.memory_budget, workers * taken
+    text = (
+        f"{taken / MIB:.1f} MiB of memory in a worker with all models, {total / MIB:.1f} in {workers}; "
+        f"{usable_memory() / MIB:.0f} may be used here, by all of the server"
+    )
+    if budget:
+        fits = "all fit" if total <= budget else "those that do not fit are loaded when they are asked for"
+        text += f"; --memory-budget is {budget / MIB:.1f}: {fits}"
+    return text
 
 
 def _read(folder: ModelFolder, check_origin: OriginCheck | None) -> Artifact:

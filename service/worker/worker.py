@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
-from models.machine.memory import own_memory, trim_memory
+from models.machine.memory import memory_since, own_memory, trim_memory
 from models.postprocess import most_probable, softmax
 from service.ipc.channels import Channels
 from service.ipc.messages import MAX_REPLIES, WITH_LOGITS, BatchMessage, ModelCommand, Reply
@@ -91,8 +91,7 @@ class Worker:
         if report.state == "failed":
             return report
         load_seconds = time.monotonic() - began
-        trim_memory()
-        return replace(report, load_seconds=load_seconds, memory_bytes=max(0, own_memory() - memory))
+        return replace(report, load_seconds=load_seconds, memory_bytes=memory_since(memory))
 
     def _try_to_load(self, index: int, artifact: Artifact) -> ModelReport:
         device, load = self._device, self._load_options

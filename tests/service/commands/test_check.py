@@ -1,8 +1,14 @@
 """`resnet-serve check`, as a shell runs it."""
 
+import re
 import shutil
 from pathlib import Path
 
+import pytest
+
+from models.machine.memory import usable_memory
+from service.commands.check import MIB
+from tests.artifacts import make_artifact
 from tests.service.commands.shell import resnet_serve, rows
 
 
@@ -38,6 +44,28 @@ def test_check_is_content_with_a_sound_repository(repository: Path, tmp_path: Pa
     ((name, version, state, engine, *figures),) = rows(out)
     assert (name, version, state, engine) == ("plain", "2", "ready", "onnxruntime fp32")
     assert all(float(figure) >= 0 for figure in figures)
+
+
+def test_check_tells_the_memory_that_models_take(tmp_path: Path) -> None:
+    """The first has the engine's library besides; of the second, which is alone then, its weights are most."""
+    ballast = 32 << 20
+    for name in "ab":
+        make_artifact(tmp_path, name, ballast_bytes=ballast)
+    options = ("--workers", "3", "--memory-budget", str(ballast), "--max-batch-size", "2")
+    code, out, _ = resnet_serve("check", tmp_path, *options, cwd=tmp_path)
+    assert code == 0
+    (*_, first), (*_, second) = rows(out)
+    assert ballast / MIB <= float(second) < 1.5 * ballast / MIB
+    assert float(first) > float(second) - ballast / MIB / 4
+    told = re.search(
+        r"^([\d.]+) MiB of memory in a worker with all models, ([\d.]+) in 3; (\d+) may be used", out, re.M
+    )
+    assert told
+    together, total, usable = map(float, told.groups())
+    assert together == pytest.approx(float(first) + float(second), abs=0.2)
+    assert total == pytest.approx(3 * together, abs=0.2)
+    assert usable == pytest.approx(usable_memory() / MIB, abs=1)
+    assert "--memory-budget is 32.0: those that do not fit are loaded when they are asked for" in out
 
 
 def test_check_of_no_repository_is_an_error(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def test_a_model_is_asked_for_once_and_what_waits_is_answered_when_it_is_there(r
 def test_a_quarter_of_the_places_is_for_what_waits_for_a_model_and_the_rest_for_loaded_ones(
     run: Callable[[Scene], None],
 ) -> None:
-    async def scene(process: PlayedProcess, read: Told) -> None:
+    async def scene(process: PlayedProcess, _: Told) -> None:
         waiting = [ask(process), ask(process)]  # of four places
         refused = ask(process)
         assert code(refused) == (503, "unavailable")
@@ -111,7 +111,7 @@ def test_what_waits_for_a_model_is_refused_once_other_models_are_served(
 ) -> None:
     """One that is not tiny is still being decoded: no worker will have the model that it was decoded for."""
 
-    async def scene(process: PlayedProcess, read: Told) -> None:
+    async def scene(process: PlayedProcess, _: Told) -> None:
         request = ask(process, tiny=tiny)
         before = Catalog((artifact, replace(artifact, name="other")), {}, 0)
         now = Catalog((artifact, replace(artifact, name="other", version=3)), {}, 0).beside(before)
