@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from models.artifact.artifact import Artifact
+from service.catalog import Catalog
 from service.ipc.control import AskForModel, ControlMessage, ModelMoved, ModelRefused, NewModels
 from service.ipc.reports import ModelReport
 from service.parsing.head import Target
-from service.repository import Catalog
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play, turn
 from tests.service.prediction.test_model_switch import told
 
