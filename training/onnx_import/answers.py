@@ -59,7 +59,8 @@ def of_two(scores: Scores) -> Scores:
 def as_origin(logits: Scores, ending: Ending) -> Scores:
     """What an origin that gives no probabilities would have made of a served model's logits [n, classes]."""
     if ending == "log-softmax":
-        return np.log(softmax(logits))
+        shifted = logits - logits.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)), np.float32)
     if ending == "sigmoid":
         return of_two(softmax(logits)[:, 1:])
     return logits

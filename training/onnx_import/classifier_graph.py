@@ -27,8 +27,8 @@ FRONT_END = "front/inputs"
 _OF_FORM = {"Identity", "Cast", "Flatten", "Reshape", "Squeeze", "Unsqueeze"}
 """Nodes that leave every number as it is."""
 
-_LEAST_PROBABILITY = float(np.finfo(np.float16).tiny)
-"""Below it no logarithm is taken: half precision has none."""
+_LEAST_PROBABILITY = float(np.finfo(np.float32).tiny)
+"""Below it no logarithm is taken: that of 0 is no number."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -170,6 +170,18 @@ def test_probabilities_come_out_as_logits(tmp_path: Path) -> None:
     assert_equal(served(artifact, files), expected(tiny(), files))
 
 
+@pytest.mark.parametrize("behind", [nn.LogSoftmax(1), by_hand])
+def test_a_classifier_that_is_sure_of_its_answers_is_no_other(behind: Any, tmp_path: Path) -> None:
+    """Of classes that it excludes the probability is 0 in fp32, and of many that are unlikely the sum is not small."""
+    sure = Wrapped(tiny(classes=300), behind=lambda logits: 400 * (logits - logits.amax(1, keepdim=True)))
+    labels = tuple(f"class {number}" for number in range(300))
+    artifact = imported(export(Wrapped(sure, behind=behind), tmp_path / "net.onnx"), *NUMBERS, labels=labels)
+    files = photos()
+    wanted = expected(sure, files)
+    assert wanted.min() < -103.3  # whose exponential is 0
+    assert_equal(softmax(served(artifact, files)), softmax(wanted))
+
+
 def test_half_precision_stays_what_it_is(tmp_path: Path) -> None:
     artifact = imported(export(tiny().half(), tmp_path / "net.onnx", dtype=torch.float16), *NUMBERS)
     assert artifact.metadata.precision == "fp16"
