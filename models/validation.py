@@ -9,6 +9,6 @@ STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 def explain(error: ValidationError, document: str = "document") -> str:
     """Return `field.subfield: what is wrong; ...`; an error of the whole is told of the `document`."""
     return "; ".join(
-        f"{'.'.join(map(str, problem['loc'])) or document}: {problem['msg']}"
+        f"{'.'.join(map(str, problem['loc'])) or document}: {problem['msg'].removeprefix('Value error, ')}"
         for problem in error.errors(include_url=False, include_input=False)
     )

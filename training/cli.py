@@ -73,7 +73,9 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(str(error), USAGE_ERROR)
     except (TrainingError, ArtifactError, EngineError) as error:
         return _fail(str(error), FAILURE)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         return _fail(
             "there is not enough memory: take smaller images, batches or networks, or another machine", FAILURE
         )
@@ -130,6 +132,11 @@ def _run(options: object) -> int:
 
             _say(compare(options))
     return SUCCESS
+
+
+def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Also for PyTorch's errors, which are of no class of their own where the memory is the CPU's."""
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error) or "out of memory" in str(error)
 
 
 def _explained(error: OSError) -> str:

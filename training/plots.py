@@ -1,6 +1,7 @@
 """Pictures of runs and experiments."""
 
 import io
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,14 +22,20 @@ _MOST_IN_MATRIX = 60
 _MOST_BARS = 40
 """Classes, and confusions, that are drawn as bars instead."""
 
-_LONGEST_NAME = 30
-"""Characters of a name beside the samples of a class."""
+_LONGEST_NAME, _LONGEST_TITLE = 32, 120
+"""Characters of the name of a class or a line, and of a title."""
+
+_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which every kind of colour vision tells apart (https://jfly.uni-koeln.de/color/)."""
+
+_MARKERS = (".", "s", "^", "x", "D", "v")
+"""Of points, so that a line is known without its colour; 42 lines differ in one or the other."""
 
 
 def draw_curves(history: Sequence[Mapping[str, float]], title: str) -> Figure:
     """Draw accuracy and loss over the epochs of a history, of training and, where measured, of validation."""
     figure = Figure(figsize=(10, 4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain(title, _LONGEST_TITLE))
     epochs = [row["epoch"] for row in history]
     for axes, quantity in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         for name, label in ((quantity, "training"), (f"validation_{quantity}", "validation")):
@@ -54,11 +61,11 @@ def draw_worst(classes: Mapping[str, float], confused: Mapping[str, float], titl
     """Draw bars of the least accurate classes and of the most frequent confusions, each in its order."""
     shown = dict(list(classes.items())[:_MOST_BARS]), dict(list(confused.items())[:_MOST_BARS])
     figure = Figure(figsize=(16, 2 + 0.25 * max(map(len, shown))), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain(title, _LONGEST_TITLE))
     labels = "accuracy, the lowest first", "images, the most frequent confusions first"
     for axes, bars, label in zip(figure.subplots(1, 2), shown, labels, strict=True):
         axes.barh(range(len(bars)), list(bars.values()))
-        axes.set_yticks(range(len(bars)), list(bars), fontsize=8)
+        axes.set_yticks(range(len(bars)), [_plain(name, 2 * _LONGEST_NAME) for name in bars], fontsize=8)
         axes.set(xlabel=label)
         axes.invert_yaxis()
         axes.grid(alpha=0.3, axis="x")
@@ -72,15 +79,16 @@ def has_matrix(labels: Sequence[str]) -> bool:
 
 def draw_confusion(confusion: Tensor, labels: Sequence[str], title: str) -> Figure:
     """Draw a confusion matrix, counts [classes, classes] of true class by predicted class."""
-    side = 4 + 0.4 * len(labels)
+    names = list(map(_plain, labels))
+    side = 4 + 0.4 * len(names) + 0.08 * max(map(len, names))
     figure = Figure(figsize=(side, side), layout="constrained")
     axes = figure.subplots()
     shares = confusion / confusion.sum(1, keepdim=True).clamp(min=1)  # a class without images is a row of zeros
     axes.imshow(shares.numpy(), cmap="Blues", vmin=0, vmax=1)
-    axes.set(title=title, xlabel="predicted", ylabel="true")
-    ticks = range(len(labels))
-    axes.set_xticks(ticks, labels, rotation=90 if max(map(len, labels)) > 3 else 0)
-    axes.set_yticks(ticks, labels)
+    axes.set(title=_plain(title, _LONGEST_TITLE), xlabel="predicted", ylabel="true")
+    ticks = range(len(names))
+    axes.set_xticks(ticks, names, rotation=90 if max(map(len, names)) > 3 else 0)
+    axes.set_yticks(ticks, names)
     for row, column in confusion.nonzero().tolist():
         colour = "white" if shares[row, column] > 0.5 else "black"
         count = int(confusion[row, column])
@@ -96,18 +104,20 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]], title: str)
     for row, pictures in enumerate(samples.values()):
         for column, picture in enumerate(pictures):
             sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = picture
-    figure = Figure(figsize=(2 + 0.7 * columns, 1 + 0.7 * len(samples)), layout="constrained")
+    names = list(map(_plain, samples))
+    size = 1 + 0.1 * max(map(len, names)) + 0.7 * columns, 1 + 0.7 * len(names)
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     axes.imshow(sheet)
     axes.set(title=_plain(title), xticks=[])
-    axes.set_yticks([height * (row + 0.5) for row in range(len(samples))], map(_plain, samples))
+    axes.set_yticks([height * (row + 0.5) for row in range(len(names))], names)
     return figure
 
 
-def _plain(text: str) -> str:
+def _plain(text: str, longest: int = _LONGEST_NAME) -> str:
     """Text that is drawn as it is, and leaves room: matplotlib takes what is between dollar signs for a formula."""
-    short = text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
-    return short.replace("$", r"\$")
+    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    return "".join(each if each.isprintable() else "?" for each in short).replace("$", r"\$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +147,7 @@ class Panel:
 def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
     """Draw panels side by side under a title."""
     figure = Figure(figsize=(5 * len(panels), 4), layout="constrained")
-    figure.suptitle(title)
+    figure.suptitle(_plain(title, _LONGEST_TITLE))
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.logarithmic:
@@ -150,22 +160,28 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
 
 
 def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None:
-    colours: dict[str, str] = {}
+    numbers: dict[str, int] = {}
     for line in lines:
-        known = line.label in colours
-        colour = colours.setdefault(line.label, f"C{len(colours)}")
+        known = line.label in numbers
+        number = numbers.setdefault(line.label, len(numbers))
         mean, bars = _summary(np.asarray(line.values, np.float64), logarithmic=logarithmic)
         axes.errorbar(
             line.x,
             mean,
             bars if len(line.values) > 1 else None,
-            label=None if known else line.label,
-            color=colour,
+            label=None if known else _in_legend(line.label),
+            color=_COLOURS[number % len(_COLOURS)],
             linestyle="--" if line.dashed else "-",
             linewidth=1,
-            marker=".",
+            marker=_MARKERS[number % len(_MARKERS)],
+            markersize=4,
             capsize=2,
         )
+
+
+def _in_legend(label: str) -> str:
+    """The label behind a blank where matplotlib would leave it out of the legend."""
+    return f" {_plain(label)}" if label.startswith("_") else _plain(label)
 
 
 def _summary(values: NDArray[np.float64], *, logarithmic: bool) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -181,9 +197,10 @@ def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> Figure:
     """Draw a horizontal bar for each named value, from the top."""
     figure = Figure(figsize=(9, 1 + 0.4 * len(bars)), layout="constrained")
     axes = figure.subplots()
-    axes.barh(list(bars), list(bars.values()))
+    axes.barh(range(len(bars)), list(bars.values()))
+    axes.set_yticks(range(len(bars)), [_plain(name, 2 * _LONGEST_NAME) for name in bars])
     axes.invert_yaxis()
-    axes.set(title=title, xlabel=label)
+    axes.set(title=_plain(title, _LONGEST_TITLE), xlabel=_plain(label))
     axes.grid(alpha=0.3, axis="x")
     return figure
 
@@ -191,5 +208,7 @@ def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> Figure:
 def to_png(figure: Figure) -> bytes:
     """Return the picture as a PNG file."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=_DPI)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")  # of a script that the font lacks: the picture has boxes there
+        figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

@@ -36,6 +36,15 @@ def test_the_classes_are_the_first_of_a_full_sort(logits: np.ndarray, k: int) ->
         assert [row[one] for one in classes] == sorted(row, reverse=True)[:k]
 
 
+@settings(deadline=None)
+@given(npst.arrays(np.float32, st.tuples(st.integers(1, 6), st.sampled_from([FEW, MANY])), elements=st.integers(-2, 2)))
+def test_of_equal_logits_the_first_class_comes_first(logits: np.ndarray) -> None:
+    """As `argmax` has it, by which accuracies are measured; networks in 8 bits often have equal ones."""
+    assert most_probable(logits, 1)[:, 0].tolist() == logits.argmax(1).tolist()
+    for row, classes in zip(logits, most_probable(logits, 5).tolist(), strict=True):
+        assert classes == sorted(range(len(row)), key=lambda one: (-row[one], one))[:5]
+
+
 @pytest.mark.parametrize("classes", [FEW, MANY])
 def test_the_classes_of_different_logits_are_unambiguous(classes: int) -> None:
     order = np.random.default_rng(classes).permutation(classes)

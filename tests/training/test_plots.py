@@ -14,6 +14,7 @@ from training.plots import (
     draw_confusion,
     draw_curves,
     draw_panels,
+    draw_samples,
     draw_worst,
     has_matrix,
     to_png,
@@ -130,6 +131,34 @@ def test_lines_of_one_label_share_a_colour_and_one_place_in_the_legend():
     assert first.get_color() == second.get_color() != other.get_color()
     assert (first.get_linestyle(), second.get_linestyle()) == ("-", "--")
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
+
+
+def test_many_lines_differ_in_colour_or_marker():
+    lines = [Line(f"run {number}", [1, 2], [[number, 2.0]]) for number in range(42)]
+    (axes,) = draw_panels("runs", [Panel("", "epoch", "error", lines)]).axes
+    assert len({(line.get_color(), line.get_marker()) for line in axes.get_lines()}) == 42
+
+
+@pytest.mark.parametrize(
+    "name", ["$x_$", r"$\bad$", "cost in $", "$5$ and $10$", "caf\udce9", "\a", "_run", "数字", "n" * 300]
+)
+def test_any_name_can_be_drawn_and_is_drawn_as_it_is(name):
+    """Formulas of matplotlib's, names that are no text, those that it hides, and those that leave no room."""
+    rows, samples = _rows(0.5, 0.9), {name: [np.zeros((8, 8, 3), np.uint8)]}
+    panels = draw_panels(name, [Panel("", "epoch", "error", [Line(name, [1], [[0.5]])])])
+    figures = [
+        draw_curves(rows, name),
+        draw_confusion(torch.eye(2, dtype=torch.int64), ["other", name], name),
+        draw_worst({name: 0.5}, {name: 3}, name),
+        draw_samples(samples, name),
+        draw_bars(name, name, {name: 1.0}),
+        panels,
+    ]
+    for figure in figures:
+        Image.open(BytesIO(to_png(figure))).verify()
+    (drawn,) = (text.get_text() for text in panels.axes[0].get_legend().get_texts())
+    if name.isprintable() and len(name) < 30:
+        assert drawn.strip().replace(r"\$", "$") == name
 
 
 def test_bars_are_as_long_as_their_values_from_the_top():

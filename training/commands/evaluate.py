@@ -1,6 +1,7 @@
 """`resnet-train evaluate`: how well a checkpoint or a released model does, by the path that serves it."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,7 +142,9 @@ def _matrix(evaluation: Evaluation, console: Console) -> Table | None:
     for heading in ("class", "accuracy", *map(escape, evaluation.labels)):
         table.add_column(heading, justify="right", no_wrap=True)
     for (label, share), row in zip(evaluation.by_class.items(), evaluation.score.confusion.tolist(), strict=True):
-        table.add_row(escape(label), f"{share:.2%}", *(str(count) if count else "·" for count in row))
+        table.add_row(
+            escape(label), "" if math.isnan(share) else f"{share:.2%}", *(str(count) if count else "·" for count in row)
+        )
     needed = console.measure(table, options=console.options.update_width(_ANY_WIDTH)).maximum
     return table if needed <= console.width else None
 

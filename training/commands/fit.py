@@ -1,5 +1,6 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
+import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
         if interrupt.agreed is None:
             _conclude(run)
         begun = int(earlier.state["progress"]["epoch"]) if earlier else 0
-        console.print(_conclusion(run, options.folder, interrupt, begun), highlight=False, soft_wrap=True)
+        console.print(_conclusion(run, options.folder, interrupt, begun), highlight=False, markup=False, soft_wrap=True)
         return interrupt.exit_code
 
 
@@ -98,7 +99,7 @@ def _prepare(
     _check_parts(processes, recipe, images, held_back)
     torch.manual_seed(seed)
     network = _new_network(recipe, images) if start is None else start.network(images.classes)
-    _check_input(network, recipe, images)
+    _check_sizes(network, recipe, images, held_back, processes)
     network = _synchronised(network, processes) if options.sync_bn else network
     run = Run(
         network,
@@ -145,16 +146,29 @@ def _new_network(recipe: Recipe, images: ImageSet) -> nn.Module:
         raise RecipeError(str(error)) from error
 
 
-def _check_input(network: nn.Module, recipe: Recipe, images: ImageSet) -> None:
+def _check_sizes(
+    network: nn.Module, recipe: Recipe, images: ImageSet, held_back: ImageSet, processes: TrainingProcesses
+) -> None:
+    """Let images pass as they are trained on, and as they are judged, without computing anything; RecipeError."""
+    twin, trained = copy.deepcopy(network).to("meta"), images.images[:1].float()
+    if recipe.augmentation is not None:
+        amounts = recipe.augmentation.draw(torch.arange(1), 0, torch.Generator())
+        trained = recipe.augmentation.apply(trained, amounts)
+    part = min(recipe.batch_size, len(images)) // processes.size
     try:
-        with torch.inference_mode():
-            network.eval()(images.images[:1].float())
+        for shape, train in ((held_back.images.shape[1:], False), (trained.shape[1:], not recipe.freeze)):
+            twin.train(train)(torch.empty(part, *shape, device="meta"))
     except RuntimeError as error:
-        shape = "×".join(map(str, images.images.shape[1:]))
         own = "×".join(map(str, registry.describe(recipe.architecture).input_shape))
+        made = "" if shape == images.images.shape[1:] else ", to which the recipe brings them"
         raise RecipeError(
-            f"{recipe.architecture} does not take images of {shape}, it was made for {own}: give another image_size in "
-            "the recipe, another --arch, or other --data"
+            f"{recipe.architecture} does not take images of {'×'.join(map(str, shape))}{made}, it was made for {own}: "
+            "give another image_size in the recipe, another --arch, or other --data"
+        ) from error
+    except ValueError as error:  # of batch norm, where a channel has a single value
+        raise RecipeError(
+            f"{part} images at a time are too few for the batch norm of {recipe.architecture}, on images of "
+            f"{'×'.join(map(str, shape))}: give a larger --batch-size"
         ) from error
 
 

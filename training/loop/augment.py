@@ -4,14 +4,15 @@ import math
 from typing import Annotated, Literal, Protocol
 
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
-_Amount = Annotated[float, Field(ge=0)]
+from models.validation import STRICT
+from training.errors import RecipeError
 
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_Amount = Annotated[float, Field(ge=0)]
 
 _KNOTS = 4
 """Knots along each side of the image, the outermost on its corners."""
@@ -32,7 +33,7 @@ class Augmentation(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Affine:
     """Turns, scales, slants, shifts and bends each image by amounts of its own, each drawn uniformly.
 
@@ -76,7 +77,7 @@ class Affine:
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class CropFlip:
     """Pads each image, takes a crop of its old size at random, and mirrors every second one.
 
@@ -109,6 +110,11 @@ class CropFlip:
     def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
         """Return images [n, c, h, w], floats, changed by amounts [n, 5]."""
         height, width = images.shape[-2:]
+        if self.fill == "reflect" and self.padding >= min(height, width):
+            raise RecipeError(
+                f"images of {width}x{height} pixels cannot be reflected over {self.padding} pixels at their border: "
+                'give the augmentation a smaller padding, or fill = "zero"'
+            )
         mirrored, left, top = amounts[:, :3].long().unbind(1)
         if self.cutout:
             images = self._cut(images, amounts[:, 3:])
@@ -129,7 +135,7 @@ class CropFlip:
         return torch.where(inside.unsqueeze(1), images.mean((2, 3), keepdim=True), images)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class ResizedCrop:
     """Takes a part of each image at random, resizes it, and mirrors every second one, as Inception did on ImageNet.
 

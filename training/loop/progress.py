@@ -1,10 +1,9 @@
 """How far a run is, and who is told."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from training.loop.scoring import Score
+from training.loop.scoring import Score, standard_error
 
 Figures = dict[str, int | float]
 
@@ -51,15 +50,9 @@ class Progress:
         for row in self.history:
             accuracy = row.get("validation_accuracy", -1.0)
             highest = max(highest, accuracy)
-            if accuracy >= highest - _standard_error(highest, held_back):
+            if accuracy >= highest - standard_error(highest, held_back):
                 best = row
         return best
-
-
-def _standard_error(accuracy: float, images: int) -> float:
-    """The binomial one, of Laplace's estimate: that of an accuracy of 0 or 1 on few images is not 0."""
-    share = (accuracy * images + 1) / (images + 2)
-    return math.sqrt(share * (1 - share) / max(images, 1))
 
 
 class Observer:

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 from pydantic_core import to_json
 
 from models.networks import registry
-from models.validation import explain
+from models.validation import STRICT, explain
 from training.errors import RecipeError
 from training.loop.augment import Affine, CropFlip, ResizedCrop
 from training.loop.schedule import SmoothSchedule, StepSchedule
@@ -20,10 +20,8 @@ from training.options import PrecisionChoice
 SHIPPED = Path(__file__).parents[1] / "recipes"
 """Folder of the recipes that come with this."""
 
-_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Optimizer:
     """Stochastic gradient descent.
 
@@ -42,8 +40,12 @@ class Optimizer:
     weight_decay: Annotated[float, Field(ge=0)]
     decay: Literal["all", "weights"]
 
+    def __post_init__(self) -> None:
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov looks ahead by the momentum, which is 0: give a momentum, or nesterov = false")
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=_STRICT)
+
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class Recipe:
     """What to train, how long and how.
 

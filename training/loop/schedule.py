@@ -4,14 +4,16 @@ import math
 from bisect import bisect_right
 from typing import Annotated, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
+
+from models.validation import STRICT
 
 _START = 1 / 25
 """First rate as a fraction of the peak: Smith and Topin's one-cycle (arXiv 1708.07120), as in torch's OneCycleLR."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class SmoothSchedule:
     """The learning rate as a fraction of its peak, a function of the run's progress and of nothing else.
 
@@ -33,7 +35,7 @@ class SmoothSchedule:
         return left if self.kind == "linear" else _cosine(left)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True))
+@dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)
 class StepSchedule:
     """The learning rate as a fraction of its peak: 1 at first, and multiplied by a factor at each milestone.
 

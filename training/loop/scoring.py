@@ -1,5 +1,6 @@
 """How well a network or a model does on labelled images that it was not trained on."""
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -63,6 +64,12 @@ class ScoreSums:
                 "none of the images can be read; `resnet-train inspect` tells why, give images that it counts"
             )
         return Score(self.loss / count, self.confusion)
+
+
+def standard_error(accuracy: float, images: int) -> float:
+    """Return the binomial one, of Laplace's estimate: that of an accuracy of 0 or 1 on few images is not 0."""
+    share = (accuracy * images + 1) / (images + 2)
+    return math.sqrt(share * (1 - share) / max(images, 1))
 
 
 @torch.inference_mode()

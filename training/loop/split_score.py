@@ -10,7 +10,7 @@ from pydantic import JsonValue
 
 from training.data import sources
 from training.data.sources import Images
-from training.loop.scoring import Score
+from training.loop.scoring import Score, standard_error
 from training.options import SplitChoice
 
 EvaluationSplit = Literal["validation", "test"]
@@ -32,9 +32,9 @@ class Evaluation:
 
     @property
     def metrics(self) -> dict[str, str | int | float]:
-        """The figures for a release's metadata; the standard error is the binomial one."""
+        """The figures for a release's metadata."""
         images, accuracy = int(self.score.confusion.sum()), self.score.accuracy
-        error = math.sqrt(accuracy * (1 - accuracy) / images)
+        error = standard_error(accuracy, images)
         figures = {"images": images, "accuracy": accuracy, "standard_error": error, "loss": self.score.loss}
         return {"data": self.data, "split": self.split, **figures}
 

@@ -7,6 +7,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from tests.training.acting import KILL, acting
+from tests.training.command import resnet_train
 from tests.training.folders import below, pack, picture, pictures
+from tests.training.recipe_files import write_recipe
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
@@ -47,6 +50,11 @@ warmup = 0.3
 kind = "affine"
 shift = 1
 """
+
+
+def _write(path: Path, **settings: object) -> None:
+    """Write the recipe with these settings in place of its own."""
+    write_recipe(path, Recipe.from_table(tomllib.loads(RECIPE) | settings))
 
 
 @pytest.fixture
@@ -358,6 +366,54 @@ def test_without_validation_everything_is_trained_on(recipe, options):
 def test_network_that_does_not_fit_is_told(options, architecture, told):
     with pytest.raises(RecipeError, match=told):
         _fit(_changed(options, arch=architecture))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (
+            {"augmentation": {"kind": "resized-crop", "size": 20}},
+            "mnist-residual does not take images of 1×20×20, to which the recipe brings them, it was made for 1×28×28",
+        ),
+        (
+            {"augmentation": {"kind": "crop-flip", "fill": "reflect", "padding": 28}},
+            "images of 28x28 pixels cannot be reflected over 28 pixels",
+        ),
+        (
+            {"architecture": "resnet18", "batch_size": 1, "arguments": {"in_channels": "1"}},
+            "1 images at a time are too few for the batch norm of resnet18, on images of 1×28×28: .* --batch-size",
+        ),
+    ],
+)
+def test_a_recipe_that_cannot_train_is_refused_before_the_first_step(options, recipe, settings, told):
+    _write(recipe, **settings)
+    with pytest.raises(RecipeError, match=told):
+        _fit(options)
+    assert list(options.folder.iterdir()) == []
+
+
+def test_pictures_are_checked_at_the_sizes_that_they_are_trained_and_judged_on(recipe, tmp_path):
+    """The network takes 28 pixels and no others: crops of them in training, and in the middle."""
+    _write(recipe, image_size=32, crop=28, augmentation={"kind": "resized-crop", "size": 28})
+    path = pack(tmp_path, "folder", pictures(5, (40, 40)))
+    options = FitOptions(recipe=str(recipe), data=str(path), output=tmp_path / "run", threads=1, epochs=1)
+    assert _fit(options)[0] == 0
+    assert read_checkpoint(tmp_path / "run" / "last.pt").preprocessing.height == 28
+
+
+def test_names_of_folders_are_told_as_they_are(options):
+    """Brackets mean styles to the library that prints, and dollar signs formulas to the one that draws."""
+    folder = options.folder.parent / "[bold]$x_$" / "[/a]"
+    code, told = _fit(_changed(options, epochs=1, output=folder))
+    assert code == 0
+    assert f"{folder / 'last.pt'}  " in told
+
+
+def test_memory_that_cannot_be_had_is_told(recipe, digits, tmp_path):
+    _write(recipe, augmentation={"kind": "crop-flip", "padding": 10_000_000})
+    ended = resnet_train("fit", recipe, "--data", digits, "--output", tmp_path / "run")
+    assert (ended.code, ended.errors.partition(":")[0]) == (1, "error")
+    assert "there is not enough memory: take smaller images, batches or networks" in ended.errors
 
 
 def test_only_the_training_split_is_read(options, digits, tmp_path):

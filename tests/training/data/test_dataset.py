@@ -68,9 +68,13 @@ def test_measure_is_numpys_mean_and_deviation():
     np.testing.assert_allclose(measured.std, (pixels / 255).std((0, 2, 3)), atol=5.1e-5)
 
 
-def test_images_without_any_contrast_are_refused():
+@pytest.mark.parametrize("other", [77, 78])
+def test_images_without_contrast_are_refused(other):
+    """Also where so few pixels differ that the deviation is 0 to the places that are kept."""
+    pixels = torch.full((900, 1, 28, 28), 77, dtype=torch.uint8)
+    pixels[0, 0, 0, 0] = other
     with pytest.raises(DataError, match="same value"):
-        measure(ImageSet(torch.full((2, 1, 4, 4), 7, dtype=torch.uint8), torch.zeros(2, dtype=torch.int64), ("a",)))
+        measure(ImageSet(pixels, torch.zeros(900, dtype=torch.int64), ("a",)))
 
 
 def test_normalization_works_channel_by_channel():

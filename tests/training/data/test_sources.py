@@ -82,6 +82,29 @@ def test_damaged_idx_file_is_named(idx_folder, damage):
         load(str(idx_folder), None, "train")
 
 
+def test_idx_file_whose_compressed_data_are_damaged_is_named(idx_folder):
+    path = idx_folder / "train-labels-idx1-ubyte.gz"
+    packed = bytearray(gzip.compress(_idx(np.tile(LABELS, 99))))
+    packed[12] ^= 0xFF  # in the stream: neither its header nor its checksum
+    path.write_bytes(packed)
+    with pytest.raises(DataError, match=r"train-labels-idx1-ubyte .* damaged, fetch it again"):
+        load(str(idx_folder), None, "train")
+
+
+def test_mnist_that_is_there_is_read_without_a_download_and_damage_is_named(tmp_path):
+    """Compressed or not, and of the split that is asked for alone."""
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    (raw / "train-images-idx3-ubyte").write_bytes(_idx(PIXELS))
+    (raw / "train-labels-idx1-ubyte.gz").write_bytes(gzip.compress(_idx(LABELS)))
+    digits = load("mnist", tmp_path, "train")
+    assert np.array_equal(digits.images.squeeze(1).numpy(), PIXELS)
+    assert (digits.classes, digits.polarity) == (tuple("0123456789"), "light_on_dark")
+    (raw / "train-images-idx3-ubyte").write_bytes(_idx(PIXELS)[:99])
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte says .* damaged, fetch it again"):
+        load("mnist", tmp_path, "train")
+
+
 @pytest.mark.parametrize("shape", [(7, 5, 6), (7, 5, 6, 3)])
 def test_npz_under_keras_names(tmp_path, shape):
     pixels = np.random.default_rng(1).integers(0, 256, shape, np.uint8)
@@ -109,6 +132,38 @@ def test_npz_under_keras_names(tmp_path, shape):
 def test_npz_that_does_not_fit_is_refused(tmp_path, arrays, told):
     np.savez(tmp_path / "set.npz", **arrays)
     with pytest.raises(DataError, match=told):
+        load(str(tmp_path / "set.npz"), None, "train")
+
+
+def test_labels_may_stand_in_a_column(tmp_path):
+    np.savez(tmp_path / "set.npz", x_train=PIXELS, y_train=LABELS[:, None])
+    assert load(str(tmp_path / "set.npz"), None, "train").labels.tolist() == LABELS.tolist()
+
+
+def test_one_class_is_nothing_to_learn_from_and_may_be_tested_on(tmp_path):
+    zeros = np.zeros(7, np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=PIXELS, y_train=zeros, x_test=PIXELS, y_test=zeros)
+    with pytest.raises(DataError, match=r"are of class 0, .* give two classes"):
+        load(str(tmp_path / "set.npz"), None, "train")
+    assert load(str(tmp_path / "set.npz"), None, "test").labels.tolist() == [0] * 7
+
+
+def _lone_array(path):
+    with path.open("wb") as file:
+        np.save(file, PIXELS)
+
+
+def _damaged_stream(path):
+    np.savez_compressed(path, x_train=PIXELS, y_train=LABELS)
+    content = bytearray(path.read_bytes())
+    content[80:120] = bytes(40)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b""), _lone_array, _damaged_stream])
+def test_file_that_is_no_whole_npz_is_refused(tmp_path, make):
+    make(tmp_path / "set.npz")
+    with pytest.raises(DataError, match=r"set\.npz is not an \.npz file of plain arrays.*save it again"):
         load(str(tmp_path / "set.npz"), None, "train")
 
 

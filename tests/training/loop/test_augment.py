@@ -5,6 +5,7 @@ from torch import Generator
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms.v2 import functional as reference
 
+from training.errors import RecipeError
 from training.loop.augment import Affine, CropFlip, ResizedCrop
 
 AFFINE = Affine(kind="affine", rotation=30.0, scale=0.25, shear=15.0, shift=3.0)
@@ -96,6 +97,13 @@ def test_crops_are_windows_of_the_padded_image(fill, mode):
         padded = np.pad(image.numpy(), ((0, 0), (3, 3), (3, 3)), mode=mode)
         window = padded[:, int(top) : int(top) + 9, int(left) : int(left) + 12]
         np.testing.assert_array_equal(ours, window[:, :, ::-1] if mirrored else window)
+
+
+def test_more_than_there_is_of_an_image_cannot_be_reflected():
+    crop = CropFlip(kind="crop-flip", padding=8, fill="reflect")
+    images = torch.zeros(2, 1, 8, 12)
+    with pytest.raises(RecipeError, match=r"12x8 pixels cannot be reflected over 8 pixels.* give .* a smaller padding"):
+        crop.apply(images, crop.draw(torch.arange(2), 0, torch.Generator()))
 
 
 def test_crops_and_flips_fill_their_ranges_evenly():

@@ -79,6 +79,8 @@ def test_falling_milestones_are_refused(path):
         ("epochs = 2", 'epochs = "2"', r"epochs: .*integer"),
         ("epochs = 2", "epochs = 2.5", r"epochs: .*integer"),
         ("0.05", "nan", r"learning_rate: .*finite"),
+        ("rotation = 10", "rotation = inf", r"augmentation\.affine\.rotation: .*finite"),
+        ("momentum = 0.9", "momentum = 0.0", r"optimizer: nesterov looks ahead by the momentum, which is 0"),
         ('"one-cycle"', '"triangle"', r"schedule: .*'cosine'"),
         ("validation = 0.1", "validation = 1", r"validation: .*less than 1"),
         ("epochs = 2", "epochs = ", r"Invalid value"),

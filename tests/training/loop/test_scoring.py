@@ -1,9 +1,11 @@
+import pytest
 import torch
+from scipy.stats import binom
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch import nn
 
 from training.data.dataset import ImageSet, Normalization
-from training.loop.scoring import score_network
+from training.loop.scoring import score_network, standard_error
 
 IDENTITY = Normalization(mean=(0.0,), std=(1 / 255,))  # divides by one
 
@@ -27,3 +29,8 @@ def test_network_is_judged_as_it_will_be_used():
     first, second = score_network(network, images, IDENTITY), score_network(network, images, IDENTITY)
     assert first.loss == second.loss
     assert torch.equal(network[2].running_mean, before)
+
+
+def test_the_standard_error_is_the_binomial_one_and_not_0_where_all_of_few_are_right():
+    assert standard_error(0.9, 10_000) == pytest.approx(binom.std(10_000, 0.9) / 10_000, rel=1e-3)
+    assert standard_error(1.0, 8) == pytest.approx(standard_error(0.0, 8)) == pytest.approx((0.9 * 0.1 / 8) ** 0.5)
