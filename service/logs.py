@@ -4,12 +4,14 @@ import logging
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial, wraps
+from functools import lru_cache, partial, wraps
 from types import TracebackType
 from typing import Any, Literal, ParamSpec
 
 import orjson
 import structlog
+
+from service.log_stream import LogStream
 
 _P = ParamSpec("_P")
 
@@ -36,6 +38,12 @@ def line_renderer(log_format: str) -> LineRenderer:
     return lambda fields: f"{console(None, 'info', fields)}\n".encode()
 
 
+@lru_cache
+def log_stream() -> LogStream:
+    """That of this process and of those that are forked from it."""
+    return LogStream(lambda lost: structlog.get_logger().warning("log not read in time", lines_lost=lost))
+
+
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
     """Send our events, every library's log records, warnings and crashes to standard error in one format."""
     last: list[structlog.typing.Processor] = (
@@ -49,7 +57,7 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(log_stream())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,

@@ -289,6 +289,12 @@ ACCESS_LOG_INTERVAL_S = 0.02
 """Time in which requests end whose lines of the access log are made together, beside the requests' way. Less, and they
 cost more; more, and a process that is killed takes more lines with it."""
 
+LOG_PATIENCE_S = 0.5
+LOG_PAUSE_S = 10.0
+"""Time that a line waits for room, and after which another does if one has waited in vain (a judgement): between the
+two lines without room are lost at once. More patience, or a shorter pause, and a log that is not read holds up
+requests for longer; less, and a reader that is only slow misses lines."""
+
 # Decoding (`prediction/request.py`, `batching/decoding.py`) and processes (`commands/serve.py`).
 
 TINY_BYTES = 4096

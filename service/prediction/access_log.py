@@ -1,9 +1,6 @@
 """The access log: a line for each request, in the format of the log and between its lines."""
 
 import asyncio
-import contextlib
-import os
-import sys
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -13,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from service.logs import is_for_people, line_renderer
+from service.logs import is_for_people, line_renderer, log_stream
 from service.policy import ACCESS_LOG_INTERVAL_S, KEPT_VALUES
 from service.prediction.response import Response, Timestamps
 
@@ -35,7 +32,7 @@ class AccessLog:
         self, success_share: float, log_format: str = "json", write: Callable[[bytes], object] | None = None
     ) -> None:
         """`write` takes whole lines, at most PIPE_BUF bytes of several; standard error unless it is given."""
-        self._success_share, self._write = success_share, write or _write_to_stderr
+        self._success_share, self._write = success_share, write or log_stream().write_lines
         self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
         self._loop = asyncio.get_running_loop()
         self._lines: list[bytes] = []
@@ -171,9 +168,3 @@ def _timings_ms(timestamps: Timestamps, total_ns: int) -> dict[str, float]:
     if timestamps.pixels_ns:
         timings_ms["decode"] = decode // 1000 / 1000
     return timings_ms
-
-
-def _write_to_stderr(lines: bytes) -> None:
-    """What cannot be written is lost, as with any line of the log."""
-    with contextlib.suppress(OSError):
-        os.write(sys.stderr.fileno(), lines)

@@ -281,7 +281,7 @@ def test_people_read_the_access_log_on_a_terminal_whatever_the_level(repository:
 
 
 def _is_ready(url: str, log: BinaryIO) -> bool:
-    """By a probe, for which a line is read: a log that is not read holds the server up."""
+    """By a probe, for which a line is read: one that found no room would be lost."""
     try:
         status = httpx.get(f"{url}/readyz", timeout=DEADLINE_S).status_code
     except httpx.TransportError:

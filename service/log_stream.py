@@ -1,0 +1,69 @@
+"""Standard error as the log: a reader that stands still costs lines, which are counted, and holds up no request."""
+
+import os
+import stat
+import time
+from collections.abc import Callable
+from select import PIPE_BUF, POLLOUT, poll
+
+from service.policy import LOG_PATIENCE_S, LOG_PAUSE_S
+
+STANDARD_ERROR = 2
+
+
+class LogStream:
+    """Writes whole lines to a descriptor; `tell` hears how many were lost, once others can be written again.
+
+    A write waits for room for LOG_PATIENCE_S, and after one that found none in vain no other does for LOG_PAUSE_S.
+    """
+
+    def __init__(self, tell: Callable[[int], None], fd: int = STANDARD_ERROR) -> None:
+        self._tell, self._fd = tell, _without_waiting(fd)
+        self._room = poll()
+        self._room.register(self._fd, POLLOUT)
+        self._lost = 0
+        self._is_torn = False  # the last line that was written has no end
+        self._patient_from_s = 0.0
+
+    def write(self, text: str) -> None:
+        """As `logging.StreamHandler` needs it."""
+        self.write_lines(text.encode("utf-8", "backslashreplace"))
+
+    def write_lines(self, lines: bytes) -> None:
+        """Write these lines, or lose them."""
+        if not self._write(b"\n" + lines if self._is_torn else lines):
+            self._lost += lines.count(b"\n")
+        elif self._lost:
+            lost, self._lost = self._lost, 0
+            self._tell(lost)
+
+    def _write(self, data: bytes) -> bool:
+        began_s = time.monotonic()
+        ends_s = began_s + (LOG_PATIENCE_S if began_s >= self._patient_from_s else 0.0)
+        rest = data
+        while rest and self._room.poll(1000 * (left_s := max(0.0, ends_s - time.monotonic()))):
+            try:
+                rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
+            except BlockingIOError:  # another process was quicker
+                if not left_s:
+                    break
+            except OSError:  # the disk is full, or the reader gone
+                break
+        self._is_torn = bool(rest) and (self._is_torn or len(rest) < len(data))
+        if rest:
+            self._patient_from_s = time.monotonic() + LOG_PAUSE_S
+        return not rest
+
+
+def _without_waiting(fd: int) -> int:
+    """The same pipe or terminal opened anew so that a write never waits; others that have it open still do.
+
+    Where it cannot be, as in the container of another user, or is a socket, the room that `poll` tells of has to do.
+    """
+    mode = os.fstat(fd).st_mode
+    if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        try:
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+        except OSError:
+            pass
+    return fd
