@@ -16,6 +16,7 @@ import pytest
 from tests.artifacts import make_artifact, value_at_start
 from tests.faults.conftest import HANGS
 from tests.faults.ledger import load
+from tests.faults.stuck_server import WAYS
 from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, stopped, until
 
@@ -186,6 +187,23 @@ def test_an_api_process_that_stands_still_is_replaced_and_what_it_held_is_counte
     until(lambda: served.status("/readyz") == 200, "its successor")
     samples = served.metrics()
     assert (samples[API_HANGS], samples[LOST], samples[INFLIGHT]) == (1, 1, 0)
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0
+
+
+def test_event_loops_that_spin_or_are_blocked_are_replaced(serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", str(len(WAYS)), module="tests.faults.stuck_server").ready()
+    stuck = served.api_processes()
+    assert len(stuck) == len(WAYS)
+    with ThreadPoolExecutor(len(WAYS)) as pool:
+        answers = []
+        for way in WAYS:  # one after the other: who stands still takes no new connection
+            answers.append(pool.submit(httpx.get, f"{served.url}/models/{way}", timeout=DEADLINE_S))
+            served.wait_for_event("stands still", way=way)
+        assert [type(answer.exception()) for answer in answers] == [httpx.RemoteProtocolError] * len(WAYS)
+    until(lambda: {event["pid"] for event in served.events("API process hangs")} == {*stuck}, "the log's lines")
+    until(lambda: len(served.api_processes()) == len(WAYS) and served.status("/readyz") == 200, "their successors")
+    assert served.metrics()[API_HANGS] == len(WAYS)
     check(predict(served).json(), pixels())
     assert served.stop() == 0
 

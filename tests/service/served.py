@@ -39,11 +39,13 @@ def environment(**settings: str) -> dict[str, str]:
 class Served:
     """`python -m service` with these flags and environment variables, from its start to its exit.
 
-    `within` is a command that runs it, in a namespace of its own say.
+    `within` is a command that runs it, in a namespace of its own say; `module` one that runs it with a fault in it.
     """
 
-    def __init__(self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), **settings: str) -> None:
-        command = [*within, sys.executable, "-m", "service", "--port", str(port), *map(str, flags)]
+    def __init__(
+        self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), module: str = "service", **settings: str
+    ) -> None:
+        command = [*within, sys.executable, "-m", module, "--port", str(port), *map(str, flags)]
         self.process = subprocess.Popen(
             command,
             env=environment(**settings),
@@ -214,9 +216,11 @@ class Servers:
         self._flags, self._settings = flags, settings
         self.started: list[Served] = []
 
-    def __call__(self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), **settings: str) -> Served:
+    def __call__(
+        self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), module: str = "service", **settings: str
+    ) -> Served:
         settings = self._settings | settings
-        self.started.append(Served(*self._flags, *flags, port=port, within=within, **settings))
+        self.started.append(Served(*self._flags, *flags, port=port, within=within, module=module, **settings))
         return self.started[-1]
 
     def close(self) -> None:
