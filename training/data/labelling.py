@@ -1,7 +1,7 @@
 """Where the classes of pictures come from: the folders that they lie in, or a table beside them."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,11 +9,13 @@ from training.data.archives import ARCHIVES, READ_ERRORS, Entry, Store, readable
 from training.data.folder_tree import FolderTree, is_picture
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable, is_table, read_table
-from training.data.part_names import is_stranger
+from training.data.part_names import Part, is_stranger, part_named
 from training.errors import DataError
 
 MOST_NAMED = 8
 """Names in a sentence; of more, the first ones and how many there are."""
+
+_LEAST_PARTS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,35 @@ def label_files(
     if matched is not None and _contradicts(matched[1], by_folders, where, matched[0]):
         return _by_table(store, *matched, len(pictures), where)
     return by_folders
+
+
+def label_parts(store: Store, tree: FolderTree, where: str, tables: Sequence[LabelTable]) -> dict[Part, FileSet]:
+    """Return the parts whose own tables, as train.csv and test.csv, name images of one folder; none if one alone does.
+
+    DataError if an image is in the tables of two parts.
+    """
+    pictures = [entry for entry in tree.entries() if is_picture(entry)]
+    found: dict[Part, tuple[LabelTable, list[tuple[Entry, str]]]] = {}
+    for table in tables:
+        part = part_named(table.name.rpartition(".")[0])
+        if part and part not in found and (matched := table.match(pictures)):
+            found[part] = table, matched
+    if len(found) < _LEAST_PARTS:
+        return {}
+    table_of: dict[int, str] = {}
+    for table, matched in found.values():
+        for entry, _ in matched:
+            if table_of.setdefault(entry.place, table.name) != table.name:
+                raise DataError(
+                    f"{readable(entry.name)} is in {table_of[entry.place]} and in {table.name}: an image can be of one "
+                    "part only, remove one of the rows"
+                )
+    parts = {part: _by_table(store, *pair, len(pair[1]), where) for part, pair in found.items()}
+    if left := len(pictures) - len(table_of):
+        first: Part = "train" if "train" in parts else next(iter(parts))
+        told = f"{left:,} images are in no row of {named([table.name for table, _ in found.values()])}: passed over"
+        parts[first] = replace(parts[first], notes=(*parts[first].notes, told))
+    return parts
 
 
 def counts(folder: FolderTree) -> bool:
@@ -123,10 +154,13 @@ def _by_table(
 
 
 def _contradicts(matched: Sequence[tuple[Entry, str]], files: FileSet, where: str, table: LabelTable) -> bool:
-    """Whether a table names most images and calls them otherwise than their folders; DataError if neither decides."""
+    """Whether a table counts that calls images otherwise than their folders.
+
+    DataError if neither decides; a table that names few of them, and has no name that decides, is of something else.
+    """
     folders = {entry.place: files.classes[label] for entry, label in zip(files.entries, files.labels, strict=True)}
     differing = [(entry, label) for entry, label in matched if folders.get(entry.place) != label]
-    if 2 * len(matched) < len(files) or not differing:
+    if not differing or (2 * len(matched) < len(files) and not table.decides):
         return False
     if not table.decides:
         entry, label = differing[0]

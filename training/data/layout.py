@@ -11,11 +11,13 @@ from training.data.archives import ARCHIVES, Folder, Store, find_store
 from training.data.folder_tree import FolderTree, read_tree
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable
-from training.data.labelling import Unlabelled, class_folders, counts, label_files, named, read_tables
+from training.data.labelling import Unlabelled, class_folders, counts, label_files, label_parts, named, read_tables
 from training.data.part_names import Part, part_named
 from training.errors import DataError
 
 _RENAME = "call the folders of parts train/, val/ and test/, and move others away"
+
+_LEAST_CLASSES = 2
 
 _ORDER: tuple[Part, ...] = ("train", "val", "test")
 
@@ -66,9 +68,8 @@ def find_layout(store: Store, tables: Sequence[LabelTable] = (), known: Collecti
     if not folders:
         _ask_which_are_classes(store.path, tree, tables)
         notes += _passed_over(tree, class_folders(tree))
-        files = label_files(store, tree, str(store.path), tables, known)
-        by_column = _parts_by_column(files, tables)
-        return Layout(store.path, by_column, (*notes, *_compared(by_column), *_alike(files)))
+        found = _parts_of_one_folder(store, tree, tables, known)
+        return Layout(store.path, found, (*notes, *_compared(found), *_alike(*found.values())))
     notes += _passed_over(tree, folders.values())
     parts: dict[Part | None, FileSet | Unlabelled] = {}
     for part, folder in folders.items():
@@ -104,6 +105,17 @@ def _part_folders(path: Path, tree: FolderTree) -> dict[Part, FolderTree]:
             f"If it is a part, {_RENAME}; if it is a class, move its images up, out of the inner folders"
         )
     return dict(sorted(found, key=lambda each: _ORDER.index(each[0])))
+
+
+def _parts_of_one_folder(
+    store: Store, tree: FolderTree, tables: Sequence[LabelTable], known: Collection[str]
+) -> dict[Part | None, FileSet | Unlabelled]:
+    """The parts that tables tell, by their names or in a column; all under None if none does."""
+    if len(class_folders(tree)) < _LEAST_CLASSES and not any(table.decides for table in tables):
+        told = label_parts(store, tree, str(store.path), tables)
+        if told:
+            return {part: told[part] for part in _ORDER if part in told}
+    return _parts_by_column(label_files(store, tree, str(store.path), tables, known), tables)
 
 
 def _parts_by_column(

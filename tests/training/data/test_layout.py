@@ -366,3 +366,27 @@ def test_table_that_contradicts_folders_is_asked_about_unless_it_is_the_answer(t
     (path / "meta.csv").rename(path / "labels.csv")
     images = find_layout(find_store(path)).files(None)
     assert (images.classes, images.notes) == (("cat", "dog"), ("classes come from labels.csv",))
+
+
+def test_tables_of_parts_beside_one_folder_are_its_parts(tmp_path):
+    """The test images must not be what is trained on because test.csv sorts before train.csv."""
+    rows = {"train.csv": b"image,label\n1.png,cat\n2.png,dog\n", "test.csv": b"image,label\n3.png,dog\n"}
+    files = below("images", FLAT | {"4.png": b""}) | rows
+    assert _parts(tmp_path, files) == {
+        "train": (("cat", "dog"), [("1.png", 0), ("2.png", 1)]),
+        "test": (("dog",), [("3.png", 0)]),
+    }
+    layout = find_layout(find_store(pack(tmp_path, "folder", files)))
+    assert "1 images are in no row of test.csv, train.csv: passed over" in layout.files("train").notes
+    with pytest.raises(
+        DataError, match=r"images/1\.png is in .*\.csv and in .*\.csv: an image can be of one part only"
+    ):
+        _parts(tmp_path, files | {"test.csv": b"image,label\n1.png,cat\n"})
+
+
+def test_few_rows_of_a_table_that_decides_count_against_folders(tmp_path):
+    files = {f"{name}/{index}.png": b"" for name in "ab" for index in range(3)}
+    files["labels.csv"] = b"image,label\na/0.png,x\nb/0.png,y\n"
+    images = find_layout(find_store(pack(tmp_path, "folder", files))).files(None)
+    assert (images.classes, len(images)) == (("x", "y"), 2)
+    assert "4 images are in no row of labels.csv: they are passed over" in images.notes
