@@ -66,9 +66,14 @@ class ProcessTree(Collector):
         while waiting:
             pid = waiting.pop()
             yield pid
+            waiting += self._children(pid)
+
+    def _children(self, pid: int) -> Iterator[int]:
+        """Of each of its threads; those of a process that ends meanwhile are not listed to the end."""
+        with suppress(OSError):
             for children in (self._proc / str(pid) / "task").glob("*/children"):
                 with suppress(OSError):
-                    waiting += map(int, children.read_text().split())
+                    yield from map(int, children.read_text().split())
 
     def _stat(self, pid: int) -> _Stat | None:
         """None of a process that has gone."""

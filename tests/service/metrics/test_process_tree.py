@@ -135,6 +135,18 @@ def test_the_snapshot_is_taken_again_if_a_process_ends_meanwhile(
     assert looks == 2
 
 
+def test_a_process_that_ends_while_it_is_looked_at_costs_no_scrape(tmp_path: Path) -> None:
+    (tmp_path / "stat").write_text("btime 1\n")
+    write_stat(tmp_path, 1, 100, 0, 2)
+    write_stat(tmp_path, 2, 200, 0)
+    with child("") as ending:
+        folder = os.open(f"/proc/{ending.pid}/task", os.O_RDONLY)
+    shutil.rmtree(tmp_path / "2" / "task")
+    (tmp_path / "2" / "task").symlink_to(f"/proc/self/fd/{folder}")  # is there, and cannot be listed any more
+    assert samples(ProcessTree(1, tmp_path))["process_cpu_seconds_total"] == 300 * TICK_S
+    os.close(folder)
+
+
 def _cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) * TICK_S
