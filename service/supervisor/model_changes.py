@@ -74,8 +74,16 @@ class ModelChanges:
         self._running: RunningChange | None = None
         self._closed = False
 
-    def ask(self, change: ModelChange, answer: Answer = lambda *_: None, *, again: bool = True) -> None:
-        """Make this change as soon as those before it are made; `answer` is called once."""
+    def ask(self, change: ModelChange, answer: Answer | None = None, *, again: bool = True) -> None:
+        """Make this change as soon as those before it are made; `answer` is called once.
+
+        One that nobody is to hear of is made once where it waits already: signals come faster than folders are read.
+        """
+        same = next((one for one in self._waiting if one.change == change), None)
+        if answer is None and same is not None:
+            same.again |= again
+            return
+        answer = answer or _tell_nobody
         if self._closed:
             answer("the server is shutting down", False)
         elif len(self._waiting) >= CHANGES_WAITING:
@@ -246,6 +254,10 @@ class ModelChanges:
         if not running.answered:
             running.answered = True
             running.answer(refused, changed)
+
+
+def _tell_nobody(_refused: str, _changed: bool) -> None:
+    """The answer to a change that no client has asked for."""
 
 
 def _decide(selection: Selection, change: ModelChange) -> Selection:

@@ -1,0 +1,21 @@
+"""Changes of the models in their order; what they do to a real server is in `test_admin_api` and `test_swaps`."""
+
+from typing import Any
+
+from service.ipc.control import ModelChange
+from service.policy import CHANGES_WAITING
+from service.settings import Settings
+from service.supervisor.model_changes import ModelChanges
+
+NOTHING: Any = None  # what a change that waits does not need
+
+
+def test_signals_and_looks_at_the_folder_leave_room_for_what_clients_ask() -> None:
+    changes = ModelChanges(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, Settings(_cli_parse_args=False))
+    refused: list[str] = []
+    for _ in range(2 * CHANGES_WAITING):
+        changes.ask(ModelChange("reread"))
+        changes.ask(ModelChange("reread"), again=False)
+    for _ in range(CHANGES_WAITING):  # each client has an answer of its own
+        changes.ask(ModelChange("load", "plain"), lambda reason, _: refused.append(reason))
+    assert refused == [f"{CHANGES_WAITING} changes wait already; try again later"]
