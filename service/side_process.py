@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Literal
 
 from service.parent_death import die_with_parent
+
+_MOST_OPENED = 16  # descriptors for one process; each is the lowest that is free
 
 
 @contextmanager
@@ -30,6 +33,20 @@ def side_process(
         finally:
             process.kill()
             process.join()
+
+
+@contextmanager
+def no_leak() -> Iterator[None]:
+    """Close what a failed fork leaves open: multiprocessing forgets the pipes that it had made for the child."""
+    listed = list(Path("/proc/self/fd").iterdir())
+    before = {int(path.name) for path in listed if path.is_symlink()}  # all but the one that the list was read from
+    try:
+        yield
+    except OSError:
+        for fd in set(range(max(before) + _MOST_OPENED)) - before:  # there may be none left to read a list from
+            with suppress(OSError):
+                os.close(fd)
+        raise
 
 
 def _run(parent_pid: int, task: Callable[..., None], writer: Connection, *args: object) -> None:

@@ -11,11 +11,10 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from weakref import WeakSet
 
 import structlog
@@ -43,6 +42,7 @@ from service.policy import COLLECTED_OBJECTS
 from service.prediction.api_process import ApiProcess
 from service.process_name import name_process
 from service.settings import Settings
+from service.side_process import no_leak
 from service.supervisor.model_set import ModelSet
 from service.supervisor.placement import Placement
 from service.supervisor.signals import ignore_stops, stops_wait
@@ -50,23 +50,6 @@ from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 
 log = structlog.get_logger()
-
-
-@contextlib.contextmanager
-def _no_leak() -> Iterator[None]:
-    """Close what a failed fork leaves open: multiprocessing forgets the pipes that it had made for the child."""
-    before = _open_descriptors()
-    try:
-        yield
-    except OSError:
-        for fd in _open_descriptors() - before:
-            os.close(fd)
-        raise
-
-
-def _open_descriptors() -> set[int]:
-    """All but the one that the list is read from."""
-    return {int(path.name) for path in list(Path("/proc/self/fd").iterdir()) if path.is_symlink()}
 
 
 class InferenceLoop(LitLoop):  # type: ignore[misc]
@@ -160,7 +143,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     def _fork(self, name: str, run: Callable[..., None], *args: object) -> BaseProcess:
         process = get_context("fork").Process(target=self._run, args=(os.getpid(), name, run, *args))
-        with stops_wait(), _no_leak():
+        with stops_wait(), no_leak():
             process.start()
         return process
 

@@ -15,8 +15,10 @@ from multiprocessing.process import BaseProcess
 from models.artifact.artifact import Artifact
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedObject, SharedSequence
+from service.logs import log_crash
 from service.parent_death import die_with_parent
 from service.repository import RepositoryError
+from service.side_process import no_leak
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import Found
 from service.supervisor.reactor import Reactor
@@ -34,14 +36,12 @@ class RepositoryReader:
 
     def read(self, find: Callable[[], Found], deliver: Callable[[ModelSet | str], None]) -> None:
         """Call `find` there; `deliver` gets the models that it found, or its RepositoryError."""
-        found, files = SharedObject[Found | str](), SharedSequence[Artifact]()
-        process = get_context("fork").Process(target=_find, args=(find, found, files, os.getpid()), name="reader")
         try:
-            with stops_wait():
+            with stops_wait(), no_leak():
+                found, files = SharedObject[Found | str](), SharedSequence[Artifact]()
+                process = get_context("fork").Process(target=_find, args=(find, found, files, os.getpid()))
                 process.start()
         except (OSError, RuntimeError, MemoryError) as error:
-            found.close()
-            files.close()
             deliver(f"the repository cannot be read now: {error}")
             return
         self._process, self._ends_at_s = process, time.monotonic() + self._timeout_s
@@ -80,6 +80,7 @@ class RepositoryReader:
             deliver(ModelSet(result.catalog, files, result.choices))
 
 
+@log_crash
 def _find(
     find: Callable[[], Found],
     found: SharedObject[Found | str],

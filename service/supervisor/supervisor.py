@@ -7,6 +7,7 @@ knows nothing of LitServe or uvicorn: a `Launcher` makes the processes.
 import math
 import signal
 import time
+from pathlib import Path
 
 import structlog
 
@@ -166,6 +167,7 @@ class Supervisor:
 
     def _reload_keys(self, guard: Guard) -> None:
         try:
+            _check_files(self._settings.api_key_file)
             lines = read_keys(self._settings) or ""
             guard.change_keys(lines)
         except SettingError as error:
@@ -174,7 +176,9 @@ class Supervisor:
             self._apis.tell(ChangeKeys(lines))
 
     def _reload_tls(self, tls: ServerTls) -> None:
+        settings = self._settings
         try:
+            _check_files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
             tls.reload()
         except SettingError as error:
             log.error("certificates not changed", reason=str(error))
@@ -199,3 +203,10 @@ class Supervisor:
             self._launcher.close_listener()
             self._apis.close()
         self._ends_at_s = time.monotonic() + grace_s
+
+
+def _check_files(*paths: Path | None) -> None:
+    """Raise SettingError for a pipe: until somebody writes to it, who reads it would watch no process."""
+    for path in filter(None, paths):
+        if path.exists() and not path.is_file():
+            raise SettingError(f"{path} is no file: what is to be read again while the server runs must be one")

@@ -1,6 +1,7 @@
 """A server with keys, asked by real clients: who gets answers, what is told of keys, and how they are exchanged."""
 
 import hashlib
+import os
 import signal
 import subprocess
 import threading
@@ -12,6 +13,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.service.certificates import write_certificate
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
@@ -132,6 +134,25 @@ def test_predict_from_the_shell_takes_a_key(guarded: Served, tmp_path: Path, mon
 def test_without_keys_everyone_may_ask(server: Served) -> None:
     assert httpx.post(f"{server.url}/predict", content=png(), timeout=DEADLINE_S).status_code == 200
     assert not [series for series in server.metrics() if series.startswith("resnet_key_requests")]
+
+
+def test_a_pipe_in_the_place_of_a_file_keeps_the_supervisor_from_nothing(
+    serve: Servers, repository: Path, tmp_path: Path
+) -> None:
+    """To open a pipe is to wait for its writer."""
+    files, keys = write_certificate(tmp_path), tmp_path / "keys"
+    keys.write_text(line("alice", "predict", ALICE))
+    models = ("--model-repository", repository, "--default-model", "plain")
+    tls = ("--tls-certificate", files.certificate, "--tls-key", files.key)
+    served = serve(*FLAGS, *models, *tls, "--api-key-file", keys)
+    served.wait_for_event("worker up")
+    for path in (keys, files.key):
+        path.unlink()
+        os.mkfifo(path)
+    served.signal(signal.SIGHUP)
+    assert "is no file" in served.wait_for_event("keys not changed")["reason"]
+    assert "is no file" in served.wait_for_event("certificates not changed")["reason"]
+    assert served.stop() == 0
 
 
 def test_keys_are_exchanged_under_load_without_a_failed_request(

@@ -1,6 +1,7 @@
 """The repository is read in another process: what happens to that one is told, and harms no other."""
 
 import os
+import resource
 import time
 from collections.abc import Callable
 from functools import partial
@@ -76,6 +77,23 @@ def test_models_come_with_their_files_and_leave_no_descriptor(repository: Path) 
 )
 def test_why_there_are_none_is_told(find: Callable[[], Found], timeout_s: float, says: str) -> None:
     assert read(find, timeout_s) == says
+
+
+def test_without_descriptors_it_says_so_and_loses_none() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    reader, delivered = RepositoryReader(Reactor(), DEADLINE_S), list[ModelSet | str]()
+    before = descriptors()
+    free = next(fd for fd in range(soft) if not Path(f"/proc/self/fd/{fd}").exists())
+    for more in range(4):  # two for what is found, then the first of the process's own two pipes
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
+            reader.read(hang, delivered.append)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        told = delivered.pop()
+        assert isinstance(told, str)
+        assert told.startswith("the repository cannot be read now: [Errno 24] Too many open files")
+    assert descriptors() == before
 
 
 def test_what_is_shared_is_read_by_whoever_has_it_and_closed_once() -> None:
