@@ -286,6 +286,16 @@ class Batcher:
         self._workers[index].models = models
         self._dispatch()
 
+    def move_tasks(self, model: int, other: int) -> list[ImageTask]:
+        """Have the images that wait for a model, which are returned, wait for another one."""
+        tasks = list(self._queues[model].tasks)
+        for task in tasks:
+            task.model = other
+            self._queues[other].add(task)
+        self._queues[model].tasks.clear()
+        self._dispatch()
+        return tasks
+
     def fail_model(self, model: int, error: ServiceError) -> None:
         """Give every image that waits for this model this outcome."""
         tasks = self._queues[model].tasks

@@ -225,8 +225,7 @@ class ApiProcess:
         if catalog.first == self._catalog.first:
             self._catalog = self.status.catalog = catalog
             return
-        if demand := self.services.model_demand:
-            demand.end_models(self._catalog)
+        before, ready = self._catalog, [n for n in self._catalog.numbers if self.status.state(n) == "ready"]
         self._catalog = catalog
         metered = metered_models(catalog, self.services.settings.class_metrics)
         self._switch.begin(models, catalog, metered, self.status.workers)
@@ -235,6 +234,8 @@ class ApiProcess:
         self._gauges.begin_models(metered.values())
         for worker in workers:
             self._on_worker_up(worker)
+        if demand := self.services.model_demand:
+            demand.follow_models(before, ready, catalog)
 
     def _begin_shadow(self, catalog: Catalog) -> None:
         services, number = self.services, catalog.shadow

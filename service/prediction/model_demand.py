@@ -6,11 +6,12 @@ is that a worker loads the model. Their deadlines end them, a refusal, or a work
 
 import math
 import time
+from collections.abc import Collection, Sequence
 
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.wait_estimate import WaitEstimate
-from service.catalog import Catalog
+from service.catalog import Catalog, identity
 from service.errors import Unavailable
 from service.ipc.control import AskForModel, ControlWriter, ModelMoved, ModelRefused, ModelReleased, ReleaseModel
 from service.policy import UNLOADED_SHARE
@@ -29,12 +30,12 @@ class ModelDemand:
         wait_estimate: WaitEstimate,
         report: ControlWriter,
     ) -> None:
-        self._status, self._batcher = status, batcher
+        self._status, self._admission, self._batcher = status, admission, batcher
         self._wait_estimate, self._report = wait_estimate, report
         self._most_waiting = int(admission.capacity * UNLOADED_SHARE)
         self._asked: set[int] = set()
         self._refused: dict[int, tuple[str, float]] = {}  # why, and until when on the monotonic clock
-        self._ended: set[int] = set()  # of the set of models before, those that no worker had
+        self._successors: dict[int, int | None] = {}  # of the set of models before, for those that no worker had
 
     def ask(self, model: ServedModel, images: int) -> None:
         """A request to this model holds places for so many images: have it loaded; Unavailable if that is of no use."""
@@ -46,14 +47,22 @@ class ModelDemand:
             raise Unavailable("loading", reason, retry_after_s=math.ceil(left_s))
         if (waiting := self._wait_estimate.images(number) - images) > self._most_waiting:
             raise Unavailable("full", f"{waiting} images wait already until the model is loaded")
+        self._ask_once(number)
+
+    def _ask_once(self, number: int) -> None:
         if number not in self._asked:
             self._asked.add(number)
             self._report.send(AskForModel(number))
 
-    def check(self, model: ServedModel) -> None:
-        """Raise Unavailable if no worker will have the model any more: others are served since its image was read."""
-        if model.retired and model.index in self._ended:
+    def take_over(self, model: ServedModel, slots: Sequence[int]) -> int:
+        """The model's number now, if others are served since its image was read, with these slots; Unavailable."""
+        if not model.retired or model.index not in self._successors:
+            return model.index
+        successor = self._successors[model.index]
+        if successor is None:
             raise _replaced()
+        self._pass_on(slots, successor)
+        return successor
 
     def follow(self, message: ModelMoved | ModelRefused | ReleaseModel) -> None:
         """Do what the supervisor's message says."""
@@ -90,13 +99,27 @@ class ModelDemand:
                 self._batcher.set_models(worker, self._status.ready_in(worker))
         self._report.send(ModelReleased(message.number, released))
 
-    def end_models(self, catalog: Catalog) -> None:
-        """Other models are served now: no worker will load one of these any more."""
-        self._ended = {number for number in catalog.numbers if self._status.state(number) != "ready"}
-        for number in self._ended:
-            self._batcher.fail_model(number, _replaced())
+    def follow_models(self, before: Catalog, ready: Collection[int], now: Catalog) -> None:
+        """Other models are served: no worker will load those before which were not `ready`.
+
+        What waits for one that is served as it was waits on; what waits for another is refused.
+        """
         self._asked.clear()
         self._refused.clear()
+        numbers = {identity(now[number]): number for number in now.numbers}
+        self._successors = {n: numbers.get(identity(before[n])) for n in before.numbers if n not in ready}
+        for number, successor in self._successors.items():
+            if successor is None:
+                self._batcher.fail_model(number, _replaced())
+            elif tasks := self._batcher.move_tasks(number, successor):
+                self._pass_on([task.slot for task in tasks], successor)
+
+    def _pass_on(self, slots: Sequence[int], number: int) -> None:
+        """Have images that hold these slots wait for another model than before."""
+        for slot in slots:
+            self._admission.pass_on(slot, number)
+        if self._status.state(number) != "ready":
+            self._ask_once(number)
 
 
 def _replaced() -> Unavailable:

@@ -283,18 +283,19 @@ class PredictionRequest:
         if self._payload is not None:
             decoded = [source.judge(one) for source, one in zip(self._payload.sources, decoded, strict=True)]
         try:
-            if self._services.model_demand is not None:
-                self._services.model_demand.check(self._model)
             self._queue(decoded)
         except Exception as error:
             self.refuse(error)
 
     def _queue(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Queue the images with pixels; the others have their outcome."""
+        model, demand = self._model.index, self._services.model_demand
+        if demand is not None:
+            model = demand.take_over(self._model, self._slots)
         self._response.timestamps.pixels_ns = time.monotonic_ns()
         self.state = RequestState.WAITING
         self._missing = len(decoded)
-        model, request_id = self._model.index, self._response.request_id
+        request_id = self._response.request_id
         for pixels in decoded:
             task = ImageTask(self._slots.pop(), model, self._top_k, self._deadline_ns, self._on_outcome, request_id)
             self._tasks.append(task)

@@ -169,10 +169,14 @@ def test_however_many_ask_for_a_model_it_is_loaded_once_in_each_worker(repositor
 
 
 @pytest.fixture(scope="module")
-def slow(tmp_path_factory: pytest.TempPathFactory, sizes: dict[str, int]) -> Iterator[Served]:
+def slow_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("slow") / "repository"
+
+
+@pytest.fixture(scope="module")
+def slow(slow_repository: Path, sizes: dict[str, int]) -> Iterator[Served]:
     """A server with room for one model beside the default one, of which one loads slowly and one is broken."""
-    folder = tmp_path_factory.mktemp("slow")
-    repository = folder / "repository"
+    folder, repository = slow_repository.parent, slow_repository
     for name in "ab":
         make_artifact(repository, name, ballast_bytes=BALLAST)
     make_artifact(repository, "broken", golden_error=1.0)
@@ -219,6 +223,16 @@ def waiting_for_slow(served: Served) -> Iterator[Future[httpx.Response]]:
 
 def await_load(served: Served) -> None:
     until(lambda: served.metrics()["resnet_workers_busy"] == 1 and states(served)["b"] == "unloaded", "the load")
+
+
+def test_what_waits_for_a_load_is_answered_though_another_model_changes(slow: Served, slow_repository: Path) -> None:
+    with waiting_for_slow(slow) as response:
+        make_artifact(slow_repository, "b", 2, ballast_bytes=BALLAST)
+        slow.signal(signal.SIGHUP)
+        assert slow.wait_for_event("models changed")["loaded"] == ["b/2"]
+        assert response.result().status_code == 200, response.result().text
+    answer(slow, "b")
+    assert slow.metrics()["resnet_queue_depth"] == 0
 
 
 def test_a_worker_that_is_killed_while_it_loads_is_replaced_and_the_load_begins_anew(slow: Served) -> None:

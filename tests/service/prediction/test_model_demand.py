@@ -7,13 +7,14 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from service.catalog import Catalog
-from service.ipc.control import AskForModel, ControlMessage, ModelMoved, ModelRefused, NewModels
+from service.ipc.control import AskForModel, ControlMessage, ModelMoved, ModelRefused, NewModels, WorkerUp
 from service.ipc.reports import ModelReport
 from service.parsing.head import Target
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play, turn
-from tests.service.prediction.test_model_switch import told
+from tests.service.prediction.test_model_switch import SEAT, SET, answer_at_new_worker, told
 
 OTHER = 1  # number of a model that is not loaded, beside the default one
+NEW_DEFAULT, NEW_OTHER = 2, 3  # once others are served
 Told = Callable[[], list[ControlMessage]]
 Scene = Callable[[PlayedProcess, Told], Awaitable[None]]
 
@@ -105,17 +106,46 @@ def test_a_model_that_could_not_be_loaded_is_asked_for_again_after_a_while(
     run(scene)
 
 
+def new_models(process: PlayedProcess, artifact: Artifact, version: int) -> NewModels:
+    """The default model in another version, and the other one in this version, which the new worker does not have."""
+    old = artifact, replace(artifact, name="other")
+    new = replace(artifact, version=3), replace(old[OTHER], version=version)
+    catalog = Catalog(new, {}, 0).beside(Catalog(old, {}, 0))
+    process.channels.shared_state.epochs[SEAT] = 1
+    return NewModels(SET, catalog.pickle(), (WorkerUp(SEAT, 1, (replace(REPORT, model=NEW_DEFAULT),)),))
+
+
 @pytest.mark.parametrize("tiny", [True, False])
-def test_what_waits_for_a_model_is_refused_once_other_models_are_served(
+def test_what_waits_for_a_model_that_is_served_as_before_waits_on_when_others_change(
+    run: Callable[[Scene], None], artifact: Artifact, *, tiny: bool
+) -> None:
+    """One that is not tiny is still being decoded."""
+
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        request = ask(process, tiny=tiny)
+        assert read() == [AskForModel(OTHER)]
+        process.api._on_message(new_models(process, artifact, version=2))
+        asked: list[ControlMessage] = []
+        while not (asked := [message for message in read() if isinstance(message, AskForModel)]):
+            await turn()
+        assert asked == [AskForModel(NEW_OTHER)]
+        process.api._on_message(ModelMoved(SEAT, replace(REPORT, model=NEW_OTHER)))
+        answer_at_new_worker(process, NEW_OTHER)
+        assert (await request.response()).version == "2"
+        assert request.document["model"] == "other"
+
+    run(scene)
+
+
+@pytest.mark.parametrize("tiny", [True, False])
+def test_what_waits_for_a_model_is_refused_once_another_version_is_served(
     run: Callable[[Scene], None], artifact: Artifact, *, tiny: bool
 ) -> None:
     """One that is not tiny is still being decoded: no worker will have the model that it was decoded for."""
 
     async def scene(process: PlayedProcess, _: Told) -> None:
         request = ask(process, tiny=tiny)
-        before = Catalog((artifact, replace(artifact, name="other")), {}, 0)
-        now = Catalog((artifact, replace(artifact, name="other", version=3)), {}, 0).beside(before)
-        process.api._on_message(NewModels(5, now.pickle(), ()))
+        process.api._on_message(new_models(process, artifact, version=3))
         await request.response()
         assert code(request) == (503, "unavailable")
         assert request.document["detail"] == "another version was loaded while the request waited; ask again"

@@ -39,10 +39,10 @@ def told(process: PlayedProcess) -> Callable[[], list[ControlMessage]]:
     return read
 
 
-def answer_at_new_worker(process: PlayedProcess) -> None:
+def answer_at_new_worker(process: PlayedProcess, model: int = NEW) -> None:
     """Run the batch that it was sent."""
     message = BatchMessage.unpack(os.read(process.channels.requests[SEAT].reader, PIPE_BUF))
-    assert message.model == NEW
+    assert message.model == model
     process.channels.slot_pool.statuses[list(message.slots)] = OK
     now_ns = time.monotonic_ns()
     reply = Reply(SEAT, 1, message.batch, now_ns, now_ns, len(message.slots), counts=True)
