@@ -1,6 +1,7 @@
 """`resnet-train compare`: the curves of several runs in one picture."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -44,11 +45,26 @@ def read_history(run: Path) -> History:
         raise CompareError(
             f"{path} does not hold a run's figures, which are JSON in each line: {error}; leave this run out"
         ) from error
-    if not rows or not all(isinstance(row, dict) and {"epoch", "accuracy", "loss"} <= row.keys() for row in rows):
+    if not rows or not all(map(_is_epoch, rows)):
         raise CompareError(
-            f"{path} does not hold a run's figures: each line needs epoch, accuracy and loss; leave this run out"
+            f"{path} does not hold a run's figures: each line needs epoch, accuracy and loss, which are numbers; leave "
+            "this run out"
         )
     return rows
+
+
+def _is_epoch(row: object) -> bool:
+    """Whether a line of the figures has what is drawn."""
+    drawn = {"epoch", "accuracy", "loss"}
+    return (
+        isinstance(row, dict)
+        and drawn <= row.keys()
+        and all(
+            isinstance(value, int | float) and math.isfinite(value)
+            for name, value in row.items()
+            if name.removeprefix("validation_") in drawn
+        )
+    )
 
 
 def _labels(runs: Sequence[Path]) -> list[str]:

@@ -26,9 +26,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+from torch import Tensor
 
 from models.artifact.artifact import fsync_directory
 from models.images.preprocessing import Preprocessing
+from models.validation import explain
 from training.errors import CheckpointError
 from training.loop.trained_network import TrainedNetwork
 
@@ -49,6 +52,24 @@ class Checkpoint(TrainedNetwork):
 
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(Checkpoint))
 
+
+class _Content(BaseModel):
+    """The fields as a file holds them."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    architecture: str
+    arguments: dict[str, str]
+    labels: tuple[str, ...]
+    preprocessing: dict[str, Any]
+    weights: dict[str, Tensor]
+    recipe: dict[str, Any]
+    data: str
+    seed: int
+    metrics: dict[str, str | int | float]
+    state: dict[str, Any]
+
+
 _RESUMED = frozenset({"progress", "network", "average", "optimizer", "generator", "threads"})
 """What `training.loop.run.Run` goes on from."""
 
@@ -66,19 +87,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise CheckpointError(
             f"{path} lacks {', '.join(missing)}: it is not a whole checkpoint; give best.pt or last.pt of a run"
         )
-    values = {name: content[name] for name in _FIELDS}
     try:
+        values = dict(_Content(**{name: content[name] for name in _FIELDS}))
         return Checkpoint(**values | {"preprocessing": Preprocessing(**values["preprocessing"])})
-    except (TypeError, ValueError) as error:
+    except ValidationError as error:
         raise CheckpointError(
-            f"{path}: its preprocessing is not valid; give a checkpoint that `resnet-train fit` wrote"
+            f"{path} is not as `resnet-train fit` writes checkpoints: {explain(error)}; give one that it wrote"
         ) from error
 
 
 def read_run(path: Path) -> Checkpoint:
     """Read the checkpoint of a run that can go on; CheckpointError if it is none, or has only the weights of one."""
     checkpoint = read_checkpoint(path)
-    if not isinstance(checkpoint.state, dict) or (missing := _RESUMED.difference(checkpoint.state)):
+    if missing := _RESUMED.difference(checkpoint.state):
         raise CheckpointError(
             f"{path} holds a network and no run to go on from ({', '.join(sorted(missing))} missing): "
             "begin another run from it, by --from and --output"

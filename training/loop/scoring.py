@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from models.images.preprocessing import Preprocessing
 from training.data.dataset import ImageSet, Normalization, renamed
-from training.data.served_images import served_batches
+from training.data.served_images import batch_size, served_batches
 from training.data.sources import Images
 from training.errors import DataError
 from training.stages import Stages
@@ -21,9 +21,6 @@ Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """What turns pixels [n, h, w, c] into logits [n, classes]."""
 
 _Batch = tuple[NDArray[np.uint8], Tensor]
-
-_BATCH = 500
-"""Images that a network is given at once when it is scored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +75,9 @@ def score_network(network: nn.Module, images: ImageSet, normalization: Normaliza
     network.eval()
     device = next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
     sums = ScoreSums(len(images.classes))
-    for first in range(0, len(images), _BATCH):
-        pixels, labels = images.images[first : first + _BATCH].to(device), images.labels[first : first + _BATCH]
+    batch = batch_size(*images.images.shape[2:])
+    for first in range(0, len(images), batch):
+        pixels, labels = images.images[first : first + batch].to(device), images.labels[first : first + batch]
         logits = network(normalization(pixels.float()).contiguous(memory_format=torch.channels_last)).cpu()
         sums.add(logits, labels)
     return sums.score()

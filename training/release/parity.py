@@ -20,9 +20,7 @@ def check_parity(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -
 
     ExportError if the class of an image [h, w, c] differs, or the difference is beyond the bound.
     """
-    with torch.inference_mode():
-        expected = network(torch.from_numpy(pixels)).numpy()
-    largest = 0.0
+    expected, largest = _of_network(network, pixels), 0.0
     for size in PARITY_BATCHES:
         batches = [engine.run(pixels[first : first + size]) for first in range(0, len(pixels), size)]
         logits = np.concatenate(batches)
@@ -36,3 +34,11 @@ def check_parity(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -
     if not largest <= bound:  # also when it is not a number
         raise ExportError(f"the graph's logits differ from PyTorch's by {largest:.3g}, at most {bound:.3g} is allowed")
     return largest
+
+
+def _of_network(network: PixelNet, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """PyTorch's logits; all images at once might not fit into memory."""
+    with torch.inference_mode():
+        batches = torch.split(torch.from_numpy(pixels), max(PARITY_BATCHES))
+        logits: NDArray[np.float32] = torch.cat([network(batch) for batch in batches]).numpy()
+    return logits

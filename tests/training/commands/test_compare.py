@@ -51,7 +51,13 @@ def test_the_command_writes_the_picture_and_tells_its_path(tmp_path):
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 10  # axes, text, and a line a run
 
 
-@pytest.mark.parametrize("text", [None, "", "not json\n", '{"epoch": 1}\n', "[1]\n"])
+OTHERS = ['{"epoch": 1}', "[1]"] + [
+    f'{{"epoch": {epoch}, "accuracy": {accuracy}, "loss": 1}}'
+    for epoch, accuracy in (('"a"', 1), (1, "null"), (1, "[1]"), (1, "NaN"), ("1e400", 1))
+]
+
+
+@pytest.mark.parametrize("text", [None, "", "not json\n", *OTHERS])
 def test_a_folder_that_holds_no_run_is_named(tmp_path, text):
     folder = tmp_path / "no-run"
     folder.mkdir()

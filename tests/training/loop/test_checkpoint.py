@@ -116,8 +116,12 @@ def test_damaged_file_is_told(path, keep):
     [
         ({"format_version": 2}, "no checkpoint of resnet-train's format 1"),
         ({"weights": None, "labels": None}, "lacks labels, weights"),
-        ({"preprocessing": {"mode": "L"}}, "preprocessing is not valid"),
-        ({"preprocessing": {"colour": "L"}}, "preprocessing is not valid"),
+        ({"preprocessing": {"mode": "L"}}, r"not as `resnet-train fit` writes checkpoints: .*height: Field required"),
+        ({"preprocessing": {"colour": "L"}}, r"not as `resnet-train fit` writes checkpoints: .*colour: Unexpected"),
+        ({"labels": ("cat", 1)}, r"not as `resnet-train fit` writes checkpoints: labels\.1: .*string"),
+        ({"weights": {"fc.weight": 1}}, r"not as `resnet-train fit` writes checkpoints: weights\.fc\.weight: .*Tensor"),
+        ({"weights": [1], "recipe": 3}, r"not as `resnet-train fit` writes checkpoints: weights: .*; recipe: "),
+        ({"arguments": ["A"], "state": ()}, r"not as `resnet-train fit` writes checkpoints: arguments: .*; state: "),
     ],
 )
 def test_other_content_is_told(path, change, told):

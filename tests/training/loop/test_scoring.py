@@ -34,3 +34,16 @@ def test_network_is_judged_as_it_will_be_used():
 def test_the_standard_error_is_the_binomial_one_and_not_0_where_all_of_few_are_right():
     assert standard_error(0.9, 10_000) == pytest.approx(binom.std(10_000, 0.9) / 10_000, rel=1e-3)
     assert standard_error(1.0, 8) == pytest.approx(standard_error(0.0, 8)) == pytest.approx((0.9 * 0.1 / 8) ** 0.5)
+
+
+def test_large_images_are_scored_few_at_a_time():
+    sizes = []
+
+    class Seen(nn.Flatten):
+        def forward(self, images):
+            sizes.append(len(images))
+            return super().forward(images)[:, :4]
+
+    images = torch.zeros(1, 1, 1, 1, dtype=torch.uint8).expand(90, 1, 224, 224)
+    score_network(Seen(), ImageSet(images, torch.zeros(90).long(), tuple("abcd")), IDENTITY)
+    assert sizes == [41, 41, 8]
