@@ -1,6 +1,7 @@
 """The command-line kit of both programs: options are typed models, from which flags, help and checks come."""
 
 import io
+import os
 import sys
 
 from pydantic import ValidationError
@@ -18,6 +19,19 @@ def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
         cli_avoid_json=True,
         extra="forbid",
     )
+
+
+def open_standard_streams() -> None:
+    """Have /dev/null as each standard stream that the program was started without: else the next file gets its number,
+    and with it whatever libraries write there.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+            if opened == fd:
+                setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w"))
+            else:
+                os.close(opened)
 
 
 def accept_any_text() -> None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, explain_options
+from models.command_line import accept_any_text, check_arguments, explain_options, open_standard_streams
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
@@ -27,6 +27,7 @@ FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
+    open_standard_streams()
     accept_any_text()
     arguments = sys.argv[1:] if arguments is None else arguments
     is_shell = arguments[:1] in (["predict"], ["check"], ["health"], ["key"])

@@ -1,3 +1,7 @@
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsError
@@ -13,6 +17,23 @@ class Options(BaseSettings):
     max_speed: int = Field(3, description="turns a minute")
     turns: int = 1
     back_wards: bool = False
+
+
+STREAMS = """
+import os, sys
+from models.command_line import open_standard_streams
+open_standard_streams()
+print("said", file=sys.stderr)
+with open(sys.argv[1], "w") as file:
+    file.write(f"{file.fileno()} {os.fstat(1).st_rdev == os.stat(os.devnull).st_rdev}")
+"""
+
+
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", "2>&-", ">/dev/null"])
+def test_no_file_takes_the_number_of_a_standard_stream(closed: str, tmp_path: Path):
+    command = ["sh", "-c", f'exec "$0" "$@" {closed}', sys.executable, "-c", STREAMS, str(tmp_path / "file")]
+    subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+    assert (tmp_path / "file").read_text() == "3 True"
 
 
 def test_a_flag_goes_before_a_variable_and_a_variable_before_the_default(monkeypatch: pytest.MonkeyPatch):
