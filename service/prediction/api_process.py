@@ -42,6 +42,7 @@ from service.metrics.snapshot import Snapshot
 from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
+from service.prediction.deadlines import Deadlines
 from service.prediction.metrics_endpoint import MetricsEndpoint
 from service.prediction.model_demand import ModelDemand
 from service.prediction.model_status import ModelStatus
@@ -139,7 +140,8 @@ class ApiProcess:
         if settings.memory_budget:
             demand = ModelDemand(self.status, admission, batcher, estimate, report)
         return Services(
-            *(settings, models, admission, decoder, batcher, request_metrics, access_log, tracing, guard, cors, demand)
+            *(settings, models, admission, decoder, batcher, request_metrics, Deadlines()),
+            *(access_log, tracing, guard, cors, demand),
         )
 
     def close(self) -> None:

@@ -40,7 +40,6 @@ from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 from service.served_model import ServedModel
 
-TIMER_ROUNDING_S = 0.0015  # added to timers: uvloop rounds them to whole milliseconds, up to 1.5 ms early
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
 _IMAGES = Kind.IMAGE, Kind.OTHER  # kinds of bodies that are the image itself, unless they begin like JSON
@@ -78,7 +77,6 @@ class PredictionRequest:
         "_services",
         "_slots",
         "_tasks",
-        "_timer",
         "_top_k",
         "state",
     )
@@ -105,7 +103,6 @@ class PredictionRequest:
         self._image_bytes: Sequence[int] = ()  # sizes of its encoded images, once they are found
         self._missing = 0  # tasks without an outcome
         self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
-        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def missing_bytes(self) -> int:
@@ -162,6 +159,10 @@ class PredictionRequest:
         except Exception as error:
             self.refuse(error)
 
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.refuse(DeadlineExceeded("the deadline passed before the answer was there"))
+
     def expire_body(self) -> None:
         """The body did not arrive in time."""
         self.refuse(RequestTimeout("the body did not arrive in time, or arrived too slowly"))
@@ -199,8 +200,7 @@ class PredictionRequest:
         if len(body) + most_bytes <= SMALL_BODY_BYTES:
             self._take(call())
         else:
-            left_s = self._left_s("while the request was being received")
-            self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
+            self._watch_deadline()
             self.state = RequestState.PARSING
             self._on_threads = services.decoder.run(call, self._on_payload)
 
@@ -246,8 +246,7 @@ class PredictionRequest:
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
         if services.model_demand is not None:
             services.model_demand.ask(model, len(images))
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(left_s + TIMER_ROUNDING_S, self._expire)
+        self._watch_deadline()
         self.state = RequestState.DECODING
         if are_pixels:
             self._on_pixels([np.frombuffer(image, np.uint8).reshape(model.input_shape) for image in images])
@@ -332,8 +331,12 @@ class PredictionRequest:
         response.succeed(outcomes, self._model.labels, payload)
         self._finish()
 
-    def _expire(self) -> None:
-        self.refuse(DeadlineExceeded("the deadline passed before the answer was there"))
+    def _watch_deadline(self) -> None:
+        """Have the request expire at its deadline, unless it ends before."""
+        deadlines = self._services.deadlines
+        deadlines.open[self] = self._deadline_ns
+        if self._deadline_ns < deadlines.looks_ns:
+            deadlines.look_at(self._deadline_ns)
 
     def _left_s(self, when: str) -> float:
         """Seconds until the deadline, DeadlineExceeded if it has passed."""
@@ -356,8 +359,7 @@ class PredictionRequest:
     def _end(self) -> None:
         """Release everything: what has not begun is dropped, and no part refers to another any more."""
         self.state = RequestState.ENDED
-        if self._timer:
-            self._timer.cancel()
+        self._services.deadlines.open.pop(self, None)
         if self._on_threads:
             self._on_threads.cancel()
         if self._slots:

@@ -9,6 +9,7 @@ from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.prediction.access_log import AccessLog
+from service.prediction.deadlines import Deadlines
 from service.prediction.model_demand import ModelDemand
 from service.prediction.request_metrics import RequestMetrics
 from service.served_model import ModelLookup
@@ -28,6 +29,7 @@ class Services:
     decoder: Decoder
     batcher: Batcher
     request_metrics: RequestMetrics
+    deadlines: Deadlines
     access_log: AccessLog | None
     tracing: "Tracing | None"
     guard: Guard | None = None
