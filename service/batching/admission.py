@@ -135,6 +135,8 @@ class IncomingBody:
     Only what has arrived counts: what clients merely declare costs nothing, and must not keep others out.
     """
 
+    __slots__ = ("_admission", "_declared", "_max_bytes", "_parts", "_size")
+
     def __init__(self, admission: Admission, max_bytes: int, content_length: int | None) -> None:
         """`content_length` is what the headers declare, None for a chunked body; TooLarge or Unavailable."""
         self._admission, self._max_bytes = admission, max_bytes

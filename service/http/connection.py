@@ -24,6 +24,21 @@ _STATUS_LINE_ENDS = {status: line.removeprefix(_BEGINNING) for status, line in S
 class HttpConnection(HttpToolsProtocol):
     """uvicorn's protocol with a state, timers and an end of its own; what it reads and writes is in its subclass."""
 
+    __slots__ = (  # beside these its dict has at most 30 names: CPython stores larger ones whole for each connection
+        "_api",
+        "_deferred",
+        "_eof_waits",
+        "_hangups",
+        "_idle_since_s",
+        "_keep_alive",
+        "_pace",
+        "_request",
+        "_state",
+        "_status_lines",
+        "_timeout",
+        "_watched_fd",
+    )
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
         super().__init__(*args, **kwargs)
         self._api: ApiProcess = self.config.app.state.api  # type: ignore[union-attr]

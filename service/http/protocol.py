@@ -34,6 +34,8 @@ class PredictionProtocol(HttpConnection):
     again (RFC 9112, 9.3.2).
     """
 
+    __slots__ = ("_begun", "_budget", "_fresh", "_head_bytes", "_prefix", "_unparsed_bytes")
+
     predicts = True
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - uvicorn's own arguments
@@ -318,6 +320,8 @@ class PredictionProtocol(HttpConnection):
 
 class InsideProtocol(PredictionProtocol):
     """On a port that answers no predictions: everything goes on to FastAPI."""
+
+    __slots__ = ()
 
     predicts = False
 

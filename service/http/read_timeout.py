@@ -13,6 +13,8 @@ class ReadTimeout:
     that came in time would count as late.
     """
 
+    __slots__ = ("_loop", "_timer", "runs")
+
     def __init__(self) -> None:
         self.runs = False
         """Whether there is a time that is not over yet."""
