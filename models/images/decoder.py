@@ -90,7 +90,7 @@ class Preprocessor:
 
     def _polarised(self, samples: bytes) -> NDArray[np.uint8]:
         """Samples as pixels, light on dark where that is asked for."""
-        pixels = np.frombuffer(samples, np.uint8).reshape(self._shape)
+        pixels = np.ndarray(self._shape, np.uint8, samples)
         if self._spec.polarity == "light_on_dark" and _ring_mean(samples, self._spec.width) > 127:
             return 255 - pixels
         return pixels

@@ -43,6 +43,7 @@ from service.served_model import ServedModel
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
 _IMAGES = Kind.IMAGE, Kind.OTHER  # kinds of bodies that are the image itself, unless they begin like JSON
+_is_tiny = partial(is_small_png, most_bytes=TINY_BYTES, most_pixels=TINY_PIXELS)
 _taken_ns, _done_ns = attrgetter("taken_ns"), attrgetter("done_ns")
 
 
@@ -241,7 +242,7 @@ class PredictionRequest:
         if model.failure is not None:
             model = self._find_successor()
         left_s = self._left_s("while the request was being received")
-        tiny = are_pixels or all(is_small_png(image, TINY_BYTES, TINY_PIXELS) for image in images)
+        tiny = are_pixels or all(map(_is_tiny, images))
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
         if services.model_demand is not None:
@@ -316,13 +317,12 @@ class PredictionRequest:
 
     def _succeed(self, outcomes: list[Outcome]) -> None:
         """Respond with what was found; a lone image's error is the response."""
-        response, timestamps = self._response, self._response.timestamps
+        response, timestamps, payload = self._response, self._response.timestamps, self._payload
+        errors = [outcome for outcome in outcomes if isinstance(outcome, ServiceError)]
         response.image_bytes = self._image_bytes
-        response.rejected = [outcome.code for outcome in outcomes if isinstance(outcome, ServiceError)]
-        payload = self._payload
-        if response.rejected and not (payload and payload.several):
-            error = next(outcome for outcome in outcomes if isinstance(outcome, ServiceError))
-            self.refuse(error)  # if it were raised, it and this frame would refer to each other
+        response.rejected = [error.code for error in errors]
+        if errors and not (payload and payload.several):
+            self.refuse(errors[0])  # if it were raised, it and this frame would refer to each other
             return
         ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)

@@ -169,5 +169,5 @@ def begin_response(
     )
     if trace := head.trace:
         response.headers["traceparent"] = trace
-        response.trace_id = trace.split("-")[1]
+        response.trace_id = trace[3:35]
     return response
