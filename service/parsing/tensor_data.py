@@ -37,7 +37,8 @@ def _to_bytes(numbers: bytes) -> bytes:
         values = np.array(orjson.loads(b"[%s]" % numbers))
     except ValueError as error:
         raise BadRequest("the data of the tensor must be an array of numbers, nested or flat") from error
-    if values.ndim != 1 or values.dtype.kind not in "iu" or values.min() < 0 or values.max() > 255:
+    is_whole = values.ndim == 1 and values.dtype.kind in "iu" and b"e" not in numbers  # numpy takes true for 1
+    if not is_whole or values.min() < 0 or values.max() > 255:
         raise BadRequest("the data of the tensor must be whole numbers from 0 to 255")
     return values.astype(np.uint8).tobytes()
 

@@ -66,6 +66,12 @@ class OnnxProver:
         self.origin, self._pictures = origin, [picture.data for picture in pictures]
         self._pixels = np.stack([origin.pixels(picture) for picture in self._pictures])
         self._expected = self.scores(origin.inputs(self._pixels))
+        broken = int((np.isnan(self._expected) | np.isposinf(self._expected)).any(axis=1).sum())
+        if broken:
+            raise OnnxImportError(
+                f"for {broken} of {len(pictures)} pictures the file itself answers with what is no number (NaN or "
+                "infinity): give the one from before the training diverged, or export it in fp32 if this is fp16"
+            )
 
     def scores(self, inputs: NDArray[np.float32]) -> Scores:
         """The origin's own answers [n, classes] to inputs as its graph wants them."""

@@ -96,6 +96,7 @@ def adopt(
     ordered = _carried_first(weights) if zero_channels == "both" else weights
     classes = _classes(weights) or fresh_classes or 0
     network = build_network(architecture, arguments, classes, ordered, lambda name: _is_initial(name, weights))
+    _check_settings(network, candidate, named.settings)
     return Adopted(
         network.eval(), architecture, arguments, classes, has_one_output, not has_head, tuple(notes), named.networks
     )
@@ -278,6 +279,15 @@ def _names(keys: Iterable[str]) -> str:
     keys = list(keys)
     rest = f" and {len(keys) - _MOST_NAMED} more" if len(keys) > _MOST_NAMED else ""
     return ", ".join(keys[:_MOST_NAMED]) + rest
+
+
+def _check_settings(network: nn.Module, candidate: Candidate, settings: Mapping[int, Mapping[str, object]]) -> None:
+    """WeightsError if a layer of a network that was pickled as a whole computes otherwise than ours."""
+    for name, layer in network.named_modules():
+        told = settings.get(id(candidate.weights.get(f"{name}.weight")), {})
+        for key, value in told.items():
+            if (ours := getattr(layer, key, value)) != value:
+                raise WeightsError(f"its network is another: {name} has {key} {value}, and ours has {ours}; {_ONNX}")
 
 
 def _check_zero_channels(architecture: str, arguments: Mapping[str, str], zero_channels: ZeroChannels | None) -> None:

@@ -15,27 +15,39 @@ _SAYING = ("arch", "architecture", "model", "model_name")
 """Names under which training scripts keep that of the network."""
 
 
+_SETTINGS = ("stride", "padding", "dilation", "groups", "padding_mode", "eps")
+"""What a layer computes with beside its weights."""
+
+
 @dataclass(frozen=True, slots=True)
 class NamedTensors:
-    """Tensors by their names, such as `state_dict/module.conv1.weight`, and names that the file gives its network."""
+    """Tensors by their names, such as `state_dict/module.conv1.weight`, and names that the file gives its network.
+
+    `settings` are those of pickled layers, by the id of the layer's weight: its stride, its eps and the like.
+    """
 
     tensors: dict[str, Tensor]
     networks: tuple[str, ...]
+    settings: dict[int, dict[str, object]]
 
 
 def named_tensors(content: object) -> NamedTensors:
     """Find what a file holds: in mappings, lists and the states of stand-ins, also of whole pickled networks."""
     tensors, networks = {}, []
+    settings: dict[int, dict[str, object]] = {}
     for name, value in _leaves(content):
         if isinstance(value, Tensor):
             tensors[name] = value
         elif isinstance(value, str) and name.rpartition(NESTED)[2] in _SAYING:
             networks.append(value)
-    return NamedTensors(tensors, tuple(dict.fromkeys(networks)))
+        elif isinstance(value, StandIn) and _is_module(value.state):
+            weight = value.state["_parameters"].get("weight")
+            settings[id(weight)] = {key: value.state[key] for key in _SETTINGS if key in value.state}
+    return NamedTensors(tensors, tuple(dict.fromkeys(networks)), settings)
 
 
 def _leaves(content: object) -> Iterator[tuple[str, object]]:
-    """Each value that holds no others, by its name; what stands in several places is told once."""
+    """Each value that holds no others, and each pickled layer, by its name; what is in several places is told once."""
     waiting, seen = [("", content)], set()
     while waiting:
         name, value = waiting.pop()
@@ -43,6 +55,8 @@ def _leaves(content: object) -> Iterator[tuple[str, object]]:
             yield name, value
         elif id(value) not in seen:
             seen.add(id(value))
+            if isinstance(value, StandIn):
+                yield name, value
             waiting += [(_join(name, part, separator), each) for part, separator, each in reversed(list(parts))]
 
 

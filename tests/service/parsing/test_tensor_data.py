@@ -37,6 +37,7 @@ def test_numbers_nested_and_flat(shape: tuple[int, ...], indent: int | None) -> 
         b'["1"]',
         b"[null]",
         b"[true]",
+        b"[7, false]",
         b"[{}]",
         b"[1,2,3,4,5]",
         b"[" + b"0" * 300_000 + b"]",

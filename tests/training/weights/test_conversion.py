@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from contextlib import nullcontext as does_not_raise
 from io import BytesIO
 from itertools import pairwise
 from typing import Any
@@ -173,6 +174,22 @@ def test_arrays_of_numpy_are_named():
     content, _ = load_inert(stream.getvalue())
     with pytest.raises(WeightsError, match=r"NumPy's arrays; save them as PyTorch's: .*torch\.from_numpy"):
         adopt(content, "resnet20", None)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda net: setattr(net.layer4[0].conv2, "dilation", (2, 2)), r"layer4\.0\.conv2 has dilation \(2, 2\)"),
+        (lambda net: setattr(net.bn1, "eps", 1e-3), r"bn1 has eps 0\.001, and ours has 1e-05; export it"),
+    ],
+)
+def test_a_pickled_network_that_computes_otherwise_is_told_by_its_layer(change: Callable[[nn.Module], None], told: str):
+    network = torchvision.models.resnet18(num_classes=3)
+    for expected in (does_not_raise(), pytest.raises(WeightsError, match=told)):
+        torch.save({"model": network}, stream := BytesIO())
+        with expected:
+            adopt(load_inert(stream.getvalue())[0], "resnet18", None)
+        change(network)
 
 
 def settled(network: nn.Module) -> nn.Module:
