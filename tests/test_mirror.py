@@ -55,15 +55,25 @@ def test_rows_name_tests_that_are_there() -> None:
     assert [test for tests in rows().values() for test in tests if not (ROOT / test).is_file()] == []
 
 
+def is_mirrored(test: str, folder: Path) -> bool:
+    """Whether a test module is of a module in the folder: of all of it, or, `test_<module>_<noun>.py`, of a part."""
+    words = test.removeprefix("test_").removesuffix(".py").split("_")
+    return any((folder / f"{'_'.join(words[:end])}.py").exists() for end in range(1, len(words) + 1))
+
+
 def unmirrored(package: str) -> Iterator[str]:
     """Test modules in a mirrored folder that mirror no module."""
     for folder in sorted(path for path in (ROOT / package).iterdir() if path.is_dir()):
         tests = ROOT / "tests" / package / folder.name
         for path in sorted(tests.glob("test_*.py")):
-            if not (folder / path.name.removeprefix("test_")).exists():
+            if not is_mirrored(path.name, folder):
                 yield str(path.relative_to(ROOT))
 
 
 def test_a_folder_of_the_service_has_test_modules_of_its_own_modules_only() -> None:
     """What needs a whole server to be shown is one level above."""
     assert list(unmirrored("service")) == []
+    folder = ROOT / "service" / "batching"
+    assert is_mirrored("test_batcher.py", folder)
+    assert is_mirrored("test_batcher_deaths.py", folder)
+    assert not is_mirrored("test_batch.py", folder)

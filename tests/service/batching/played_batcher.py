@@ -152,3 +152,13 @@ def play(scene: Callable[[Played], Awaitable[None]], **options: float) -> Played
 
 def kinds(outcomes: Sequence[Result | ServiceError]) -> list[type]:
     return [type(outcome) for outcome in outcomes]
+
+
+def second(played: Played, image_ms: float) -> Played:
+    """Another API process, beside workers that are up and take one image at a time."""
+    other = Played(beside=played)
+    for process in (played, other):
+        process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
+        for worker in range(played.channels.workers):
+            process.up(worker)
+    return other

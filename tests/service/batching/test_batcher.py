@@ -2,19 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from service.batching.image_task import ImageTask, Result
-from service.errors import DeadlineExceeded, Unavailable
-from service.ipc.messages import BatchMessage
+from service.batching.image_task import Result
+from service.errors import DeadlineExceeded
 from service.ipc.reports import ModelReport
 from service.policy import LATE_NS, LEAD_NS
-from tests.service.batching.played_batcher import IMAGE_MS, SLOTS, Played, kinds, play, turn
+from tests.service.batching.played_batcher import IMAGE_MS, SLOTS, Played, kinds, play, second, turn
 
 
 def test_what_arrives_together_travels_together_in_order() -> None:
@@ -147,16 +143,6 @@ def test_work_goes_to_the_worker_that_has_least() -> None:
     play(scene, workers=2)
 
 
-def second(played: Played, image_ms: float) -> Played:
-    """Another API process, beside workers that are up and take one image at a time."""
-    other = Played(beside=played)
-    for process in (played, other):
-        process.reports = [ModelReport(0, "ready", max_batch_size=1, batch_latency_ms=((1, image_ms),))]
-        for worker in range(played.channels.workers):
-            process.up(worker)
-    return other
-
-
 def test_work_goes_where_no_other_api_process_has_sent_any() -> None:
     async def scene(played: Played) -> None:
         other = second(played, image_ms=100.0)
@@ -234,29 +220,6 @@ def test_a_batch_for_which_other_processes_leave_no_room_is_sent_once_there_is_s
     play(scene)
 
 
-def test_a_successor_is_not_forgotten_while_its_predecessors_batches_fill_the_pipe() -> None:
-    async def scene(played: Played) -> None:
-        second(played, image_ms=0.01).close()
-        for name in range(SLOTS):
-            played.submit(name)
-            await turn()
-        successor = Played(beside=played)
-        successor.up()
-        settling = asyncio.ensure_future(successor.batcher.settle())
-        await turn()
-        fences = []
-        while message := played.take():
-            fences += [message] if not message.slots else []
-            await turn()
-        assert [fence.api for fence in fences] == [successor.api]
-        assert not settling.done()
-        successor.batcher.worker_down(0)
-        await asyncio.wait_for(settling, 10)
-        successor.close()
-
-    play(scene)
-
-
 def test_an_image_whose_client_has_left_is_not_sent() -> None:
     async def scene(played: Played) -> None:
         leaver = played.submit(0)
@@ -283,54 +246,6 @@ def test_an_expired_image_is_answered_and_never_sent() -> None:
     play(scene)
 
 
-def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
-    async def scene(played: Played) -> None:
-        played.up()
-        for name in range(3):
-            played.submit(name)
-        await turn()
-        assert played.names(played.take()) == [0, 1, 2]
-        played.batcher.worker_down(0)
-        played.up()
-        await turn()
-        assert played.names(played.take()) == [0]
-        played.batcher.worker_down(0)  # it was the first one's fault: it has taken two workers down
-        assert kinds(played.outcomes[0]) == [Unavailable]
-        played.up()
-        await turn()
-        for name in (1, 2):
-            message = played.take()
-            assert played.names(message) == [name]
-            assert message is not None
-            assert message.alone
-            played.reply(message)
-            await turn()
-            assert kinds(played.outcomes[name]) == [Result]
-
-    assert len(play(scene).free) == SLOTS
-
-
-def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
-    async def scene(played: Played) -> None:
-        played.up()
-        for name in range(4):
-            played.submit(name)
-        await turn()
-        assert played.names(played.take()) == [0, 1]  # and the second batch still lies in the pipe
-        played.batcher.worker_down(0)
-        played.up()
-        await turn()
-        for name in (0, 1):
-            assert played.names(played.take()) == [name]
-            played.batcher.worker_down(0)
-            assert kinds(played.outcomes[name]) == [Unavailable]
-            played.up()
-            await turn()
-        assert played.names(played.take()) == [2, 3]
-
-    play(scene, max_batch_size=2)
-
-
 def test_a_batch_that_may_fill_waits_for_others_and_then_goes() -> None:
     async def scene(played: Played) -> None:
         played.up()
@@ -354,106 +269,6 @@ def test_a_full_batch_does_not_wait() -> None:
         assert played.names(played.take()) == [0, 1, 2, 3]
 
     play(scene, delay=1.0)
-
-
-def test_a_successor_waits_until_the_workers_are_done_with_its_predecessors_slots() -> None:
-    async def scene(played: Played) -> None:
-        played.up()
-        settling = asyncio.ensure_future(played.batcher.settle())
-        await turn()
-        fence = played.take()
-        assert fence is not None
-        assert fence.slots == ()
-        assert not settling.done()
-        played.reply(fence)
-        await asyncio.wait_for(settling, 10)
-
-    play(scene)
-
-
-def test_at_the_end_every_image_gets_the_error() -> None:
-    async def scene(played: Played) -> None:
-        played.up()
-        for name in range(3):
-            played.submit(name)
-        await turn()
-        held = played.take()
-        played.batcher.fail_all(Unavailable("draining", "the end"))
-        assert [kinds(played.outcomes[name]) for name in range(3)] == [[Unavailable]] * 3
-        assert held is not None
-        assert len(played.free) == SLOTS - 2  # one batch runs and one waits: a worker may still write there
-        played.reply(held)
-        await turn()
-        assert len(played.free) == SLOTS - 1
-
-    play(scene, max_batch_size=1)
-
-
-class Chaos(Played):
-    """Whatever clients and workers may do, in any order."""
-
-    def __init__(self) -> None:
-        super().__init__(workers=2, models=2, max_batch_size=3)
-        self.tasks: list[ImageTask] = []
-        self.left: set[int] = set()
-        self.held: list[tuple[int, BatchMessage]] = []
-
-    def come(self, which: int) -> None:
-        if self.free:
-            self.tasks.append(self.submit(len(self.tasks), model=which % 2))
-
-    def leave(self, which: int) -> None:
-        if which < len(self.tasks):
-            self.batcher.withdraw(self.tasks[which])
-            self.left.add(which)
-
-    def work(self, which: int) -> None:
-        if message := self.take(which % 2):
-            self.held.append((which % 2, message))
-
-    def answer(self, which: int) -> None:
-        if self.held:
-            worker, message = self.held.pop(which % len(self.held))
-            self.reply(message, worker)
-
-    def die(self, which: int) -> None:
-        self.held = [(worker, message) for worker, message in self.held if worker != which % 2]
-        self.batcher.worker_down(which % 2)
-
-    def rise(self, which: int) -> None:
-        self.die(which)
-        self.up(which % 2)
-
-
-ACTS = (Chaos.come, Chaos.leave, Chaos.work, Chaos.answer, Chaos.die, Chaos.rise)
-STEPS = st.lists(st.tuples(st.sampled_from([*ACTS, None]), st.integers(0, 7)), max_size=60)
-
-
-@settings(derandomize=True, deadline=None, max_examples=150)
-@given(STEPS)
-def test_whatever_happens_every_image_gets_one_outcome_and_every_slot_returns_once(
-    steps: list[tuple[Callable[[Chaos, int], None] | None, int]],
-) -> None:
-    async def scene() -> None:
-        chaos = Chaos()
-        for act, which in steps:
-            if act:
-                act(chaos, which)
-            else:
-                await turn()
-        for worker in range(2):
-            chaos.rise(worker)
-        while len(chaos.free) < SLOTS:
-            await turn()
-            for worker in range(2):
-                chaos.work(worker)
-            chaos.answer(0)
-        chaos.close()
-        for name in range(len(chaos.tasks)):
-            outcomes = len(chaos.outcomes[name])
-            assert outcomes == 1 or (outcomes == 0 and name in chaos.left)
-
-    asyncio.run(asyncio.wait_for(scene(), 30))
 
 
 def test_a_model_that_one_worker_lacks_is_sent_to_the_other_alone_and_its_failure_spoils_no_size() -> None:

@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry
 
 from models.artifact.artifact import Artifact
 from service.catalog import Catalog
-from service.errors import ServiceError
+from service.errors import ServiceError, Unavailable
 from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import WorkerDown, WorkerUp
@@ -30,7 +30,7 @@ from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
-from service.prediction.request import PredictionRequest
+from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
 from service.settings import Settings
 from tests.artifacts import LABELS
@@ -243,6 +243,18 @@ def many(process: PlayedProcess, *images: bytes, **fields: str) -> Sent:
 def code(sent: Sent) -> tuple[int, object]:
     """Status and code of the one response, which is a problem."""
     return sent.responses[0].status, sent.document["code"]
+
+
+def check_ended(process: PlayedProcess, sent: Sent) -> None:
+    """Nothing that still comes changes anything: there is one response, and nothing is held."""
+    assert sent.request.state is RequestState.ENDED
+    sent.feed()
+    sent.request.complete()
+    sent.request.expire_body()
+    sent.request.refuse(Unavailable("draining", "the end"))
+    sent.request.abandon()
+    assert len(sent.responses) == 1
+    assert process.is_whole()
 
 
 async def turn() -> None:

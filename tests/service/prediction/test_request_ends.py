@@ -1,0 +1,194 @@
+"""Requests that end otherwise, by their client or a fault of ours: everything that they held is given back."""
+
+import asyncio
+import gc
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.artifact.artifact import Artifact
+from service.ipc.messages import BatchMessage
+from service.prediction.request import PredictionRequest, RequestState
+from tests.artifacts import LABELS
+from tests.service.pictures import pixels
+from tests.service.prediction.played import (
+    PlayedProcess,
+    check_ended,
+    code,
+    lone,
+    many,
+    picture,
+    play,
+    turn,
+)
+from tests.service.served import DEADLINE_S
+
+PLAIN = "plain", "2"
+
+
+# Clients that leave
+
+LEFT = {
+    "before its body": PLAIN,
+    "in its body": PLAIN,
+    "while it is decoded": PLAIN,
+    "while it waits for a worker": PLAIN,
+    "while it is in a worker": PLAIN,
+}
+
+
+@pytest.mark.parametrize(("moment", "model"), LEFT.items(), ids=LEFT.keys())
+def test_a_client_that_leaves_gets_no_response_and_what_it_held_is_free(
+    artifact: Artifact, moment: str, model: tuple[str, str]
+) -> None:
+    """Slots that a worker was told to write to are free once it has replied."""
+
+    async def scene(process: PlayedProcess) -> None:
+        sent = many(process, picture(1), picture(2), picture(3, tiny=moment != "while it is decoded")).begin()
+        message: BatchMessage | None = None
+        if moment != "before its body":
+            sent.feed(20)
+        if moment.startswith("while"):
+            sent.feed().request.complete()
+        if moment == "while it is in a worker":
+            process.up()
+            await turn()
+            message = process.take()
+        state = sent.request.state
+        sent.request.abandon()
+        sent.request.abandon()
+        assert process.count("inflight_requests") == 0
+        if message:
+            assert not process.is_whole()
+            process.reply(message)
+            await turn()
+        await turn()
+        assert process.is_whole()
+        assert sent.responses == []
+        assert process.counted("requests_total") == {(model[0], "cancelled", model[1]): 1}
+        assert process.counted("http_requests_total") == {}
+        assert (state is RequestState.DECODING) == (moment == "while it is decoded")
+
+    play(scene, artifact)
+
+
+def test_a_client_that_leaves_just_when_its_image_is_decoded_is_not_queued(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        sent = lone(process, picture(1, tiny=False)).send()
+        assert sent.request._on_threads is not None
+        while not sent.request._on_threads.done():  # its callback is due in the next turn
+            await asyncio.sleep(0)
+        sent.request.abandon()
+        await turn()
+        assert process.is_whole()
+        assert sent.responses == []
+
+    play(scene, artifact)
+
+
+def test_images_of_a_client_that_has_left_are_not_decoded(artifact: Artifact) -> None:
+    begun: list[bytes] = []
+    may_go_on = threading.Event()
+
+    class Waiting:
+        """A preprocessor that waits in every image until it may go on."""
+
+        def memory_bytes(self, image: bytes) -> int:
+            return len(image)
+
+        def __call__(self, image: bytes) -> NDArray[np.uint8]:
+            begun.append(image)
+            assert may_go_on.wait(DEADLINE_S)
+            return pixels()
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        process.services.models.by_index[0].preprocessor = Waiting()  # type: ignore[assignment]
+        first, leaver, last = (lone(process, picture(i, tiny=False)).send() for i in range(3))  # there is one thread
+        leaver.request.abandon()
+        await turn()
+        may_go_on.set()
+        while not (first.responses and last.responses):
+            if message := process.take():
+                process.reply(message)
+            await asyncio.sleep(0)
+        assert [one.responses[0].status for one in (first, last)] == [200, 200]
+        assert begun == [first.body, last.body]
+
+    play(scene, artifact)
+
+
+def requests_in_memory() -> int:
+    return sum(type(one) is PredictionRequest for one in gc.get_objects())  # isinstance asks some objects for more
+
+
+def test_an_ended_request_is_gone_at_once_without_the_garbage_collector(artifact: Artifact) -> None:
+    """Nothing of it refers to itself, and no timer and no queue to it."""
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        gc.collect()
+        gc.disable()
+        try:
+            before = requests_in_memory()
+            for body in (picture(1), picture(1, tiny=False), b"text", picture(1)[:-30], b""):
+                sent = lone(process, body).send()
+                while not sent.responses:
+                    if message := process.take():
+                        process.reply(message)
+                    await asyncio.sleep(0)
+            sent = lone(process, picture(1)).send()
+            sent.request.abandon()
+            del sent
+            await turn()
+            assert requests_in_memory() == before
+        finally:
+            gc.enable()
+
+    play(scene, artifact)
+
+
+# Our own faults
+
+
+def spoil_labels(process: PlayedProcess) -> None:
+    """A model that knows fewer classes than its network has: to render a result raises IndexError."""
+    process.services.models.by_index[0].labels = LABELS[:1]
+
+
+def spoil_preprocessor(process: PlayedProcess) -> None:
+    """A preprocessor that fails in a way that no image should cause."""
+
+    def fail(_: bytes) -> None:
+        raise ZeroDivisionError
+
+    process.services.models.by_index[0].preprocessor = fail  # type: ignore[assignment]
+
+
+def spoil_slots(process: PlayedProcess) -> None:
+    """Slots that are too small for the model's pixels: to submit an image raises ValueError."""
+    process.channels.slot_pool.input_bytes -= 1
+
+
+@pytest.mark.parametrize("tiny", [True, False], ids=["decoded at once", "decoded on a thread"])
+@pytest.mark.parametrize("spoil", [spoil_labels, spoil_preprocessor, spoil_slots])
+def test_a_fault_of_our_own_is_500_once_and_holds_nothing(artifact: Artifact, spoil: Any, *, tiny: bool) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        spoil(process)
+        process.up()
+        sent = lone(process, picture(3, tiny=tiny)).send()
+        while not sent.responses:
+            if message := process.take():
+                process.reply(message)
+            await asyncio.sleep(0)
+        assert code(sent) == (500, "internal_error")
+        assert sent.document["detail"] == (
+            "The server failed to answer this request; the reason is in its log under this request id."
+        )
+        check_ended(process, sent)
+        assert process.counted("requests_total") == {("plain", "server_error", "2"): 1}
+
+    play(scene, artifact)
