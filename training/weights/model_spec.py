@@ -120,10 +120,14 @@ def spec_of_options(options: ImportOptions) -> ModelSpec:
 
 def parse_numbers(text: str) -> tuple[float, ...]:
     """Read `0.485,0.456,0.406`; WeightsError if that is not numbers."""
+    words = text.split(",")
     try:
-        return tuple(float(word) for word in text.split(","))
-    except ValueError as error:
-        raise WeightsError(f"{text!r} is not numbers with commas between them, such as 0.485,0.456,0.406") from error
+        numbers = tuple(map(float, words))
+    except ValueError:
+        numbers = (math.nan,)
+    if not all(map(math.isfinite, numbers)):
+        raise WeightsError(f"{text!r} is not numbers with commas between them, such as 0.485,0.456,0.406")
+    return numbers
 
 
 def parse_labels(text: str) -> tuple[str, ...]:
@@ -131,11 +135,14 @@ def parse_labels(text: str) -> tuple[str, ...]:
     if not text.startswith("@"):
         return tuple(label.strip() for label in text.split(","))
     try:
-        return tuple(Path(text[1:]).read_text(encoding="utf-8-sig").splitlines())
+        content = Path(text[1:]).read_text(encoding="utf-8-sig").rstrip()
     except OSError as error:
         raise WeightsError(f"labels cannot be read from {text[1:]}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise WeightsError(f"labels cannot be read from {text[1:]}: it must be text in UTF-8") from error
+    if content[:1] + content[-1:] in ("[]", "{}"):
+        raise WeightsError(f"labels cannot be read from {text[1:]}: it is JSON, and needed is a label on each line")
+    return tuple(content.splitlines())
 
 
 def distinct(labels: Sequence[str], classes: int) -> tuple[str, ...]:
@@ -146,6 +153,8 @@ def distinct(labels: Sequence[str], classes: int) -> tuple[str, ...]:
         raise WeightsError(
             f"the last layer has {classes} classes, but there are {len(labels)} labels: give one for each"
         )
+    if empty := [str(index) for index, label in enumerate(labels) if not label.strip()]:
+        raise WeightsError(f"the label of class {', '.join(empty)} is empty: give each class a name")
     times = Counter(labels)
     told_apart = [label if times[label] == 1 else f"{label} ({index})" for index, label in enumerate(labels)]
     if taken := [label for label, count in Counter(told_apart).items() if count > 1]:

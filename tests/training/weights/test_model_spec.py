@@ -73,5 +73,15 @@ def test_what_the_flags_say_twice_is_told():
 def test_numbers_and_labels_are_read_from_words_or_a_file(tmp_path):
     assert parse_numbers("0.485,0.456,0.406") == (0.485, 0.456, 0.406)
     assert parse_labels("cat, dog") == ("cat", "dog")
-    (path := tmp_path / "labels.txt").write_text("\ufeffcat, grey\ndog\n")  # as Windows writes it
+    (path := tmp_path / "labels.txt").write_text("\ufeffcat, grey\ndog\n\n\n")  # as Windows and editors write it
     assert parse_labels(f"@{path}") == ("cat, grey", "dog")
+
+
+def test_numbers_and_labels_that_are_none_are_told(tmp_path):
+    with pytest.raises(WeightsError, match="'inf,0,0' is not numbers with commas between them"):
+        parse_numbers("inf,0,0")
+    (path := tmp_path / "labels.json").write_text('["cat", "dog"]\n')
+    with pytest.raises(WeightsError, match=r"labels\.json: it is JSON, and needed is a label on each line"):
+        parse_labels(f"@{path}")
+    with pytest.raises(WeightsError, match="the label of class 1 is empty: give each class a name"):
+        distinct(("cat", " ", "dog"), 3)
