@@ -3,14 +3,16 @@
     python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 7] [--seconds 3] [--connections 32 128]
     python -m benchmarks.revisions HEAD --flags="--access-log all" --result access-log
     python -m benchmarks.revisions HEAD --two-versions --flags="--shadow mnist-residual/1 --shadow-share 0.1" \
-        --connections 1 8 32 128 --result shadow
+        --rounds 9 --connections 1 32 128 --result shadow
+    python -m benchmarks.revisions HEAD --two-versions --flags="--shadow mnist-residual/1 --shadow-share 0.1" \
+        --rounds 9 --connections 32 --pause 4 --result shadow-half
 
 A photograph is a JPEG of 100 kB: nearly all of its time is its decoding.
 
 Both run with the same Python and its packages, so REVISION has to work with them. --flags are for this checkout's
 server alone: beside HEAD they tell what a setting costs. The logs go to files. With --two-versions both serve version 2
-of a repository that has the network as version 1, too; the result then has what became of a shadow's copies: at full
-load there is time for few.
+of a repository that has the network as version 1, too; the result then has what became of a shadow's copies. With
+--pause each connection waits so many ms before each request: 32 of them with 4 ms are about half of the full load.
 """
 
 import argparse
@@ -87,7 +89,9 @@ def two_versions(folder: Path) -> tuple[str, ...]:
     return ("--model-repository", str(folder))
 
 
-def measure(side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path) -> SideResult:
+def measure(
+    side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path, pause_ms: int
+) -> SideResult:
     """Start the server of this side and load it with each count of connections in turn."""
     command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     environment, log = os.environ | {"PYTHONPATH": str(side.home)}, scratch / "log"
@@ -97,7 +101,7 @@ def measure(side: Side, upload: Upload, connections: list[int], seconds: int, sc
     ):
         try:
             url = _url_once_ready(log)
-            load = partial(drive, url + "/predict?top_k=3", upload, folder=scratch)
+            load = partial(drive, url + "/predict?top_k=3", upload, folder=scratch, pause_ms=pause_ms)
             load(connections=8, seconds=WARM_S)
             return SideResult({count: load(connections=count, seconds=seconds) for count in connections}, _copies(url))
         finally:
@@ -128,6 +132,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=int, default=3)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--pause", type=int, default=0, metavar="MS", help="of each connection before each request")
     parser.add_argument("--flags", type=shlex.split, default=[], help="of this checkout's server alone")
     parser.add_argument("--two-versions", action="store_true", help="both have the network in two versions")
     parser.add_argument("--result", help="name of the file in benchmarks/results")
@@ -140,7 +145,8 @@ def main() -> None:
         this, beside = Side(ROOT, (*flags, *options.flags)), Side(other, flags)
         for turn in range(options.rounds):
             sides = (this, beside) if turn % 2 else (beside, this)
-            found = {side: measure(side, upload, options.connections, options.seconds, Path(scratch)) for side in sides}
+            load = (upload, options.connections, options.seconds, Path(scratch), options.pause)
+            found = {side: measure(side, *load) for side in sides}
             copies += found[this].copies
             for count, rounds in pairs.items():
                 rounds.append((found[this].loads[count], found[beside].loads[count]))

@@ -21,6 +21,12 @@ wrk.body = file:read("*all")
 file:close()
 """
 
+_PAUSE = """
+function delay()
+    return %d
+end
+"""
+
 # The messages are made beforehand: for a request one is taken from a table.
 _IN_TURN = """
 local messages, last = {}, 0
@@ -73,12 +79,16 @@ class WrkResult:
         return max(0, self.requests - self.failed) / self.seconds
 
 
-def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
-    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
+def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path, *, pause_ms: int = 0) -> WrkResult:
+    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body.
+
+    Each connection waits `pause_ms` before each request.
+    """
     body = folder / "body"
     body.write_bytes(request.body)
     variables = {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
-    return _run(_SAME, variables, url, connections, seconds, folder)
+    script = _SAME + _PAUSE % pause_ms if pause_ms else _SAME
+    return _run(script, variables, url, connections, seconds, folder)
 
 
 def replay(url: str, messages: Sequence[bytes], connections: int, seconds: int, folder: Path) -> WrkResult:

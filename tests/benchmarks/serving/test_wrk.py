@@ -30,6 +30,15 @@ def test_answers_are_counted_and_failures_with_them(
     assert load.cpu_s > 0
 
 
+def test_connections_pause_before_each_request(
+    http_server: Callable[[Respond], int], require: Callable[[str], str], tmp_path: Path
+):
+    require("wrk")
+    port = http_server(lambda handler, _: handler.answer(200))
+    load = wrk.drive(f"http://127.0.0.1:{port}/", Upload(b"body", "image/png"), 2, 1, tmp_path, pause_ms=200)
+    assert 0 < load.requests <= 10  # without a pause hundreds
+
+
 def test_messages_are_sent_in_turn_byte_for_byte(
     http_server: Callable[[Respond], int], require: Callable[[str], str], tmp_path: Path
 ):
