@@ -90,7 +90,7 @@ def two_versions(folder: Path) -> tuple[str, ...]:
 
 
 def measure(
-    side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path, pause_ms: int
+    side: Side, upload: Upload, connections: list[int], seconds: int, scratch: Path, pause_ms: int = 0
 ) -> SideResult:
     """Start the server of this side and load it with each count of connections in turn."""
     command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
