@@ -255,14 +255,16 @@ class ModelBudget:
         self._refuse(report.model, f"the model failed to load: {report.reason}")
 
     def _refuse_as_too_large(self, model: int) -> None:
-        pinned = sum(map(self._size, self._models.catalog.pinned))
+        catalog = self._models.catalog
+        pinned = sum(map(self._size, catalog.pinned))
         needed = pinned + self._size(model)
+        others = "the default model" if catalog.shadow is None else "the default model and the shadow"
         reason = (
             f"the model needs {self._size(model)} bytes of memory, and --memory-budget leaves "
-            f"{max(0, self._budget - pinned)} beside the default model: start the server with at least "
+            f"{max(0, self._budget - pinned)} beside {others}: start the server with at least "
             f"--memory-budget {needed}"
         )
-        artifact = self._models.catalog[model]
+        artifact = catalog[model]
         log.warning("model does not fit", model=artifact.name, version=artifact.version, reason=reason)
         self._refuse(model, reason)
 

@@ -82,7 +82,7 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 @contextmanager
-def loaded_house(catalog: Catalog, *loaded: int) -> Iterator[House]:
+def loaded_house(catalog: Catalog, *loaded: int, most_bytes: int = 3 * SIZE) -> Iterator[House]:
     """Its worker is up with these models, and has done what it was then told."""
     channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
     metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers=1, api_processes=1)
@@ -94,7 +94,7 @@ def loaded_house(catalog: Catalog, *loaded: int) -> Iterator[House]:
         return 1
 
     models = ModelSet.of(catalog, {})
-    budget = ModelBudget(3 * SIZE, models, channels, metrics, 60.0, tell, lambda: [worker])
+    budget = ModelBudget(most_bytes, models, channels, metrics, 60.0, tell, lambda: [worker])
     worker.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in loaded}
     house = House(budget, worker, channels, metrics, told)
     budget.on_worker_up(worker)
@@ -132,6 +132,14 @@ def test_a_shadow_is_loaded_with_the_default_model_and_never_makes_room(tmp_path
         house.budget.on_released(question.number, released=False)
         house.budget.look()
         assert released(house).model == B  # there is no other
+    with loaded_house(catalog, DEFAULT, shadow, most_bytes=2 * SIZE) as house:
+        house.budget.ask(B)
+        refusal = house.take(ModelRefused)[0]
+        assert isinstance(refusal, ModelRefused)
+        assert refusal.reason == (
+            "the model needs 100 bytes of memory, and --memory-budget leaves 0 beside the default model and the "
+            "shadow: start the server with at least --memory-budget 300"
+        )
 
 
 def test_a_model_with_images_in_flight_is_kept_and_the_next_makes_room(house: House) -> None:
