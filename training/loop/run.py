@@ -104,6 +104,8 @@ class Run:
                     saved = time.monotonic()
 
             score, beside = self._choose()
+            if score and not math.isfinite(score.loss):
+                raise Diverged(f"the loss of the images held back is {score.loss}{_ADVICE}")
             self.progress = self.progress.next_epoch(score, **beside)
             metrics = self._metrics(score)
             if self.held_back and self.progress.best(len(self.held_back)) is self.progress.history[-1]:

@@ -268,6 +268,17 @@ def test_infinite_loss_stops_before_it_reaches_the_weights(digits):
         run.train()
 
 
+def test_infinite_loss_of_the_images_held_back_stops_before_it_is_kept(digits):
+    """After the only step of a run no other would tell."""
+    recipe = _recipe(
+        epochs=1, optimizer=OPTIMIZER | {"learning_rate": 1e30}, schedule={"kind": "linear", "warmup": 0.0}
+    )
+    one_step = digits.take(torch.arange(recipe.batch_size))
+    run = Run(registry.build("mnist-residual"), recipe, one_step, measure(digits), 0, held_back=one_step)
+    with pytest.raises(Diverged, match=r"the loss of the images held back is (nan|inf): lower the learning rate"):
+        run.train()
+
+
 def test_state_with_an_infinite_weight_is_refused(digits):
     run = _new_run(digits, _recipe())
     with torch.no_grad():
