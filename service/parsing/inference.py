@@ -149,7 +149,7 @@ def _add_images(payload: InferencePayload, tensor: _Input, shape: Shape, data: b
             payload.add(pixels[i * size : (i + 1) * size], _source(i))
     elif tensor.datatype == ENCODED:
         n = _count(tensor.shape, tensor.shape[1:] and [1], payload.max_images)
-        images = read_elements(data) if isinstance(data, bytes) else read_strings(tensor.data, data)
+        images = read_elements(data, n) if isinstance(data, bytes) else read_strings(tensor.data, data)
         _check_count(len(images), n)
         for i, image in enumerate(images):
             error = image if isinstance(image, ServiceError) else None

@@ -27,9 +27,13 @@ def read_numbers(text: bytes, count: int) -> bytes:
         parts.append(_to_bytes(digits[start:end] if end > start else b""))
         found += len(parts[-1])
         if found > count:
-            raise BadRequest(f"the data of the tensor has more than the {count} elements of its shape")
+            raise _too_many(count)
         start = end + 1
     return b"".join(parts)
+
+
+def _too_many(count: int) -> BadRequest:
+    return BadRequest(f"the data of the tensor has more than the {count} elements of its shape")
 
 
 def _to_bytes(numbers: bytes) -> bytes:
@@ -43,11 +47,13 @@ def _to_bytes(numbers: bytes) -> bytes:
     return values.astype(np.uint8).tobytes()
 
 
-def read_elements(data: bytes) -> list[bytes]:
-    """BYTES, each element behind its length (uint32, little-endian); BadRequest if the last is cut off."""
+def read_elements(data: bytes, count: int) -> list[bytes]:
+    """BYTES, each behind its length (uint32, little-endian); BadRequest if the last is cut off, or there are more."""
     elements: list[bytes] = []
     at = 0
     while at < len(data):
+        if len(elements) == count:
+            raise _too_many(count)
         start = at + _LENGTH.size
         at = start + (_LENGTH.unpack_from(data, at)[0] if start <= len(data) else 0)
         if at > len(data):

@@ -56,13 +56,19 @@ def test_fewer_numbers_are_the_callers_to_count(text: bytes, numbers: bytes) -> 
 @pytest.mark.parametrize("elements", [[b"a"], [b"", b"\0" * 100_000, b"abc"]])
 def test_elements_as_the_client_writes_them(elements: list[bytes]) -> None:
     written = serialize_byte_tensor(np.array(elements, dtype=np.object_)).item()
-    assert read_elements(written) == elements
+    assert read_elements(written, 3) == elements
 
 
 @pytest.mark.parametrize("data", [b"\1", b"\1\0\0\0", b"\2\0\0\0a", b"\xff\xff\xff\xffa"])
 def test_elements_that_are_cut_off_are_refused(data: bytes) -> None:
     with pytest.raises(BadRequest, match="element 0"):
-        read_elements(data)
+        read_elements(data, 1)
+
+
+def test_no_more_elements_are_made_than_the_shape_has() -> None:
+    """Sixteen MiB of empty ones took a second of the interpreter's time."""
+    with pytest.raises(BadRequest, match="more than the 2 elements"):
+        read_elements(bytes(8) + b"\1\0\0\0a" + b"\xff\xff\xff\xff", 2)
 
 
 def strings(values: Any) -> list[bytes | ServiceError]:
