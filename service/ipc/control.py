@@ -209,26 +209,29 @@ class ControlWriter:
         self._rest += _ADAPTER.dump_json(message) + b"\n"
         self.flush()
 
-    def flush(self) -> None:
-        """Write as much as there is room for."""
+    def flush(self) -> bool:
+        """Write as much as there is room for; whether that was all."""
         with suppress(BlockingIOError):
             while self._rest:
                 del self._rest[: os.write(self._writer, self._rest)]
+        return not self._rest
 
 
 class ControlReader:
     """Reads lines from a pipe, and hands over each message."""
 
     def __init__(self, pipe: Pipe, deliver: Callable[[ControlMessage], None]) -> None:
-        self._reader, self._deliver, self._rest = pipe.reader, deliver, b""
+        self._reader, self._deliver = pipe.reader, deliver
+        self._parts: list[bytes] = []  # of a line whose end is still to come
         os.set_blocking(self._reader, False)
 
     def read(self) -> None:
         """Read what is there."""
         try:
-            self._rest += os.read(self._reader, 1 << 16)
+            *ends, rest = os.read(self._reader, 1 << 16).split(b"\n")
         except BlockingIOError:
             return
-        *lines, self._rest = self._rest.split(b"\n")
+        lines = [b"".join([*self._parts, ends[0]]), *ends[1:]] if ends else []
+        self._parts = [rest] if ends else [*self._parts, rest]
         for line in lines:
             self._deliver(_ADAPTER.validate_json(line))

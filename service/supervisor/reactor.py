@@ -10,6 +10,7 @@ class Reactor:
 
     def __init__(self) -> None:
         self._selector = selectors.DefaultSelector()
+        self._awaited: set[int] = set()
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:
         """Call this whenever the descriptor can be read, which never blocks from now on."""
@@ -20,7 +21,20 @@ class Reactor:
         """Watch it no more."""
         self._selector.unregister(fd)
 
+    def await_room(self, fd: int) -> None:
+        """Let the next wait end, too, when this descriptor can be written to."""
+        self._selector.register(fd, selectors.EVENT_WRITE, _do_nothing)
+        self._awaited.add(fd)
+
     def wait(self, patience_s: float) -> None:
         """Wait until something can be read, or for so long, and call what belongs to it."""
-        for key, _ in self._selector.select(patience_s):
+        ready = self._selector.select(patience_s)
+        for fd in self._awaited:
+            self._selector.unregister(fd)
+        self._awaited.clear()
+        for key, _ in ready:
             key.data()
+
+
+def _do_nothing() -> None:
+    """What is called of a descriptor that has room: who waited for it writes after each wait."""
