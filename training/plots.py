@@ -116,7 +116,8 @@ def draw_samples(samples: Mapping[str, Sequence[NDArray[np.uint8]]], title: str)
 
 def _plain(text: str, longest: int = _LONGEST_NAME) -> str:
     """Text that is drawn as it is, and leaves room: matplotlib takes what is between dollar signs for a formula."""
-    short = text if len(text) <= longest else f"{text[: longest - 1]}…"
+    # Names that begin or end alike, as paths do, stay different.
+    short = text if len(text) <= longest else f"{text[: longest // 2]}…{text[-longest // 2 + 1 :]}"
     return "".join(each if each.isprintable() else "?" for each in short).replace("$", r"\$")
 
 
@@ -181,7 +182,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None
 
 def _in_legend(label: str) -> str:
     """The label behind a blank where matplotlib would leave it out of the legend."""
-    return f" {_plain(label)}" if label.startswith("_") else _plain(label)
+    return " " * label.startswith("_") + _plain(label, 2 * _LONGEST_NAME)
 
 
 def _summary(values: NDArray[np.float64], *, logarithmic: bool) -> tuple[NDArray[Any], NDArray[Any]]:

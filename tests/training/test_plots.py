@@ -161,6 +161,16 @@ def test_any_name_can_be_drawn_and_is_drawn_as_it_is(name):
         assert drawn.strip().replace(r"\$", "$") == name
 
 
+def test_long_names_stay_different():
+    names = [f"runs/{'of the same beginning ' * 9}{number}/run" for number in (1, 2)]
+    names += [f"{number}{' and the same end' * 9}" for number in (1, 2)]
+    lines = [Line(name, [1], [[0.5]]) for name in names]
+    (axes,) = draw_panels("", [Panel("", "epoch", "error", lines)]).axes
+    assert len({text.get_text() for text in axes.get_legend().get_texts()}) == len(names)
+    (axes,) = draw_confusion(torch.eye(4, dtype=torch.int64), names, "").axes
+    assert len({label.get_text() for label in axes.get_yticklabels()}) == len(names)
+
+
 def test_bars_are_as_long_as_their_values_from_the_top():
     (axes,) = draw_bars("left", "%", {"first": 10.0, "second": 40.0}).axes
     assert [bar.get_width() for bar in axes.patches] == [10, 40]

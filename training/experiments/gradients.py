@@ -23,6 +23,9 @@ _LEARNING_RATE = 0.1
 _PROBE = 256
 """Training images whose mean loss the gradients are taken of."""
 
+_LEAST = 1e-12
+"""Norm that a smaller one is taken for: a net that has died has no gradient, and 0 has no logarithm."""
+
 _KINDS = ("plain", "residual")
 
 _Norms = dict[str, list[list[float]]]
@@ -41,7 +44,7 @@ def gradient_norms(network: nn.Module, run: Run) -> list[float]:
     F.cross_entropy(logits, run.images.labels[:_PROBE]).backward()  # type: ignore[no-untyped-call]
     network.load_state_dict(kept)
     convolutions = [module for name, module in network.named_modules() if _counts(name, module)]
-    norms = [float(module.weight.grad.norm()) for module in convolutions]
+    norms = [max(float(module.weight.grad.norm()), _LEAST) for module in convolutions]
     network.zero_grad()
     return norms
 

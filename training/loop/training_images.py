@@ -49,6 +49,12 @@ def load_training_images(
             f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
             "recipe, or give a folder"
         )
+    elif recipe.image_size not in (None, *images.images.shape[2:]):
+        height, width = images.images.shape[2:]
+        told = (
+            f"image_size {recipe.image_size} is for picture files: {data} has {width}x{height} pixels, and keeps them"
+        )
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
     with Stages(console) as stages:
         decoded = _decoded(images, spec, folder, stages), _decoded(held_back, judged, folder, stages)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):

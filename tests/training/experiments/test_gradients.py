@@ -24,3 +24,12 @@ def test_gradients_are_those_of_each_convolution_and_leave_the_network_as_it_was
     loss = F.cross_entropy(network.train()(run.normalization(images.images.float())), images.labels)
     expected = torch.autograd.grad(loss, [conv.weight for conv in convolutions])
     assert norms == pytest.approx([float(gradient.norm()) for gradient in expected], rel=1e-4)
+
+
+def test_a_net_without_any_gradient_has_norms_that_can_be_drawn():
+    """On a logarithmic axis, and as ratios."""
+    torch.manual_seed(0)
+    images, network = bright_and_dark(8, 3, 16), build("plain", 8, 4, 2)
+    torch.nn.init.zeros_(network.fc.weight)
+    run = Run(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0)
+    assert all(norm > 0 for norm in gradient_norms(network, run))

