@@ -81,7 +81,7 @@ class Shadow:
 
     def _keep(self, task: ImageTask, answer: Result) -> bool:
         """Make a copy of an image, if there is room and time for one."""
-        most = self._most if self._has_time() else min(self._most, self.due)
+        most = self._room if self._has_time() else min(self._room, self.due)
         if len(self._waiting) >= most or self._pauses:
             self._count("dropped")
             return False
@@ -110,9 +110,14 @@ class Shadow:
         return max(1.0, LEAST_COPIES * self._admission.capacity)
 
     @property
+    def _room(self) -> int:
+        """Copies that may wait: what takes a worker no longer than two turns of the event loop, or one."""
+        return max(1, int(2 * LEAD_NS / max(1.0, self._latency.image_ns)))
+
+    @property
     def _most(self) -> int:
-        """Copies that take a worker no longer than a turn of the event loop, or one."""
-        return max(1, min(self._latency.sizes.limit, int(LEAD_NS / max(1.0, self._latency.image_ns))))
+        """Copies in a batch: what takes no longer than a turn, or one."""
+        return max(1, min(self._latency.sizes.limit, self._room // 2))
 
     def next_copies(self, now_ns: int) -> list[ImageTask]:
         """What may be sent now: nothing while a worker has some."""
