@@ -1,5 +1,6 @@
 """How much memory decoding an image takes, by what its header declares."""
 
+import math
 from collections.abc import Callable
 
 from models.images.av1 import avif_size
@@ -45,7 +46,7 @@ _SIZES: dict[ImageType, Callable[[bytes], Size]] = {
     "bmp": bmp_size,
     "gif": lambda data: gif_size(data)[0],
     "webp": webp_size,
-    "tiff": lambda data: first_page(data).size,
+    "tiff": lambda data: max(first_page(data)[:2], key=math.prod),  # of the page, and of a tile, which is decoded whole
     "avif": avif_size,
     "heic": largest_picture,
 }

@@ -13,6 +13,8 @@ from models.images.picture import Size
 
 _WIDTH, _HEIGHT, _STRIPS, _ROWS_PER_STRIP = 0x100, 0x101, 0x111, 0x116
 _ORIENTATION, _TILE_WIDTH, _TILE_HEIGHT, _TILES = 0x112, 0x142, 0x143, 0x144
+_BITS, _SAMPLES = 0x102, 0x115
+_SHAPE = {_WIDTH, _HEIGHT, _BITS, _SAMPLES, _STRIPS, _ROWS_PER_STRIP, _TILE_WIDTH, _TILE_HEIGHT, _TILES}
 _TYPE_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
@@ -48,6 +50,8 @@ def first_page(data: bytes) -> TiffPage:
     width, height = (_value(entries, tag) for tag in (_WIDTH, _HEIGHT))
     if not width or not height:
         raise CorruptImage("it ends before its picture begins")
+    if any(tag in entries and not _value(entries, tag) for tag in (_TILE_WIDTH, _TILE_HEIGHT)):
+        raise CorruptImage("its directory tells the size of its tiles in a way that is not known: save it anew")
     rows = min(_value(entries, _ROWS_PER_STRIP) or height, height)
     tile = _value(entries, _TILE_WIDTH) or width, _value(entries, _TILE_HEIGHT) or rows
     parts = max((entries[tag].values for tag in (_STRIPS, _TILES) if tag in entries), default=0)
@@ -64,7 +68,7 @@ def first_page(data: bytes) -> TiffPage:
 
 
 def _value(entries: dict[int, _Entry], tag: int) -> int:
-    return entries[tag].value if tag in entries else 0
+    return entries[tag].value if tag in entries and entries[tag].values == 1 else 0
 
 
 def _entries(data: bytes) -> dict[int, _Entry]:
@@ -87,6 +91,8 @@ def _entries(data: bytes) -> dict[int, _Entry]:
         if position + step + cell > len(data):
             raise CorruptImage("it ends before its picture begins")
         tag, kind, values = struct.unpack_from(order + entry_format, data, position)
+        if tag in entries and tag in _SHAPE:  # of which Pillow takes the last, and libtiff the first
+            raise CorruptImage("its directory tells the picture's shape twice: save it anew")
         place = position + step
         size = values * _TYPE_BYTES.get(kind, 0)
         value = 0

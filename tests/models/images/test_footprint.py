@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from models.images.footprint import decoding_bytes
+from tests.models.images.test_tiff import HEIGHT, TILES, WIDTH, by_hand
 
 SIDE = 3000
 PEAK = """
@@ -97,3 +98,8 @@ def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
 )
 def test_what_has_no_sound_header_takes_nothing(data):
     assert decoding_bytes(data, 224) == 0
+
+
+def test_a_tile_that_is_larger_than_its_page_is_counted():
+    data = by_hand(WIDTH, HEIGHT, (0x142, 4, 1, 1600), (0x143, 4, 1, 800), TILES)
+    assert decoding_bytes(data, None) == 16 * 1600 * 800

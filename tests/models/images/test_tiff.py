@@ -22,6 +22,7 @@ def by_hand(*entries: tuple[int, int, int, int], big: bool = False, order: str =
 
 
 WIDTH, HEIGHT, STRIP, UPSIDE_DOWN = (0x100, 4, 1, 13), (0x101, 4, 1, 29), (0x111, 4, 1, 8), (0x112, 4, 1, 3)
+TILE_WIDTH, TILES = (0x142, 4, 1, 16), (0x144, 4, 1, 8)
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -61,6 +62,10 @@ def test_the_page_is_said_to_be_upright():
             "more than 16384 strips",
         ),
         (by_hand(WIDTH, HEIGHT, STRIP, (0x116, 4, 1, 10)), "its 1 strips or tiles leave out a part"),
+        # What Pillow and libtiff would read another size from than was looked at.
+        (by_hand(WIDTH, (0x100, 4, 1, 9_000), HEIGHT, STRIP), "tells the picture's shape twice"),
+        (by_hand(WIDTH, HEIGHT, TILE_WIDTH, (0x143, 9, 1, 9_000), TILES), "tells the size of its tiles in a way"),
+        (by_hand(WIDTH, HEIGHT, TILE_WIDTH, (0x143, 3, 2, 9_000 << 16 | 16), TILES), "tells the size of its tiles"),
         (by_hand(WIDTH, HEIGHT), "its 0 strips or tiles leave out a part"),
     ],
 )
