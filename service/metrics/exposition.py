@@ -87,7 +87,7 @@ class FamilyText:
 
 def _head(text: str) -> str:
     """The lines in front of the samples."""
-    return "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
+    return "".join(f"{line}\n" for line in text.split("\n") if line.startswith("#"))
 
 
 class Exposition:

@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 
-LABELS = ("plain", 'with "quotes"', "back\\slash", "new\nline", "white space", "ünï\u2028", "{a=b}")
+LABELS = ("plain", 'with "quotes"', "back\\slash", "new\nline", "white space", "ünï\u2028# TYPE x y", "{a=b}")
 
 
 def make_metrics() -> Metrics:
