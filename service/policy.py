@@ -215,6 +215,10 @@ TURN_NS = 10_000_000
 what comes in a turn waits for all of it (p99 at 512 connections +50 % with 50 ms, +10 % with 20); without a bound two
 thousand busy clients starved every probe and every new connection. Much less, and nearly all data waits in a queue."""
 
+PARSED_BYTES = 32 << 10
+"""Part of a body without a declared length that is parsed in one call: 3 ms where its chunks have one byte each. More,
+and a turn lasts as much longer than TURN_NS: 21 ms with the 256 KiB that come at once. Less, and bodies cost more."""
+
 WAITING_BYTES = 16 << 20
 """Data that waits for another turn, in all; beyond, turns grow longer. It bounds memory, not speed."""
 

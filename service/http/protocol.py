@@ -12,6 +12,7 @@ from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, 
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.read_budget import ReadBudget
 from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain, without_prefix
+from service.policy import PARSED_BYTES
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
@@ -87,12 +88,14 @@ class PredictionProtocol(HttpConnection):
         """Parse what came; if a message is incomplete after it, the rest has to come in time."""
         if self._state is CLOSING or self._state is LAST:
             return
-        is_fresh = self._state is IDLE
+        is_fresh, rest = self._state is IDLE, b""
         try:
             cycle = self.cycle
             if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_plain(data):
                 return
             self._fresh, self._begun = is_fresh, False
+            if self._state is BODY and len(data) > PARSED_BYTES and not self._is_quick(data):
+                data, rest = data[:PARSED_BYTES], data[PARSED_BYTES:]
             self._parse(data)
         except httptools.HttpParserCallbackError as error:
             self._fail(error.__context__ or error)  # what one of our own callbacks raised
@@ -101,6 +104,9 @@ class PredictionProtocol(HttpConnection):
         else:
             if self._state in (HEAD, BODY) and not self.transport.is_closing():
                 self._await_rest(len(data))
+            if rest:
+                self._deferred += 1
+                self._budget.put_back(self.transport, self._take_deferred, rest)
 
     def _parse(self, data: bytes) -> None:
         """Parse what came; a message that offers another protocol, h2c say, is taken as if it did not."""

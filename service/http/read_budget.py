@@ -57,6 +57,11 @@ class ReadBudget:
         while self._waiting_bytes > WAITING_BYTES:
             self._take_first()
 
+    def put_back(self, transport: asyncio.Transport, take: Callable[[bytes], None], rest: bytes) -> None:
+        """Have `take` called with the rest of what is being taken, before all that waits."""
+        self._waiting.appendleft(_Waiting(transport, take, rest, self.arrived_ns, is_paused=False))
+        self._waiting_bytes += len(rest)
+
     def _begin(self, now_ns: int) -> None:
         self._ends_ns = now_ns + TURN_NS
         self._loop.call_soon(self._end)

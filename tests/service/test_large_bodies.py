@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.http.connection_state import BODY
 from service.settings import Settings
 from tests.service.test_walk import House
 from tests.service.wire import post
@@ -55,6 +56,23 @@ def test_the_loop_turns_while_a_large_body_is_taken_apart(repository: Path, cont
         (answer,) = house.client.received
         assert answer.startswith(b"HTTP/1.1 400 "), answer
         assert turns > MANY_TURNS
+        house.protocol.connection_lost(None)
+        house.api.close()
+
+    asyncio.run(asyncio.wait_for(scene(), 60))
+
+
+def test_what_comes_in_tiny_chunks_is_parsed_in_several_turns(repository: Path) -> None:
+    async def scene() -> None:
+        house = House(repository)
+        await house.work_until(lambda: house.api.ready)
+        chunks = b"1\r\nx\r\n" * 40_000
+        house.protocol.data_received(b"POST /predict HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n")
+        house.protocol.data_received(chunks + b"0\r\n\r\n")
+        assert house.protocol._state is BODY, "all of it was parsed in one call"
+        await house.work_until(lambda: house.client.received)
+        (answer,) = house.client.received
+        assert answer.startswith(b"HTTP/1.1 415 "), answer
         house.protocol.connection_lost(None)
         house.api.close()
 
