@@ -51,9 +51,7 @@ def load_training_images(
         )
     elif recipe.image_size not in (None, *images.images.shape[2:]):
         height, width = images.images.shape[2:]
-        told = (
-            f"image_size {recipe.image_size} is for picture files: {data} has {width}x{height} pixels, and keeps them"
-        )
+        told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     with Stages(console) as stages:
         decoded = _decoded(images, spec, folder, stages), _decoded(held_back, judged, folder, stages)
