@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -13,7 +13,9 @@ from PIL import Image
 from PIL.ImageFile import ImageFile
 
 from models.images.decoder import MAX_PIXELS, Preprocessor
-from models.images.image_type import image_type
+from models.images.headers import bare_gif
+from models.images.image_type import ImageType, image_type
+from models.images.jpeg import bare_jpeg
 from models.images.png import still_png
 from training.data.archives import readable
 from training.data.image_files import FileSet
@@ -29,6 +31,13 @@ SAMPLES = 8
 
 _DIGEST_BYTES = 16
 """Bytes of a file's digest: enough that no two files have the same by chance."""
+
+_BARE: dict[ImageType, Callable[[bytes], bytes]] = {
+    "png": lambda data: still_png(data).data,
+    "jpeg": lambda data: bare_jpeg(data).data,
+    "gif": bare_gif,
+}
+"""What of a file reaches a decoder."""
 
 
 @dataclass(slots=True)
@@ -118,8 +127,8 @@ class _Looking:
 
 
 def _opened(data: bytes) -> ImageFile:
-    """What was decoded, by Pillow's reader of its type: `Image.open` refuses large JPEGs, and unused parts of a PNG."""
+    """What was decoded, by Pillow's reader of its type: `Image.open` refuses large JPEGs, and parts that are unused."""
     kind = image_type(data)
     assert kind is not None
     factory, _ = Image.OPEN[kind.upper()]
-    return factory(BytesIO(still_png(data).data if kind == "png" else data), "")
+    return factory(BytesIO(_BARE.get(kind, bytes)(data)), "")

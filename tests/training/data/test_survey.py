@@ -39,12 +39,15 @@ def test_sizes_and_modes_are_pillows(tmp_path):
 def test_files_that_train_are_counted_if_pillows_open_refuses_them(tmp_path):
     text = chunk(b"tEXt", b"a\0b")[:-1] + b"?"
     png = _file("L", (10, 20), "PNG")
+    gif = _file("1", (30, 20), "GIF")
+    frame = gif.index(b",", 13 + (3 << (gif[10] & 7) + 1))
     files = {"a/1.png": png[:33] + text + png[33:], "b/2.jpg": _file("L", (9_500, 9_500), "JPEG")}
-    for data, refusal in zip(files.values(), (OSError, Image.DecompressionBombWarning), strict=True):
+    files["b/3.gif"] = gif[:frame] + b"!\xf1\0" + gif[frame:]
+    for data, refusal in zip(files.values(), (OSError, Image.DecompressionBombWarning, OSError), strict=True):
         with pytest.raises(refusal):
             Image.open(io.BytesIO(data))
     (found,) = survey(read_layout(pack(tmp_path, "folder", files))).parts
-    assert found.sizes_by_area() == [(10, 20), (9_500, 9_500), (9_500, 9_500)]
+    assert found.sizes_by_area() == [(10, 20), (30, 20), (9_500, 9_500)]
     assert not found.unreadable
 
 
