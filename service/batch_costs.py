@@ -3,12 +3,18 @@
 import math
 from collections.abc import Mapping
 
-from service.policy import COST_TOLERANCE, DISPATCH_NS, PAYING_NS, QUICK_BATCH_NS, SLOW_BATCH_SAVING
+from service.policy import COST_TOLERANCE, DISPATCH_NS, EXPRESS_RATIO, PAYING_NS, QUICK_BATCH_NS, SLOW_BATCH_SAVING
 
 
 def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
     """Nanoseconds that an image costs in a batch of each size, all that a batch costs counted in."""
     return {size: (ns + DISPATCH_NS) / size for size, ns in sorted(latency_ns.items())}
+
+
+def quick_models(image_ns: Mapping[int, float]) -> frozenset[int]:
+    """The models whose images are far quicker than those of another, by what an image of each costs."""
+    longest_ns = max(image_ns.values(), default=0.0)
+    return frozenset(model for model, ns in image_ns.items() if ns * EXPRESS_RATIO <= longest_ns)
 
 
 def doubling_pays(cost: float, least: float, batch_ns: float) -> bool:

@@ -35,6 +35,39 @@ DEMAND_NS = 1_000_000_000
 are kept short. Less, and a model that is asked twice a second waits behind full batches of the others; more, and the
 others run in short batches for longer than there is a reason."""
 
+# Quick images beside slow ones (`worker/worker.py`, `batching/express.py`): found with `benchmarks.fairness`, a digit
+# beside two overloaded networks of photographs, and the other way round.
+
+EXPRESS_RATIO = 4
+"""Times the cost of a model's image that another's must have for express threads to run the first (a judgement): such
+a thread shares a core. Less, and a worker that becomes free would be done earlier; more, and images wait for slow
+ones."""
+
+EXPRESS_SHARE = 0.25
+"""Share of the workers' time that express threads may take for one model: a little more than the fifth of its capacity
+up to which a model is to keep its latency. Without a bound an overloaded digit was answered twelve times as often, and
+ResNet-18 had a p99 of thirteen times its own; less, and models that ask for little wait for slow ones."""
+
+EXPRESS_IMAGE_NS = 120_000
+"""What an image of theirs costs beside its network, HTTP and decoding above all: two cores answer 12,500 digits a
+second, whose network takes 0.04 ms. Less, and an overloaded digit is not found out; more, and one that is asked for
+little is taken for overloaded."""
+
+EXPRESS_BURST_NS = 50_000_000
+EXPRESS_BURST_IMAGES = 64
+"""Time or images, whichever is more, that may be taken at once: 300 digits. What takes more is an overload. Less, and a
+hiccup of the machine is one, or chance; more, and overloads disturb the others for longer (0.1 to 0.5 s)."""
+
+EXPRESS_PAUSE_NS = 10_000_000_000
+EXPRESS_PAUSE_MOST_NS = 60_000_000_000
+"""Time until a model that has taken more is tried again (a judgement), twice as long after each trial in a row that
+fails. Less, and an overload disturbs the others more often; more, and a model waits for slow ones after a hiccup."""
+
+USUAL_NICE = 2
+"""Added to the niceness of a worker's first thread where there is an express thread: it gets two fifths of a core that
+both want. Less, and quick images wait for the scheduler (0: p99 2.5 times what it is alone, instead of 1.1); more, and
+slow models get less beside other programs."""
+
 # What an image costs (`batching/wait_estimate.py`, `batching/decode_estimate.py`) and who is admitted
 # (`batching/admission.py`).
 

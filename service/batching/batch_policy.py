@@ -56,6 +56,7 @@ class WorkerQueue:
         loads_ns: how long what each API process has sent there will take, in the shared state.
         epoch: which of its lives the worker is in.
         models: indices of those that it has loaded.
+        beside: if this is a worker's express thread, what its first thread has been sent.
         full: its pipe has no room, for other processes' batches or those of its former life.
         batches: by batch id, oldest first.
 
@@ -66,6 +67,7 @@ class WorkerQueue:
     loads_ns: memoryview | list[int]
     epoch: int = 0
     models: frozenset[int] = frozenset()
+    beside: "WorkerQueue | None" = None
     up: bool = False
     full: bool = False
     batches: dict[int, list[ImageTask]] = field(default_factory=dict)
@@ -73,6 +75,10 @@ class WorkerQueue:
 
     def __post_init__(self) -> None:
         self.loads_ns[self.api] = 0  # not any more what a predecessor sent that died
+
+    def begin_life(self, epoch: int, models: frozenset[int]) -> None:
+        """It takes batches, of these models."""
+        self.epoch, self.up, self.models = epoch, True, models
 
     def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
         """It has been sent a batch that will take so long; nothing is to wait behind one that may never end."""
@@ -143,8 +149,8 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
     for model in sorted(waiting, key=lambda model: (max(queues[model].served_ns, shared_ns), queues[model].served_ns)):
         queue = queues[model]
         if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):
-            most = _most_images(queue, demand) if contended else queue.latency.sizes.limit
-            tasks, expired = _first_images(queue, most, workers, now_ns)
+            most = most_images(queue, demand) if contended else queue.latency.sizes.limit
+            tasks, expired = first_images(queue, most, workers, now_ns)
             if tasks or expired:
                 return Batch(worker, model, tasks, expired, max(queue.served_ns, shared_ns))
     return None
@@ -178,18 +184,18 @@ def copies_worker(workers: Sequence[WorkerQueue], model: int, *, idle: bool) -> 
     return None if least is None or least.is_in_doubt or (idle and least.load_ns) else least
 
 
-def _most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
+def most_images(queue: ModelQueue, demand: Sequence[ModelQueue]) -> int:
     """Images in a batch that takes no longer than the dearest image of the models in demand, or LEAD_NS."""
     longest_ns = max(LEAD_NS, *(one.latency.image_ns for one in demand))
     return min(queue.latency.sizes.limit, max(1, int(longest_ns / max(1.0, queue.latency.image_ns))))
 
 
-def _first_images(
-    queue: ModelQueue, most: int, workers: Sequence[WorkerQueue], now_ns: int
+def first_images(
+    queue: ModelQueue, most: int, workers: Sequence[WorkerQueue] | None, now_ns: int
 ) -> tuple[list[ImageTask], list[ImageTask]]:
     """The images at the head of the queue that run together, at most so many; and the expired ones among them.
 
-    A retried one runs alone, and in one worker at a time: those behind it do not wait for it.
+    A retried one runs alone, and in one of these workers at a time: those behind it do not wait for it.
     """
     tasks: list[ImageTask] = []
     expired: list[ImageTask] = []
@@ -199,7 +205,7 @@ def _first_images(
             continue
         if tasks and (tasks[0].retried or len(tasks) == most):
             break
-        if task.retried and (tasks or any(worker.is_in_doubt for worker in workers)):
+        if task.retried and (tasks or workers is None or any(worker.is_in_doubt for worker in workers)):
             continue
         tasks.append(task)
     return tasks, expired

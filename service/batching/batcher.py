@@ -15,7 +15,9 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from service.batch_costs import quick_models
 from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, copies_worker, next_batch
+from service.batching.express import ExpressBudget, express_batch
 from service.batching.image_task import CopyTask, ImageTask, Outcome
 from service.batching.results import ResultReader, hand_over
 from service.batching.shadow import Shadow
@@ -53,10 +55,13 @@ class Batcher:
             ModelQueue(latency, int(delay_s * 1e9))
             for latency, delay_s in zip(wait_estimate.latencies, delays_s, strict=True)
         ]
-        self._workers = [
-            WorkerQueue(worker, api, loads_ns) for worker, loads_ns in enumerate(self._shared_state.loads_ns)
-        ]
+        self._workers = [WorkerQueue(row, api, loads_ns) for row, loads_ns in enumerate(self._shared_state.loads_ns)]
+        for seat in range(self._shared_state.seats):
+            first, express = self._rows(seat)
+            express.beside = first
         self._up: list[WorkerQueue] = []
+        self._express: list[WorkerQueue] = []  # express threads of workers that are up
+        self._budgets = [ExpressBudget() for _ in self._queues]
         self._filling: set[int] = set()  # models with a timer for their batch delay, or _COPIES
         self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
         self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
@@ -125,7 +130,7 @@ class Batcher:
     def _dispatch(self) -> None:
         """Send all batches that the policy has for the workers."""
         now_ns = time.monotonic_ns()
-        while batch := next_batch(self._queues, self._up, now_ns):
+        while batch := (self._express_batch(now_ns) if self._express else next_batch(self._queues, self._up, now_ns)):
             tasks = self._queues[batch.model].tasks
             for task in batch.expired:
                 del tasks[task]
@@ -136,6 +141,11 @@ class Batcher:
         for model, queue in enumerate(self._queues):
             if queue.delay_ns and queue.tasks:
                 self._fill(model, queue.fills_until_ns - now_ns)
+
+    def _express_batch(self, now_ns: int) -> Batch | None:
+        """One for an express thread, if there is one."""
+        batch = express_batch(self._queues, self._budgets, self._express, now_ns)
+        return batch or next_batch(self._queues, self._up, now_ns)
 
     def _send_copies(self, shadow: Shadow) -> None:
         """Send copies to a worker that has nothing to do, if no image waits; images then prefer another worker.
@@ -184,6 +194,9 @@ class Batcher:
         load_ns = int(len(tasks) * queue.latency.image_ns)
         worker.add(message.batch, tasks, load_ns)
         queue.begun_ns, queue.served_ns = batch.begins_ns, batch.begins_ns + load_ns
+        if worker.beside is not None and tasks:
+            workers = len(self._up) / self._shared_state.api_processes
+            self._budgets[batch.model].spend(len(tasks), queue.latency.warm_ns, time.monotonic_ns(), workers)
         return True
 
     def _on_room(self, worker: WorkerQueue) -> None:
@@ -215,6 +228,7 @@ class Batcher:
             queue.newest_ns = 0
         for number, delay_s in zip(numbers, delays_s, strict=True):
             self._queues[number] = ModelQueue(self._wait_estimate.latencies[number], int(delay_s * 1e9))
+        self._budgets = [ExpressBudget() for _ in self._queues]
 
     def holds_none_but(self, numbers: range) -> bool:
         """Whether no worker has a batch of any other model."""
@@ -224,23 +238,39 @@ class Batcher:
     def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
         """The worker is up in this epoch; its reports tell which models it has and which batches pay."""
         ready = [report for report in reports if report.state == "ready"]
-        worker = self._workers[index]
-        worker.epoch, worker.up, worker.models = epoch, True, frozenset(report.model for report in ready)
-        self._up = [one for one in self._workers if one.up]
+        first, express = self._rows(index)
+        first.begin_life(epoch, frozenset(report.model for report in ready))
+        if self._shared_state.epochs[express.worker] == epoch:
+            express.begin_life(epoch, quick_models({report.model: report.image_ms for report in ready}))
+        self._list_up()
         self._dispatch()
+
+    def _rows(self, seat: int) -> list[WorkerQueue]:
+        """What the first and the express thread of a worker have been sent."""
+        return [self._workers[row] for row in self._shared_state.rows_of(seat)]
+
+    def _list_up(self) -> None:
+        self._up = [worker for worker in self._workers if worker.up and worker.beside is None]
+        self._express = [thread for thread in self._workers if thread.up and thread.beside is not None]
 
     def worker_down(self, index: int) -> list[ImageTask]:
         """The worker is dead: retry alone, once, what it had begun, which is returned; queue again what it had not."""
-        begun = int(self._shared_state.taken[index, self._api])
-        worker = self._workers[index]
-        worker.up = False
-        self._up = [one for one in self._workers if one.up]
+        threads = self._rows(index)
+        for thread in threads:
+            thread.up = False
+        self._list_up()
+        begun = [task for thread in threads for task in self._recover_all(thread)]
+        self._dispatch()
+        return begun
+
+    def _recover_all(self, worker: WorkerQueue) -> list[ImageTask]:
+        """Take back what a worker had that is dead; what it had begun is returned."""
+        begun = int(self._shared_state.taken[worker.worker, self._api])
         self._pass_fence(worker)
         lost = worker.take_all_back()
         for batch, tasks in sorted(lost.items(), reverse=True):
             for task in reversed(tasks):
                 self._recover(task, was_running=batch <= begun)
-        self._dispatch()
         return [task for batch, tasks in lost.items() if batch <= begun for task in tasks]
 
     def _recover(self, task: ImageTask, *, was_running: bool) -> None:
@@ -265,7 +295,7 @@ class Batcher:
         Each worker that is up gets an empty batch, a fence: once that is answered, or the worker is dead, all is
         finished that was sent before. Until then no slot may be used.
         """
-        for worker in self._up:
+        for worker in (*self._up, *self._express):
             self._fences[worker.worker] = self._loop.create_future()
             self._send_fence(worker)
         await asyncio.gather(*self._fences.values())

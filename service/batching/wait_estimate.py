@@ -101,8 +101,7 @@ class LatencyModel:
         """Adopt what a worker measured at warm-up."""
         self.sizes.learn(report)
         self._expected_ns = interpolate(report.batch_latency_ms)
-        size, latency_ms = max(report.batch_latency_ms, default=(1, 0.0))
-        self.warm_ns = latency_ms * 1e6 / size
+        self.warm_ns = report.image_ms * 1e6
         self.image_ns = self._slowdown * self.warm_ns
 
     def observe(self, size: int, ns: int) -> None:

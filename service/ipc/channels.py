@@ -17,7 +17,7 @@ class Channels:
         self.shared_state = SharedState(seats, api_processes)
         self._slots = slots
         self.slot_pool = SlotPool(slots * api_processes, input_bytes, classes)
-        self.requests = [Pipe(packets=True) for _ in range(seats)]
+        self.requests = [Pipe(packets=True) for _ in range(2 * seats)]  # by row of the shared state
         self.replies = [Pipe() for _ in range(api_processes)]
         self.reports = [Pipe() for _ in range(seats)]
         self.api_reports = [Pipe() for _ in range(api_processes)]

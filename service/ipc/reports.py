@@ -46,6 +46,12 @@ class ModelReport:
     why: str = ""
     candidates: tuple[CandidateReport, ...] = ()
 
+    @property
+    def image_ms(self) -> float:
+        """What an image cost in a batch of the largest size that was measured."""
+        size, ms = max(self.batch_latency_ms, default=(1, 0.0))
+        return ms / size
+
 
 @dataclass(frozen=True, slots=True)
 class WorkerReport:

@@ -277,15 +277,15 @@ class ApiProcess:
 
     def _log_lost(self, worker: int, reason: str, tasks: Sequence[ImageTask]) -> None:
         """Name what a worker was running when it died: one of these images may be the cause."""
-        if tasks:
-            model, ids = self._name_of(tasks[0]), dict.fromkeys(task.request_id for task in tasks)
+        for number in dict.fromkeys(task.model for task in tasks):  # one in each of its threads
+            batch = [task for task in tasks if task.model == number]
             log.error(
                 "batch lost",
                 worker=worker % self._workers,
                 reason=reason,
-                model=model,
-                images=len(tasks),
-                requests=list(ids),
+                model=self._name_of(batch[0]),
+                images=len(batch),
+                requests=list(dict.fromkeys(task.request_id for task in batch)),
             )
 
     def _name_of(self, task: ImageTask) -> str:

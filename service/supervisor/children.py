@@ -66,37 +66,51 @@ class WorkerChild(Child):
     lacks_default: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
-    unread_since_s: float | None = None
+    unread: tuple["UnreadWatch", "UnreadWatch"] = field(default_factory=lambda: (UnreadWatch(), UnreadWatch()))
     probed_s: float = 0.0
-    last_taken: bytes = b""
 
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""
         Child.begin_life(self, now_s)
         self.epoch += 1
-        self.reports, self.unparsed, self.unread_since_s, self.up = {}, b"", None, False
+        self.reports, self.unparsed, self.up = {}, b"", False
+        self.unread = UnreadWatch(), UnreadWatch()
 
     def free(self) -> None:
         """No worker is to live here until it is given other models."""
         self.models, self.deaths, self.restart_at_s, self.ever_up = None, 0, math.inf, False
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
-        """Whether a message waits in its pipe though the worker has run and read nothing for a while.
+        """Whether a message waits in a pipe of it though that thread has run and read nothing for a while.
 
         The empty pipe of a worker that runs nothing gets a probe now and then, which a live worker reads away.
         """
         shared_state, pipe = channels.shared_state, channels.requests[self.index]
-        taken, idle = shared_state.taken[self.index].tobytes(), shared_state.began_ns[self.index] == 0
-        waits = idle and _readable_bytes(pipe.reader) > 0
-        if idle and not waits and now_s - self.probed_s > PROBE_INTERVAL_S:
+        rows = shared_state.rows_of(self.index)
+        unread = [watch.look(channels, row, now_s) for watch, row in zip(self.unread, rows, strict=True)]
+        idle = shared_state.began_ns[self.index] == 0 and not _readable_bytes(pipe.reader)
+        if idle and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
             with suppress(BlockingIOError):  # it has become full meanwhile, so there is something to be read
                 os.write(pipe.writer, PROBE)
-        if not waits or taken != self.last_taken:
-            self.unread_since_s, self.last_taken = None, taken
-        elif self.unread_since_s is None:
-            self.unread_since_s = now_s
-        return self.unread_since_s is not None and now_s - self.unread_since_s > UNREAD_LIMIT_S
+        return any(unread)
+
+
+@dataclass(eq=False, slots=True)
+class UnreadWatch:
+    """Since when a thread of a worker has left a message unread, and what it had taken up by then."""
+
+    since_s: float | None = None
+    taken: bytes = b""
+
+    def look(self, channels: Channels, row: int, now_s: float) -> bool:
+        """Whether a message waits in its pipe though it has run and read nothing for a while."""
+        taken, idle = channels.shared_state.taken[row].tobytes(), channels.shared_state.began_ns[row] == 0
+        if not idle or taken != self.taken or not _readable_bytes(channels.requests[row].reader):
+            self.since_s, self.taken = None, taken
+        elif self.since_s is None:
+            self.since_s = now_s
+        return self.since_s is not None and now_s - self.since_s > UNREAD_LIMIT_S
 
 
 @dataclass(eq=False, slots=True)

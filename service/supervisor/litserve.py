@@ -58,7 +58,7 @@ class InferenceLoop(LitLoop):  # type: ignore[misc]
     def run(self, lit_api: "InferenceAPI", *_: object) -> None:
         """Answer batches until the process is ended; a worker that fails ends, and its batch is run by another."""
         try:
-            lit_api.worker.serve()
+            lit_api.worker.batches.serve()
         except Exception:
             log.exception("worker failed", worker=int(os.environ["LITSERVE_WORKER_ID"]))
         finally:

@@ -155,10 +155,11 @@ class WorkerPool(ProcessPool[WorkerChild]):
             self.budget.look()
 
     def _launch(self, child: WorkerChild) -> BaseProcess:
-        for pipe in (self._channels.requests[child.index], self._channels.reports[child.index]):
-            pipe.drain()
         shared_state = self._channels.shared_state
-        shared_state.began_ns[child.index], shared_state.epochs[child.index] = 0, child.epoch
+        rows = list(shared_state.rows_of(child.index))
+        for pipe in (*(self._channels.requests[row] for row in rows), self._channels.reports[child.index]):
+            pipe.drain()
+        shared_state.began_ns[rows], shared_state.epochs[rows] = 0, (child.epoch, 0)
         assert child.models
         wanted = self.budget.wanted(child.models) if self.budget else None
         child.wanted = len(child.models.catalog.artifacts if wanted is None else wanted)

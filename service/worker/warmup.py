@@ -66,6 +66,12 @@ class LoadedModel:
     latency_ns: dict[int, int]
     max_batch_size: int
 
+    @property
+    def image_ns(self) -> float:
+        """What an image cost in a batch of the largest size that was measured."""
+        size, ns = max(self.latency_ns.items())
+        return ns / size
+
     @cached_property
     def paying_batch_size(self) -> int:
         """The smallest size in which an image costs hardly more than the least that it costs in any."""

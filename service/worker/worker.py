@@ -1,49 +1,33 @@
 """What a worker process does: load models, prove each, then answer batches until it is ended.
 
-A worker blocks in `read` on its request pipe: it uses no CPU when idle, and begins a batch the moment that there is
-one. What else lies in the pipe by then, of any API process, runs with it. The supervisor's commands to load or unload a
-model come through the same pipe, between batches. Nothing here is of LitServe, which `supervisor.litserve` puts around
-it.
+Where some of its models are far quicker than others, a second thread runs quick images while the first runs slow ones:
+the express thread, with a pipe of its own. The system divides the core between the two, and prefers that one. The
+supervisor's commands to load or unload a model come through the pipe of the batches. Nothing here is of LitServe, which
+`supervisor.litserve` puts around it.
 """
 
 import gc
-import itertools
 import os
-import select
 import time
-from collections import defaultdict, deque
 from collections.abc import Container, Sequence
 from dataclasses import replace
-from select import PIPE_BUF
+from threading import Thread
 
-import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.engine import EngineError
 from models.machine.memory import memory_since, own_memory, trim_memory
-from models.postprocess import most_probable, softmax
+from service.batch_costs import quick_models
 from service.ipc.channels import Channels
-from service.ipc.messages import MAX_REPLIES, WITH_LOGITS, BatchMessage, ModelCommand, Reply
+from service.ipc.messages import ModelCommand
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
-from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
+from service.policy import USUAL_NICE
+from service.worker.batch_runner import BatchRunner
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
 
 log = structlog.get_logger()
-
-
-def write_results(pool: SlotPool, slots: Sequence[int], logits: NDArray[np.float32], k: int) -> None:
-    """Write the k most probable classes of every row of logits, in falling order, into its slot; see WITH_LOGITS."""
-    where = np.asarray(slots)
-    if k == WITH_LOGITS:
-        k = logits.shape[1]
-        pool.logits[where, :k] = logits
-    indices = most_probable(logits, k)
-    pool.indices[where, :k] = indices
-    pool.probabilities[where, :k] = softmax(logits)[np.arange(len(logits))[:, np.newaxis], indices]
-    pool.statuses[where] = np.where(np.isfinite(logits).all(axis=1), OK, FAILED)
 
 
 class Worker:
@@ -66,20 +50,38 @@ class Worker:
         self._index, self._channels = index, channels
         self._device, self._load_options = device, load
         self._artifacts, self._first = artifacts, first
-        self._commands: deque[ModelCommand] = deque()
-        self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
-        self._requests = channels.requests[index].reader
-        self._more = select.poll()
-        self._more.register(self._requests, select.POLLIN)
-        self._next: BatchMessage | None = None  # read, but not to be run with those before it
+        self._shared_state = channels.shared_state
         self._epoch = int(self._shared_state.epochs[index])
-        self._shared_state.began_ns[index] = 0
         self._models: dict[int, LoadedModel] = {}
-        for model in range(first, first + len(artifacts)):
+        self.batches = BatchRunner(index, self._epoch, channels, self._models, self._obey)
+        numbers = range(first, first + len(artifacts))
+        for model in numbers:
             if wanted is None or model in wanted:
-                self._report(self._load(model))
+                report = self._load(model)
+                if wanted is None and model == numbers[-1]:
+                    self._begin_express_thread()  # before the last report, upon which batches come
+                self._report(report)
         if wanted is None:
             self._artifacts = ()
+
+    def _begin_express_thread(self) -> None:
+        """Start it if it has something to do; a GPU runs one batch after the other in any case."""
+        quick = quick_models({number: model.image_ns for number, model in self._models.items()})
+        if quick and self._device == "cpu":
+            _, row = self._shared_state.rows_of(self._index)
+            Thread(target=self._serve_express, args=(row,), name="express", daemon=True).start()
+            os.nice(USUAL_NICE)  # on Linux of this thread alone
+            self._shared_state.epochs[row] = self._epoch
+            names = sorted({self._artifacts[number - self._first].name for number in quick})
+            log.info("express thread started", worker=self._index % self._channels.workers, models=names)
+
+    def _serve_express(self, row: int) -> None:
+        try:
+            BatchRunner(row, self._epoch, self._channels, self._models, self._obey).serve()
+        except Exception:
+            log.exception("worker failed", worker=self._index, thread="express")
+        finally:
+            os._exit(1)  # the whole worker, as where its first thread fails
 
     def _report(self, report: ModelReport) -> None:
         self._channels.reports[self._index].write(WorkerReport(self._epoch, report).to_line())
@@ -117,22 +119,6 @@ class Worker:
             ),
         )
 
-    def serve(self) -> None:
-        """Answer batches until the process is ended."""
-        while True:
-            self.serve_one()
-
-    def serve_one(self) -> None:
-        """Wait for a batch, run it, and reply."""
-        messages = self._take()
-        taken_ns = time.monotonic_ns()
-        for message in messages:
-            self._shared_state.taken[self._index, message.api] = message.batch
-        ran = self._run(messages, taken_ns)
-        self._reply(messages, taken_ns, ran)
-        if self._commands:
-            self._obey(self._commands.popleft())
-
     def _obey(self, command: ModelCommand) -> None:
         """Load or unload a model, and report; the supervisor sees for how long that may take."""
         shared_state = self._shared_state
@@ -150,85 +136,3 @@ class Worker:
         gc.collect()
         trim_memory()
         return ModelReport(index, "unloaded")
-
-    def _take(self) -> list[BatchMessage]:
-        """The next message, waited for, and those behind it that are there already and may run with it."""
-        first = self._next or self._read()
-        self._next = None
-        if first is None:
-            return []
-        model = self._models.get(first.model)
-        taken, room = [first], model.paying_batch_size - len(first.slots) if model and first.slots else 0
-        while not first.alone and len(taken) < MAX_REPLIES and self._more.poll(0):
-            if message := self._read():
-                room -= len(message.slots)
-                if message.model != first.model or message.alone or room < 0:
-                    self._next = message
-                    break
-                taken.append(message)
-        return taken
-
-    def _read(self) -> BatchMessage | None:
-        """The pipe's next batch; None if it is for a former life of this worker, whose end its API process knows of.
-
-        A command of the supervisor is kept for later.
-        """
-        message = BatchMessage.unpack(os.read(self._requests, PIPE_BUF))
-        if message.epoch == self._epoch:
-            return message
-        if (command := ModelCommand.of(message)) and command.epoch == self._epoch:
-            self._commands.append(command)
-        return None
-
-    def _run(self, messages: list[BatchMessage], taken_ns: int) -> list[int]:
-        """Run what has not expired; return how many images of each message that were."""
-        pool, shared_state = self._slot_pool, self._shared_state
-        alive = [[slot for slot in message.slots if pool.deadlines[slot] > taken_ns] for message in messages]
-        for message, slots in zip(messages, alive, strict=True):
-            for slot in set(message.slots).difference(slots):
-                pool.statuses[slot] = EXPIRED
-        together = list(itertools.chain.from_iterable(alive))
-        model = self._models.get(messages[0].model) if messages else None
-        if together and model is None:
-            pool.statuses[together] = FAILED
-        elif model and together:
-            limits_ns = model.limits_ns
-            shared_state.limit_ns[self._index] = limits_ns[min(len(together), len(limits_ns) - 1)]
-            shared_state.began_ns[self._index] = taken_ns
-            try:
-                self._infer(model, together, max(message.top_k for message in messages))
-            finally:
-                shared_state.began_ns[self._index] = 0
-        return list(map(len, alive))
-
-    def _infer(self, model: LoadedModel, slots: list[int], k: int) -> None:
-        """Run a batch; if it fails, run each image alone, so that one bad image fails alone."""
-        pool = self._slot_pool
-        try:
-            logits = model.engine.run(pool.images(slots, model.shape))
-        except EngineError:
-            log.exception("inference failed", images=len(slots), worker=self._index)
-            if len(slots) == 1:
-                pool.statuses[slots[0]] = FAILED
-                self._prove(model)
-                return
-            for slot in slots:
-                self._infer(model, [slot], k)
-            return
-        write_results(pool, slots, logits, k)
-
-    @staticmethod
-    def _prove(model: LoadedModel) -> None:
-        """EngineError if the engine does not run what it ran at warm-up: then it is not the image's fault."""
-        model.engine.run(np.zeros((1, *model.shape), np.uint8))
-
-    def _reply(self, messages: list[BatchMessage], taken_ns: int, ran: list[int]) -> None:
-        """Reply to each API process that had images in the batch; the first of them counts it."""
-        done_ns, size = time.monotonic_ns(), sum(ran)
-        counts = next((place for place, n in enumerate(ran) if n), None)
-        replies: defaultdict[int, list[bytes]] = defaultdict(list)
-        for place, message in enumerate(messages):
-            reply = Reply(self._index, self._epoch, message.batch, taken_ns, done_ns, size, place == counts)
-            replies[message.api].append(reply.pack())
-        for api, packed in replies.items():
-            os.write(self._channels.replies[api].writer, b"".join(packed))

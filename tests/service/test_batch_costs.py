@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.batch_costs import best_batch_size, paying_batch_size
-from service.policy import DISPATCH_NS, PAYING_NS
+from service.batch_costs import best_batch_size, paying_batch_size, quick_models
+from service.policy import DISPATCH_NS, EXPRESS_RATIO, PAYING_NS
 
 MS = 1_000_000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -42,3 +42,9 @@ def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency
 def test_a_batch_pays_in_which_an_image_costs_hardly_more_than_the_least(largest: int, paying: int) -> None:
     costs = {1: 4 * PAYING_NS, 2: 2.5 * PAYING_NS, 4: 1.9 * PAYING_NS, 8: PAYING_NS}
     assert paying_batch_size({size: int(cost * size) - DISPATCH_NS for size, cost in costs.items()}, largest) == paying
+
+
+def test_models_are_quick_beside_one_whose_images_take_several_times_as_long() -> None:
+    assert quick_models({3: 1.0, 5: EXPRESS_RATIO, 7: 0.9 * EXPRESS_RATIO, 8: 0.1}) == {3, 8}
+    assert quick_models({3: 1.0, 5: 0.9 * EXPRESS_RATIO}) == set()
+    assert quick_models({3: 1.0}) == quick_models({}) == set()

@@ -45,7 +45,7 @@ def make(repository: Path) -> tuple[Worker, Channels]:
 def test_a_worker_that_cannot_run_what_it_ran_at_warm_up_gives_no_reply(repository: Path) -> None:
     worker, channels = make(repository)
     with pytest.raises(EngineError):
-        worker.serve_one()
+        worker.batches.serve_one()
     assert channels.shared_state.began_ns[0] == 0
     os.set_blocking(channels.replies[0].reader, False)
     with pytest.raises(BlockingIOError):

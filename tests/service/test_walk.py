@@ -52,7 +52,7 @@ WAY = (
     "ipc/slots.py",
     "batching/batch_policy.py",
     "ipc/messages.py",
-    "worker/worker.py",
+    "worker/batch_runner.py",
     "batching/results.py",
 )
 # What is called of a file that had been passed before, as a callable that was handed on.
@@ -119,7 +119,7 @@ class House:
         while not condition():
             await asyncio.sleep(0)
             if self._requests.poll(0):
-                self.worker.serve_one()
+                self.worker.batches.serve_one()
 
 
 @contextmanager

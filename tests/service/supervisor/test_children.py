@@ -72,3 +72,15 @@ def test_a_worker_that_takes_nothing_up_is_noticed() -> None:
     channels.requests[0].drain()
     shared_state.began_ns[0] = 0
     assert not worker.leaves_unread(channels, noticed + 20)
+
+
+def test_a_worker_whose_express_thread_takes_nothing_up_is_noticed_while_the_other_runs() -> None:
+    channels = Channels(workers=1, api_processes=1, slots=1, input_bytes=1, classes=2)
+    worker, (first, express) = WorkerChild(0), channels.shared_state.rows_of(0)
+    channels.shared_state.began_ns[first] = 1
+    assert not worker.leaves_unread(channels, 0.0)
+    os.write(channels.requests[express].writer, b"a batch")
+    noticed = 1 + UNREAD_LIMIT_S + 0.1
+    assert [worker.leaves_unread(channels, now) for now in (1.0, 2.0, noticed)] == [False, False, True]
+    worker.begin_life(noticed)
+    assert not worker.leaves_unread(channels, noticed)

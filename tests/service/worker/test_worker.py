@@ -17,8 +17,9 @@ from service.ipc.channels import Channels
 from service.ipc.messages import WITH_LOGITS, BatchMessage, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
+from service.worker.batch_runner import write_results
 from service.worker.warmup import LoadOptions
-from service.worker.worker import Worker, write_results
+from service.worker.worker import Worker
 from tests.artifacts import LABELS, SHAPE, expected_probabilities
 from tests.service.pictures import TOLERANCE, pixels
 from tests.service.stock import FAILING, NOT_A_NUMBER
@@ -88,7 +89,7 @@ def run(
         pool.statuses[slot] = -1
         pool.put(slot, pixels(slot, first), time.monotonic_ns() + int(timeout_s * 1e9))
     os.write(channels.requests[0].writer, BatchMessage(0, 0, epoch, 77, 3, slots).pack())
-    process.serve_one()
+    process.batches.serve_one()
     return pool.statuses[: len(firsts)].tolist(), replies(channels, 0)
 
 
@@ -111,7 +112,7 @@ def run_waiting(worker: tuple[Worker, Channels], *messages: BatchMessage) -> lis
     together: dict[int, list[Reply]] = {}
     answered = 0
     while answered < len(messages):
-        process.serve_one()
+        process.batches.serve_one()
         for api in range(2):
             for reply in unpack_replies(replies(channels, api)):
                 together.setdefault(reply.taken_ns, []).append(reply)
