@@ -10,6 +10,7 @@ import gc
 import os
 import time
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
 
@@ -70,7 +71,8 @@ class Worker:
         if quick and self._device == "cpu":
             _, row = self._shared_state.rows_of(self._index)
             Thread(target=self._serve_express, args=(row,), name="express", daemon=True).start()
-            os.nice(USUAL_NICE)  # on Linux of this thread alone
+            with suppress(OSError):  # where that is forbidden, quick images wait for the scheduler
+                os.nice(USUAL_NICE)  # on Linux of this thread alone
             self._shared_state.epochs[row] = self._epoch
             names = sorted({self._artifacts[number - self._first].name for number in quick})
             log.info("express thread started", worker=self._index % self._channels.workers, models=names)

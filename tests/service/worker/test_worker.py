@@ -1,6 +1,7 @@
 """What a worker makes of a batch, by its own slots and pipes, in this process."""
 
 import os
+import threading
 import time
 from pathlib import Path
 from select import PIPE_BUF
@@ -200,3 +201,13 @@ def test_a_fence_is_answered(worker: tuple[Worker, Channels]) -> None:
     statuses, replied = run(worker, [])
     assert statuses == []
     assert [Reply(*reply).batch for reply in unpack_replies(replied)] == [77]
+
+
+def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None:
+    channels, threads = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES), threading.active_count()
+    first, express = channels.shared_state.rows_of(0)
+    channels.shared_state.epochs[first] = 2
+    artifact = read_artifact(repository / "faulty" / "1")
+    Worker(0, "cpu", [artifact], LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels)
+    assert channels.shared_state.epochs[express] == 0
+    assert threading.active_count() == threads
