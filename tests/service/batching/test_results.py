@@ -103,3 +103,23 @@ def test_a_batch_of_a_model_that_failed_to_report_and_an_image_whose_request_fai
         assert kinds(played.outcomes[1]) == [Result]
 
     assert len(play(scene).free) == SLOTS
+
+
+def test_a_reply_of_a_workers_former_life_is_no_answer_though_its_batch_has_the_same_number() -> None:
+    """Batches are numbered anew by each API process, so a predecessor's may be the successor's, too."""
+
+    async def scene(played: Played) -> None:
+        played.up()
+        played.up()
+        played.submit(7)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.reply(message, epoch=message.epoch - 1, status=FAILED)
+        await turn()
+        assert played.outcomes[7] == []
+        played.reply(message)
+        await turn()
+        assert kinds(played.outcomes[7]) == [Result]
+
+    play(scene)
