@@ -151,3 +151,24 @@ def test_what_waits_for_a_model_is_refused_once_another_version_is_served(
         assert request.document["detail"] == "another version was loaded while the request waited; ask again"
 
     run(scene)
+
+
+def test_a_model_is_asked_for_though_another_one_had_its_number_and_was_asked_for(
+    run: Callable[[Scene], None], artifact: Artifact
+) -> None:
+    """Numbers are used again once the models that had them are gone."""
+
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        ask(process)
+        process.api._on_message(new_models(process, artifact, version=3))
+        newest = Catalog((replace(artifact, version=4), replace(artifact, name="other", version=4)), {}, 0)
+        process.epoch += 1
+        process.api._on_message(NewModels(SET + 1, newest.pickle(), (WorkerUp(0, process.epoch, (REPORT,)),)))
+        read()
+        request = ask(process)
+        await turn()
+        assert [message for message in read() if isinstance(message, AskForModel)] == [AskForModel(OTHER)]
+        load(process)
+        await answer(process, request)
+
+    run(scene)
