@@ -102,6 +102,14 @@ def test_answers_like_the_reference_do_not_drift_and_others_do() -> None:
     assert played.drifts()["classes"] < 0.1
 
 
+def test_another_version_begins_without_the_drift_of_the_one_before() -> None:
+    played = Played()
+    played.answer(3000, played.classes[::-1], played.confidences)
+    assert played.drifts()["classes"] > 0.25
+    Drift(played.metrics, played.model)
+    assert played.drifts() == {}
+
+
 def test_classes_without_a_series_are_compared_together() -> None:
     played = Played(most_series=3)
     assert played.model.series == ["0", "1", "2", *["other"] * 7]

@@ -153,13 +153,16 @@ def test_what_waits_for_a_model_is_refused_once_another_version_is_served(
     run(scene)
 
 
+@pytest.mark.parametrize("refused", [True, False])
 def test_a_model_is_asked_for_though_another_one_had_its_number_and_was_asked_for(
-    run: Callable[[Scene], None], artifact: Artifact
+    run: Callable[[Scene], None], artifact: Artifact, *, refused: bool
 ) -> None:
     """Numbers are used again once the models that had them are gone."""
 
     async def scene(process: PlayedProcess, read: Told) -> None:
         ask(process)
+        if refused:
+            process.api._on_message(ModelRefused(OTHER, "it is broken", 60.0))
         process.api._on_message(new_models(process, artifact, version=3))
         newest = Catalog((replace(artifact, version=4), replace(artifact, name="other", version=4)), {}, 0)
         process.epoch += 1
