@@ -52,9 +52,11 @@ def express_batch(
     queues: Sequence[ModelQueue], budgets: Sequence[ExpressBudget], threads: Sequence[WorkerQueue], now_ns: int
 ) -> Batch | None:
     """The batch to be sent to an express thread now, None if there is none; nothing is changed."""
-    sound = [thread for thread in threads if not (thread.beside and thread.beside.is_in_doubt)]
     demand = [queue for queue in queues if queue.newest_ns > now_ns - DEMAND_NS]
-    longest_ns = max([queue.latency.warm_ns for queue in demand], default=0.0)
+    if len(demand) < 2:
+        return None
+    sound = [thread for thread in threads if not (thread.beside and thread.beside.is_in_doubt)]
+    longest_ns = max(queue.latency.warm_ns for queue in demand)
     shared_ns = max([queue.begun_ns for queue in queues], default=0.0)
     for model, (queue, budget) in enumerate(zip(queues, budgets, strict=True)):
         is_quick = queue.latency.warm_ns * EXPRESS_RATIO <= longest_ns
