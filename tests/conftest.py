@@ -7,12 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from models.artifact.artifact import Artifact, read_artifact
 
 # what helpers compare is shown, too, when it differs
 pytest.register_assert_rewrite("tests.faults", "tests.service")
 from tests.service.served import Served  # noqa: E402
+
+# what is drawn is the same each time, and depends on no speed
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy import special
@@ -17,7 +17,6 @@ LOGITS = npst.arrays(
 )
 
 
-@settings(deadline=None)
 @given(LOGITS)
 def test_probabilities_are_scipys(logits: np.ndarray) -> None:
     probabilities = softmax(logits)
@@ -25,7 +24,6 @@ def test_probabilities_are_scipys(logits: np.ndarray) -> None:
     np.testing.assert_allclose(probabilities, special.softmax(logits.astype(np.float64), axis=1), rtol=1e-5, atol=1e-30)
 
 
-@settings(deadline=None)
 @given(LOGITS, st.integers(1, MANY))
 def test_the_classes_are_the_first_of_a_full_sort(logits: np.ndarray, k: int) -> None:
     k = min(k, logits.shape[1])
@@ -36,7 +34,6 @@ def test_the_classes_are_the_first_of_a_full_sort(logits: np.ndarray, k: int) ->
         assert [row[one] for one in classes] == sorted(row, reverse=True)[:k]
 
 
-@settings(deadline=None)
 @given(npst.arrays(np.float32, st.tuples(st.integers(1, 6), st.sampled_from([FEW, MANY])), elements=st.integers(-2, 2)))
 def test_of_equal_logits_the_first_class_comes_first(logits: np.ndarray) -> None:
     """As `argmax` has it, by which accuracies are measured; networks in 8 bits often have equal ones."""

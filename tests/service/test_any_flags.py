@@ -81,8 +81,6 @@ def _run(words: Sequence[str]) -> tuple[int, str]:
 
 
 SAME_EACH_TIME = settings(
-    derandomize=True,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

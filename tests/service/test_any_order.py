@@ -165,5 +165,5 @@ def test_any_order_of_events_ends_each_request_once_and_leaves_nothing_held(arti
 
     OfThisModel.artifact = artifact
     case = OfThisModel.TestCase
-    case.settings = settings(derandomize=True, deadline=None, max_examples=40, stateful_step_count=40)
+    case.settings = settings(max_examples=40, stateful_step_count=40)
     case("runTest").runTest()

@@ -20,7 +20,7 @@ from tests.service.pictures import check, decode, encode
 from tests.service.served import Served
 from tests.service.stock import MAX_PIXELS
 
-seeded = settings(derandomize=True, deadline=None, max_examples=200)
+seeded = settings(max_examples=200)
 
 MAGIC = st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8 ", b"GIF89a", b"BM"])
 PACKED = st.sampled_from([b"", b"--x\r\n", b'{"image":"', b'{"images":[{}'])

@@ -73,8 +73,6 @@ PLACES += [
 
 # Deterministic, and no example is looked for twice: what fails is printed as it is.
 FEW = settings(
-    derandomize=True,
-    deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -104,7 +104,8 @@ class Run:
                     saved = time.monotonic()
 
             score, beside = self._choose()
-            if score and not math.isfinite(score.loss):
+            is_last = self.progress.epoch + 1 == self.recipe.epochs
+            if is_last and score and not math.isfinite(score.loss):  # before, statistics of few steps may be to blame
                 raise Diverged(f"the loss of the images held back is {score.loss}{_ADVICE}")
             self.progress = self.progress.next_epoch(score, **beside)
             metrics = self._metrics(score)

@@ -37,7 +37,7 @@ def resizes(draw: st.DrawFn) -> tuple[tuple[int, int], Preprocessing]:
     return (draw(side), draw(side)), spec
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(resizes())
 def test_resize_and_crop_are_torchvisions(example: tuple[tuple[int, int], Preprocessing]):
     """Of images that are not tall: Pillow 13 resizes tall ones in another order under torchvision's hands."""
@@ -60,7 +60,7 @@ def test_images_of_a_photographs_size_are_within_a_level_of_torchvisions(size: t
     assert np.mean(np.abs(difference) > 1) < 1e-4
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(resizes())
 def test_resize_and_crop_are_torchvisions_in_floating_point(example: tuple[tuple[int, int], Preprocessing]):
     size, spec = example

@@ -273,7 +273,7 @@ def test_a_truncated_image_is_corrupt_unless_most_of_its_pixels_are_there(name: 
     assert outcomes.index(CorruptImage) <= 12  # as soon as there is a whole signature
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\1\0\0WEBPVP8X", b"GIF89a", b"BM"]),
     st.binary(),
@@ -283,7 +283,7 @@ def test_arbitrary_bytes_raise_nothing_else_than_an_image_error(magic: bytes, da
         run(magic + data)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.sampled_from(sorted(FORMATS)), DAMAGE)
 def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: Damage):
     with suppress(ImageError):
@@ -306,7 +306,7 @@ def plain(mode: str, size: tuple[int, int], colour: tuple[int, int, int]) -> Ima
     return Image.new("RGB", size, colour).convert(mode, dither=Image.Dither.NONE)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.data(), st.sampled_from([GREY, COLOUR]), st.integers(1, 60), st.integers(1, 60))
 def test_a_plain_image_of_any_type_mode_and_size_stays_plain(
     draw: st.DataObject, spec: Preprocessing, width: int, height: int

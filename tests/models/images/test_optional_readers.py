@@ -119,7 +119,7 @@ def test_a_tile_that_is_larger_than_allowed_is_refused():
         run(data, COLOUR)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(sorted(FORMATS)), DAMAGE)
 def test_damaged_images_raise_nothing_else_than_an_image_error(name: str, damage: Damage):
     with suppress(ImageError):

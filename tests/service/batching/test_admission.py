@@ -220,7 +220,7 @@ class Bodies(RuleBasedStateMachine):
 
 
 TestBodies = Bodies.TestCase
-TestBodies.settings = settings(derandomize=True, deadline=None, max_examples=50)
+TestBodies.settings = settings(max_examples=50)
 
 
 def test_a_model_in_demand_finds_places_although_another_takes_all_it_can_get() -> None:

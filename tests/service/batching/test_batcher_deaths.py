@@ -156,7 +156,7 @@ ACTS = (Chaos.come, Chaos.leave, Chaos.work, Chaos.answer, Chaos.die, Chaos.rise
 STEPS = st.lists(st.tuples(st.sampled_from([*ACTS, None]), st.integers(0, 7)), max_size=60)
 
 
-@settings(derandomize=True, deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(STEPS)
 def test_whatever_happens_every_image_gets_one_outcome_and_every_slot_returns_once(
     steps: list[tuple[Callable[[Chaos, int], None] | None, int]],

@@ -3,7 +3,7 @@
 import os
 from select import PIPE_BUF
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage, Reply, unpack_replies
@@ -12,7 +12,6 @@ from service.ipc.pipe import Pipe
 U16, U32, U64, I64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64, 63))
 
 
-@settings(derandomize=True, deadline=None)
 @given(U16, U16, U32, U64, U16, st.lists(U32, max_size=MAX_BATCH_SIZE), st.booleans())
 def test_a_batch_survives_its_bytes(
     api: int, model: int, epoch: int, batch: int, top_k: int, slots: list[int], alone: bool
@@ -28,7 +27,6 @@ def test_the_largest_batch_is_written_in_one_piece() -> None:
     assert MAX_BATCH_SIZE >= 512  # which the settings allow
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.lists(st.tuples(U32, U32, U64, I64, I64, U16, st.booleans()), max_size=10))
 def test_replies_survive_their_bytes(replies: list[tuple[int, int, int, int, int, int, bool]]) -> None:
     data = b"".join(Reply(*fields).pack() for fields in replies)

@@ -6,7 +6,7 @@ import json
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest, TooLarge
@@ -15,10 +15,8 @@ from tests.service.parsing.bodies import Found, form, found
 
 IMAGES = st.lists(st.binary(min_size=1, max_size=100), min_size=1, max_size=8)
 NAMES = st.text(min_size=1, max_size=20)
-seeded = settings(derandomize=True, deadline=None)
 
 
-@seeded
 @given(IMAGES, NAMES)
 def test_the_files_of_a_form_come_out_as_they_went_in(images: list[bytes], name: str) -> None:
     content_type, body = form(*((name, (name, image)) for image in images))
@@ -37,7 +35,6 @@ def test_bytes_that_look_like_the_boundary_do_not_end_a_file() -> None:
     assert payload.images == [image]
 
 
-@seeded
 @given(IMAGES)
 def test_the_images_of_json_come_out_as_they_went_in(images: list[bytes]) -> None:
     encoded = [base64.b64encode(image).decode() for image in images]
@@ -129,7 +126,6 @@ def test_padding_ends_an_image(text: str) -> None:
         found(b"application/json", json.dumps({"image": text}).encode(), 1)
 
 
-@seeded
 @given(
     st.recursive(
         st.none() | st.text() | st.sampled_from(["image", "images", "AAAA"]),
@@ -157,7 +153,6 @@ TYPES = st.sampled_from(
 )
 
 
-@seeded
 @given(TYPES, st.binary(max_size=200) | st.binary(max_size=100).map(lambda b: b"--x\r\n" + b))
 def test_whatever_comes_is_images_or_the_clients_error(content_type: bytes, body: bytes) -> None:
     try:

@@ -54,7 +54,6 @@ def test_other_paths(path: bytes) -> None:
     assert parse_target(path) is None
 
 
-@settings(derandomize=True, deadline=None)
 @given(st.text(min_size=1, max_size=20))
 @example("a/b")
 @example("a\n")
@@ -255,7 +254,7 @@ def test_what_is_no_plain_request_as_a_whole_is_left_to_the_parser(data: bytes) 
     assert read_plain(data) is None
 
 
-@settings(derandomize=True, deadline=None, max_examples=1500)
+@settings(max_examples=1500)
 @given(
     st.sampled_from(["POST", "PUT", "GET", "post", "P"]),
     st.sampled_from(TARGETS) | st.text(max_size=9).map(lambda text: "/predict" + text),

@@ -3,7 +3,7 @@
 from email.message import Message
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.parsing.mime_fields import MimeFields
@@ -42,7 +42,6 @@ def test_parameters(value: str, expected: dict[str, str]) -> None:
     assert parameters(value) == expected
 
 
-@settings(derandomize=True, deadline=None)
 @given(NAMES)
 def test_names_that_email_extends_come_back(name: str) -> None:
     message = Message()

@@ -4,14 +4,13 @@ import base64
 import binascii
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.parsing.transfer_encoding import from_base64, from_quoted_printable, in_pieces, strip_data_url
 from service.policy import BODY_PIECE_BYTES
 
-seeded = settings(derandomize=True, deadline=None)
 ALL_BYTES = bytes(range(256))
 
 
@@ -28,7 +27,6 @@ def written(data: bytes) -> dict[str, bytes]:
     }
 
 
-@seeded
 @given(st.binary(max_size=300))
 def test_base64_of_any_encoder_is_what_was_written(data: bytes) -> None:
     for text in written(data).values():
@@ -72,7 +70,6 @@ def test_a_data_url_that_is_not_in_base64_is_named() -> None:
         strip_data_url(b"data:image/svg+xml;utf8,<svg/>")
 
 
-@seeded
 @given(st.binary(max_size=300))
 def test_quoted_printable_is_what_was_written(data: bytes) -> None:
     assert from_quoted_printable(binascii.b2a_qp(data, istext=False)) == data

@@ -8,7 +8,7 @@ from select import PIPE_BUF
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -34,7 +34,6 @@ LOGITS = npst.arrays(
 )
 
 
-@settings(derandomize=True, deadline=None)
 @given(LOGITS, st.integers(1, MANY))
 def test_the_k_most_probable_classes_stand_in_falling_order(logits: np.ndarray, k: int) -> None:
     k = min(k, logits.shape[1])

@@ -32,7 +32,8 @@ def _small(recipe: Recipe) -> Recipe:
 
 @pytest.mark.parametrize("name", shipped())
 def test_recipe_trains_for_an_epoch(name, folder, tmp_path):
-    recipe = _small(replace(load_recipe(name), epochs=1, validation=0.2, batch_size=12))
+    """Without images held back: the statistics that one step gives batch norm are no use to a hundred layers."""
+    recipe = _small(replace(load_recipe(name), epochs=1, validation=0.0, batch_size=12))
     path = write_recipe(tmp_path / "small.toml", recipe)
     options = FitOptions(recipe=path, data=str(folder), output=tmp_path / "run", threads=1)
     assert fit(options, Console(file=io.StringIO())) == 0
