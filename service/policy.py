@@ -232,7 +232,7 @@ LEAST_COPIES = 0.01
 """Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
 and a full server answers less (4 to 7 % with all of a tenth); less, and --promote-after takes longer there."""
 
-BUSY_LOOP = 0.75
+BUSY_LOOP = 0.5
 """Share of its time that an event loop works, or waits for a core, above which copies beyond LEAST_COPIES are left out.
 More, and a full server makes copies in time that answers need; less, and one that has time makes fewer than it was
 told."""
