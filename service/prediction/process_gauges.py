@@ -32,7 +32,7 @@ class ProcessGauges:
         metrics.queue_capacity.set(services.settings.queue_capacity)
 
     def begin_models(self, models: Iterable[MeteredModel]) -> None:
-        """Look for drift in the answers of these: a shadow answers nobody."""
+        """Measure the drift of these models, the live ones: a shadow's results are not sent to clients."""
         self._drifts = [Drift(self._metrics, model) for model in models if not model.is_shadow]
 
     def publish(self) -> None:

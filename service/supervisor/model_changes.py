@@ -77,7 +77,7 @@ class ModelChanges:
     def ask(self, change: ModelChange, answer: Answer | None = None, *, again: bool = True) -> None:
         """Make this change as soon as those before it are made; `answer` is called once.
 
-        One that nobody is to hear of is made once where it waits already: signals come faster than folders are read.
+        Without a callback it is merged with an equal one that waits: signals come faster than folders are read.
         """
         same = next((one for one in self._waiting if one.change == change), None)
         if answer is None and same is not None:
