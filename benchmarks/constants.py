@@ -1,23 +1,24 @@
-"""What half and double of a tuned constant change: interleaved rounds of digits, one server after the other.
+"""What half and double of a tuned constant change: three servers in turn, for each constant, through `mnist-residual`.
 
-    python -m benchmarks.constants [NAME ...] [--rounds 5] [--seconds 3] [--connections 32 128]
+    python -m benchmarks.constants [NAME ...] [--rounds 2] [--turns 8] [--seconds 1] [--connections 32 128]
 
-Each round measures the server as it is, then with each constant of NAME (by default those that requests of digits meet)
-at half of its value and at twice it; a ratio is to the server as it is in the same round.
+Each round starts the server as it is, one with the constant of NAME (by default those that requests of digits meet) at
+half of its value, and one at twice it; each gets digits once in each turn. A ratio is to the server as it is.
 """
 
 import argparse
 import json
 import tempfile
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.revisions import PICTURES, Side, measure
-from benchmarks.serving.ratios import METHOD, Ratio
-from benchmarks.serving.wrk import WrkResult
+from benchmarks.side_by_side import METHOD, PICTURES, Burst, BurstRatios, BurstResult, Side, in_turn, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 from service import policy
 
@@ -41,40 +42,49 @@ def changed(name: str, factor: float) -> Side:
     return Side(ROOT, program=("benchmarks.changed_policy", f"{name}={getattr(policy, name) * factor}"))
 
 
+def measure(
+    name: str, bursts: Sequence[Burst], turns: int, scratch: Path
+) -> Iterator[tuple[int, float, BurstResult, BurstResult]]:
+    """Connections and factor, with what a server with that multiple of the constant did, and what the usual one did."""
+    sides = {1.0: Side(ROOT)} | {factor: changed(name, factor) for factor in FACTORS}
+    with ExitStack() as stack:
+        servers = {
+            factor: stack.enter_context(standing(side, bursts[0].upload, scratch / str(factor)))
+            for factor, side in sides.items()
+        }
+        for burst in bursts:
+            for served in in_turn(servers, burst, turns):
+                for factor in FACTORS:
+                    yield burst.connections, factor, served[factor], served[1.0]
+
+
 def main() -> None:
     """Measure the rounds, print the ratios, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME", default=MET)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=8, help="of all three servers, in each round")
+    parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
-    sides = {(name, factor): changed(name, factor) for name in options.names for factor in FACTORS}
-    pairs: dict[tuple[str, float, int], list[tuple[WrkResult, WrkResult]]] = {
-        (*key, count): [] for key in sides for count in options.connections
-    }
-    upload = PICTURES["digit"]()
+    bursts = [Burst(PICTURES["digit"](), count, options.seconds) for count in options.connections]
+    pairs: dict[tuple[str, float, int], list[tuple[BurstResult, BurstResult]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(options.rounds):
-            usual = measure(Side(ROOT), upload, options.connections, options.seconds, Path(scratch)).loads
-            for key, side in sides.items():
-                found = measure(side, upload, options.connections, options.seconds, Path(scratch)).loads
-                for count in options.connections:
-                    pairs[*key, count].append((found[count], usual[count]))
-    report(pairs)
+        for name in options.names * options.rounds:
+            for count, factor, *pair in measure(name, bursts, options.turns, Path(scratch)):
+                pairs[name, factor, count].append((pair[0], pair[1]))
+    report({key: BurstRatios.of(served) for key, served in pairs.items()})
 
 
-def report(pairs: dict[tuple[str, float, int], list[tuple[WrkResult, WrkResult]]]) -> None:
+def report(found: Mapping[tuple[str, float, int], BurstRatios]) -> None:
     """Print the median ratios, and write them."""
-    table = Table("constant", "value", "times", "connections", "requests/s, ratio", "p99, ratio")
+    table = Table("constant", "value", "times", "connections", "requests/s, ratio", "p99, ratio", "CPU, ratio")
     changes = []
-    for (name, factor, count), rounds in pairs.items():
-        rate = Ratio.of([(one.per_second, usual.per_second) for one, usual in rounds])
-        p99 = Ratio.of([(one.p99_ms, usual.p99_ms) for one, usual in rounds])
+    for (name, factor, count), one in found.items():
         value = getattr(policy, name)
-        table.add_row(name, f"{value:g}", f"{factor:g}", str(count), f"{rate.median:.3f}", f"{p99.median:.3f}")
-        change = {"constant": name, "value": value, "times": factor, "connections": count}
-        changes.append(change | {"ratio": asdict(rate), "p99_ratio": p99.median})
+        ratios = [f"{ratio.median:.3f}" for ratio in (one.per_second, one.p99, one.cpu)]
+        table.add_row(name, f"{value:g}", f"{factor:g}", str(count), *ratios)
+        changes.append({"constant": name, "value": value, "times": factor, "connections": count} | asdict(one))
     Console().print(table)
     document = {**serving_surroundings("benchmarks.constants"), "method": METHOD, "changes": changes}
     (RESULTS / "constants.json").write_text(json.dumps(document, indent=1) + "\n")

@@ -63,10 +63,10 @@ EXPRESS_PAUSE_MOST_NS = 60_000_000_000
 """Time until a model that has taken more is tried again (a judgement), twice as long after each trial in a row that
 fails. Less, and an overload disturbs the others more often; more, and a model waits for slow ones after a hiccup."""
 
-USUAL_NICE = 2
-"""Added to the niceness of a worker's first thread where there is an express thread: it gets two fifths of a core that
-both want. Less, and quick images wait for the scheduler (0: p99 2.5 times what it is alone, instead of 1.1); more, and
-slow models get less beside other programs."""
+USUAL_NICE = 10
+"""Added to the niceness of a worker's first thread where there is an express thread: it gets a tenth of a core that
+both want. Less, and quick images wait for the scheduler (2: p50 four times as long as alone, and p99 13 ms instead of
+8); more, and slow models get less beside other programs for little (19: p99 7 ms; in the class for idle times 6)."""
 
 # What an image costs (`batching/wait_estimate.py`, `batching/decode_estimate.py`) and who is admitted
 # (`batching/admission.py`).

@@ -9,11 +9,11 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.90
-METHOD = (
-    "each round gives one pair, measured within minutes; the ratio is the median of the pairs' ratios; its lower bound "
-    "is the order statistic that lies below the true median with a one-sided confidence of at least 90 % (sign test; "
-    "of 7 pairs the second smallest, at 93.8 %)"
+BOUND = (
+    "its lower bound is the order statistic that lies below the true median with a one-sided confidence of at least "
+    "90 % (sign test; of 7 pairs the second smallest, at 93.8 %)"
 )
+METHOD = "each round gives one pair, measured within minutes; the ratio is the median of the pairs' ratios; " + BOUND
 
 
 @dataclass(frozen=True, slots=True)
