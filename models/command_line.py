@@ -3,9 +3,13 @@
 import io
 import os
 import sys
+from argparse import Action, RawDescriptionHelpFormatter
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
-from pydantic_settings import SettingsConfigDict, SettingsError
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict, SettingsError
+
+Options = TypeVar("Options", bound=BaseSettings)
 
 
 def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
@@ -19,6 +23,23 @@ def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
         cli_avoid_json=True,
         extra="forbid",
     )
+
+
+def read_options(model: type[Options], arguments: list[str], *, exit_on_error: bool = True) -> Options:
+    """The options that the arguments give, a program's or those of its command; `--help` prints them and exits.
+
+    ValidationError or SettingsError if they do not fit. What argparse finds exits with a usage message, or is a
+    SettingsError too, without `exit_on_error`.
+    """
+    source = CliSettingsSource[Any](model, formatter_class=_HelpFormatter, cli_exit_on_error=exit_on_error)
+    return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
+
+
+class _HelpFormatter(RawDescriptionHelpFormatter):
+    """Tells no default of an option that has none: its description says what comes then."""
+
+    def _get_help_string(self, action: Action) -> str | None:
+        return action.help and action.help.removesuffix(" (default: None)")
 
 
 def open_standard_streams() -> None:

@@ -12,10 +12,10 @@ from types import FrameType
 
 import structlog
 from pydantic import ValidationError
-from pydantic_settings import CliApp, SettingsError
+from pydantic_settings import SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, explain_options, open_standard_streams
+from models.command_line import accept_any_text, check_arguments, explain_options, open_standard_streams, read_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
@@ -60,19 +60,19 @@ def _run(arguments: list[str], *, explain_usage: bool) -> int:
         case ["predict", *rest]:
             from service.commands.predict import Predict, predict
 
-            return predict(CliApp.run(Predict, cli_args=rest))
+            return predict(read_options(Predict, rest))
         case ["check", *rest]:
             from service.commands.check import Check, check
 
-            return check(CliApp.run(Check, cli_args=rest))
+            return check(read_options(Check, rest))
         case ["health", *rest]:
             from service.commands.health import Health, health
 
-            return health(CliApp.run(Health, cli_args=rest))
+            return health(read_options(Health, rest))
         case ["key", *rest]:
             from service.commands.key import NewKey, new_key
 
-            return new_key(CliApp.run(NewKey, cli_args=rest))
+            return new_key(read_options(NewKey, rest))
         case ["--version"] | ["serve", "--version"]:
             print(f"resnet-serve {version('resnet-serve')}")  # noqa: T201
             return 0
@@ -80,7 +80,7 @@ def _run(arguments: list[str], *, explain_usage: bool) -> int:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
                 signal.signal(number, _leave)  # until the supervisor takes over; a first process would ignore them
             signal.signal(signal.SIGHUP, lambda *_: None)  # what it has read again is read in a moment
-            settings = CliApp.run(Settings, cli_args=rest, cli_exit_on_error=explain_usage)
+            settings = read_options(Settings, rest, exit_on_error=explain_usage)
             from service.commands.serve import serve
 
             return serve(settings)

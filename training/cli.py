@@ -6,7 +6,6 @@ import sys
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
-    CliApp,
     CliSubCommand,
     PydanticBaseSettingsSource,
     SettingsError,
@@ -15,7 +14,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, command_line, explain_options
+from models.command_line import accept_any_text, check_arguments, command_line, explain_options, read_options
 from models.engines.engine import EngineError
 from training.errors import TrainingError, UsageError
 from training.options import (
@@ -66,13 +65,17 @@ def main(arguments: list[str] | None = None) -> int:
     accept_any_text()
     try:
         check_arguments(arguments)
-        return _run(get_subcommand(CliApp.run(ResnetTrain, cli_args=arguments or ["--help"])))
+        return _run(get_subcommand(read_options(ResnetTrain, arguments or ["--help"])))
     except ValidationError as error:
         return _fail(explain_options(error, subcommands=True), USAGE_ERROR)
     except (SettingsError, UsageError) as error:
         return _fail(str(error), USAGE_ERROR)
     except (TrainingError, ArtifactError, EngineError) as error:
         return _fail(str(error), FAILURE)
+    except ModuleNotFoundError as error:
+        return _fail(
+            f"{error.name} is not installed: run `make install-dev`, or pip install 'resnet-serve[train]'", FAILURE
+        )
     except (MemoryError, RuntimeError) as error:
         if not _is_out_of_memory(error):
             raise

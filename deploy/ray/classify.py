@@ -15,11 +15,11 @@ import numpy as np
 import pyarrow as pa
 import ray
 from pydantic import Field
-from pydantic_settings import BaseSettings, CliApp, CliPositionalArg
+from pydantic_settings import BaseSettings, CliPositionalArg
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from models.command_line import command_line
+from models.command_line import command_line, read_options
 from models.engines.engine import EngineError
 from models.engines.golden import verify
 from models.engines.loader import load_engine
@@ -104,7 +104,7 @@ def classify(options: Classify) -> None:
 def main() -> int:
     """Run the command; its exit code."""
     try:
-        classify(CliApp.run(Classify))
+        classify(read_options(Classify, sys.argv[1:]))
     except (RepositoryError, ArtifactError, EngineError, ray.exceptions.RayError) as error:
         print(f"classify.py: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -6,7 +6,7 @@ import pytest
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsError
 
-from models.command_line import check_arguments, command_line, explain_options
+from models.command_line import check_arguments, command_line, explain_options, read_options
 
 
 class Options(BaseSettings):
@@ -73,3 +73,20 @@ def test_dashes_alone_are_no_value():
     check_arguments(["--max-speed", "5", "--turns=-3", "--"])
     with pytest.raises(SettingsError, match="--turns=--: -- is no value"):
         check_arguments(["--max-speed", "5", "--turns=--"])
+
+
+class Steering(BaseSettings):
+    """Steer."""
+
+    model_config = command_line("steer")
+
+    angle: int | None = Field(None, description="degrees; straight on if not given")
+    speed: int = Field(3, description="turns a minute")
+
+
+def test_help_tells_the_defaults_that_there_are(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit):
+        read_options(Steering, ["--help"])
+    told = capsys.readouterr().out
+    assert "straight on if not given\n" in told
+    assert "turns a minute (default: 3)\n" in told

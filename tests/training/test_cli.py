@@ -123,3 +123,19 @@ def test_python_m_training_is_the_command_and_hands_on_its_exit_code():
     assert "41,514" in done.stdout
     wrong = subprocess.run([*command, "resnet5"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+from training.cli import main
+sys.exit(main(["info", "resnet18"]))
+"""
+
+
+def test_where_only_serving_is_installed_it_tells_how_to_install_the_rest():
+    ended = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert (
+        ended.stderr == "error: torch is not installed: run `make install-dev`, or pip install 'resnet-serve[train]'\n"
+    )
