@@ -13,7 +13,7 @@ from models.machine.cores import usable_cores
 from models.networks import registry
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
-from training.loop.checkpoint import Checkpoint, make_folder, read_run, write_atomically
+from training.loop.checkpoint import Checkpoint, make_folder, read_run, remove_partial, write_atomically
 from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.device import choose_device
 from training.loop.distributed import TrainingProcesses, joined, local
@@ -81,7 +81,9 @@ def _earlier(options: FitOptions) -> Checkpoint | None:
     """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
     path = options.folder / LAST
     if options.resume:
-        return read_run(path)
+        earlier = read_run(path)
+        remove_partial(options.folder)
+        return earlier
     if path.exists():
         raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
     make_folder(options.folder)

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
 from models.artifact.artifact import fsync_directory
@@ -70,8 +70,38 @@ class _Content(BaseModel):
     state: dict[str, Any]
 
 
-_RESUMED = frozenset({"progress", "network", "average", "optimizer", "generator", "threads"})
-"""What `training.loop.run.Run` goes on from."""
+_PARTIAL = ".part"
+"""How the name of a temporary file ends."""
+
+BEGIN_ANOTHER = "its weights may be whole: begin another run from them, by --from and --output"
+"""What is left of a run whose state is damaged."""
+
+
+class _Place(BaseModel):
+    """The fields of `training.loop.progress.Progress`."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    epoch: int = Field(ge=0)
+    step: int = Field(ge=0)
+    loss: float
+    correct: int
+    images: int
+    seconds: float
+    history: list[dict[str, int | float]]
+
+
+class _RunState(BaseModel):
+    """What `training.loop.run.Run` goes on from; whether the weights fit shows when they are loaded."""
+
+    model_config = ConfigDict(strict=True, arbitrary_types_allowed=True)
+
+    progress: _Place
+    network: dict[str, Tensor]
+    average: dict[str, Any] | None
+    optimizer: dict[str, Any]
+    generator: Tensor
+    threads: int = Field(ge=1)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -99,11 +129,15 @@ def read_checkpoint(path: Path) -> Checkpoint:
 def read_run(path: Path) -> Checkpoint:
     """Read the checkpoint of a run that can go on; CheckpointError if it is none, or has only the weights of one."""
     checkpoint = read_checkpoint(path)
-    if missing := _RESUMED.difference(checkpoint.state):
+    if missing := _RunState.model_fields.keys() - checkpoint.state.keys():
         raise CheckpointError(
             f"{path} holds a network and no run to go on from ({', '.join(sorted(missing))} missing): "
             "begin another run from it, by --from and --output"
         )
+    try:
+        _RunState(**checkpoint.state)
+    except ValidationError as error:
+        raise CheckpointError(f"{path} cannot be gone on from: {explain(error)}; {BEGIN_ANOTHER}") from error
     return checkpoint
 
 
@@ -124,6 +158,12 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another --output") from error
+
+
+def remove_partial(folder: Path) -> None:
+    """Remove the temporary files of writers that were killed; OSError."""
+    for path in folder.glob(f".*{_PARTIAL}"):
+        path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -153,7 +193,7 @@ def _load(path: Path) -> object:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", dir=path.parent, delete=False) as stream:
+    with tempfile.NamedTemporaryFile(prefix=f".{path.name}.", suffix=_PARTIAL, dir=path.parent, delete=False) as stream:
         temporary = Path(stream.name)
         try:
             stream.write(data)

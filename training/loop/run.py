@@ -3,9 +3,10 @@
 import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from training.data.dataset import ImageSet, Normalization
 from training.data.fingerprint import differences, fingerprint
 from training.data.preprocessing_spec import spec_of_images
 from training.errors import CheckpointError, Diverged
-from training.loop.checkpoint import Checkpoint, write_atomically, write_checkpoint
+from training.loop.checkpoint import BEGIN_ANOTHER, Checkpoint, write_atomically, write_checkpoint
 from training.loop.device import has_bf16
 from training.loop.distributed import TrainingProcesses
 from training.loop.interrupt import Interrupt
@@ -241,13 +242,19 @@ class Run:
                 f"the run was begun with other things than these:{told}\n"
                 "give what it was begun with, or begin another run from what it has learned, by --from and --output"
             )
-        self.progress = Progress(**earlier.state["progress"])
-        self.network.load_state_dict(earlier.state["network"])
+        try:
+            self._restore(earlier.state)
+        except Exception as error:  # torch answers damage with KeyError, ValueError, RuntimeError, TypeError and more
+            raise CheckpointError(f"the run's state does not fit its recipe: it is damaged; {BEGIN_ANOTHER}") from error
+
+    def _restore(self, state: Mapping[str, Any]) -> None:
+        self.progress = Progress(**state["progress"])
+        self.network.load_state_dict(state["network"])
         if self.average is not None:
-            self.average.load_state_dict(earlier.state["average"])
+            self.average.load_state_dict(state["average"])
             self.keeps_average = all(row.get("averaged", True) for row in self.progress.history[-1:])
-        self.optimizer.load_state_dict(earlier.state["optimizer"])
-        torch.set_rng_state(earlier.state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        torch.set_rng_state(state["generator"])
 
     def _differences(self, earlier: Checkpoint) -> Iterator[str]:
         """What is other than when the run was begun, in its user's words; images matter, not where they lie."""

@@ -283,6 +283,33 @@ def test_nothing_to_resume_is_told(options):
         _fit(_changed(options, resume=True))
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "told"),
+    [
+        ("progress", {"epoch": "two"}, "progress.epoch: Input should be a valid integer"),
+        ("progress", None, "progress: "),
+        ("threads", 0, "threads: Input should be greater than or equal to 1"),
+        ("network", {}, "the run's state does not fit its recipe"),
+        ("optimizer", {"state": 3}, "the run's state does not fit its recipe"),
+        ("generator", torch.zeros(3), "the run's state does not fit its recipe"),
+    ],
+)
+def test_a_run_whose_state_is_damaged_is_not_resumed(options, whole, name, value, told):
+    shutil.copytree(whole, options.folder)
+    content = torch.load(options.folder / "last.pt", weights_only=True)
+    content["state"][name] = value
+    torch.save(content, options.folder / "last.pt")
+    with pytest.raises(CheckpointError, match=rf"{re.escape(told)}.*by --from and --output"):
+        _fit(_changed(options, resume=True))
+
+
+def test_a_resumed_run_removes_what_a_killed_one_left_half_written(options, whole):
+    shutil.copytree(whole, options.folder)
+    (options.folder / ".last.pt.k1ll3d.part").write_bytes(b"half")
+    _fit(_changed(options, resume=True))
+    assert {path.name for path in options.folder.iterdir()} == {path.name for path in whole.iterdir()}
+
+
 PHOTOS = below("train", pictures(4)) | below("val", pictures(2, seed=1)) | {"test/1.png": b"not looked at"}
 
 

@@ -10,7 +10,7 @@ import torch
 from training.data.dataset import Normalization
 from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import CheckpointError
-from training.loop.checkpoint import Checkpoint, read_checkpoint, write_atomically, write_checkpoint
+from training.loop.checkpoint import Checkpoint, read_checkpoint, remove_partial, write_atomically, write_checkpoint
 
 PREPROCESSING = preprocessing_spec((1, 28, 28), 28, Normalization((0.1307,), (0.3081,)), polarity="light_on_dark")
 
@@ -88,6 +88,8 @@ for number in itertools.count():
     content = path.read_bytes()
     assert len(content) == 3_000_000
     assert len(set(content)) == 1
+    remove_partial(path.parent)
+    assert list(path.parent.iterdir()) == [path]
 
 
 class Payload:
