@@ -186,6 +186,10 @@ READING_STARTS = 4
 model is tried, for as long as a start may take. Less, and slow disks are given up; more, and a dead one holds up the
 next change for longer."""
 
+CREDENTIALS_S = 10.0
+"""Time in which keys and certificates are read again at SIGHUP (a judgement): a few kB. Less, and a slow network mount
+is given up; more, and the operator hears later that one does not answer."""
+
 LOAD_TRIES = 2
 """Workers that may die while they load a model under --memory-budget, before its requests are refused: one may be
 chance. More, and each is missing for the time of a start."""

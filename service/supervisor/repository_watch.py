@@ -1,11 +1,19 @@
 """Notices changes of the model repository's folders, without reading a file."""
 
+import math
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
+import structlog
+
 from service.repository_place import RepositoryPlace
+from service.supervisor.reactor import Reactor
+from service.supervisor.side_reader import Failure, SideReader
+
+log = structlog.get_logger()
 
 Fingerprint = frozenset[tuple[str, int, int, int]]
 """Path, inode, size and time of change of every folder and file of a model."""
@@ -17,23 +25,49 @@ class RepositoryWatch:
     What lies in a store may always have changed: the copy that is made of it tells.
     """
 
-    def __init__(self, repository: RepositoryPlace, interval_s: float) -> None:
-        self._repository, self._interval_s = repository, interval_s
-        self._told = self._seen = fingerprint(repository)
-        self._due_s = time.monotonic() + interval_s
+    def __init__(
+        self,
+        reactor: Reactor,
+        repository: RepositoryPlace,
+        interval_s: float,
+        timeout_s: float,
+        on_change: Callable[[], None],
+    ) -> None:
+        """A look of more than `timeout_s` is given up; without an interval there is none."""
+        self._repository, self._interval_s, self._on_change = repository, interval_s, on_change
+        self._reader = SideReader[Fingerprint](reactor, "the repository's folders", timeout_s)
+        self._told = self._seen = fingerprint(repository) if interval_s else frozenset()
+        self._due_s = time.monotonic() + interval_s if interval_s else math.inf
 
-    def look(self, now_s: float) -> bool:
-        """Whether the repository is another than it was when that was last told, and is not being written to."""
-        if now_s < self._due_s:
-            return False
+    @property
+    def busy(self) -> bool:
+        """Whether it looks just now."""
+        return self._reader.busy
+
+    def look(self, now_s: float) -> None:
+        """Begin to look, if it is time to; a repository that is another, and is not being written to, is told."""
+        self._reader.look(now_s)
+        if now_s < self._due_s or self.busy:
+            return
         self._due_s = now_s + self._interval_s
-        if not isinstance(self._repository, Path):
-            return True
-        before, self._seen = self._seen, fingerprint(self._repository)
-        is_news = self._seen == before != self._told
-        if is_news:
+        if isinstance(self._repository, Path):
+            self._reader.read(partial(fingerprint, self._repository), self._on_seen)
+        else:
+            self._on_change()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._due_s = math.inf
+        self._reader.close()
+
+    def _on_seen(self, found: Fingerprint | Failure) -> None:
+        if isinstance(found, Failure):
+            log.error("repository not watched", reason=found.reason)
+            return
+        before, self._seen = self._seen, found
+        if self._seen == before != self._told:
             self._told = self._seen
-        return is_news
+            self._on_change()
 
 
 def fingerprint(repository: RepositoryPlace) -> Fingerprint:

@@ -7,19 +7,18 @@ knows nothing of LitServe or uvicorn: a `Launcher` makes the processes.
 import math
 import signal
 import time
-from pathlib import Path
 
 import structlog
 
 from service.auth.guard import Guard
-from service.auth.keys import read_keys
 from service.auth.tls import ServerTls
 from service.ipc.channels import Channels
-from service.ipc.control import ChangeKeys, Drain, ModelChange, ReloadTls
+from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import READING_STARTS, WATCH_INTERVAL_S
-from service.settings import SettingError, Settings
+from service.settings import Settings
 from service.supervisor.api_pool import ApiPool
+from service.supervisor.credentials import Credentials
 from service.supervisor.launcher import Launcher
 from service.supervisor.model_changes import ModelChanges
 from service.supervisor.model_set import ModelSet
@@ -51,8 +50,7 @@ class Supervisor:
         guard: Guard | None = None,
         tls: ServerTls | None = None,
     ) -> None:
-        self._launcher, self._metrics, self._settings, self._guard = launcher, metrics, settings, guard
-        self._tls = tls
+        self._launcher, self._metrics, self._settings = launcher, metrics, settings
         self._reactor, oom_kills = Reactor(), OomKills()
         self._apis = ApiPool(
             launcher,
@@ -77,9 +75,17 @@ class Supervisor:
             settings.memory_budget,
         )
         copying_s = settings.fetch_timeout if isinstance(settings.model_repository, str) else 0
-        reader = RepositoryReader(self._reactor, READING_STARTS * settings.start_timeout + copying_s)
+        reading_s = READING_STARTS * settings.start_timeout + copying_s
+        reader = RepositoryReader(self._reactor, reading_s)
         self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
-        self._watch = RepositoryWatch(settings.model_repository, settings.poll_repository)
+        self._watch = RepositoryWatch(
+            self._reactor,
+            settings.model_repository,
+            settings.poll_repository,
+            reading_s,
+            lambda: self._changes.ask(ModelChange("reread"), again=False),
+        )
+        self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
         self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
@@ -120,8 +126,8 @@ class Supervisor:
     def _look(self, now_s: float) -> None:
         """Do what is due. While API processes answer what they have accepted, workers are watched as ever."""
         self._apis.look(now_s)
-        if self._settings.poll_repository and self._watch.look(now_s):
-            self._changes.ask(ModelChange("reread"), again=False)
+        self._watch.look(now_s)
+        self._credentials.look(now_s)
         if change := self._shadow_watch.look(self._workers.models):
             self._changes.ask(change)
         self._changes.look(now_s)
@@ -160,30 +166,7 @@ class Supervisor:
             return
         log.info("reloading", signal=RELOAD.name)
         self._changes.ask(ModelChange("reread"))
-        if self._guard and self._guard.has_keys:
-            self._reload_keys(self._guard)
-        if self._tls:
-            self._reload_tls(self._tls)
-
-    def _reload_keys(self, guard: Guard) -> None:
-        try:
-            _check_files(self._settings.api_key_file)
-            lines = read_keys(self._settings) or ""
-            guard.change_keys(lines)
-        except SettingError as error:
-            log.error("keys not changed", reason=str(error))
-        else:
-            self._apis.tell(ChangeKeys(lines))
-
-    def _reload_tls(self, tls: ServerTls) -> None:
-        settings = self._settings
-        try:
-            _check_files(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-            tls.reload()
-        except SettingError as error:
-            log.error("certificates not changed", reason=str(error))
-        else:
-            self._apis.tell(ReloadTls())
+        self._credentials.reload()
 
     def _give_up(self, why: str) -> None:
         if not self._draining:
@@ -200,13 +183,8 @@ class Supervisor:
     def _end_within(self, grace_s: float) -> None:
         if not self._draining:
             self._changes.close()
+            self._watch.close()
+            self._credentials.close()
             self._launcher.close_listener()
             self._apis.close()
         self._ends_at_s = time.monotonic() + grace_s
-
-
-def _check_files(*paths: Path | None) -> None:
-    """Raise SettingError for a pipe: until somebody writes to it, who reads it would watch no process."""
-    for path in filter(None, paths):
-        if path.exists() and not path.is_file():
-            raise SettingError(f"{path} is no file: what is to be read again while the server runs must be one")

@@ -86,7 +86,7 @@ def test_without_descriptors_it_says_so_and_loses_none() -> None:
     gc.collect()  # what other tests have left closes its descriptors now, not meanwhile
     before = descriptors()
     free = next(fd for fd in range(soft) if not Path(f"/proc/self/fd/{fd}").exists())
-    for more in range(4):  # two for what is found, then the first of the process's own two pipes
+    for more in range(3):  # two for what is found, one that tells of the process's end
         try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, hard))
             reader.read(hang, delivered.append)

@@ -6,7 +6,29 @@ from pathlib import Path
 
 import pytest
 
+from service.repository_place import RepositoryPlace
+from service.supervisor.reactor import Reactor
 from service.supervisor.repository_watch import RepositoryWatch, fingerprint
+from tests.service.served import DEADLINE_S
+
+
+class Watching:
+    """A watch, and the loop that it looks in."""
+
+    def __init__(self, repository: RepositoryPlace, interval_s: float) -> None:
+        self._reactor, self._told = Reactor(), 0
+        self._watch = RepositoryWatch(self._reactor, repository, interval_s, DEADLINE_S, self._count)
+
+    def _count(self) -> None:
+        self._told += 1
+
+    def look(self, now_s: float) -> bool:
+        """Whether a change is told after a look at this time."""
+        before = self._told
+        self._watch.look(now_s)
+        while self._watch.busy:
+            self._reactor.wait(DEADLINE_S)
+        return self._told > before
 
 
 @pytest.fixture
@@ -29,7 +51,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_whatever_changes_is_told_once(repository: Path, change: Callable[[Path], object]) -> None:
-    watch = RepositoryWatch(repository, 1.0)
+    watch = Watching(repository, 1.0)
     now_s = 1e9
     assert not watch.look(now_s)
     change(repository)
@@ -38,7 +60,7 @@ def test_whatever_changes_is_told_once(repository: Path, change: Callable[[Path]
 
 
 def test_what_is_still_being_written_is_not_told(repository: Path) -> None:
-    watch, file = RepositoryWatch(repository, 1.0), repository / "model" / "1" / "model.onnx"
+    watch, file = Watching(repository, 1.0), repository / "model" / "1" / "model.onnx"
     for size in range(5):
         file.write_bytes(bytes(size))
         assert not watch.look(1e9 + size)
@@ -46,7 +68,7 @@ def test_what_is_still_being_written_is_not_told(repository: Path) -> None:
 
 
 def test_it_looks_no_more_often_than_it_is_told(repository: Path) -> None:
-    watch = RepositoryWatch(repository, 10.0)
+    watch = Watching(repository, 10.0)
     watch.look(1e9)
     (repository / "model" / "2").mkdir()
     assert [watch.look(1e9 + s) for s in (1, 9, 10, 11, 19, 20)] == [False] * 5 + [True]
@@ -59,5 +81,5 @@ def test_folders_under_a_temporary_name_are_passed_over(repository: Path) -> Non
 
 
 def test_a_store_may_have_changed_at_any_time() -> None:
-    watch = RepositoryWatch("s3://bucket/models", 1.0)
+    watch = Watching("s3://bucket/models", 1.0)
     assert [watch.look(1e9 + s) for s in (0, 0.5, 1)] == [True, False, True]

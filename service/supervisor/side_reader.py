@@ -1,0 +1,153 @@
+"""Reads files in a process beside the supervisor, which watches the others meanwhile.
+
+A file may crash whoever reads it, and a network mount that does not answer stops whoever looks at it, for ever and out
+of reach of SIGKILL. So the process is no child of multiprocessing, which would wait for its end at the supervisor's.
+"""
+
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Generic, NamedTuple, TypeVar
+
+from service.ipc.shared_memory import SharedObject
+from service.logs import log_crash
+from service.parent_death import die_with_parent
+from service.supervisor.reactor import Reactor
+from service.supervisor.signals import ignore_stops, stops_wait
+
+T = TypeVar("T")
+
+
+class Failure(NamedTuple):
+    """Why nothing was read."""
+
+    reason: str
+
+
+class Reading(NamedTuple, Generic[T]):
+    """What is to be called in the other process, and who hears of its result."""
+
+    call: Callable[[], T]
+    deliver: Callable[[T | Failure], None]
+
+
+class SideReader(Generic[T]):
+    """One reading at a time, in so many seconds at most; of those that are asked for meanwhile the last one follows.
+
+    `what` is read, as errors call it; of an exception among `errors` the text is delivered.
+    """
+
+    def __init__(self, reactor: Reactor, what: str, timeout_s: float, errors: tuple[type[Exception], ...] = ()) -> None:
+        self._reactor, self._what, self._timeout_s, self._errors = reactor, what, timeout_s, errors
+        self._pid = 0
+        self._ends_at_s = math.inf
+        self._is_late = False
+        self._next: Reading[T] | None = None
+
+    @property
+    def busy(self) -> bool:
+        """Whether there is a process that reads, or that could not be ended."""
+        return self._pid > 0
+
+    def read(self, call: Callable[[], T], deliver: Callable[[T | Failure], None]) -> None:
+        """Call `call` there; `deliver` gets what it returned, or why it returned nothing."""
+        if self.busy:
+            self._next = Reading(call, deliver)
+            return
+        try:
+            found = SharedObject[T | Failure]()
+        except OSError as error:
+            self._refuse(deliver, error)
+            return
+        try:
+            self._start(call, found, deliver)
+        except (OSError, MemoryError) as error:
+            found.close()
+            self._refuse(deliver, error)
+
+    def look(self, now_s: float) -> None:
+        """End a reading that takes too long."""
+        if now_s > self._ends_at_s:
+            self._ends_at_s, self._is_late = math.inf, True
+            self._kill()
+
+    def close(self) -> None:
+        """End the reading, if there is one, and begin no other."""
+        self._next = None
+        self._kill()
+
+    def _refuse(self, deliver: Callable[[T | Failure], None], error: Exception) -> None:
+        deliver(Failure(f"{self._what} cannot be read now: {error}"))
+
+    def _start(
+        self, call: Callable[[], T], found: SharedObject[T | Failure], deliver: Callable[[T | Failure], None]
+    ) -> None:
+        parent_pid = os.getpid()
+        with stops_wait():
+            pid = os.fork()
+            if pid == 0:
+                _read(call, found, self._errors, parent_pid)
+        try:
+            sentinel = os.pidfd_open(pid)
+        except OSError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
+        self._pid, self._ends_at_s = pid, time.monotonic() + self._timeout_s
+        self._reactor.watch(sentinel, partial(self._on_end, sentinel, found, deliver))
+
+    def _on_end(self, sentinel: int, found: SharedObject[T | Failure], deliver: Callable[[T | Failure], None]) -> None:
+        self._reactor.forget(sentinel)
+        os.close(sentinel)
+        _, status = os.waitpid(self._pid, 0)
+        code, late = os.waitstatus_to_exitcode(status), self._is_late
+        self._pid, self._ends_at_s, self._is_late = 0, math.inf, False
+        result = self._result(found, code, late=late)
+        found.close()
+        deliver(result)
+        if self._next and not self.busy:
+            reading, self._next = self._next, None
+            self.read(*reading)
+
+    def _result(self, found: SharedObject[T | Failure], code: int, *, late: bool) -> T | Failure:
+        if code:
+            ended = f"was not done within {self._timeout_s:g} s" if late else f"ended with exit code {code}"
+            return Failure(f"the process that reads {self._what} {ended}")
+        try:
+            return found.load()
+        except (OSError, MemoryError) as error:  # there is no memory to map it, or to unpack it
+            return Failure(f"{self._what} cannot be read now: {error or 'there is no memory for it'}")
+
+    def _kill(self) -> None:
+        if self._pid:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+
+
+def _read(
+    call: Callable[[], T], found: SharedObject[T | Failure], errors: tuple[type[Exception], ...], parent_pid: int
+) -> None:
+    """All that the process does; it ends here."""
+    code = 1
+    try:
+        _store(call, found, errors, parent_pid)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+@log_crash
+def _store(
+    call: Callable[[], T], found: SharedObject[T | Failure], errors: tuple[type[Exception], ...], parent_pid: int
+) -> None:
+    ignore_stops()
+    die_with_parent(parent_pid)
+    try:
+        result: T | Failure = call()
+    except errors as error:
+        result = Failure(str(error))
+    found.store(result)
