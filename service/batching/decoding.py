@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,11 +42,13 @@ def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | Se
 
 
 class MemoryBudget:
-    """The memory that all decoders of a process may take together; what does not fit yet waits."""
+    """The memory that all decoders of a process may take together; what does not fit yet waits for its turn."""
 
     def __init__(self, total_bytes: int) -> None:
         self._total = self._left = total_bytes
         self._returned = threading.Condition()
+        self.waiting: deque[object] = deque()
+        """Those for which there is not enough yet: the first gets what comes back, however small the others are."""
         self.holders = 0
         """How many hold some of it now."""
 
@@ -57,7 +60,12 @@ class MemoryBudget:
                 f"decoding it takes {size >> 20} MiB of memory, at most {self._total >> 20} are allowed"
             )
         with self._returned:
-            self._returned.wait_for(lambda: self._left >= size)
+            if self.waiting or self._left < size:
+                turn = object()
+                self.waiting.append(turn)
+                self._returned.wait_for(lambda: self.waiting[0] is turn and self._left >= size)
+                self.waiting.popleft()
+                self._returned.notify_all()  # there may be enough for the next one, too
             self._left -= size
             self.holders += 1
         try:

@@ -218,7 +218,7 @@ class ControlWriter:
 
 
 class ControlReader:
-    """Reads lines from a pipe, and hands over each message."""
+    """Reads lines from a pipe, and hands over each message, also when another could not be dealt with."""
 
     def __init__(self, pipe: Pipe, deliver: Callable[[ControlMessage], None]) -> None:
         self._reader, self._deliver = pipe.reader, deliver
@@ -226,12 +226,18 @@ class ControlReader:
         os.set_blocking(self._reader, False)
 
     def read(self) -> None:
-        """Read what is there."""
+        """Read what is there; ExceptionGroup of what was raised for some of the messages."""
         try:
             *ends, rest = os.read(self._reader, 1 << 16).split(b"\n")
         except BlockingIOError:
             return
         lines = [b"".join([*self._parts, ends[0]]), *ends[1:]] if ends else []
         self._parts = [rest] if ends else [*self._parts, rest]
+        errors: list[Exception] = []
         for line in lines:
-            self._deliver(_ADAPTER.validate_json(line))
+            try:
+                self._deliver(_ADAPTER.validate_json(line))
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise ExceptionGroup("messages between supervisor and API process", errors)

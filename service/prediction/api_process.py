@@ -93,7 +93,7 @@ class ApiProcess:
         self.status = ModelStatus(catalog, models.by_index, on_demand=settings.memory_budget > 0)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, catalog.numbers.stop)
         metered = metered_models(catalog, settings.class_metrics)
-        report = ControlWriter(channels.api_reports[index])
+        self._report = report = ControlWriter(channels.api_reports[index])
         self.services = self._make_services(settings, models, metered, channels, report, guard)
         self.changes = ChangeRequests(report, settings.start_timeout)
         self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
@@ -181,8 +181,9 @@ class ApiProcess:
         return Snapshot(self.ready, busy, self.status.snapshot())
 
     def _beat(self) -> None:
-        """Give a sign of life, publish gauges, as another process may be scraped, and write what the log folds."""
+        """Give a sign of life, publish gauges, as another process may be scraped, and write what has waited."""
         self._shared_state.beats[self._index] += 1
+        self._report.flush()
         self._gauges.publish()
         problem_log.flush()
         self._loop.call_later(BEAT_INTERVAL_S, self._beat)

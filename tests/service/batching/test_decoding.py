@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.decoding import Decoder
+from service.batching.decoding import Decoder, MemoryBudget
+from tests.service.served import until
 
 DEADLINE_S = 10.0
 
@@ -80,3 +81,22 @@ def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -
         assert decoder.waiting == 0
 
     asyncio.run(scene())
+
+
+def test_a_large_image_gets_its_memory_before_small_ones_that_came_later() -> None:
+    """There is always room for a small one: one after the other they would take what the large one waits for."""
+    budget, order = MemoryBudget(10), list[int]()
+
+    def take(size: int) -> None:
+        with budget.taken(size):
+            order.append(size)
+
+    threads = [threading.Thread(target=take, args=(size,), daemon=True) for size in (10, 4, 5)]
+    with budget.taken(6):
+        for waiting, thread in enumerate(threads, 1):
+            thread.start()
+            until(lambda waiting=waiting: len(budget.waiting) == waiting, "it to wait")  # type: ignore[misc]
+    for thread in threads:
+        thread.join(DEADLINE_S)
+    assert order[0] == 10
+    assert sorted(order) == [4, 5, 10]

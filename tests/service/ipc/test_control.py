@@ -2,6 +2,8 @@
 
 import os
 
+import pytest
+
 from service.ipc.control import Begin, ControlMessage, ControlReader, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
@@ -49,4 +51,22 @@ def test_a_process_that_does_not_read_for_a_while_holds_up_nobody_and_misses_not
         writer.flush()
         assert len(received) > before
     assert received == sent
+    pipe.close()
+
+
+def test_a_message_that_cannot_be_dealt_with_costs_no_other() -> None:
+    pipe, received = Pipe(), list[ControlMessage]()
+
+    def deliver(message: ControlMessage) -> None:
+        if message == WorkerDown(1):
+            raise ValueError("which worker?")
+        received.append(message)
+
+    reader, writer = ControlReader(pipe, deliver), ControlWriter(pipe)
+    for i in range(4):
+        writer.send(WorkerDown(i))
+    with pytest.raises(ExceptionGroup) as raised:
+        reader.read()
+    assert [str(error) for error in raised.value.exceptions] == ["which worker?"]
+    assert received == [WorkerDown(i) for i in (0, 2, 3)]
     pipe.close()

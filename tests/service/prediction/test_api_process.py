@@ -1,11 +1,17 @@
 """An API process does what the supervisor says through its pipe: opens, goes on, drains."""
 
+import asyncio
+import os
+from contextlib import suppress
+from select import PIPE_BUF
+
 import pytest
 
 from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+from tests.service.served import DEADLINE_S
 
 UP, DOWN = WorkerUp(0, 1, (REPORT,)), WorkerDown(0)
 FAILED = WorkerUp(0, 1, (ModelReport(0, "failed", reason="why"),))
@@ -70,6 +76,28 @@ def test_while_the_worker_restarts_accepted_requests_wait_for_it_and_others_are_
         assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
         process.reply(await process.taken())
         assert (await accepted.response()).status == 200
+
+    play(scene, artifact)
+
+
+def test_what_it_tells_the_supervisor_follows_once_there_is_room(artifact: Artifact) -> None:
+    """It may have nothing else to tell for hours."""
+
+    async def scene(process: PlayedProcess) -> None:
+        pipe = process.channels.api_reports[0]
+        with suppress(BlockingIOError):
+            while True:
+                os.write(pipe.writer, bytes(PIPE_BUF))
+        asking = asyncio.ensure_future(process.api.changes.ask("reread"))
+        await turn()
+        pipe.drain()
+        come = asyncio.get_running_loop().create_future()
+        asyncio.get_running_loop().add_reader(pipe.reader, come.cancel)
+        await asyncio.wait([come], timeout=DEADLINE_S)
+        assert come.cancelled()
+        assert b"reread" in os.read(pipe.reader, PIPE_BUF)
+        asyncio.get_running_loop().remove_reader(pipe.reader)
+        asking.cancel()
 
     play(scene, artifact)
 
