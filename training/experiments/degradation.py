@@ -41,6 +41,12 @@ def run(setup: Setup) -> Report:
         header=("network", "training error, %", "test error, %"),
         rows=tuple((each.name, spread(each.final_training()), spread(each.final_test())) for each in curves),
         seen=tuple(_seen(kind, found, scale.depths) for kind in ("plain", "residual")),
+        caption=(
+            "A deeper plain net could copy a shallower one, if its further layers computed the identity. Where its "
+            "error is higher on the training images, too, it does not overfit: gradient descent does not find that "
+            "copy. A block with a shortcut computes the identity once its weights are near 0, so that depth does no "
+            "harm."
+        ),
         picture=draw_panels(
             "plain and residual nets with batch norm",
             [

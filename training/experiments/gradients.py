@@ -1,5 +1,6 @@
 """How much gradient reaches each layer of a deep net, with and without shortcuts?"""
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from training.data.dataset import measure
+from training.errors import Diverged
 from training.experiments.curves import described, recipe
 from training.experiments.degradation import build
 from training.experiments.report import Report
@@ -75,6 +77,11 @@ def run(setup: Setup) -> Report:
         header=("network", "when", "first convolution", "last convolution", "first / last", "largest / smallest"),
         rows=tuple(_row(kind, moment, norms[kind]) for moment, norms in moments.items() for kind in _KINDS),
         seen=tuple(_seen(kind, moment, norms[kind]) for moment, norms in moments.items() for kind in _KINDS),
+        caption=(
+            "The gradient of a layer is a product of one factor for each layer behind it. Without shortcuts these "
+            "factors multiply, and on the logarithmic axis the line slopes the more, the deeper the net; a shortcut "
+            "adds 1 to the factor of its block, so that the line stays nearly level."
+        ),
         picture=draw_panels(
             f"gradient norm by depth, {depth} layers", [_panel(moment, norms) for moment, norms in moments.items()]
         ),
@@ -84,11 +91,16 @@ def run(setup: Setup) -> Report:
 def _before_and_after(
     kind: str, depth: int, seed: int, settings: Recipe, setup: Setup
 ) -> tuple[list[float], list[float]]:
+    """Norms at both moments; those after training are not a number if it diverged."""
     torch.manual_seed(seed)
     network = build(kind, depth, setup.scale.width, len(setup.train.classes))
     run = Run(network, settings, setup.train, measure(setup.train), seed)
     before = gradient_norms(network, run)
-    run.train()
+    try:
+        run.train()
+    except Diverged:
+        setup.tell(f"{kind}-{depth}, seed {seed}: diverged")
+        return before, [math.nan] * len(before)
     setup.tell(f"{kind}-{depth}, seed {seed}: loss {run.progress.history[-1]['loss']:.3f} in the last epoch")
     return before, gradient_norms(network, run)
 
@@ -101,12 +113,16 @@ def _means(norms: list[list[float]]) -> list[float]:
 
 def _row(kind: str, moment: str, norms: list[list[float]]) -> tuple[str, ...]:
     means = _means(norms)
+    if not all(map(math.isfinite, means)):
+        return kind, moment, *4 * ("diverged",)
     ratios = means[0] / means[-1], max(means) / min(means)
     return kind, moment, *(f"{value:.3g}" for value in (means[0], means[-1], *ratios))
 
 
 def _seen(kind: str, moment: str, norms: list[list[float]]) -> str:
     means = _means(norms)
+    if not all(map(math.isfinite, means)):
+        return f"The {kind} net {moment}: a training diverged, so that there is no mean to compare."
     ratio = max(means[0] / means[-1], means[-1] / means[0])
     side = "larger" if means[0] > means[-1] else "smaller"
     return (

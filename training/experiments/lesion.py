@@ -68,6 +68,11 @@ def run(setup: Setup) -> Report:
             *((name, *(spread(_of_block(errors[kind], n)) for kind in errors)) for n, name in enumerate(names)),
         ),
         seen=tuple(_seen(kind, whole[kind], errors[kind]) for kind in errors),
+        caption=(
+            "What follows a block of a plain net has learned to work on that block's output, and gets another without "
+            "it. A residual block only adds to what passes it by the shortcut: the paths round the block are still "
+            "there, as if one member of an ensemble were missing (Veit et al., https://arxiv.org/abs/1605.06431)."
+        ),
         picture=draw_panels(
             f"test error of {depth}-layer nets without one block",
             [Panel("", "block removed (0: none)", "test error, %", [_line(kind, whole, errors) for kind in errors])],

@@ -82,6 +82,12 @@ def run(setup: Setup) -> Report:
             for net in nets
         ),
         seen=tuple(_seen(kind, depth, found) for depth in scale.depths for kind in ("plain", "residual")),
+        caption=(
+            "Without batch norm PyTorch's initial weights shrink the differences between images at each layer of a "
+            "plain net: its classifier gets the same for all of them, and the error stays at that of guessing. Batch "
+            "norm restores the scale at each layer, and shortcuts carry the signal round the layers, though nothing "
+            "then bounds its growth."
+        ),
         picture=draw_panels(
             "with and without batch norm",
             [

@@ -37,6 +37,7 @@ def _text(name: str, report: Report, conditions: Conditions) -> str:
         f"# {report.title}",
         report.method,
         f"![{report.title}]({name}.png)",
+        report.caption,
         report.table(),
         f"## Seen\n\n{seen}",
         f"## Measured\n\n```sh\n{conditions.command}\n```\n\n{_circumstances(conditions)}",

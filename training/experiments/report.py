@@ -10,13 +10,16 @@ from matplotlib.figure import Figure
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """A page's content: `method` says what was done, `seen` what came out, both in Markdown."""
+    """A page's content: `method` says what was done, `seen` what came out, `caption` why the picture is as it is to be
+    expected; all in Markdown.
+    """
 
     title: str
     method: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     seen: tuple[str, ...]
+    caption: str
     picture: Figure
 
     def table(self) -> str:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.documents import ROOT
 from tests.training.experiments.pictures import bright_and_dark
 from training.experiments.catalogue import TrainedExperiment, experiments
 from training.experiments.setup import Setup
@@ -28,3 +29,4 @@ def test_every_network_is_trained_for_every_seed_and_told(name):
         assert axes.get_lines()
         assert all(len(line.get_xdata()) for line in axes.get_lines())
     assert "32 training and 16 test images" in report.method
+    assert f"{name}.png)\n\n{report.caption}\n" in (ROOT / "docs" / "experiments" / f"{name}.md").read_text()

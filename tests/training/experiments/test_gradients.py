@@ -1,14 +1,18 @@
 """Gradients of each convolution."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
 
 from tests.training.experiments.pictures import bright_and_dark
 from training.data.dataset import measure
+from training.experiments import gradients
 from training.experiments.curves import recipe
 from training.experiments.degradation import build
 from training.experiments.gradients import gradient_norms
+from training.experiments.setup import Setup
 from training.loop.run import Run
 
 
@@ -33,3 +37,15 @@ def test_a_net_without_any_gradient_has_norms_that_can_be_drawn():
     torch.nn.init.zeros_(network.fc.weight)
     run = Run(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0)
     assert all(norm > 0 for norm in gradient_norms(network, run))
+
+
+def test_a_net_that_diverges_is_told_with_what_was_measured_before(monkeypatch):
+    monkeypatch.setattr(gradients, "_LEARNING_RATE", 1e30)
+    images, told = bright_and_dark(512, 3, 16), []
+    scale = replace(gradients.QUICK, images=512, seeds=(0,), depths=(8,), width=4)
+    report = gradients.run(Setup(images, bright_and_dark(8, 3, 16), scale, told.append))
+    assert told == ["plain-8, seed 0: diverged", "residual-8, seed 0: diverged"]
+    before, after = report.rows[:2], report.rows[2:]
+    assert all(float(cell) > 0 for row in before for cell in row[2:])
+    assert all(set(row[2:]) == {"diverged"} for row in after)
+    assert all("a training diverged" in sentence for sentence in report.seen[2:])
