@@ -46,6 +46,7 @@ _NAMES = {
     _LOST * 3: "a JPEG, or another file, that was read as text, not as bytes",
     b"\x89PNG\n": "a PNG whose line ends were changed on its way",
     b"\x89PNG\r\r": "a PNG whose line ends were changed on its way",
+    b"\x89PNG\x1a": "a PNG whose line ends are gone, as curl -d sends it: take --data-binary",
 }
 
 # The same for text, in lower case, behind a byte order mark and white space.

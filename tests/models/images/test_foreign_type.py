@@ -71,6 +71,10 @@ def test_files_that_are_never_taken_have_a_name(data: bytes, name: str | None):
         ),
         (PNG.replace(b"\r\n", b"\n"), "a PNG whose line ends were changed on its way"),
         (PNG.replace(b"\n", b"\r\n"), "a PNG whose line ends were changed on its way"),
+        (
+            PNG.translate(None, b"\r\n\0"),
+            "a PNG whose line ends are gone, as curl -d sends it: take --data-binary",
+        ),
     ],
 )
 def test_what_a_client_did_to_a_picture_is_named(damaged: bytes, name: str):
