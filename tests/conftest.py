@@ -1,10 +1,12 @@
 """What every test may ask for."""
 
 import os
+import re
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,6 +22,7 @@ settings.register_profile("steady", derandomize=True, deadline=None, suppress_he
 settings.load_profile("steady")
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPOSE = [2, 24]  # knows `!override`, and waits for health
 
 
 @pytest.fixture(scope="session")
@@ -38,11 +41,26 @@ def require() -> Callable[[str], str]:
     def find(program: str) -> str:
         path = shutil.which(program)
         if path is None:
-            missing = pytest.fail if os.environ.get("RESNET_TEST_ALL") else pytest.skip
-            missing(f"{program} is not installed; .ci/run installs it from Debian's packages")
+            _missing(f"{program} is not installed; .ci/run installs it from Debian's packages")
         return path
 
     return find
+
+
+@pytest.fixture(scope="session")
+def compose() -> list[str]:
+    """The command of Docker Compose: a plugin of the engine's client, or a program. Without it as `require`."""
+    for command in ([os.environ.get("DOCKER", "docker"), "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True).stdout
+            numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
+            if numbers >= COMPOSE:
+                return command
+    return _missing("Docker Compose 2.24 or newer is not installed; CONTRIBUTING.md tells how to get it")
+
+
+def _missing(sentence: str) -> NoReturn:
+    (pytest.fail if os.environ.get("RESNET_TEST_ALL") else pytest.skip)(sentence)
 
 
 @pytest.fixture(scope="session")

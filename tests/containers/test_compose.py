@@ -1,7 +1,9 @@
 """The compose files, started by Compose itself: locked down, with other models, and restarted without an error."""
 
+import hashlib
+import json
 import os
-import shutil
+import re
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +23,7 @@ pytestmark = pytest.mark.slow
 
 
 DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
+DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 UP = "docker compose --file deploy/compose.replicas.yaml "
 BUILT = f"{TAG}-by-compose"
 NAMES = {"resnet-serve": BUILT, "resnet-serve:before": f"{BUILT}-before"}
@@ -28,33 +31,33 @@ MODELS = {"RESNET_SERVE_MODEL_REPOSITORY": "/models", "RESNET_SERVE_DEFAULT_MODE
 
 
 class Stack:
-    """A compose file whose servers are reached on free ports of the host, without a bridge between them."""
+    """Compose files whose servers are reached on free ports of this machine."""
 
-    def __init__(self, program: list[str], file: str, folder: Path, *names: str, models: str = "") -> None:
+    def __init__(self, program: list[str], folder: Path, files: tuple[str, ...], names: tuple[str, ...]) -> None:
         self.ports = {name: free_port() for name in names}
-        services = {name: {"image": BUILT, **self._of_host(port)} for name, port in self.ports.items()}
-        if models:
-            for service in services.values():
-                service["volumes"] = [f"{models}:/models:ro"]
-                service["environment"] |= MODELS
-        override = folder / "override.yaml"
-        override.write_text(yaml.safe_dump({"services": services}).replace("'!reset'", "!reset []"))
+        self._services: dict[str, dict[str, Any]] = {name: self._changed(port) for name, port in self.ports.items()}
+        self._override = folder / "override.yaml"
         project = ("--project-name", f"resnet-serve-test-{os.getpid()}")
-        self._command = [*program, *project, "--file", str(ROOT / "deploy" / file), "--file", str(override)]
+        paths = (*(ROOT / "deploy" / file for file in files), self._override)
+        self._command = [*program, *project, *(word for path in paths for word in ("--file", str(path)))]
 
     @staticmethod
-    def _of_host(port: int) -> dict[str, Any]:
+    def _changed(port: int) -> dict[str, Any]:
         return {
-            "network_mode": "host",
-            "networks": "!reset",
-            "ports": "!reset",
+            "image": BUILT,
             "build": {"network": "host"},
-            "environment": {"RESNET_SERVE_PORT": str(port)},
+            "ports": [f"127.0.0.1:{port}:8000"],
             "healthcheck": {"interval": "2s", "start_period": "300s"},
         }
 
+    def change(self, name: str, **parts: Any) -> None:
+        """Give a service other parts than its file has."""
+        self._services[name] |= parts
+
     def run(self, *arguments: str) -> str:
         """A command of Compose that must succeed."""
+        text = yaml.safe_dump({"services": self._services})
+        self._override.write_text(re.sub(r"^( +(?:ports|volumes):)$", r"\1 !override", text, flags=re.MULTILINE))
         ended = subprocess.run(
             [*self._command, *arguments],
             env=environment(GRAFANA_PASSWORD="-"),
@@ -68,23 +71,18 @@ class Stack:
     def url(self, name: str) -> str:
         return f"http://127.0.0.1:{self.ports[name]}"
 
-
-@pytest.fixture(scope="module")
-def compose(image: str) -> list[str]:  # noqa: ARG001 - without an engine there is nothing to compose
-    """The command of Compose, a plugin of the engine or a program of its own."""
-    for program in ([os.environ.get("DOCKER", "docker"), "compose"], ["docker-compose"]):
-        if shutil.which(program[0]) and subprocess.run([*program, "version"], capture_output=True).returncode == 0:
-            return program
-    pytest.skip("neither `docker compose` nor `docker-compose` is installed")
+    def status(self, name: str, **headers: str) -> int:
+        """Of the answer to a picture with these headers."""
+        return httpx.post(f"{self.url(name)}/predict", content=DIGIT, headers=headers, timeout=30).status_code
 
 
 @pytest.fixture
-def stack(compose: list[str], tmp_path: Path, docker: Run) -> Iterator[Callable[..., Stack]]:
+def stack(image: str, compose: list[str], tmp_path: Path, docker: Run) -> Iterator[Callable[..., Stack]]:  # noqa: ARG001
     """Compose files, whose containers end with the test."""
     made: list[Stack] = []
 
-    def make(file: str, *names: str, models: str = "") -> Stack:
-        made.append(Stack(compose, file, tmp_path, *names, models=models))
+    def make(*files: str, names: tuple[str, ...] = ("resnet-serve",)) -> Stack:
+        made.append(Stack(compose, tmp_path, files, names))
         return made[-1]
 
     yield make
@@ -94,17 +92,37 @@ def stack(compose: list[str], tmp_path: Path, docker: Run) -> Iterator[Callable[
     docker("image", "rm", BUILT)
 
 
-def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack]) -> None:
+def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack], docker: Run) -> None:
     """It builds the image, waits for its health, and every part of the file is one that it knows."""
-    service = stack("compose.yaml", "resnet-serve")
+    service = stack("compose.yaml")
     service.run("up", "--detach", "--build", "--wait", "resnet-serve")
-    digit = (ROOT / "docs" / "seven.png").read_bytes()
-    answer = httpx.post(f"{service.url('resnet-serve')}/predict", content=digit, timeout=30)
+    answer = httpx.post(f"{service.url('resnet-serve')}/predict", content=DIGIT, timeout=30)
     assert answer.json()["predictions"][0]["label"] == "7"
     status = service.run("exec", "-T", "resnet-serve", "cat", "/proc/1/status")
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert {fields[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
     assert (fields["NoNewPrivs"], fields["Seccomp"], fields["Uid"].split()[0]) == ("1", "2", "10001")
+    options = docker("inspect", "--format", "{{json .HostConfig.SecurityOpt}}", service.run("ps", "--quiet").strip())
+    (profile,) = (option[len("seccomp=") :] for option in json.loads(options) if option.startswith("seccomp"))
+    assert json.loads(profile) == json.loads((ROOT / "deploy" / "seccomp.json").read_text())
+
+
+def test_a_key_taken_away_by_an_editor_is_refused(stack: Callable[..., Stack], tmp_path: Path) -> None:
+    """An editor puts a new file in the old one's place; SIGHUP has it read."""
+    secrets = tmp_path / "secrets"
+    secrets.mkdir()
+    (secrets / "keys").write_text(_line("alice") + _line("bob"))
+    service = stack("compose.yaml", "compose.keys.yaml")
+    service.change("resnet-serve", volumes=[f"{secrets}:/run/secrets:ro"])
+    service.run("up", "--detach", "--build", "--wait", "resnet-serve")
+    asked = {name: {"X-API-Key": name * 8} for name in ("alice", "bob")}
+    assert service.status("resnet-serve") == 401
+    assert {name: service.status("resnet-serve", **key) for name, key in asked.items()} == {"alice": 200, "bob": 200}
+    (secrets / "new").write_text(_line("bob"))
+    (secrets / "new").replace(secrets / "keys")
+    service.run("kill", "--signal", "HUP", "resnet-serve")
+    until(lambda: service.status("resnet-serve", **asked["alice"]) == 401, "the key that was taken away to be refused")
+    assert service.status("resnet-serve", **asked["bob"]) == 200
 
 
 def test_an_upgrade_and_the_way_back_fail_no_request(
@@ -112,7 +130,9 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
 ) -> None:
     """The lines of docs/operations.md, behind HAProxy, under load; models are in a volume."""
     upgrade, back = (block.script for block in blocks(DOCUMENT) if block.script.startswith("docker tag "))
-    replicas = stack("compose.replicas.yaml", "one", "two", models=str(repository))
+    replicas = stack("compose.replicas.yaml", names=("one", "two"))
+    for name in ("one", "two"):
+        replicas.change(name, volumes=[f"{repository}:/models:ro"], environment=MODELS)
     replicas.run("up", "--detach", "--build", "--wait", "one", "two")
     ports = list(replicas.ports.values())
     with balanced("haproxy", require("haproxy"), tmp_path, ports) as balancer, load(cast(Served, balancer)) as ledger:
@@ -130,6 +150,11 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
                 docker(*(NAMES.get(word, word) for word in line.split()[1:]))
     docker("image", "rm", NAMES["resnet-serve:before"])
     assert set(ledger.summary()) == {(200, "")}
+
+
+def _line(name: str) -> str:
+    """Of a file of keys: the name, and the digest of its key, which is the name eight times."""
+    return f"{name} predict {hashlib.sha256((name * 8).encode()).hexdigest()}\n"
 
 
 def _answered(url: str) -> float:

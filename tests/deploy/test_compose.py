@@ -1,13 +1,14 @@
-"""The compose files by the specification, and against the image and the load balancer that they start."""
+"""The compose files, read by Compose, and against the image and the load balancer that they start."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from compose_spec import PyCompose
 
 from service.settings import ENV_PREFIX, Settings
 from tests.documents import ROOT
@@ -23,21 +24,50 @@ def services(file: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-@pytest.mark.parametrize("file", FILES)
-def test_it_is_a_compose_file(file: str) -> None:
-    """An unknown key or a value of another type is an error of the parser."""
-    text = (DEPLOY / file).read_text()
-    assert sorted(PyCompose.from_yaml(text).service_names()) == sorted(services(file))
-    with pytest.raises(ValueError, match="read_onyl"):
-        PyCompose.from_yaml(text.replace("read_only", "read_onyl"))
+def documented() -> list[tuple[str, ...]]:
+    """The files of each `docker compose` command in the document and in the files' own heads."""
+    texts = [path.read_text() for path in (ROOT / "docs" / "operations.md", *DEPLOY.glob("compose*.yaml"))]
+    commands = re.findall(r"docker compose((?: --file deploy/\S+)+)", "\n".join(texts))
+    return sorted({tuple(command.replace("--file deploy/", "").split()) for command in commands})
+
+
+def read(compose: list[str], folder: Path, files: tuple[str, ...], **settings: str) -> subprocess.CompletedProcess[str]:
+    """What Compose says to these files."""
+    command = [*compose, *(word for file in files for word in ("--file", str(folder / file))), "config", "--services"]
+    return subprocess.run(command, env=environment(**settings), capture_output=True, text=True)
+
+
+def test_commands_name_every_file() -> None:
+    assert {file for files in documented() for file in files} == {path.name for path in DEPLOY.glob("compose*.yaml")}
+
+
+@pytest.mark.parametrize("files", documented(), ids="+".join)
+def test_compose_reads_what_commands_name(compose: list[str], files: tuple[str, ...], tmp_path: Path) -> None:
+    """An unknown key or a value of another type is an error."""
+    ended = read(compose, DEPLOY, files, GRAFANA_PASSWORD="-")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert set(ended.stdout.split()) == set(services(files[0]))
+    shutil.copy(DEPLOY / "seccomp.json", tmp_path)
+    for file in files:
+        (tmp_path / file).write_text((DEPLOY / file).read_text().replace("read_only", "read_onyl"))
+    refused = read(compose, tmp_path, files, GRAFANA_PASSWORD="-")
+    assert refused.returncode != 0
+    assert "read_onyl" in refused.stderr
+
+
+def test_without_a_password_for_grafana_compose_says_what_to_do(compose: list[str]) -> None:
+    refused = read(compose, DEPLOY, ("compose.yaml",), GRAFANA_PASSWORD="")
+    assert refused.returncode != 0
+    assert "set GRAFANA_PASSWORD to the password" in refused.stderr
 
 
 @pytest.mark.parametrize("file", FILES)
-def test_files_that_it_mounts_are_there(file: str) -> None:
+def test_what_it_mounts_are_folders_that_are_there(file: str) -> None:
+    """Editors put a new file in the old one's place; a container to which the file was given goes on with the old."""
     mounts = [mount for service in services(file).values() for mount in service.get("volumes", [])]
     sources = [source for source in (mount.partition(":")[0] for mount in mounts) if source.startswith(".")]
     assert sources
-    assert [source for source in sources if not (DEPLOY / source).exists()] == []
+    assert [source for source in sources if not (DEPLOY / source).is_dir()] == []
 
 
 @pytest.mark.parametrize(("file", "name"), OURS)
@@ -92,12 +122,11 @@ def test_haproxy_is_configured_as_the_document_says() -> None:
     assert deployed.replace("two:8000", "127.0.0.1:8002") == documented
 
 
-def test_keys_come_from_a_secret_that_the_server_reads() -> None:
-    text = (DEPLOY / "compose.keys.yaml").read_text()
-    document = yaml.safe_load(text)
+def test_keys_come_from_a_folder_that_the_server_reads() -> None:
+    """Mounted as a folder: a container that has the file alone would not see another in its place."""
+    document = yaml.safe_load((DEPLOY / "compose.keys.yaml").read_text())
     assert document["services"].keys() <= services("compose.yaml").keys()
-    (secret,) = document["services"]["resnet-serve"]["secrets"]
-    assert document["services"]["resnet-serve"]["environment"] == {
-        f"{ENV_PREFIX}API_KEY_FILE": f"/run/secrets/{secret}"
-    }
-    assert secret in document["secrets"]
+    (mount,) = document["services"]["resnet-serve"]["volumes"]
+    source, target, _ = mount.split(":")
+    assert document["services"]["resnet-serve"]["environment"] == {f"{ENV_PREFIX}API_KEY_FILE": f"{target}/keys"}
+    assert f"/deploy/{source.removeprefix('./')}/" in (ROOT / ".gitignore").read_text().splitlines()
