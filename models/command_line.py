@@ -76,7 +76,8 @@ def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands
     """
     lines = []
     for detail in error.errors():
-        name, reason = ".".join(map(str, detail["loc"][subcommands:])), detail["msg"].removeprefix("Value error, ")
+        names = [part for part in detail["loc"][subcommands:] if isinstance(part, str)]  # no place in a list
+        name, reason = ".".join(names), detail["msg"].removeprefix("Value error, ")
         if not name:
             lines.append(reason)  # it is about several values
             continue

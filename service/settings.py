@@ -60,7 +60,7 @@ def _can_be_traced(wanted: bool) -> bool:
     if not wanted:
         return False
     if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ValueError("needs the extra [tracing], which is OpenTelemetry's SDK and its OTLP exporter")
+        raise ValueError("needs OpenTelemetry's SDK and its OTLP exporter: pip install 'resnet-serve[tracing]'")
     for name, value in _TRACED_BY.items():
         if (given := os.environ.get(name, value)) != value:
             raise ValueError(f"exports by {value}, but {name} is {given}: unset it, or turn this off")
@@ -82,7 +82,7 @@ FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an
 
 def _can_be_verified(key: Path) -> Path:
     if find_spec("model_signing") is None or find_spec("OpenSSL") is None:
-        raise ValueError("needs the extra [signing], which is OpenSSF Model Signing")
+        raise ValueError("needs OpenSSF Model Signing: pip install 'resnet-serve[signing]'")
     return key
 
 

@@ -84,7 +84,7 @@ OPTIONAL_READERS: dict[ImageType, Callable[[bytes, Demand], Picture]] = {
 def lacks(kind: ImageType) -> str | None:
     """What must be installed before this type can be read, if something must."""
     if kind == "heic" and find_spec("pillow_heif") is None:
-        return "the extra [heic], which is pillow-heif"
+        return "pillow-heif: pip install 'resnet-serve[heic]'"
     if kind == "avif" and not features.check("avif"):
         return "a Pillow that is built with AVIF"
     if kind == "tiff" and not features.check("libtiff"):

@@ -71,14 +71,17 @@ def check(options: Check) -> int:
         options.engine, options.precision, options.compile, usable_cores(), sizes, options.max_accuracy_loss
     )
     selector = Selector(device, load, TRIAL_S)
-    name = Column("model", no_wrap=True)
     table = Table(
-        name, "version", "state", "run by", "largest batch", "ms an image alone", "in the largest batch", "MiB"
+        Column("model", no_wrap=True),
+        "state",
+        Column("run by", no_wrap=True),
+        *("batch", "ms alone", "ms in batch", "MiB"),
+        caption="batch: most images that pay; ms: of an image; MiB: in each worker",
     )
     failures: dict[str, str] = {}
     taken: list[int] = []  # bytes of memory, by each model that can be loaded
     for folder in folders:
-        row = [folder.name, folder.versions[0].name if folder.versions else ""]
+        place = f"{folder.name}/{folder.versions[0].name}" if folder.versions else folder.name
         try:
             artifact = _read(folder, check_origin)
             choices = selector.choices([artifact])
@@ -86,14 +89,14 @@ def check(options: Check) -> int:
             before = own_memory()
             model = load_model(artifact, device, replace(load, choices=choices))
         except (ArtifactError, EngineError) as error:
-            failures["/".join(filter(None, row))] = str(error)
-            table.add_row(*row, "[red]failed[/red]")
+            failures[place] = str(error)
+            table.add_row(place, "[red]failed[/red]")
         else:
             size, latency = model.max_batch_size, model.latency_ns
             ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
             engine = f"{model.engine.name} {model.engine.precision}"
             taken.append(memory_since(before))
-            table.add_row(*row, "ready", engine, str(size), *ms, f"{taken[-1] / MIB:.1f}")
+            table.add_row(place, "ready", engine, str(size), *ms, f"{taken[-1] / MIB:.1f}")
             del model  # the next one is measured without it
     console = Console()
     console.print(table)

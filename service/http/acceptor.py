@@ -40,7 +40,10 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; choose another with {setting}") from error
+        reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
+        taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
+        advice = f"choose another with {setting}" if taken else "give an address of this machine"
+        raise OSError(f"cannot listen on {host}:{port}: {reason}; {advice}") from error
     listener.setblocking(False)
     return listener
 

@@ -16,6 +16,7 @@ class Options(BaseSettings):
 
     max_speed: int = Field(3, description="turns a minute")
     turns: int = 1
+    spokes: tuple[int, ...] = ()
     back_wards: bool = False
 
 
@@ -67,6 +68,12 @@ def test_a_value_that_does_not_fit_is_told_with_its_flag(env_prefix: str, told: 
     first, second = explain_options(caught.value, env_prefix=env_prefix).splitlines()
     assert first.startswith(told)
     assert second.startswith("--turns")
+
+
+def test_a_value_of_a_list_is_told_with_its_flag_alone():
+    with pytest.raises(ValidationError) as caught:
+        CliApp.run(Options, ["--spokes", "3,bent"])
+    assert explain_options(caught.value).startswith("--spokes = 'bent': ")
 
 
 def test_dashes_alone_are_no_value():

@@ -31,7 +31,7 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
         assert first.events("repository") == []
 
         code, out, _ = resnet_serve("check", store.url, "--cache-dir", cache, cwd=tmp_path)
-        assert (code, rows(out)[0][:3]) == (0, ["plain", "1", "ready"])
+        assert (code, rows(out)[0][:2]) == (0, ["plain/1", "ready"])
         code, out, errors = resnet_serve("predict", "picture.png", *flags, cwd=tmp_path)
         assert (code, errors) == (0, "")
         assert len(rows(out)) == 3

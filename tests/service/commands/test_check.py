@@ -8,20 +8,21 @@ import pytest
 
 from models.machine.memory import usable_memory
 from service.commands.check import MIB
+from service.repository import ZOO
 from tests.artifacts import make_artifact
 from tests.service.commands.shell import resnet_serve, rows
 
 
 def test_check_reports_every_model_and_fails_for_any(repository: Path, tmp_path: Path) -> None:
     code, out, _ = resnet_serve("check", repository, cwd=tmp_path)
-    states = {name: (version, state) for name, version, state, *_ in rows(out)}
+    states = {place: state for place, state, *_ in rows(out)}
     assert code == 1
     assert states == {
-        "colour": ("1", "ready"),
-        "damaged": ("1", "failed"),
-        "faulty": ("1", "ready"),
-        "plain": ("2", "ready"),
-        "wrong": ("1", "failed"),
+        "colour/1": "ready",
+        "damaged/1": "failed",
+        "faulty/1": "ready",
+        "plain/2": "ready",
+        "wrong/1": "failed",
     }
     reasons = dict(line.split(": ", 1) for line in out.splitlines() if ": " in line)
     assert reasons["damaged/1"].startswith(f"{repository / 'damaged' / '1'}: model.onnx has SHA-256 ")
@@ -41,9 +42,16 @@ def test_check_is_content_with_a_sound_repository(repository: Path, tmp_path: Pa
     shutil.copytree(repository / "plain", tmp_path / "repository" / "plain")
     code, out, _ = resnet_serve("check", tmp_path / "repository", cwd=tmp_path)
     assert code == 0
-    ((name, version, state, engine, *figures),) = rows(out)
-    assert (name, version, state, engine) == ("plain", "2", "ready", "onnxruntime fp32")
+    ((place, state, engine, *figures),) = rows(out)
+    assert (place, state, engine) == ("plain/2", "ready", "onnxruntime fp32")
     assert all(float(figure) >= 0 for figure in figures)
+
+
+def test_nothing_of_the_models_that_ship_is_cut_off_on_80_columns(tmp_path: Path) -> None:
+    code, out, _ = resnet_serve("check", ZOO, cwd=tmp_path, columns=80)
+    assert code == 0
+    assert "cifar10-resnet20/1" in out
+    assert "…" not in out
 
 
 def test_check_tells_the_memory_that_models_take(tmp_path: Path) -> None:

@@ -42,6 +42,8 @@ def test_ports_that_contradict_or_are_taken_are_errors() -> None:
     told = "choose another with --metrics-port or --admin-port"
     with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError, match=told):
         answered(metrics_port=taken.getsockname()[1])
+    with pytest.raises(OSError, match=r"cannot listen on 192\.0\.2\.1:\d+: [^(]+; give an address of this machine$"):
+        answered(host="192.0.2.1")  # which RFC 5737 keeps for documents
 
 
 @pytest.fixture(scope="module")
