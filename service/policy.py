@@ -330,6 +330,11 @@ ACCESS_LOG_INTERVAL_S = 0.02
 """Time in which requests end whose lines of the access log are made together, beside the requests' way. Less, and they
 cost more; more, and a process that is killed takes more lines with it."""
 
+LOCK_PATIENCE_S = 0.1
+"""Time that a request waits for another API process to be done with the buckets of the rate limit (a judgement), which
+takes microseconds. Less, and one that only waits for a core is passed by, and a token taken twice; more, and one that
+is stopped there holds up the others, which so seem to be stopped, too, until SILENCE_LIMIT_S is over."""
+
 LOG_PATIENCE_S = 0.5
 LOG_PAUSE_S = 10.0
 """Time that a line waits for room, and after which another does if one has waited in vain (a judgement): between the

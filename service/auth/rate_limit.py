@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from hashlib import blake2b
 
 from service.ipc.shared_memory import SharedMemory
+from service.policy import LOCK_PATIENCE_S
 
 GROUPS, GROUP_SIZE = 4096, 8  # of buckets: half a MiB
 _BUCKET_BYTES = 16  # its owner's digest, and when it is full
@@ -23,7 +24,8 @@ class RateLimit:
     """`per_s` requests a second for each owner, of which `burst` may come at once.
 
     Made before the API processes, which inherit it. Two that take from one group wait for each other for microseconds:
-    the kernel holds the lock, and takes it back from a process that dies (fcntl(2)).
+    the kernel holds the lock, and takes it back from a process that dies (fcntl(2)). One that was stopped meanwhile is
+    waited for for LOCK_PATIENCE_S; what is taken then may be taken twice.
     """
 
     def __init__(
@@ -63,8 +65,18 @@ class RateLimit:
             yield
             return
         region = _GROUP_BYTES, group * _GROUP_BYTES
-        fcntl.lockf(self._memory.fd, fcntl.LOCK_EX, *region)
+        ends_s = time.monotonic() + LOCK_PATIENCE_S
+        while not self._lock(region) and time.monotonic() < ends_s:
+            os.sched_yield()
         try:
             yield
         finally:
             fcntl.lockf(self._memory.fd, fcntl.LOCK_UN, *region)
+
+    def _lock(self, region: tuple[int, int]) -> bool:
+        """Whether no other process has this region of the memory; then this one has."""
+        try:
+            fcntl.lockf(self._memory.fd, fcntl.LOCK_EX | fcntl.LOCK_NB, *region)
+        except BlockingIOError:
+            return False
+        return True

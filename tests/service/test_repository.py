@@ -290,3 +290,24 @@ def test_what_the_check_refuses_counts_as_unreadable(sound: Path, serving: Path)
     catalog = Repository(serving, refuse).read_again(served, NONE)
     assert versions(catalog)["main"] == 3
     assert catalog.failed == {("main", "4"): "too large"}
+
+
+def test_the_last_version_is_served_unchecked_at_a_start_and_not_when_another_could_go_on(
+    sound: Path, tmp_path: Path
+) -> None:
+    """At a start there is nothing else: its workers tell what is wrong. Checking it would make each start longer."""
+    for version in "12":
+        place(sound, tmp_path, "plain", version)
+    checked: list[int] = []
+
+    def refuse(artifact: Artifact) -> None:
+        checked.append(artifact.version)
+        raise ArtifactError("it dies")
+
+    repository = Repository(tmp_path, refuse)
+    catalog = repository.read(None)
+    assert (versions(catalog), checked) == ({"plain": 1}, [2])
+    place(sound, tmp_path, "other", "1")
+    again = repository.read_again(catalog, NONE)
+    assert versions(again) == {"plain": 1}
+    assert again.failed["other", "1"] == "it dies"

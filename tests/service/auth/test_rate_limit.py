@@ -2,13 +2,15 @@
 
 import fcntl
 import multiprocessing
+import os
 import random
 import signal
 from fractions import Fraction
-from pathlib import Path
+
+import pytest
 
 from service.auth.rate_limit import GROUP_SIZE, GROUPS, RateLimit
-from tests.service.served import DEADLINE_S, until
+from tests.service.served import DEADLINE_S
 
 
 class Clock:
@@ -99,28 +101,25 @@ def test_processes_together_take_exactly_what_one_may() -> None:
     assert sum(count > 0 for count in counts) > 1
 
 
-def waits_for_a_lock(pid: int | None) -> bool:
-    """Whether it does (proc_locks(5): an arrow marks who waits)."""
-    locks = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
-    return any(lock[1] == "->" and lock[5] == str(pid) for lock in locks)
-
-
-def test_who_takes_waits_for_a_process_that_takes_from_the_same_group_and_for_none_that_has_died() -> None:
+@pytest.mark.parametrize("end", [signal.SIGSTOP, signal.SIGKILL])
+def test_a_process_that_stops_or_dies_while_it_takes_holds_up_no_other(end: signal.Signals) -> None:
     limit, context = RateLimit(1, 1), multiprocessing.get_context("fork")
     has_it = context.Event()
 
     def hold() -> None:
         fcntl.lockf(limit._memory.fd, fcntl.LOCK_EX)  # every group
         has_it.set()
-        signal.pause()
+        os.kill(os.getpid(), end)
 
     holder, taker = context.Process(target=hold), context.Process(target=limit.take, args=("one",))
     holder.start()
     assert has_it.wait(DEADLINE_S)
     taker.start()
-    until(lambda: waits_for_a_lock(taker.pid), "the second to wait for the first")
-    holder.kill()
-    for process in (holder, taker):
-        process.join(DEADLINE_S)
-    assert taker.exitcode == 0
+    taker.join(DEADLINE_S)
+    try:
+        assert taker.exitcode == 0
+    finally:
+        for process in (holder, taker):
+            process.kill()
+            process.join()
     assert limit.take("one") > 0

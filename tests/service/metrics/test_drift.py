@@ -30,6 +30,8 @@ def test_groups_have_about_the_same_share_and_are_neighbours() -> None:
         shares = np.bincount(groups, counts) / counts.sum()
         assert shares.max() <= 1 / DRIFT_GROUPS + counts.max() / counts.sum()
     assert even_groups(np.full(10, 500.0)).tolist() == list(range(10))
+    kinds = np.r_[np.full(DRIFT_GROUPS, 500.0), np.zeros(5)]
+    assert even_groups(kinds).tolist() == [*range(DRIFT_GROUPS), *5 * [DRIFT_GROUPS - 1]]
 
 
 def test_few_images_make_few_groups() -> None:

@@ -314,10 +314,12 @@ def test_a_successor_keeps_the_counts_and_forgets_the_gauges() -> None:
     metrics.attach(0)
     metrics.shed.inc("full")
     metrics.inflight.set(7.0)
+    metrics.last_inference.set(9.0, "m")
     metrics.attach(0)
     sums = exposed(metrics)
     assert sums["resnet_requests_shed_total", frozenset({("reason", "full")})] == 1
     assert sums["resnet_inflight_requests", frozenset()] == 0
+    assert sums["resnet_last_inference_timestamp_seconds", frozenset({("model", "m")})] == 9
 
 
 def begin_second(metrics: Metrics, row: int) -> None:

@@ -10,6 +10,7 @@ import pytest
 from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
+from service.policy import RESTART_WAIT_FACTOR
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 from tests.service.served import DEADLINE_S
 
@@ -76,6 +77,26 @@ def test_while_the_worker_restarts_accepted_requests_wait_for_it_and_others_are_
         assert await tell(process, WorkerUp(0, 2, (REPORT,))) == (True, True)
         process.reply(await process.taken())
         assert (await accepted.response()).status == 200
+
+    play(scene, artifact)
+
+
+def test_a_worker_that_comes_up_again_is_waited_for_no_more(artifact: Artifact) -> None:
+    """What it is at when the time to wait for it would have ended is not refused, nor is what comes from then on."""
+    start_s = 0.01
+
+    async def scene(process: PlayedProcess) -> None:
+        assert await tell(process, Begin(), WorkerUp(0, 1, (REPORT,), start_s), DOWN) == (True, False)
+        accepted = Sent(process, head(len(picture(1))), picture(1))
+        assert accepted.begin().responses[0].status == 503
+        process.epoch = 2
+        assert await tell(process, WorkerUp(0, 2, (REPORT,), start_s)) == (True, True)
+        later = Sent(process, head(len(picture(1))), picture(1)).send()
+        assert later.responses == []
+        batch = await process.taken()
+        await asyncio.sleep(start_s * RESTART_WAIT_FACTOR)  # behind the timer that the worker's end has set
+        process.reply(batch)
+        assert (await later.response()).status == 200
 
     play(scene, artifact)
 
