@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,8 +17,9 @@ import yaml
 
 from tests.containers.engine import FLAGS, TAG, Run
 from tests.documents import ROOT, blocks
-from tests.faults.balancer import balanced
+from tests.faults.balancer import Balancer, balanced
 from tests.faults.ledger import load
+from tests.prometheus import Prometheus
 from tests.service.served import Served, environment, free_port, until
 
 pytestmark = pytest.mark.slow
@@ -53,6 +56,11 @@ class Stack:
     def change(self, name: str, **parts: Any) -> None:
         """Give a service other parts than its file has."""
         self._services[name] |= parts
+
+    def publish(self, name: str, port: int) -> None:
+        """A port of a service whose image is another's, on a free one of this machine."""
+        self.ports[name] = free_port()
+        self._services[name] = {"ports": [f"127.0.0.1:{self.ports[name]}:{port}"]}
 
     def run(self, *arguments: str) -> str:
         """A command of Compose that must succeed."""
@@ -130,9 +138,7 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
 ) -> None:
     """The lines of docs/operations.md, behind HAProxy, under load; models are in a volume."""
     upgrade, back = (block.script for block in blocks(DOCUMENT) if block.script.startswith("docker tag "))
-    replicas = stack("compose.replicas.yaml", names=("one", "two"))
-    for name in ("one", "two"):
-        replicas.change(name, volumes=[f"{repository}:/models:ro"], environment=MODELS)
+    replicas = with_models(stack("compose.replicas.yaml", names=("one", "two")), repository)
     replicas.run("up", "--detach", "--build", "--wait", "one", "two")
     ports = list(replicas.ports.values())
     with balanced("haproxy", require("haproxy"), tmp_path, ports) as balancer, load(cast(Served, balancer)) as ledger:
@@ -143,7 +149,7 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
                 replicas.run(*line.removeprefix(UP).split())
                 assert replicas.run("ps", "--quiet", name) != before
                 ledger.wait_for(20)
-                until(lambda name=name: _answered(replicas.url(name)) > 20, "the new one to get its share")
+                until(partial(_has_its_share, replicas.url(name)), "the new one to get its share")
             elif line == "make image":
                 docker("build", *FLAGS, "--label", "newer=yes", "--tag", BUILT, str(ROOT))
             else:
@@ -152,12 +158,58 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
     assert set(ledger.summary()) == {(200, "")}
 
 
+def test_replicas_are_replaced_behind_the_balancer_of_the_file(
+    stack: Callable[..., Stack], repository: Path, docker: Run
+) -> None:
+    """Each has another address afterwards, which HAProxy asks Docker for."""
+    obtain(docker, "compose.replicas.yaml", "haproxy")
+    replicas = with_models(stack("compose.replicas.yaml", names=("one", "two")), repository)
+    replicas.publish("haproxy", 8080)
+    replicas.run("up", "--detach", "--build", "--wait")
+    with load(cast(Served, Balancer(("127.0.0.1", replicas.ports["haproxy"])))) as ledger:
+        for name in ("one", "two"):
+            replicas.run("up", "--detach", "--no-deps", "--force-recreate", "--wait", name)
+            until(partial(_has_its_share, replicas.url(name)), "the new one to get its share")
+    assert set(ledger.summary()) == {(200, "")}
+
+
+def test_prometheus_finds_each_replica(stack: Callable[..., Stack], docker: Run) -> None:
+    """That of one file those of the other."""
+    obtain(docker, "compose.yaml", "prometheus")
+    watched = stack("compose.yaml", "compose.replicas.yaml", names=("one", "two"))
+    watched.publish("prometheus", 9090)
+    watched.run("up", "--detach", "--build", "--wait", "one", "two", "prometheus")
+    prometheus = Prometheus(f"127.0.0.1:{watched.ports['prometheus']}")
+    until(prometheus.is_ready, "Prometheus")
+    until(lambda: prometheus.value('sum(up{job="resnet-serve"})') == 2, "the first scrape of both")
+    groups = httpx.get(f"{prometheus.url}/api/v1/rules").json()["data"]["groups"]
+    assert {Path(group["file"]).name for group in groups} == {"recording.yml", "alerts.yml"}
+
+
+def obtain(docker: Run, file: str, name: str) -> None:
+    """Have the image of a service, or skip the test."""
+    image = yaml.safe_load((ROOT / "deploy" / file).read_text())["services"][name]["image"]
+    for command in (("image", "inspect"), ("pull",)):
+        with suppress(AssertionError):
+            docker(*command, image)
+            return
+    pytest.skip(f"the engine has no {image}, and could not pull it")
+
+
+def with_models(replicas: Stack, repository: Path) -> Stack:
+    """The same, with these models in a volume."""
+    for name in ("one", "two"):
+        replicas.change(name, volumes=[f"{repository}:/models:ro"], environment=MODELS)
+    return replicas
+
+
 def _line(name: str) -> str:
     """Of a file of keys: the name, and the digest of its key, which is the name eight times."""
     return f"{name} predict {hashlib.sha256((name * 8).encode()).hexdigest()}\n"
 
 
-def _answered(url: str) -> float:
+def _has_its_share(url: str) -> bool:
+    """Whether a server has answered some of the load."""
     text = httpx.get(f"{url}/metrics", timeout=30).text
     series = 'resnet_requests_total{model="faulty",outcome="ok",version="1"} '
-    return next((float(line.removeprefix(series)) for line in text.splitlines() if line.startswith(series)), 0.0)
+    return any(float(line.removeprefix(series)) > 20 for line in text.splitlines() if line.startswith(series))
