@@ -97,7 +97,8 @@ def stack(image: str, compose: list[str], tmp_path: Path, docker: Run) -> Iterat
     for each in made:
         each.run("logs")
         each.run("down", "--volumes")
-    docker("image", "rm", BUILT)
+    if made:
+        docker("image", "rm", BUILT)
 
 
 def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack], docker: Run) -> None:
