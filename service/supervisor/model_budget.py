@@ -26,6 +26,7 @@ from service.metrics.metrics import Metrics
 from service.policy import LOAD_RETRY_S, LOAD_TRIES
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
+from service.supervisor.model_uses import ModelUses
 
 log = structlog.get_logger()
 
@@ -66,6 +67,7 @@ class ModelBudget:
         self._budget, self._channels, self._metrics = budget, channels, metrics
         self._start_timeout_s, self._tell, self._workers = start_timeout_s, tell, workers
         self._bytes: dict[Identity, int] = {}  # in one worker, the most that any has measured
+        self._uses = ModelUses(metrics)
         self._numbers = itertools.count()  # of releases
         metrics.memory_budget.set(budget)
         self.begin(models)
@@ -163,6 +165,7 @@ class ModelBudget:
     def look(self) -> None:
         """Go on where images in flight were waited for."""
         self._held.clear()
+        self._uses.look(self._models.catalog)
         self._advance()
 
     # What is decided
@@ -217,7 +220,9 @@ class ModelBudget:
         """Ask whether the model that was used longest ago, of those that may be, can be unloaded."""
         victims = self._loaded - self._models.catalog.pinned - self._held
         if victims:
-            model = min(victims, key=self._last_use_s)
+            catalog = self._models.catalog
+            self._uses.look(catalog)
+            model = min(victims, key=lambda model: self._uses.last(catalog[model].name))
             number = next(self._numbers)
             release = self._release = Release(number, model, 0)
             release.missing = self._tell(ReleaseModel(number, model))
@@ -300,11 +305,6 @@ class ModelBudget:
         """Whether a model does not fit beside those that are never unloaded."""
         pinned = self._models.catalog.pinned
         return model not in pinned and sum(map(self._size, pinned)) + self._size(model) > self._budget
-
-    def _last_use_s(self, model: int) -> float:
-        """When a model's last batch ran, in any worker and any version, on the clock of the day."""
-        cell = self._metrics.last_inference.cell(self._models.catalog[model].name)
-        return float(self._metrics.column(cell).max())
 
     def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
         """Tell a worker to load or unload a model; if its pipe is full of batches, it is told at the next look."""

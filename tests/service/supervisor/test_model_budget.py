@@ -158,6 +158,14 @@ def test_a_model_with_images_in_flight_is_kept_and_the_next_makes_room(house: Ho
     assert house.loaded() == {DEFAULT, B, D}
 
 
+def test_which_model_was_used_longest_ago_does_not_change_with_the_clock_of_the_day(house: House) -> None:
+    house.use(B, 1000.0)
+    house.budget.look()
+    house.use(C, 1.0)  # the clock was set back
+    house.budget.ask(D)
+    assert released(house).model == B
+
+
 def test_while_all_are_in_use_nothing_makes_room_until_the_next_look(house: House) -> None:
     house.budget.ask(D)
     for _ in range(2):
