@@ -113,7 +113,7 @@ class RequestTimeout(ServiceError):
 class ChangeRefused(ServiceError):
     """A change of the models that was asked for is not made, or not in full; what was served goes on."""
 
-    status, code, title = 409, "change_refused", "ModelChange refused"
+    status, code, title = 409, "change_refused", "Change refused"
 
 
 class TooLarge(ServiceError):

@@ -34,7 +34,7 @@ def line_renderer(log_format: str) -> LineRenderer:
     """For lines of this format that are too many to go through structlog, which takes ten times as long for JSON."""
     if not is_for_people(log_format):
         return partial(orjson.dumps, option=orjson.OPT_APPEND_NEWLINE)
-    console = structlog.dev.ConsoleRenderer()
+    console = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     return lambda fields: f"{console(None, 'info', fields)}\n".encode()
 
 
@@ -47,7 +47,7 @@ def log_stream() -> LogStream:
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
     """Send our events, every library's log records, warnings and crashes to standard error in one format."""
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if is_for_people(log_format)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

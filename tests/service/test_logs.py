@@ -61,6 +61,7 @@ def test_people_read_words() -> None:
     assert "of another make" in text
     assert "\nZeroDivisionError: division by zero" in text
     assert not text.startswith("{")
+    assert "\x1b" not in text  # colours are for terminals
 
 
 def test_what_is_below_the_level_is_not_written() -> None:

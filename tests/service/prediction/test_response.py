@@ -49,6 +49,7 @@ def test_an_error_becomes_the_problem_that_is_drawn(name: str, status: str, code
     document = json.loads(response.body)
     assert (response.status, document["status"]) == (int(status), int(status))
     assert document["code"] == ("unavailable" if name == "Unavailable" else code)
+    assert re.fullmatch(r"[A-Z][a-z]+( [a-z]+)*", document["title"])  # words, no name of a class
     assert document["request_id"] == response.headers["x-request-id"] == "mine"
     assert response.headers["content-type"] == "application/problem+json"
     assert (document["detail"] == str(error)) == (name != "InternalError")  # which tells nothing of our own faults
