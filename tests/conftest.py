@@ -6,7 +6,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -41,7 +41,8 @@ def require() -> Callable[[str], str]:
     def find(program: str) -> str:
         path = shutil.which(program)
         if path is None:
-            _missing(f"{program} is not installed; .ci/run installs it from Debian's packages")
+            missing = pytest.fail if os.environ.get("RESNET_TEST_ALL") else pytest.skip
+            missing(f"{program} is not installed; .ci/run installs it from Debian's packages")
         return path
 
     return find
@@ -49,18 +50,14 @@ def require() -> Callable[[str], str]:
 
 @pytest.fixture(scope="session")
 def compose() -> list[str]:
-    """The command of Docker Compose: a plugin of the engine's client, or a program. Without it as `require`."""
+    """The command of Docker Compose: a plugin of the engine's client, or a program. Without it the test is skipped."""
     for command in ([os.environ.get("DOCKER", "docker"), "compose"], ["docker-compose"]):
         if shutil.which(command[0]):
             version = subprocess.run([*command, "version", "--short"], capture_output=True, text=True).stdout
             numbers = [int(number) for number in re.findall(r"\d+", version)[:2]]
             if numbers >= COMPOSE:
                 return command
-    return _missing("Docker Compose 2.24 or newer is not installed; CONTRIBUTING.md tells how to get it")
-
-
-def _missing(sentence: str) -> NoReturn:
-    (pytest.fail if os.environ.get("RESNET_TEST_ALL") else pytest.skip)(sentence)
+    pytest.skip("Docker Compose 2.24 or newer is not installed; CONTRIBUTING.md tells how to get it")
 
 
 @pytest.fixture(scope="session")
