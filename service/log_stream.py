@@ -58,7 +58,8 @@ class LogStream:
 def _without_waiting(fd: int) -> int:
     """The same pipe or terminal opened anew so that a write never waits; others that have it open still do.
 
-    Where it cannot be, as in the container of another user, or is a socket, the room that `poll` tells of has to do.
+    Where it cannot be, as in the container of another user, or is a socket, the room that `poll` tells of has to do: a
+    terminal may have less than that for a line with its end, and hold up the writer until somebody reads.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
