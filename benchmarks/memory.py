@@ -6,6 +6,7 @@ A server counts as working under a limit if it becomes ready, answers digits and
 once, and no process of it ends. Limits are tried in steps of 16 MiB. It needs a control group that may be written to.
 """
 
+import argparse
 import contextlib
 import json
 import os
@@ -110,6 +111,7 @@ def least_mib(repository: Path, workers: int = 1) -> int:
 
 def main() -> None:
     """Measure each shipped model alone and all together, and write the result."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     least: dict[str, int] = {}
     console = Console()
     with tempfile.TemporaryDirectory() as folder:

@@ -9,6 +9,7 @@ exported for a single picture, as `torch.onnx.export` does unless it is told oth
 Writes benchmarks/results/onnx_imports.json.
 """
 
+import argparse
 import json
 import warnings
 from collections.abc import Callable
@@ -165,6 +166,7 @@ def measure(name: str, folder: Path, *, dynamo: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, write and print; exit code 1 if an answer is another class than PyTorch's."""
+    argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     rows = []
     for name in NETWORKS:
         for dynamo in (False, True):

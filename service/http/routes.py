@@ -39,6 +39,7 @@ ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequence[str] = ()) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
     app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
+    app.docs_url = PAGE if docs else None
     if docs:
         add_documents(app, DOCUMENTS)
     _add_models(app, api)
@@ -127,7 +128,8 @@ async def _problem(request: Request, error: Exception) -> Response:
         if error.status_code == MethodNotAllowed.status:
             error = MethodNotAllowed(request.method, allowed_methods(request.app, request.scope))
         else:
-            error = NotFound(f"no such route: {request.url.path}")
+            page = f"; GET {PAGE} shows those that there are" if request.app.docs_url else ""
+            error = NotFound(f"no such route: {request.url.path}{page}")
     return problem_answer(request.scope, error)
 
 

@@ -111,6 +111,13 @@ def test_an_unknown_route_is_404(client: httpx.Client, path: str) -> None:
     problem(client.get(path), 404, "not_found")
 
 
+def test_who_opens_the_address_learns_of_the_page_of_routes(client: httpx.Client) -> None:
+    assert (
+        problem(client.get("/"), 404, "not_found")["detail"] == "no such route: /; GET /docs shows those that there are"
+    )
+    assert client.get("/docs").is_success
+
+
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [

@@ -93,3 +93,4 @@ def test_documents_can_be_switched_off(serve: Servers, repository: Path) -> None
         *(404, 404, 404),
         200,
     ]
+    assert httpx.get(served.url, timeout=DEADLINE_S).json()["detail"] == "no such route: /"  # without a word of /docs
