@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import sys
 from argparse import Action, RawDescriptionHelpFormatter
 from typing import Any, TypeVar
@@ -35,11 +36,15 @@ def read_options(model: type[Options], arguments: list[str], *, exit_on_error: b
     return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
 
 
+_NO_DEFAULT = re.compile(r" \(default: (None|\(\)|\[\]|\{\})?\)$")
+"""How pydantic-settings tells that an option has none, or is empty."""
+
+
 class _HelpFormatter(RawDescriptionHelpFormatter):
     """Tells no default of an option that has none: its description says what comes then."""
 
     def _get_help_string(self, action: Action) -> str | None:
-        return action.help and action.help.removesuffix(" (default: None)")
+        return action.help and _NO_DEFAULT.sub("", action.help)
 
 
 def open_standard_streams() -> None:

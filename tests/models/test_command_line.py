@@ -89,6 +89,7 @@ class Steering(BaseSettings):
 
     angle: int | None = Field(None, description="degrees; straight on if not given")
     speed: int = Field(3, description="turns a minute")
+    stops: tuple[str, ...] = Field((), description="where to wait")
 
 
 def test_help_tells_the_defaults_that_there_are(capsys: pytest.CaptureFixture[str]):
@@ -97,3 +98,4 @@ def test_help_tells_the_defaults_that_there_are(capsys: pytest.CaptureFixture[st
     told = capsys.readouterr().out
     assert "straight on if not given\n" in told
     assert "turns a minute (default: 3)\n" in told
+    assert "where to wait\n" in told
