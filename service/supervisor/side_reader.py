@@ -47,6 +47,7 @@ class SideReader(Generic[T]):
         self._ends_at_s = math.inf
         self._is_late = False
         self._next: Reading[T] | None = None
+        self._killed: set[int] = set()
 
     @property
     def busy(self) -> bool:
@@ -70,7 +71,8 @@ class SideReader(Generic[T]):
             self._refuse(deliver, error)
 
     def look(self, now_s: float) -> None:
-        """End a reading that takes too long."""
+        """End a reading that takes too long, and bury what such a one has left."""
+        self._bury()
         if now_s > self._ends_at_s:
             self._ends_at_s, self._is_late = math.inf, True
             self._kill()
@@ -105,6 +107,7 @@ class SideReader(Generic[T]):
         os.close(sentinel)
         _, status = os.waitpid(self._pid, 0)
         code, late = os.waitstatus_to_exitcode(status), self._is_late
+        self._killed |= {self._pid} if code < 0 else set()
         self._pid, self._ends_at_s, self._is_late = 0, math.inf, False
         result = self._result(found, code, late=late)
         found.close()
@@ -121,6 +124,15 @@ class SideReader(Generic[T]):
             return found.load()
         except (OSError, MemoryError) as error:  # there is no memory to map it, or to unpack it
             return Failure(f"{self._what} cannot be read now: {error or 'there is no memory for it'}")
+
+    def _bury(self) -> None:
+        """Its own side processes end with a reader that is killed; process 1 of a container becomes their parent."""
+        for group in list(self._killed):
+            try:
+                while os.waitpid(-group, os.WNOHANG)[0]:
+                    pass
+            except ChildProcessError:
+                self._killed.remove(group)
 
     def _kill(self) -> None:
         if self._pid:
@@ -146,6 +158,7 @@ def _store(
 ) -> None:
     ignore_stops()
     die_with_parent(parent_pid)
+    os.setpgid(0, 0)  # by which `_bury` finds what it leaves
     try:
         result: T | Failure = call()
     except errors as error:

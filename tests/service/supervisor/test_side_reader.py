@@ -1,19 +1,21 @@
 """What is read beside the supervisor is delivered, or why not; nothing is left of the process that read it."""
 
+import ctypes
 import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from service.settings import SettingError
+from service.side_process import side_process
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
-from tests.service.served import DEADLINE_S
+from tests.service.served import DEADLINE_S, until
 
 
 class Reading:
@@ -32,12 +34,22 @@ class Reading:
             self.reader.look(time.monotonic())
 
 
+def children() -> set[str]:
+    """The processes that this thread has started, and what those have left, ended or not (proc(5))."""
+    return set(Path("/proc/thread-self/children").read_text().split())
+
+
 def fail() -> None:
     raise SettingError("it is no key")
 
 
 def hang() -> None:
     signal.pause()
+
+
+def hang_beside() -> None:
+    with side_process("fork", lambda _: signal.pause()) as (_, reader):
+        reader.recv()
 
 
 def large() -> bytes:
@@ -55,12 +67,11 @@ def large() -> bytes:
     ids=["found", "refused", "crashed", "ended"],
 )
 def test_what_came_of_it_is_delivered(call: Callable[[], object], delivered: object) -> None:
-    reading = Reading()
+    reading, before = Reading(), children()
     reading.begin(call)
     reading.end()
     assert reading.delivered == [delivered]
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert children() <= before
 
 
 def test_the_last_that_was_asked_for_meanwhile_follows_one_that_does_not_end() -> None:
@@ -69,6 +80,29 @@ def test_the_last_that_was_asked_for_meanwhile_follows_one_that_does_not_end() -
         reading.begin(call)
     reading.end()
     assert reading.delivered == [Failure("the process that reads the file was not done within 0.1 s"), 2]
+
+
+@pytest.fixture
+def process_1() -> Iterator[None]:
+    """This process becomes the parent of what its children leave, as the first one of a container does (prctl(2))."""
+    prctl, set_child_subreaper = ctypes.CDLL(None).prctl, 36
+    prctl(set_child_subreaper, 1)
+    yield
+    prctl(set_child_subreaper, 0)
+
+
+@pytest.mark.usefixtures("process_1")
+def test_nothing_is_left_of_what_a_late_one_had_started() -> None:
+    reading, before = Reading(0.5), children()
+    reading.begin(hang_beside)
+    reading.end()
+    assert reading.delivered == [Failure("the process that reads the file was not done within 0.5 s")]
+
+    def is_alone() -> bool:
+        reading.reader.look(time.monotonic())
+        return children() <= before
+
+    until(is_alone, "its end")
 
 
 def test_one_that_is_closed_ends_and_none_follows() -> None:
