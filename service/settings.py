@@ -348,6 +348,17 @@ _BOUNDS = {
 }
 """Settings, and which other one each must not be above."""
 
+_NEEDS = {
+    "shadow_share": ("shadow",),
+    "promote_after": ("shadow",),
+    "promote_agreement": ("promote_after",),
+    "admin_host": ("metrics_port", "admin_port"),
+    "rate_burst": ("rate_limit",),
+}
+"""Settings, and which others each has no effect without."""
+
+_DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
+
 
 def fit_together(settings: Settings) -> Settings:
     """The settings, where a default that is above its bound is lowered to it; SettingError if two contradict."""
@@ -360,10 +371,11 @@ def fit_together(settings: Settings) -> Settings:
                     f"{_quote(settings, name)} is above {_quote(settings, bound)}: lower the first or raise the second"
                 )
             lowered[name] = most
-    of_shadow = {"shadow_share", "promote_after", "promote_agreement"} & settings.model_fields_set
-    if of_shadow and settings.shadow is None:
-        names = ", ".join(sorted(f"--{name.replace('_', '-')}" for name in of_shadow))
-        raise SettingError(f"{names} without --shadow MODEL/VERSION has no effect: give that, too")
+    given = {name for name in settings.model_fields_set if getattr(settings, name) != _DEFAULTS[name]}
+    for name, others in _NEEDS.items():
+        if name in given and not given & set(others):
+            needs = " or ".join(map(_flag, others))
+            raise SettingError(f"{_flag(name)} without {needs} has no effect: give that, too, or leave it out")
     if settings.drain_delay >= settings.grace:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
         raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")
@@ -372,7 +384,11 @@ def fit_together(settings: Settings) -> Settings:
 
 def _quote(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
-    return f"--{name.replace('_', '-')} {value if isinstance(value, int) else f'{value:g}'}"
+    return f"{_flag(name)} {value if isinstance(value, int) else f'{value:g}'}"
+
+
+def _flag(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def drop_service_links(environment: dict[str, str] | None = None) -> list[str]:

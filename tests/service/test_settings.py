@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -170,11 +171,26 @@ def test_a_default_that_bounds_what_was_chosen_is_named() -> None:
         fit_together(Settings(request_timeout=120, _cli_parse_args=False))
 
 
-def test_what_concerns_a_shadow_needs_one() -> None:
-    with pytest.raises(SettingError, match="--promote-after, --shadow-share without --shadow"):
-        fit_together(Settings(promote_after=10, shadow_share=0.5, _cli_parse_args=False))
+@pytest.mark.parametrize(
+    ("alone", "needs"),
+    [
+        ({"shadow_share": 0.5}, "--shadow-share without --shadow has"),
+        ({"promote_after": 10}, "--promote-after without --shadow has"),
+        ({"shadow": "digits/12", "promote_agreement": 0.5}, "--promote-agreement without --promote-after has"),
+        ({"admin_host": "::1"}, "--admin-host without --metrics-port or --admin-port has"),
+        ({"rate_burst": 5}, "--rate-burst without --rate-limit has"),
+    ],
+)
+def test_what_has_no_effect_alone_is_refused(alone: dict[str, Any], needs: str) -> None:
+    with pytest.raises(SettingError, match=needs):
+        fit_together(Settings(**alone, _cli_parse_args=False))
+
+
+def test_what_has_an_effect_together_is_taken() -> None:
     settings = fit_together(Settings(shadow="digits/12", promote_after=10, _cli_parse_args=False))
     assert settings.selection.shadow == ("digits", 12)
+    together = {"admin_host": "::1", "metrics_port": 0, "rate_burst": 5, "rate_limit": 1.0}
+    fit_together(Settings(**together, _cli_parse_args=False))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["digits", "digits/", "digits/0", "digits/new", "../1", "a/b/1", "/1"])
