@@ -18,7 +18,7 @@ BALLAST = 8 << 20
 ROUNDS = 10  # of two loads
 SLACK_BYTES = BALLAST // 2
 FLAGS = ("--default-model", "a", "--max-batch-size", "2", "--grace", "60")
-SLOW_LOOPS = 250  # of about a millisecond, in each batch that warms the model
+SLOW_LOOPS = 750  # of about a millisecond, in each batch that warms the model
 
 
 @pytest.fixture(scope="module")
@@ -243,11 +243,12 @@ def test_a_worker_that_is_killed_while_it_loads_is_replaced_and_the_load_begins_
 
 def test_a_model_with_which_two_workers_die_is_refused(slow: Served) -> None:
     with waiting_for_slow(slow) as response:
-        for _ in range(2):
-            ups = len(slow.events("worker up"))
-            await_load(slow)
-            os.kill(slow.worker(), signal.SIGKILL)
-            until(lambda ups=ups: len(slow.events("worker up")) > ups, "another worker")
+        ups = len(slow.events("worker up"))
+        os.kill(slow.worker(), signal.SIGKILL)
+        until(lambda: len(slow.events("worker up")) == ups + 1, "another worker")
+        await_load(slow)
+        os.kill(slow.worker(), signal.SIGKILL)
+        until(lambda: len(slow.events("worker up")) == ups + 2, "a third one")
         assert response.result().status_code == 503
         assert response.result().json()["detail"] == "the model failed to load: 2 workers that loaded it died"
     answer(slow, "a")

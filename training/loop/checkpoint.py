@@ -88,7 +88,7 @@ class _Place(BaseModel):
     correct: int
     images: int
     seconds: float
-    history: list[dict[str, int | float]]
+    history: list[dict[str, bool | int | float]]
 
 
 class _RunState(BaseModel):
