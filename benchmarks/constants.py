@@ -18,7 +18,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.side_by_side import METHOD, PICTURES, Burst, BurstRatios, BurstResult, Side, in_turn, standing
+from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, BurstResult, Side, in_turn, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 from service import policy
 
@@ -49,7 +49,7 @@ def measure(
     sides = {1.0: Side(ROOT)} | {factor: changed(name, factor) for factor in FACTORS}
     with ExitStack() as stack:
         servers = {
-            factor: stack.enter_context(standing(side, bursts[0].upload, scratch / str(factor)))
+            factor: stack.enter_context(standing(side, bursts[0].messages, scratch / str(factor)))
             for factor, side in sides.items()
         }
         for burst in bursts:
@@ -67,7 +67,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
-    bursts = [Burst(PICTURES["digit"](), count, options.seconds) for count in options.connections]
+    bursts = [Burst(TRAFFIC["digit"](), count, options.seconds) for count in options.connections]
     pairs: dict[tuple[str, float, int], list[tuple[BurstResult, BurstResult]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.names * options.rounds:

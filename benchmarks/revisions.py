@@ -1,4 +1,4 @@
-"""This checkout beside an older revision of itself: a picture through `mnist-residual`, two servers in turn.
+"""This checkout beside an older revision of itself: pictures through `mnist-residual`, two servers in turn.
 
     python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 3] [--turns 10] [--connections 32 128]
     python -m benchmarks.revisions HEAD --flags="--access-log all" --result access-log
@@ -31,7 +31,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.side_by_side import METHOD, PICTURES, Burst, BurstRatios, BurstResult, Side, in_turn, standing
+from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, BurstResult, Side, in_turn, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
 MODEL = "mnist-residual"
@@ -57,7 +57,7 @@ def main() -> None:
     """Measure the pairs, print the ratios, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
-    parser.add_argument("--picture", choices=PICTURES, default="digit")
+    parser.add_argument("--picture", choices=TRAFFIC, default="digit")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--turns", type=int, default=10, help="of both servers, in each round")
     parser.add_argument("--seconds", type=int, default=1)
@@ -67,8 +67,8 @@ def main() -> None:
     parser.add_argument("--two-versions", action="store_true", help="both have the network in two versions")
     parser.add_argument("--result", help="name of the file in benchmarks/results")
     options = parser.parse_args()
-    upload = PICTURES[options.picture]()
-    bursts = [Burst(upload, count, options.seconds, options.pause) for count in options.connections]
+    messages = TRAFFIC[options.picture]()
+    bursts = [Burst(messages, count, options.seconds, options.pause) for count in options.connections]
     pairs: dict[int, list[tuple[BurstResult, BurstResult]]] = {burst.connections: [] for burst in bursts}
     copies: Counter[str] = Counter()
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as folder:
@@ -77,8 +77,8 @@ def main() -> None:
         sides = Side(ROOT, (*flags, *options.flags)), Side(other, flags)
         for _ in range(options.rounds):
             with (
-                standing(sides[0], upload, scratch / "this") as this,
-                standing(sides[1], upload, scratch / "other") as beside,
+                standing(sides[0], messages, scratch / "this") as this,
+                standing(sides[1], messages, scratch / "other") as beside,
             ):
                 for burst in bursts:
                     for served in in_turn({"this": this, "other": beside}, burst, options.turns):

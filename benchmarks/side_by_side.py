@@ -20,11 +20,19 @@ from urllib.request import urlopen
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter, Session, running_session
 from benchmarks.serving.ratios import BOUND, Ratio, Spread
-from benchmarks.serving.workloads import Upload, digit_png
-from benchmarks.serving.wrk import drive
+from benchmarks.serving.traffic import behind_nginx
+from benchmarks.serving.workloads import Upload, digit_pngs
+from benchmarks.serving.wrk import replay
 
 START_S, LOOK_S = 60.0, 0.1
-PICTURES = {"digit": lambda: Upload(digit_png(), "image/png"), "photo": lambda: Upload(photo_jpeg(), "image/jpeg")}
+PATH = "/predict?top_k=3"
+PHOTOS = 64  # messages, of one photograph
+TRAFFIC = {
+    "digit": lambda: behind_nginx([Upload(image, "image/png") for image in digit_pngs()], PATH),
+    "photo": lambda: behind_nginx([Upload(photo_jpeg(), "image/jpeg")] * PHOTOS, PATH),
+}
+"""Requests as they come through a proxy: each digit is another, and each request has its own ids."""
+
 METHOD = (
     "both servers stand, and bursts of seconds follow each other, in changing order: two neighbours are a pair; in "
     "each round both are started anew; the ratio is the median of the pairs' ratios; " + BOUND
@@ -49,14 +57,14 @@ class Burst:
     """Requests that come for some seconds.
 
     Attributes:
-        upload: what each of them sends.
+        messages: what they send in turn, whole HTTP messages.
         connections: how many send the next one once the last is answered.
         seconds: for how long.
         pause_ms: what each connection waits before each request.
 
     """
 
-    upload: Upload
+    messages: Sequence[bytes]
     connections: int
     seconds: int
     pause_ms: int = 0
@@ -80,8 +88,10 @@ class StandingServer:
 
     def serve(self, burst: Burst) -> BurstResult:
         """Have it answer a burst."""
-        meter, url = Meter(self._session), f"{self._url}/predict?top_k=3"
-        told = drive(url, burst.upload, burst.connections, burst.seconds, folder=self._scratch, pause_ms=burst.pause_ms)
+        meter = Meter(self._session)
+        told = replay(
+            self._url, burst.messages, burst.connections, burst.seconds, self._scratch, pause_ms=burst.pause_ms
+        )
         cpu_us = meter.read().cpu_s / max(1, told.requests) * 1e6
         return BurstResult(told.per_second, told.p99_ms, cpu_us, told.failed)
 
@@ -92,14 +102,14 @@ class StandingServer:
 
 
 @contextlib.contextmanager
-def standing(side: Side, upload: Upload, scratch: Path) -> Iterator[StandingServer]:
+def standing(side: Side, messages: Sequence[bytes], scratch: Path) -> Iterator[StandingServer]:
     """The server of this side, ready and warm, with its log and what a burst needs in `scratch`."""
     command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     scratch.mkdir(exist_ok=True)
     log = scratch / "log"
     with running_session(command, {"PYTHONPATH": str(side.home)}, side.home, log) as session:
         server = StandingServer(_url_once_ready(log), session, scratch)
-        server.serve(Burst(upload, connections=8, seconds=WARM_S))
+        server.serve(Burst(messages, connections=8, seconds=WARM_S))
         yield server
 
 

@@ -79,23 +79,25 @@ class WrkResult:
         return max(0, self.requests - self.failed) / self.seconds
 
 
-def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path, *, pause_ms: int = 0) -> WrkResult:
-    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body.
-
-    Each connection waits `pause_ms` before each request.
-    """
+def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
+    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
     body = folder / "body"
     body.write_bytes(request.body)
     variables = {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
-    script = _SAME + _PAUSE % pause_ms if pause_ms else _SAME
-    return _run(script, variables, url, connections, seconds, folder)
+    return _run(_SAME, variables, url, connections, seconds, folder)
 
 
-def replay(url: str, messages: Sequence[bytes], connections: int, seconds: int, folder: Path) -> WrkResult:
-    """The same with whole HTTP messages, one after the other; what `url` has behind the port is not used."""
+def replay(
+    url: str, messages: Sequence[bytes], connections: int, seconds: int, folder: Path, *, pause_ms: int = 0
+) -> WrkResult:
+    """The same with whole HTTP messages, one after the other; what `url` has behind the port is not used.
+
+    Each connection waits `pause_ms` before each request.
+    """
     file = folder / "messages"
     file.write_bytes(b"".join(b"%d\n%b\n" % (len(message), message) for message in messages))
-    return _run(_IN_TURN, {"WRK_MESSAGES": str(file)}, url, connections, seconds, folder)
+    script = _IN_TURN + _PAUSE % pause_ms if pause_ms else _IN_TURN
+    return _run(script, {"WRK_MESSAGES": str(file)}, url, connections, seconds, folder)
 
 
 def _run(script: str, variables: dict[str, str], url: str, connections: int, seconds: int, folder: Path) -> WrkResult:

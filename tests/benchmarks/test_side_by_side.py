@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.side_by_side import PICTURES, Burst, BurstRatios, BurstResult, Side, in_turn, standing
+from benchmarks.side_by_side import TRAFFIC, Burst, BurstRatios, BurstResult, Side, in_turn, standing
 from benchmarks.surroundings import ROOT
 
 
@@ -22,9 +22,9 @@ def test_ratios_are_of_neighbours_and_not_of_medians() -> None:
 @pytest.mark.slow
 def test_servers_stand_together_and_each_answers_in_each_turn(tmp_path: Path, require) -> None:
     require("wrk")
-    upload, side = PICTURES["digit"](), Side(ROOT, ("--workers", "1"))
-    with standing(side, upload, tmp_path / "a") as one, standing(side, upload, tmp_path / "b") as other:
-        turns = list(in_turn({"one": one, "other": other}, Burst(upload, connections=2, seconds=1), 2))
+    messages, side = TRAFFIC["digit"](), Side(ROOT, ("--workers", "1"))
+    with standing(side, messages, tmp_path / "a") as one, standing(side, messages, tmp_path / "b") as other:
+        turns = list(in_turn({"one": one, "other": other}, Burst(messages, connections=2, seconds=1), 2))
     assert [list(turn) for turn in turns] == [["other", "one"], ["one", "other"]]
     for served in (served for turn in turns for served in turn.values()):
         assert min(served.per_second, served.cpu_us) > 0
