@@ -1,14 +1,15 @@
 """This checkout beside an older revision of itself: pictures through `mnist-residual`, two servers in turn.
 
-    python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 3] [--turns 10] [--connections 32 128]
+    python -m benchmarks.revisions REVISION [--picture digit|photo] [--rounds 8] [--turns 5] [--connections 32 128]
     python -m benchmarks.revisions HEAD --flags="--access-log all" --result access-log
     python -m benchmarks.revisions HEAD --two-versions --flags="--shadow mnist-residual/1 --shadow-share 0.1" \
         --connections 1 32 128 --result shadow
     python -m benchmarks.revisions HEAD --two-versions --flags="--shadow mnist-residual/1 --shadow-share 0.1" \
         --connections 32 --pause 4 --result shadow-half
 
-Each round starts both servers, and gives each one burst of --seconds in each of its --turns. A photograph is a JPEG of
-100 kB: nearly all of its time is its decoding.
+Each round starts both servers, and gives each one burst of --seconds in each of its --turns. Two starts of one server
+differ by some percent, so that rounds say more than turns. A photograph is a JPEG of 100 kB: nearly all of its time is
+its decoding.
 
 Both run with the same Python and its packages, so REVISION has to work with them. --flags are for this checkout's
 server alone: beside HEAD they tell what a setting costs. The logs go to files. With --two-versions both serve version 2
@@ -58,8 +59,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("revision")
     parser.add_argument("--picture", choices=TRAFFIC, default="digit")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--turns", type=int, default=10, help="of both servers, in each round")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--turns", type=int, default=5, help="of both servers, in each round")
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     parser.add_argument("--pause", type=int, default=0, metavar="MS", help="of each connection before each request")
