@@ -16,9 +16,6 @@ from service.prediction.response import Response, Timestamps
 
 _OF_PROBLEM = ("code", "reason", "detail")
 
-_Good = tuple[Response, str, Sequence[int]]
-"""A request that ended well, of which the line is made when it is written: many in a row take half the time."""
-
 
 class AccessLog:
     """Writes a line for each request that did not end well, and for a share of the others.
@@ -34,7 +31,7 @@ class AccessLog:
         self._success_share, self._write = success_share, write or log_stream().write_lines
         self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
         self._loop = asyncio.get_running_loop()
-        self._noted: list[bytes | _Good] = []
+        self._lines: list[bytes] = []
         self._second, self._second_text = 0, ""
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
@@ -43,7 +40,7 @@ class AccessLog:
         if is_good and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
         if is_good and response.timings and self._is_json:
-            self._add((response, route, image_bytes))
+            self._add(self._good_line(response, route, image_bytes))
         else:
             fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
             self._add(self._render(fields | _answer(response)))
@@ -53,16 +50,14 @@ class AccessLog:
         took_ns = time.monotonic_ns() - response.timestamps.headers_ns
         self._add(self._render(self._fields(response, route, image_bytes, "cancelled", took_ns)))
 
-    def _add(self, noted: bytes | _Good) -> None:
-        self._noted.append(noted)
-        if len(self._noted) == 1:
+    def _add(self, line: bytes) -> None:
+        self._lines.append(line)
+        if len(self._lines) == 1:
             self._loop.call_later(ACCESS_LOG_INTERVAL_S, self.flush)
 
     def flush(self) -> None:
         """Write what has been noted, in parts between which alone other processes' lines can come (pipe(7))."""
-        noted, self._noted = self._noted, []
-        clock_ns = time.time_ns() - time.monotonic_ns()
-        lines = [each if isinstance(each, bytes) else self._good_line(*each, clock_ns) for each in noted]
+        lines, self._lines = self._lines, []
         part: list[bytes] = []
         size = 0
         for line in lines:
@@ -78,7 +73,7 @@ class AccessLog:
         self, response: Response, route: str, image_bytes: Sequence[int], outcome: str, took_ns: int
     ) -> dict[str, Any]:
         fields = {
-            "timestamp": self._time(time.time_ns()),
+            "timestamp": self._time(),
             "level": "info",
             "event": "request",
             "request_id": response.request_id,
@@ -93,14 +88,11 @@ class AccessLog:
             fields["trace_id"] = response.trace_id
         return fields
 
-    def _good_line(self, response: Response, route: str, image_bytes: Sequence[int], clock_ns: int) -> bytes:
-        """The same of a request that ended well, in half the time: most of it is text already.
-
-        `clock_ns`: what the clock of the day is ahead of the monotonic one.
-        """
+    def _good_line(self, response: Response, route: str, image_bytes: Sequence[int]) -> bytes:
+        """The same of a request that ended well, in half the time: most of it is text already."""
         trace_id = f'"trace_id":"{response.trace_id}",' if response.trace_id else ""
         line = (
-            f'{{"timestamp":"{self._time(clock_ns + response.timestamps.written_ns)}","level":"info","event":"request",'
+            f'{{"timestamp":"{self._time()}","level":"info","event":"request",'
             f'"request_id":{_quoted(response.request_id)},"client":{_quoted(_address(response.client))},'
             f"{_good_fields(response.method, route, response.model, response.version, response.key)},"
             f'"images":{len(image_bytes)},"bytes":{sum(image_bytes)},"timings_ms":{response.timings},'
@@ -108,9 +100,9 @@ class AccessLog:
         )
         return line.encode()
 
-    def _time(self, ns: int) -> str:
+    def _time(self) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        second, ns = divmod(ns, 1_000_000_000)
+        second, ns = divmod(time.time_ns(), 1_000_000_000)
         if second != self._second:
             self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         return f"{self._second_text}{ns // 1000:06d}Z"
