@@ -44,7 +44,7 @@ def changed(name: str, factor: float) -> Side:
 
 def measure(
     name: str, bursts: Sequence[Burst], turns: int, scratch: Path
-) -> Iterator[tuple[int, float, BurstResult, BurstResult]]:
+) -> Iterator[tuple[int, float, tuple[BurstResult, BurstResult]]]:
     """Connections and factor, with what a server with that multiple of the constant did, and what the usual one did."""
     sides = {1.0: Side(ROOT)} | {factor: changed(name, factor) for factor in FACTORS}
     with ExitStack() as stack:
@@ -55,7 +55,7 @@ def measure(
         for burst in bursts:
             for served in in_turn(servers, burst, turns):
                 for factor in FACTORS:
-                    yield burst.connections, factor, served[factor], served[1.0]
+                    yield burst.connections, factor, (served[factor], served[1.0])
 
 
 def main() -> None:
@@ -67,12 +67,13 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=1)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
-    bursts = [Burst(TRAFFIC["digit"](), count, options.seconds) for count in options.connections]
+    messages = TRAFFIC["digit"]()
+    bursts = [Burst(messages, count, options.seconds) for count in options.connections]
     pairs: dict[tuple[str, float, int], list[tuple[BurstResult, BurstResult]]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as scratch:
         for name in options.names * options.rounds:
-            for count, factor, *pair in measure(name, bursts, options.turns, Path(scratch)):
-                pairs[name, factor, count].append((pair[0], pair[1]))
+            for count, factor, pair in measure(name, bursts, options.turns, Path(scratch)):
+                pairs[name, factor, count].append(pair)
     report({key: BurstRatios.of(served) for key, served in pairs.items()})
 
 

@@ -14,7 +14,7 @@ its decoding.
 Both run with the same Python and its packages, so REVISION has to work with them. --flags are for this checkout's
 server alone: beside HEAD they tell what a setting costs. The logs go to files. With --two-versions both serve version 2
 of a repository that has the network as version 1, too; the result then has what became of a shadow's copies. With
---pause each connection waits so many ms before each request: 32 of them with 4 ms are about half of the full burst.
+--pause each connection waits so many ms before each request: 32 of them with 4 ms are about half of the full load.
 """
 
 import argparse

@@ -47,6 +47,11 @@ class _HelpFormatter(RawDescriptionHelpFormatter):
         return action.help and _NO_DEFAULT.sub("", action.help)
 
 
+def flag(name: str) -> str:
+    """The flag of an option of this name."""
+    return f"--{name.replace('_', '-')}"
+
+
 def open_standard_streams() -> None:
     """Have /dev/null as each standard stream that the program was started without: else the next file gets its number,
     and with it whatever libraries write there.
@@ -88,5 +93,5 @@ def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands
             continue
         variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
         value = "" if detail["type"] == "missing" else f" = {detail['input']!r}"
-        lines.append(f"--{name.replace('_', '-')}{variable}{value}: {reason}")
+        lines.append(f"{flag(name)}{variable}{value}: {reason}")
     return "\n".join(lines)

@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
-from models.command_line import command_line
+from models.command_line import command_line, flag
 from models.images.decoder import MAX_PIXELS
 from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
 from models.images.optional_readers import lacks
@@ -374,8 +374,8 @@ def fit_together(settings: Settings) -> Settings:
     given = {name for name in settings.model_fields_set if getattr(settings, name) != _DEFAULTS[name]}
     for name, others in _NEEDS.items():
         if name in given and not given & set(others):
-            needs = " or ".join(map(_flag, others))
-            raise SettingError(f"{_flag(name)} without {needs} has no effect: give that, too, or leave it out")
+            needs = " or ".join(map(flag, others))
+            raise SettingError(f"{flag(name)} without {needs} has no effect: give that, too, or leave it out")
     if settings.drain_delay >= settings.grace:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
         raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")
@@ -384,11 +384,7 @@ def fit_together(settings: Settings) -> Settings:
 
 def _quote(settings: Settings, name: str) -> str:
     value = getattr(settings, name)
-    return f"{_flag(name)} {value if isinstance(value, int) else f'{value:g}'}"
-
-
-def _flag(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
+    return f"{flag(name)} {value if isinstance(value, int) else f'{value:g}'}"
 
 
 def drop_service_links(environment: dict[str, str] | None = None) -> list[str]:

@@ -1,7 +1,7 @@
 """Reads files in a process beside the supervisor, which watches the others meanwhile.
 
-A file may crash whoever reads it, and a network mount that does not answer stops whoever looks at it, for ever and out
-of reach of SIGKILL. So the process is no child of multiprocessing, which would wait for its end at the supervisor's.
+Reading a file can crash the process, and a network mount that does not answer blocks it, even against SIGKILL. So it is
+forked without multiprocessing, which would wait for its end when the supervisor exits.
 """
 
 import math
@@ -71,8 +71,8 @@ class SideReader(Generic[T]):
             self._refuse(deliver, error)
 
     def look(self, now_s: float) -> None:
-        """End a reading that takes too long, and bury what such a one has left."""
-        self._bury()
+        """End a reading that takes too long, and reap the orphans of those that were killed."""
+        self._reap()
         if now_s > self._ends_at_s:
             self._ends_at_s, self._is_late = math.inf, True
             self._kill()
@@ -107,7 +107,8 @@ class SideReader(Generic[T]):
         os.close(sentinel)
         _, status = os.waitpid(self._pid, 0)
         code, late = os.waitstatus_to_exitcode(status), self._is_late
-        self._killed |= {self._pid} if code < 0 else set()
+        if code < 0:
+            self._killed.add(self._pid)
         self._pid, self._ends_at_s, self._is_late = 0, math.inf, False
         result = self._result(found, code, late=late)
         found.close()
@@ -125,7 +126,7 @@ class SideReader(Generic[T]):
         except (OSError, MemoryError) as error:  # there is no memory to map it, or to unpack it
             return Failure(f"{self._what} cannot be read now: {error or 'there is no memory for it'}")
 
-    def _bury(self) -> None:
+    def _reap(self) -> None:
         """Its own side processes end with a reader that is killed; process 1 of a container becomes their parent."""
         for group in list(self._killed):
             try:
@@ -158,7 +159,7 @@ def _store(
 ) -> None:
     ignore_stops()
     die_with_parent(parent_pid)
-    os.setpgid(0, 0)  # by which `_bury` finds what it leaves
+    os.setpgid(0, 0)  # by which `_reap` finds what it leaves
     try:
         result: T | Failure = call()
     except errors as error:
