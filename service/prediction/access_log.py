@@ -14,14 +14,16 @@ from service.logs import is_for_people, line_renderer, log_stream
 from service.policy import ACCESS_LOG_INTERVAL_S, KEPT_VALUES
 from service.prediction.response import Response, Timestamps
 
+NS_PER_S = 1_000_000_000
 _OF_PROBLEM = ("code", "reason", "detail")
 
 
 class AccessLog:
     """Writes a line for each request that did not end well, and for a share of the others.
 
-    The lines of what ended within ACCESS_LOG_INTERVAL_S are written together. None ever holds anything of the request's
-    images but their number and size.
+    The lines of what ended within ACCESS_LOG_INTERVAL_S are written together, and those of requests that ended well are
+    made then, one after the other: a line between two requests finds neither code nor memory warm and takes twice as
+    long. None ever holds anything of the request's images but their number and size.
     """
 
     def __init__(
@@ -31,8 +33,8 @@ class AccessLog:
         self._success_share, self._write = success_share, write or log_stream().write_lines
         self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
         self._loop = asyncio.get_running_loop()
-        self._lines: list[bytes] = []
-        self._second, self._second_text = 0, ""
+        self._noted: list[bytes | _Good] = []
+        self._second_ns, self._second_text = 0, ""
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """A response has been written; `image_bytes`: sizes of the encoded images, as far as they are known."""
@@ -40,7 +42,7 @@ class AccessLog:
         if is_good and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
         if is_good and response.timings and self._is_json:
-            self._add(self._good_line(response, route, image_bytes))
+            self._add(_good(response, route, image_bytes))
         else:
             fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
             self._add(self._render(fields | _answer(response)))
@@ -50,17 +52,18 @@ class AccessLog:
         took_ns = time.monotonic_ns() - response.timestamps.headers_ns
         self._add(self._render(self._fields(response, route, image_bytes, "cancelled", took_ns)))
 
-    def _add(self, line: bytes) -> None:
-        self._lines.append(line)
-        if len(self._lines) == 1:
+    def _add(self, noted: "bytes | _Good") -> None:
+        self._noted.append(noted)
+        if len(self._noted) == 1:
             self._loop.call_later(ACCESS_LOG_INTERVAL_S, self.flush)
 
     def flush(self) -> None:
         """Write what has been noted, in parts between which alone other processes' lines can come (pipe(7))."""
-        lines, self._lines = self._lines, []
+        all_noted, self._noted = self._noted, []
         part: list[bytes] = []
         size = 0
-        for line in lines:
+        for noted in all_noted:
+            line = noted if isinstance(noted, bytes) else self._good_line(noted)
             if part and size + len(line) > PIPE_BUF:
                 self._write(b"".join(part))
                 part, size = [], 0
@@ -73,7 +76,7 @@ class AccessLog:
         self, response: Response, route: str, image_bytes: Sequence[int], outcome: str, took_ns: int
     ) -> dict[str, Any]:
         fields = {
-            "timestamp": self._time(),
+            "timestamp": self._time(time.time_ns()),
             "level": "info",
             "event": "request",
             "request_id": response.request_id,
@@ -88,24 +91,43 @@ class AccessLog:
             fields["trace_id"] = response.trace_id
         return fields
 
-    def _good_line(self, response: Response, route: str, image_bytes: Sequence[int]) -> bytes:
+    def _good_line(self, noted: "_Good") -> bytes:
         """The same of a request that ended well, in half the time: most of it is text already."""
-        trace_id = f'"trace_id":"{response.trace_id}",' if response.trace_id else ""
+        time_ns, asked, request_id, client, images, size, timings, trace_id, batch_size = noted
+        trace = f'"trace_id":"{trace_id}",' if trace_id else ""
         line = (
-            f'{{"timestamp":"{self._time()}","level":"info","event":"request",'
-            f'"request_id":{_quoted(response.request_id)},"client":{_quoted(_address(response.client))},'
-            f"{_good_fields(response.method, route, response.model, response.version, response.key)},"
-            f'"images":{len(image_bytes)},"bytes":{sum(image_bytes)},"timings_ms":{response.timings},'
-            f'{trace_id}"status":200,"batch_size":{response.batch_size}}}\n'
+            f'{{"timestamp":"{self._time(time_ns)}","level":"info","event":"request",'
+            f'"request_id":{orjson.dumps(request_id).decode()},"client":"{_address(client)}",'
+            f'{_good_fields(*asked)},"images":{images},"bytes":{size},"timings_ms":{timings},'
+            f'{trace}"status":200,"batch_size":{batch_size}}}\n'
         )
         return line.encode()
 
-    def _time(self) -> str:
+    def _time(self, time_ns: int) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        second, ns = divmod(time.time_ns(), 1_000_000_000)
-        if second != self._second:
-            self._second, self._second_text = second, time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
-        return f"{self._second_text}{ns // 1000:06d}Z"
+        if not 0 <= (rest_ns := time_ns - self._second_ns) < NS_PER_S:
+            second, rest_ns = divmod(time_ns, NS_PER_S)
+            self._second_ns = second * NS_PER_S
+            self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
+        return f"{self._second_text}{rest_ns // 1000:06d}Z"
+
+
+_Good = tuple[int, tuple[str, str, str, str, str], str, tuple[str, int] | None, int, int, str, str, int]
+"""What the line of a request that ended well is made of; the response itself would keep more memory from being warm."""
+
+
+def _good(response: Response, route: str, image_bytes: Sequence[int]) -> _Good:
+    return (
+        time.time_ns(),
+        (response.method, route, response.model, response.version, response.key),
+        response.request_id,
+        response.client,
+        len(image_bytes),
+        sum(image_bytes),
+        response.timings,
+        response.trace_id,
+        response.batch_size,
+    )
 
 
 def _asked(method: str, route: str, model: str, version: str, key: str) -> dict[str, str]:
@@ -117,10 +139,6 @@ def _asked(method: str, route: str, model: str, version: str, key: str) -> dict[
 def _good_fields(*asked: str) -> str:
     """What is the same in the lines of many requests that end well, as it stands in a line."""
     return orjson.dumps(_asked(*asked) | {"outcome": "ok"})[1:-1].decode()
-
-
-def _quoted(text: str) -> str:
-    return orjson.dumps(text).decode()
 
 
 def _answer(response: Response) -> dict[str, Any]:
