@@ -1,0 +1,102 @@
+"""What a part of the service costs: a server that takes it out and puts it in again many times a second.
+
+    python -m benchmarks.switched access-log|shadow [--rounds 4] [--seconds 60] [--connections 32 128]
+    python -m benchmarks.switched shadow --pause 4 --connections 32 --result shadow-half
+
+Two starts of one server differ by more than a part costs, and so do two neighbouring seconds: within one process slots
+of 40 ms with the part and without it are pairs, and each of --rounds starts gives hundreds. Different digits come as
+through a proxy. The log goes to a file in memory. For `shadow` version 2 of the network is served, and version 1 gets
+copies of a tenth of the images. With --pause each connection waits so many ms before each request: 32 of them with
+4 ms are about half of the full load.
+"""
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.serving.ratios import BOUND
+from benchmarks.side_by_side import TRAFFIC, Burst, BurstRatios, BurstResult, Side, standing
+from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.switched_server import PARTS
+
+MODEL = "mnist-residual"
+METHOD = (
+    "slots of 40 ms with and without the part, in random order, 10 ms apart, in one API process under one load are a "
+    "pair; CPU time is that of the API process; the ratio is the median of the pairs' ratios; " + BOUND
+)
+IN_MEMORY = "/dev/shm"
+
+
+def access_log_flags(_: Path) -> tuple[str, ...]:
+    """All lines are written."""
+    return ("--access-log", "all")
+
+
+def shadow_flags(folder: Path) -> tuple[str, ...]:
+    """Two versions of the network, of which the first gets copies; they are in `folder`."""
+    for version in ("1", "2"):
+        shutil.copytree(ROOT / "models" / "zoo" / MODEL / "1", folder / MODEL / version)
+    return ("--model-repository", str(folder), "--shadow", f"{MODEL}/1", "--shadow-share", "0.1")
+
+
+FLAGS: dict[str, Callable[[Path], tuple[str, ...]]] = {"access-log": access_log_flags, "shadow": shadow_flags}
+
+
+def read_pairs(lines: Path) -> Iterator[tuple[BurstResult, BurstResult]]:
+    """What a switched server has written of slots with the part, and of those without it beside them."""
+    for line in lines.read_text().splitlines():
+        pair = json.loads(line)
+        this, other = BurstResult(**pair["with"]), BurstResult(**pair["without"])
+        if this.per_second and other.per_second:
+            yield this, other
+
+
+def main() -> None:
+    """Measure the pairs, print the ratios, and write the result."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
+    parser.add_argument("--pause", type=int, default=0, metavar="MS", help="of each connection before each request")
+    parser.add_argument("--result", help="name of the file in benchmarks/results")
+    options = parser.parse_args()
+    messages = TRAFFIC["digit"]()
+    bursts = [Burst(messages, count, options.seconds, options.pause) for count in options.connections]
+    pairs: dict[int, list[tuple[BurstResult, BurstResult]]] = {burst.connections: [] for burst in bursts}
+    copies: Counter[str] = Counter()
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+            scratch = Path(folder)
+            lines = scratch / "slots"
+            flags = FLAGS[options.part](scratch / "models")
+            side = Side(ROOT, flags, ("benchmarks.switched_server", options.part, str(lines)))
+            with standing(side, messages, scratch) as server:
+                for burst in bursts:
+                    lines.write_text("")
+                    server.serve(burst)
+                    pairs[burst.connections] += read_pairs(lines)
+                copies += server.copies()
+    found = {count: BurstRatios.of(measured) for count, measured in pairs.items()}
+    table = Table("connections", "requests/s", "without", "ratio", "at least", "p99, ratio", "CPU, ratio", "failed")
+    for count, one in found.items():
+        speeds = one.this_per_second.median, one.other_per_second.median
+        ratios = one.per_second.median, one.per_second.lower or 0.0, one.p99.median, one.cpu.median
+        table.add_row(str(count), *[f"{it:.0f}" for it in speeds], *[f"{it:.3f}" for it in ratios], str(one.failed))
+    Console().print(table)
+    document: dict[str, object] = {**serving_surroundings("benchmarks.switched"), "method": METHOD}
+    document |= {"copies": dict(copies)} if copies else {}
+    document |= {f"connections {count}": asdict(one) for count, one in found.items()}
+    (RESULTS / f"{options.result or options.part}.json").write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,121 @@
+"""The server with a part that is taken out and put in again many times a second.
+
+    python -m benchmarks.switched_server access-log|shadow FILE FLAGS...
+
+FLAGS are those of the server, and put the part in. Each API process appends a line of JSON to FILE for each pair of
+slots: what it did in a slot with the part, and in one without it. Which of the two comes first changes at random.
+"""
+
+import asyncio
+import dataclasses
+import json
+import random
+import sys
+import time
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+from service.cli import main
+from service.prediction.api_process import ApiProcess
+from service.prediction.request_metrics import RequestMetrics
+from service.prediction.response import Response
+
+SLOT_S, SETTLING_S = 0.04, 0.01  # the second is not counted: what was under way when the part was taken out ends
+QUANTILE = 0.99
+
+Put = Callable[[bool], None]
+"""Puts the part in, or takes it out."""
+
+
+def access_log(api: ApiProcess) -> Put:
+    """The access log, for the requests that begin from now on."""
+    services = {True: api.services, False: dataclasses.replace(api.services, access_log=None)}
+
+    def put(is_in: bool) -> None:
+        api.services = services[is_in]
+
+    return put
+
+
+def shadow(api: ApiProcess) -> Put:
+    """The shadow; copies that wait are dropped with it."""
+    batcher = api.services.batcher
+    part = batcher._shadow
+    return lambda is_in: batcher.begin_shadow(part if is_in else None)
+
+
+PARTS = {"access-log": access_log, "shadow": shadow}
+
+
+class Slot:
+    """What an API process does in some time; requests count once they are answered."""
+
+    def __init__(self) -> None:
+        self._began_s, self._began_cpu_s = time.monotonic(), time.process_time()
+        self.took_ns: list[int] = []
+        self.failed = 0
+
+    def end(self) -> dict[str, float]:
+        """As a line of the file tells it, with the names of `BurstResult`."""
+        took_s, took_cpu_s = time.monotonic() - self._began_s, time.process_time() - self._began_cpu_s
+        took_ns, n = sorted(self.took_ns) or [0], max(1, len(self.took_ns))
+        return {
+            "per_second": len(self.took_ns) / took_s,
+            "p99_ms": took_ns[int(QUANTILE * len(took_ns))] / 1e6,
+            "cpu_us": took_cpu_s / n * 1e6,
+            "failed": self.failed,
+        }
+
+
+class Switching:
+    """Takes the part of an API process out and puts it in again, for as long as it lives."""
+
+    def __init__(self, put: Put, path: Path) -> None:
+        self._put, self._path, self._slot = put, path, Slot()
+
+    def count(self, response: Response) -> None:
+        """A request was answered."""
+        self._slot.took_ns.append(response.timestamps.total_ns)
+        self._slot.failed += response.status >= 400
+
+    async def run(self) -> None:
+        """Write pairs of slots."""
+        while True:
+            pair: dict[str, Any] = {}
+            for is_in in random.sample((True, False), 2):
+                self._put(is_in)
+                await asyncio.sleep(SETTLING_S)
+                self._slot = Slot()
+                await asyncio.sleep(SLOT_S)
+                pair["with" if is_in else "without"] = self._slot.end()
+            with self._path.open("a") as file:
+                file.write(json.dumps(pair) + "\n")
+
+
+def serve() -> int:
+    """Run the server."""
+    part, path = PARTS[sys.argv.pop(1)], Path(sys.argv.pop(1))
+
+    begin, count = ApiProcess.__init__, RequestMetrics.count
+
+    @wraps(begin)
+    def begun(self: ApiProcess, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        begin(self, *args, **kwargs)
+        switching = Switching(part(self), path)
+        self.switching = asyncio.get_running_loop().create_task(switching.run())  # type: ignore[attr-defined]
+
+        @wraps(count)
+        def counted(self: RequestMetrics, response: Response, route: str) -> None:
+            count(self, response, route)
+            switching.count(response)
+
+        RequestMetrics.count = counted  # type: ignore[method-assign]
+
+    ApiProcess.__init__ = begun  # type: ignore[method-assign]
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(serve())

@@ -1,0 +1,62 @@
+"""A part of the server that is taken out and put in again."""
+
+import json
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from benchmarks import switched
+from benchmarks.side_by_side import TRAFFIC, Burst, BurstResult, Side, standing
+from benchmarks.surroundings import ROOT
+
+
+def slot(per_second: float) -> dict[str, float]:
+    return {"per_second": per_second, "p99_ms": 1.0, "cpu_us": 2.0, "failed": 0}
+
+
+def test_only_slots_with_requests_are_pairs(tmp_path: Path) -> None:
+    lines = tmp_path / "slots"
+    slots = [(10.0, 20.0), (0.0, 30.0), (40.0, 0.0), (50.0, 60.0)]
+    text = "".join(json.dumps({"with": slot(one), "without": slot(other)}) + "\n" for one, other in slots)
+    lines.write_text(text)
+    found = [(this.per_second, other.per_second) for this, other in switched.read_pairs(lines)]
+    assert found == [(10.0, 20.0), (50.0, 60.0)]
+
+
+def serve(part: str, folder: Path) -> tuple[BurstResult, list[tuple[BurstResult, BurstResult]], Counter[str]]:
+    """A short burst of a server that switches the part: as the client saw it, the slots, and the shadow's copies."""
+    messages, lines = TRAFFIC["digit"](), folder / "slots"
+    flags = ("--workers", "1", *switched.FLAGS[part](folder / "models"))
+    with standing(Side(ROOT, flags, ("benchmarks.switched_server", part, str(lines))), messages, folder) as server:
+        lines.write_text("")
+        seen = server.serve(Burst(messages, connections=4, seconds=2))
+        return seen, list(switched.read_pairs(lines)), server.copies()
+
+
+def check(seen: BurstResult, pairs: list[tuple[BurstResult, BurstResult]]) -> None:
+    """All was answered, and the slots tell of the requests that the client saw."""
+    slots = [slot for pair in pairs for slot in pair]
+    assert len(pairs) > 2
+    assert seen.failed == sum(slot.failed for slot in slots) == 0
+    assert all(0 < slot.per_second < 5 * seen.per_second and slot.p99_ms > 0 for slot in slots)
+
+
+@pytest.mark.slow
+def test_requests_of_slots_without_it_have_no_line_in_the_access_log(tmp_path: Path, require) -> None:
+    require("wrk")
+    seen, pairs, _ = serve("access-log", tmp_path)
+    check(seen, pairs)
+    events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    seconds = [float(event["timestamp"][17:26]) for event in events if event["event"] == "request"]
+    assert sum((later - earlier) % 60 > 0.03 for earlier, later in pairwise(seconds)) > 5
+
+
+@pytest.mark.slow
+def test_a_shadow_that_is_switched_gets_copies(tmp_path: Path, require) -> None:
+    require("wrk")
+    seen, pairs, copies = serve("shadow", tmp_path)
+    check(seen, pairs)
+    assert copies["agreed"] > 10
+    assert copies["differed"] == copies["failed"] == 0
