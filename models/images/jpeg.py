@@ -38,7 +38,7 @@ class JpegFrame(NamedTuple):
 
 
 class BareJpeg(NamedTuple):
-    """A JPEG without what applications added, colour transforms excepted, and what stands behind its end."""
+    """A JPEG without what applications added, colour transforms excepted."""
 
     data: bytes
     """With an end marker, also if the file has none."""
@@ -50,8 +50,12 @@ class BareJpeg(NamedTuple):
     xmp: bytes
 
 
-def bare_jpeg(data: bytes) -> BareJpeg:
-    """The picture alone; CorruptImage if it has too many parts, lacks a pass over its rows, or is of a rare kind."""
+def bare_jpeg(data: bytes, *, alone: bool = False) -> BareJpeg:
+    """The picture; CorruptImage if it has too many parts, lacks a pass over its rows, or is of a rare kind.
+
+    Others may stand behind its end, which no decoder reads, unless it is to be `alone`: to find the end of one that has
+    a single scan takes a look at every byte.
+    """
     kept: list[bytes | memoryview] = [_START]
     exif, xmp, frame = [], b"", None
     for marker, start, end in _segments(data):
@@ -70,7 +74,7 @@ def bare_jpeg(data: bytes) -> BareJpeg:
         raise CorruptImage("it ends before its picture begins")
     if frame is None or not frame.height:  # which may be told behind the first scan (DNL); no decoder reads it there
         raise CorruptImage("its picture has no size: save it anew")
-    stop = _end_of_picture(data, start, frame)
+    stop = _end_of_picture(data, start, frame, alone)
     ended = stop >= 0
     if not ended:
         stop = len(data) - data.endswith(b"\xff")  # half a marker
@@ -103,10 +107,10 @@ def _segments(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     raise CorruptImage(f"it has more than {_MAX_SEGMENTS} segments")
 
 
-def _end_of_picture(data: bytes, start: int, frame: JpegFrame) -> int:
-    """Where the end marker stands behind the first scan, which begins at `start`; -1 if there is none."""
-    if not frame.progressive and frame.components == _big(data[start + 4 : start + 5]):
-        return data.find(_END, start)  # the scan is the only one
+def _end_of_picture(data: bytes, start: int, frame: JpegFrame, alone: bool) -> int:
+    """Where an end marker stands behind the first scan, which begins at `start`; -1 if there is none."""
+    if not frame.progressive and frame.components == _big(data[start + 4 : start + 5]):  # the scan is the only one
+        return len(data) - len(_END) if data.endswith(_END) and not alone else data.find(_END, start)
     told: set[tuple[int, int]] = set()  # components and their coefficients of which the last bit is there
     position, scans = start, 0
     for _ in range(_MAX_SEGMENTS):

@@ -36,7 +36,8 @@ def read_jpeg(data: bytes, demand: Demand) -> Picture:
     covered = None
     # Where data end, decoders see blocks of nothing but mid-grey, which hardly any picture has in its last corner.
     if not jpeg.ended or _is_mid_grey(image.getpixel((image.width - 1, image.height - 1))):
-        rows = _equal_rows(image, _decoded_jpeg(jpeg.data[:-2] + _OTHER_END, demand)[0])
+        other_end = bare_jpeg(data, alone=True).data[:-2] + _OTHER_END
+        rows = _equal_rows(image, _decoded_jpeg(other_end, demand)[0])
         _check_rows(rows, image.height, jpeg.ended)
         if not jpeg.progressive:  # of which all rows are there, if some less fine
             covered = 0, 0, image.width, rows

@@ -34,7 +34,7 @@ _DIGEST_BYTES = 16
 
 _BARE: dict[ImageType, Callable[[bytes], bytes]] = {
     "png": lambda data: still_png(data).data,
-    "jpeg": lambda data: bare_jpeg(data).data,
+    "jpeg": lambda data: bare_jpeg(data, alone=True).data,
     "gif": bare_gif,
 }
 """What of a file reaches a decoder."""

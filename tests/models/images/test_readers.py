@@ -167,6 +167,9 @@ def test_a_jpeg_with_an_end_marker_behind_three_quarters_of_its_data_is_corrupt(
     run(data, WHOLE)
     with pytest.raises(CorruptImage, match="its data end after"):
         run(data[: len(data) * 3 // 4] + b"\xff\xd9", WHOLE)
+    with pytest.raises(CorruptImage, match="its data end after"):  # also with a second picture behind it, as phones do
+        run(data[: len(data) * 3 // 4] + b"\xff\xd9" + data, WHOLE)
+    np.testing.assert_array_equal(run(data + data, WHOLE), run(data, WHOLE))
 
 
 @BOTH
