@@ -5,11 +5,16 @@ import sys
 from service import policy
 
 
-def change(assignment: str) -> None:
-    """Give a constant another value, before any module has read it."""
+def read_change(assignment: str) -> tuple[str, float]:
+    """Name and new value of a constant, which keeps its type, from NAME=VALUE."""
     name, _, value = assignment.partition("=")
     kind = type(getattr(policy, name))
-    setattr(policy, name, kind(float(value)))
+    return name, kind(float(value))
+
+
+def change(assignment: str) -> None:
+    """Give a constant another value, before any module has read it."""
+    setattr(policy, *read_change(assignment))
 
 
 if __name__ == "__main__":

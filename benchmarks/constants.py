@@ -1,9 +1,11 @@
-"""What half and double of a tuned constant change: three servers in turn, for each constant, through `mnist-residual`.
+"""What half and double of a tuned constant change, through `mnist-residual`, for requests of digits.
 
-    python -m benchmarks.constants [NAME ...] [--rounds 2] [--turns 8] [--seconds 1] [--connections 32 128]
+    python -m benchmarks.constants [NAME ...] [--rounds 3] [--turns 2] [--seconds 20] [--connections 32 128]
 
-Each round starts the server as it is, one with the constant of NAME (by default those that requests of digits meet) at
-half of its value, and one at twice it; each gets digits once in each turn. A ratio is to the server as it is.
+What is read anew each time is switched within one server many times a second, --seconds long for each multiple, as in
+`benchmarks.switched`. For what is read at the start, each of --rounds starts the server as it is and one with the
+multiple, and each gets a second of digits in each of --turns; two starts of one server differ by some percent. A ratio
+is to the server as it is.
 """
 
 import argparse
@@ -13,67 +15,61 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, BurstResult, Side, in_turn, standing
+from benchmarks import switched
+from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, Side, in_turn, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.switched import Pair
 from service import policy
 
-MET = (
-    "LEAD_NS",
-    "WAKE_NS",
-    "QUICK_IMAGE_NS",
-    "NEWEST_WEIGHT",
-    "DISPATCH_NS",
-    "PAYING_NS",
-    "TRIAL_INTERVAL",
-    "TURN_NS",
-    "ACCEPTED_SHARE",
-    "TINY_BYTES",
-)
+SWITCHED = ("LEAD_NS", "WAKE_NS", "QUICK_IMAGE_NS", "NEWEST_WEIGHT", "TURN_NS")
+"""Constants that are read each time that they are needed."""
+
+STARTED = ("DISPATCH_NS", "PAYING_NS", "TRIAL_INTERVAL", "ACCEPTED_SHARE", "TINY_BYTES")
+"""Constants that are read at the start, or by what counts from one time to the next."""
+
 FACTORS = (0.5, 2.0)
 
 
-def changed(name: str, factor: float) -> Side:
-    """The server with a multiple of this constant."""
-    return Side(ROOT, program=("benchmarks.changed_policy", f"{name}={getattr(policy, name) * factor}"))
-
-
 def measure(
-    name: str, bursts: Sequence[Burst], turns: int, scratch: Path
-) -> Iterator[tuple[int, float, tuple[BurstResult, BurstResult]]]:
-    """Connections and factor, with what a server with that multiple of the constant did, and what the usual one did."""
-    sides = {1.0: Side(ROOT)} | {factor: changed(name, factor) for factor in FACTORS}
-    with ExitStack() as stack:
-        servers = {
-            factor: stack.enter_context(standing(side, bursts[0].messages, scratch / str(factor)))
-            for factor, side in sides.items()
-        }
-        for burst in bursts:
-            for served in in_turn(servers, burst, turns):
-                for factor in FACTORS:
-                    yield burst.connections, factor, (served[factor], served[1.0])
+    name: str, factor: float, options: argparse.Namespace, messages: Sequence[bytes]
+) -> Iterator[tuple[int, Pair]]:
+    """Connections, and the server with a multiple of this constant beside the usual one."""
+    program = f"{name}={getattr(policy, name) * factor}"
+    if name in SWITCHED:
+        pairs, _ = switched.measure(program, [Burst(messages, n, options.seconds) for n in options.connections])
+        yield from ((count, pair) for count, some in pairs.items() for pair in some)
+        return
+    sides = {"this": Side(ROOT, program=("benchmarks.changed_policy", program)), "usual": Side(ROOT)}
+    for _ in range(options.rounds):
+        with tempfile.TemporaryDirectory() as scratch, ExitStack() as stack:
+            servers = {
+                key: stack.enter_context(standing(side, messages, Path(scratch) / key)) for key, side in sides.items()
+            }
+            for count in options.connections:
+                for served in in_turn(servers, Burst(messages, count, 1), options.turns):
+                    yield count, (served["this"], served["usual"])
 
 
 def main() -> None:
-    """Measure the rounds, print the ratios, and write the result."""
+    """Measure, print the ratios, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", metavar="NAME", default=MET)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=8, help="of all three servers, in each round")
-    parser.add_argument("--seconds", type=int, default=1)
+    parser.add_argument("names", nargs="*", metavar="NAME", default=[*SWITCHED, *STARTED])
+    parser.add_argument("--rounds", type=int, default=3, help="of starts")
+    parser.add_argument("--turns", type=int, default=2, help="of both servers, in each round")
+    parser.add_argument("--seconds", type=int, default=20, help="of load, for each multiple that is switched")
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
     options = parser.parse_args()
     messages = TRAFFIC["digit"]()
-    bursts = [Burst(messages, count, options.seconds) for count in options.connections]
-    pairs: dict[tuple[str, float, int], list[tuple[BurstResult, BurstResult]]] = defaultdict(list)
-    with tempfile.TemporaryDirectory() as scratch:
-        for name in options.names * options.rounds:
-            for count, factor, pair in measure(name, bursts, options.turns, Path(scratch)):
-                pairs[name, factor, count].append(pair)
+    pairs: defaultdict[tuple[str, float, int], list[Pair]] = defaultdict(list)
+    for name, factor in product(options.names, FACTORS):
+        for count, pair in measure(name, factor, options, messages):
+            pairs[name, factor, count].append(pair)
     report({key: BurstRatios.of(served) for key, served in pairs.items()})
 
 
@@ -85,9 +81,16 @@ def report(found: Mapping[tuple[str, float, int], BurstRatios]) -> None:
         value = getattr(policy, name)
         ratios = [f"{ratio.median:.3f}" for ratio in (one.per_second, one.p99, one.cpu)]
         table.add_row(name, f"{value:g}", f"{factor:g}", str(count), *ratios)
-        changes.append({"constant": name, "value": value, "times": factor, "connections": count} | asdict(one))
+        method = "switched" if name in SWITCHED else "started"
+        changes.append(
+            {"constant": name, "method": method, "value": value, "times": factor, "connections": count} | asdict(one)
+        )
     Console().print(table)
-    document = {**serving_surroundings("benchmarks.constants"), "method": METHOD, "changes": changes}
+    document = {
+        **serving_surroundings("benchmarks.constants"),
+        "methods": {"switched": switched.METHOD, "started": METHOD},
+        "changes": changes,
+    }
     (RESULTS / "constants.json").write_text(json.dumps(document, indent=1) + "\n")
 
 

@@ -14,8 +14,8 @@ import argparse
 import json
 import shutil
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +25,6 @@ from rich.table import Table
 from benchmarks.serving.ratios import BOUND
 from benchmarks.side_by_side import TRAFFIC, Burst, BurstRatios, BurstResult, Side, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
-from benchmarks.switched_server import PARTS
 
 MODEL = "mnist-residual"
 METHOD = (
@@ -33,6 +32,7 @@ METHOD = (
     "pair; CPU time is that of the API process; the ratio is the median of the pairs' ratios; " + BOUND
 )
 IN_MEMORY = "/dev/shm"
+Pair = tuple[BurstResult, BurstResult]
 
 
 def access_log_flags(_: Path) -> tuple[str, ...]:
@@ -50,19 +50,37 @@ def shadow_flags(folder: Path) -> tuple[str, ...]:
 FLAGS: dict[str, Callable[[Path], tuple[str, ...]]] = {"access-log": access_log_flags, "shadow": shadow_flags}
 
 
-def read_pairs(lines: Path) -> Iterator[tuple[BurstResult, BurstResult]]:
+def measure(part: str, bursts: Sequence[Burst]) -> tuple[dict[int, list[Pair]], Counter[str]]:
+    """Pairs of slots with and without the part, by connections, and the shadow's copies, of one server."""
+    pairs = {}
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        scratch = Path(folder)
+        lines = scratch / "slots"
+        flags = FLAGS[part](scratch / "models") if part in FLAGS else ()
+        side = Side(ROOT, flags, ("benchmarks.switched_server", part, str(lines)))
+        with standing(side, bursts[0].messages, scratch) as server:
+            for burst in bursts:
+                lines.write_text("")
+                server.serve(burst)
+                pairs[burst.connections] = read_pairs(lines.read_text())
+            return pairs, server.copies()
+
+
+def read_pairs(lines: str) -> list[Pair]:
     """What a switched server has written of slots with the part, and of those without it beside them."""
-    for line in lines.read_text().splitlines():
-        pair = json.loads(line)
-        this, other = BurstResult(**pair["with"]), BurstResult(**pair["without"])
+    pairs = []
+    for line in lines.splitlines():
+        slots = json.loads(line)
+        this, other = BurstResult(**slots["with"]), BurstResult(**slots["without"])
         if this.per_second and other.per_second:
-            yield this, other
+            pairs.append((this, other))
+    return pairs
 
 
 def main() -> None:
     """Measure the pairs, print the ratios, and write the result."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("part", choices=FLAGS)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=60)
     parser.add_argument("--connections", type=int, nargs="+", default=[32, 128])
@@ -71,21 +89,14 @@ def main() -> None:
     options = parser.parse_args()
     messages = TRAFFIC["digit"]()
     bursts = [Burst(messages, count, options.seconds, options.pause) for count in options.connections]
-    pairs: dict[int, list[tuple[BurstResult, BurstResult]]] = {burst.connections: [] for burst in bursts}
+    pairs: defaultdict[int, list[Pair]] = defaultdict(list)
     copies: Counter[str] = Counter()
     for _ in range(options.rounds):
-        with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
-            scratch = Path(folder)
-            lines = scratch / "slots"
-            flags = FLAGS[options.part](scratch / "models")
-            side = Side(ROOT, flags, ("benchmarks.switched_server", options.part, str(lines)))
-            with standing(side, messages, scratch) as server:
-                for burst in bursts:
-                    lines.write_text("")
-                    server.serve(burst)
-                    pairs[burst.connections] += read_pairs(lines)
-                copies += server.copies()
-    found = {count: BurstRatios.of(measured) for count, measured in pairs.items()}
+        measured, copied = measure(options.part, bursts)
+        copies += copied
+        for count, some in measured.items():
+            pairs[count] += some
+    found = {count: BurstRatios.of(of_all) for count, of_all in pairs.items()}
     table = Table("connections", "requests/s", "without", "ratio", "at least", "p99, ratio", "CPU, ratio", "failed")
     for count, one in found.items():
         speeds = one.this_per_second.median, one.other_per_second.median

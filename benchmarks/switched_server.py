@@ -1,9 +1,10 @@
 """The server with a part that is taken out and put in again many times a second.
 
-    python -m benchmarks.switched_server access-log|shadow FILE FLAGS...
+    python -m benchmarks.switched_server access-log|shadow|NAME=VALUE FILE FLAGS...
 
-FLAGS are those of the server, and put the part in. Each API process appends a line of JSON to FILE for each pair of
-slots: what it did in a slot with the part, and in one without it. Which of the two comes first changes at random.
+FLAGS are those of the server, and put the part in; a tuned constant is one, too: without it, it has its usual value.
+Each API process appends a line of JSON to FILE for each pair of slots: what it did in a slot with the part, and in one
+without it. Which of the two comes first changes at random.
 """
 
 import asyncio
@@ -17,6 +18,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
+from benchmarks.changed_policy import read_change
+from service import policy
 from service.cli import main
 from service.prediction.api_process import ApiProcess
 from service.prediction.request_metrics import RequestMetrics
@@ -44,6 +47,25 @@ def shadow(api: ApiProcess) -> Put:
     batcher = api.services.batcher
     part = batcher._shadow
     return lambda is_in: batcher.begin_shadow(part if is_in else None)
+
+
+def constant(assignment: str) -> Callable[[ApiProcess], Put]:
+    """Another value of a constant of the policy, in every module that reads it each time that it needs it."""
+    name, value = read_change(assignment)
+    usual = getattr(policy, name)
+
+    def part(_: ApiProcess) -> Put:
+        readers = [
+            module for path, module in sys.modules.items() if path.startswith("service.") and name in vars(module)
+        ]
+
+        def put(is_in: bool) -> None:
+            for module in readers:
+                setattr(module, name, value if is_in else usual)
+
+        return put
+
+    return part
 
 
 PARTS = {"access-log": access_log, "shadow": shadow}
@@ -96,7 +118,8 @@ class Switching:
 
 def serve() -> int:
     """Run the server."""
-    part, path = PARTS[sys.argv.pop(1)], Path(sys.argv.pop(1))
+    name, path = sys.argv.pop(1), Path(sys.argv.pop(1))
+    part = PARTS.get(name) or constant(name)
 
     begin, count = ApiProcess.__init__, RequestMetrics.count
 

@@ -10,18 +10,19 @@ import pytest
 from benchmarks import switched
 from benchmarks.side_by_side import TRAFFIC, Burst, BurstResult, Side, standing
 from benchmarks.surroundings import ROOT
+from benchmarks.switched_server import constant
+from service import policy
+from service.batching import batch_policy, shadow
 
 
 def slot(per_second: float) -> dict[str, float]:
     return {"per_second": per_second, "p99_ms": 1.0, "cpu_us": 2.0, "failed": 0}
 
 
-def test_only_slots_with_requests_are_pairs(tmp_path: Path) -> None:
-    lines = tmp_path / "slots"
+def test_only_slots_with_requests_are_pairs() -> None:
     slots = [(10.0, 20.0), (0.0, 30.0), (40.0, 0.0), (50.0, 60.0)]
     text = "".join(json.dumps({"with": slot(one), "without": slot(other)}) + "\n" for one, other in slots)
-    lines.write_text(text)
-    found = [(this.per_second, other.per_second) for this, other in switched.read_pairs(lines)]
+    found = [(this.per_second, other.per_second) for this, other in switched.read_pairs(text)]
     assert found == [(10.0, 20.0), (50.0, 60.0)]
 
 
@@ -32,7 +33,7 @@ def serve(part: str, folder: Path) -> tuple[BurstResult, list[tuple[BurstResult,
     with standing(Side(ROOT, flags, ("benchmarks.switched_server", part, str(lines))), messages, folder) as server:
         lines.write_text("")
         seen = server.serve(Burst(messages, connections=4, seconds=2))
-        return seen, list(switched.read_pairs(lines)), server.copies()
+        return seen, switched.read_pairs(lines.read_text()), server.copies()
 
 
 def check(seen: BurstResult, pairs: list[tuple[BurstResult, BurstResult]]) -> None:
@@ -60,3 +61,12 @@ def test_a_shadow_that_is_switched_gets_copies(tmp_path: Path, require) -> None:
     check(seen, pairs)
     assert copies["agreed"] > 10
     assert copies["differed"] == copies["failed"] == 0
+
+
+def test_a_constant_has_its_other_value_wherever_it_is_read_while_it_is_in() -> None:
+    put = constant("LEAD_NS=6e6")(None)
+    usual = policy.LEAD_NS
+    put(True)
+    assert (batch_policy.LEAD_NS, shadow.LEAD_NS, type(shadow.LEAD_NS)) == (6_000_000, 6_000_000, int)
+    put(False)
+    assert batch_policy.LEAD_NS == shadow.LEAD_NS == usual
