@@ -5,6 +5,7 @@ import os
 import re
 import sys
 from argparse import Action, RawDescriptionHelpFormatter
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -40,11 +41,39 @@ _NO_DEFAULT = re.compile(r" \(default: (None|\(\)|\[\]|\{\})?\)$")
 """How pydantic-settings tells that an option has none, or is empty."""
 
 
+_VALUES = {
+    "dict": "JSON",
+    "float": "NUMBER",
+    "int": "N",
+    "Path": "PATH",
+    "{Path,str}": "PATH",
+    "SecretStr": "TEXT",
+    "str": "TEXT",
+}
+"""What an option takes, by the type that pydantic-settings names."""
+
+_SEVERAL = re.compile(r"(?:tuple|list)\[(.+?)(?:,\.\.\.)?\]")
+
+
 class _HelpFormatter(RawDescriptionHelpFormatter):
-    """Tells no default of an option that has none: its description says what comes then."""
+    """Speaks of values instead of Python's types, and tells no default of an option that has none: its description says
+    what comes then.
+    """
 
     def _get_help_string(self, action: Action) -> str | None:
         return action.help and _NO_DEFAULT.sub("", action.help)
+
+    def _metavar_formatter(self, action: Action, default_metavar: str) -> Callable[[int], tuple[str, ...]]:
+        if isinstance(action.metavar, str):
+            action.metavar = _value(action.metavar)
+        return super()._metavar_formatter(action, default_metavar)
+
+
+def _value(of_type: str) -> str:
+    """What an option of this type takes; names that are none of a type stay."""
+    if several := _SEVERAL.fullmatch(of_type):
+        return f"{_value(several[1])},..."
+    return _VALUES.get(of_type.partition("[")[0], of_type)
 
 
 def flag(name: str) -> str:

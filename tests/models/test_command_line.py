@@ -1,9 +1,10 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Literal
 
 import pytest
-from pydantic import Field, ValidationError
+from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsError
 
 from models.command_line import check_arguments, command_line, explain_options, read_options
@@ -99,3 +100,34 @@ def test_help_tells_the_defaults_that_there_are(capsys: pytest.CaptureFixture[st
     assert "straight on if not given\n" in told
     assert "turns a minute (default: 3)\n" in told
     assert "where to wait\n" in told
+
+
+class Mowing(BaseSettings):
+    """Mow."""
+
+    model_config = command_line("mow")
+
+    width: float = 0.5
+    map: Path = Path("garden")
+    areas: tuple[Literal["lawn", "path"], ...] = ()
+    owners: list[str] = []
+    depths: dict[str, int] = {}
+    code: SecretStr | None = None
+
+
+def test_help_speaks_of_values_and_not_of_types(capsys: pytest.CaptureFixture[str]):
+    for model in (Mowing, Steering):
+        with pytest.raises(SystemExit):
+            read_options(model, ["--help"])
+    told = capsys.readouterr().out.split()
+    for flag, value in {
+        "--width": "NUMBER",
+        "--map": "PATH",
+        "--areas": "{lawn,path},...",
+        "--owners": "TEXT,...",
+        "--depths": "JSON",
+        "--code": "TEXT",
+        "--angle": "N",
+        "--stops": "TEXT,...",
+    }.items():
+        assert told[told.index(flag) + 1] == value
