@@ -34,7 +34,7 @@ class AccessLog:
         self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
         self._loop = asyncio.get_running_loop()
         self._noted: list[bytes | _Good] = []
-        self._second_ns, self._second_text = 0, ""
+        self._second_ns, self._second_text = -NS_PER_S, ""  # when it began, on the monotonic clock
 
     def note(self, response: Response, route: str, image_bytes: Sequence[int] = ()) -> None:
         """A response has been written; `image_bytes`: sizes of the encoded images, as far as they are known."""
@@ -42,7 +42,19 @@ class AccessLog:
         if is_good and random() >= self._success_share:  # noqa: S311 # nosec B311
             return
         if is_good and response.timings and self._is_json:
-            self._add(_good(response, route, image_bytes))
+            self._add(
+                (
+                    response.timestamps.written_ns,
+                    (response.method, route, response.model, response.version, response.key),
+                    response.request_id,
+                    response.client,
+                    len(image_bytes),
+                    sum(image_bytes),
+                    response.timings,
+                    response.trace_id,
+                    response.batch_size,
+                )
+            )
         else:
             fields = self._fields(response, route, image_bytes, response.outcome, response.timestamps.total_ns)
             self._add(self._render(fields | _answer(response)))
@@ -76,7 +88,7 @@ class AccessLog:
         self, response: Response, route: str, image_bytes: Sequence[int], outcome: str, took_ns: int
     ) -> dict[str, Any]:
         fields = {
-            "timestamp": self._time(time.time_ns()),
+            "timestamp": self._time(time.monotonic_ns()),
             "level": "info",
             "event": "request",
             "request_id": response.request_id,
@@ -93,41 +105,27 @@ class AccessLog:
 
     def _good_line(self, noted: "_Good") -> bytes:
         """The same of a request that ended well, in half the time: most of it is text already."""
-        time_ns, asked, request_id, client, images, size, timings, trace_id, batch_size = noted
+        written_ns, asked, request_id, client, images, size, timings, trace_id, batch_size = noted
         trace = f'"trace_id":"{trace_id}",' if trace_id else ""
         line = (
-            f'{{"timestamp":"{self._time(time_ns)}","level":"info","event":"request",'
+            f'{{"timestamp":"{self._time(written_ns)}","level":"info","event":"request",'
             f'"request_id":{orjson.dumps(request_id).decode()},"client":"{_address(client)}",'
             f'{_good_fields(*asked)},"images":{images},"bytes":{size},"timings_ms":{timings},'
             f'{trace}"status":200,"batch_size":{batch_size}}}\n'
         )
         return line.encode()
 
-    def _time(self, time_ns: int) -> str:
+    def _time(self, monotonic_ns: int) -> str:
         """The time in UTC; to format a whole one would take as long as the rest of the line."""
-        if not 0 <= (rest_ns := time_ns - self._second_ns) < NS_PER_S:
-            second, rest_ns = divmod(time_ns, NS_PER_S)
-            self._second_ns = second * NS_PER_S
+        if not 0 <= (rest_ns := monotonic_ns - self._second_ns) < NS_PER_S:
+            second, rest_ns = divmod(monotonic_ns + time.time_ns() - time.monotonic_ns(), NS_PER_S)
+            self._second_ns = monotonic_ns - rest_ns
             self._second_text = time.strftime("%Y-%m-%dT%H:%M:%S.", time.gmtime(second))
         return f"{self._second_text}{rest_ns // 1000:06d}Z"
 
 
 _Good = tuple[int, tuple[str, str, str, str, str], str, tuple[str, int] | None, int, int, str, str, int]
 """What the line of a request that ended well is made of; the response itself would keep more memory from being warm."""
-
-
-def _good(response: Response, route: str, image_bytes: Sequence[int]) -> _Good:
-    return (
-        time.time_ns(),
-        (response.method, route, response.model, response.version, response.key),
-        response.request_id,
-        response.client,
-        len(image_bytes),
-        sum(image_bytes),
-        response.timings,
-        response.trace_id,
-        response.batch_size,
-    )
 
 
 def _asked(method: str, route: str, model: str, version: str, key: str) -> dict[str, str]:

@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from select import PIPE_BUF
 from typing import Any
 
@@ -47,6 +49,20 @@ def good_response(**fields: Any) -> Response:
     good = response(**fields)
     good.note_timings()
     return good
+
+
+def test_a_line_has_the_time_at_which_its_response_was_written() -> None:
+    now, ns = datetime.now(UTC), time.monotonic_ns()
+    ago_s = [0.0, 0.7, 1.4, 0.0, 90.0, 2.1]
+
+    def scene(log: AccessLog) -> None:
+        for s in ago_s:
+            good = good_response()
+            good.timestamps.written_ns = ns - int(s * 1e9)
+            log.note(good, "/predict")
+
+    times = [datetime.fromisoformat(line["timestamp"]) for line in Written(1, scene).lines]
+    assert [(now - at).total_seconds() for at in times] == pytest.approx(ago_s, abs=0.01)
 
 
 @pytest.mark.parametrize("make", [response, good_response])
