@@ -19,10 +19,12 @@ COMPILE = $(BIN)/uv pip compile --quiet --generate-hashes --python-version 3.11 
 MINUTES ?= 30
 ROUNDS ?= 3
 HOSTILE ?= 10000
+# The oracle of the Open Inference Protocol's tests; its Python backend is built for this numpy.
+TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4
 # Of `make test`: how many processes of pytest; auto is one for each core.
 JOBS ?= auto
 
-.PHONY: help install install-dev serve test test-gpu check train bench wrk soak image test-image lock sbom clean
+.PHONY: help install install-dev serve test test-gpu check train bench wrk soak triton image test-image lock sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -81,6 +83,9 @@ soak: install-dev ## faults in rounds, then half an hour of mixed clients: make 
 		RESNET_TEST_HOSTILE=$(HOSTILE) $(BIN)/python -m pytest tests/faults $(ARGS) || exit 1; done
 	$(BIN)/python -m benchmarks.soak --minutes $(MINUTES)
 
+triton: | $(BIN)/python ## get a real Triton server for the tests (220 MB in .triton); it needs libpython of Python 3.11
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .triton $(TRITON)
+
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .
 
@@ -100,4 +105,4 @@ sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's pac
 	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)
 
 clean: ## remove what make made
-	rm -rf $(VENV) build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .triton build *.egg-info .mypy_cache .pytest_cache .ruff_cache

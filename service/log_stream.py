@@ -18,7 +18,8 @@ class LogStream:
     """
 
     def __init__(self, tell: Callable[[int], None], fd: int = STANDARD_ERROR) -> None:
-        self._tell, self._fd = tell, _without_waiting(fd)
+        self._tell = tell
+        self._fd, self._never_waits = _without_waiting(fd)
         self._room = poll()
         self._room.register(self._fd, POLLOUT)
         self._lost = 0
@@ -38,33 +39,42 @@ class LogStream:
             self._tell(lost)
 
     def _write(self, data: bytes) -> bool:
-        began_s = time.monotonic()
-        ends_s = began_s + (LOG_PATIENCE_S if began_s >= self._patient_from_s else 0.0)
         rest = data
-        while rest and self._room.poll(1000 * (left_s := max(0.0, ends_s - time.monotonic()))):
-            try:
-                rest = rest[os.write(self._fd, rest[:PIPE_BUF]) :]
-            except BlockingIOError:  # another process was quicker
-                if not left_s:
+        try:
+            if self._never_waits:  # there nearly always is room: to ask before would cost as much as to write
+                rest = self._put(rest)
+            began_s = time.monotonic() if rest else 0.0
+            ends_s = began_s + (LOG_PATIENCE_S if began_s >= self._patient_from_s else 0.0)
+            while rest and self._room.poll(1000 * (left_s := max(0.0, ends_s - time.monotonic()))):
+                before, rest = rest, self._put(rest)
+                if rest is before and not left_s:  # another process was quicker
                     break
-            except OSError:  # the disk is full, or the reader gone
-                break
+        except OSError:  # the disk is full, or the reader gone
+            pass
         self._is_torn = bool(rest) and (self._is_torn or len(rest) < len(data))
         if rest:
             self._patient_from_s = time.monotonic() + LOG_PAUSE_S
         return not rest
 
+    def _put(self, data: bytes) -> bytes:
+        """What there was no room for."""
+        try:
+            return data[os.write(self._fd, data[:PIPE_BUF]) :]
+        except BlockingIOError:
+            return data
 
-def _without_waiting(fd: int) -> int:
-    """The same pipe or terminal opened anew so that a write never waits; others that have it open still do.
 
-    Where it cannot be, as in the container of another user, or is a socket, the room that `poll` tells of has to do: a
-    terminal may have less than that for a line with its end, and hold up the writer until somebody reads.
+def _without_waiting(fd: int) -> tuple[int, bool]:
+    """The same pipe or terminal opened anew so that a write never waits, and whether it never does.
+
+    Others that have it open still wait. Where it cannot be opened, as in the container of another user, or is a socket,
+    the room that `poll` tells of has to do: a terminal may have less than that for a line with its end, and hold up the
+    writer until somebody reads.
     """
     mode = os.fstat(fd).st_mode
     if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
         try:
-            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC), True
         except OSError:
             pass
-    return fd
+    return fd, stat.S_ISREG(mode)
