@@ -357,8 +357,8 @@ reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process
 took."""
 
 LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
-"""Memory without which the server certainly does not work, and what each worker adds to it beside its networks: four
-fifths of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
+"""Memory without which the server certainly does not work, and what each worker adds to it beside its networks: two
+thirds to three quarters of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
 again and again; more, and one that would work is refused."""
 
 WORKERS_PER_GPU = 2
