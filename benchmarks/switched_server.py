@@ -8,12 +8,12 @@ without it. Which of the two comes first changes at random.
 """
 
 import asyncio
-import dataclasses
 import json
 import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -25,36 +25,54 @@ from service.prediction.api_process import ApiProcess
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.response import Response
 
-SLOT_S, SETTLING_S = 0.04, 0.01  # the second is not counted: what was under way when the part was taken out ends
 QUANTILE = 0.99
 
 Put = Callable[[bool], None]
 """Puts the part in, or takes it out."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A part of an API process that can be taken out.
+
+    Attributes:
+        find: finds it in an API process; the server has it at the start.
+        slot_s: for how long the process has it, or has it not, while it is measured.
+        settling_s: what is not counted before: what was under way when the part was put in or taken out ends.
+
+    """
+
+    find: Callable[[ApiProcess], Put]
+    slot_s: float = 0.04
+    settling_s: float = 0.01
+
+
 def access_log(api: ApiProcess) -> Put:
-    """The access log, for the requests that begin from now on."""
-    services = {True: api.services, False: dataclasses.replace(api.services, access_log=None)}
+    """The access log: a request has its line if it ends while the log is in, and lines are written before it is out."""
+    log = api.services.access_log
+    assert log is not None
+    note = log.note
 
     def put(is_in: bool) -> None:
-        api.services = services[is_in]
+        log.flush()
+        log.note = note if is_in else lambda *_: None  # type: ignore[method-assign]
 
     return put
 
 
 def shadow(api: ApiProcess) -> Put:
-    """The shadow; copies that wait are dropped with it."""
+    """The shadow; copies that wait are dropped when it is taken out."""
     batcher = api.services.batcher
     part = batcher._shadow
     return lambda is_in: batcher.begin_shadow(part if is_in else None)
 
 
-def constant(assignment: str) -> Callable[[ApiProcess], Put]:
+def constant(assignment: str) -> Part:
     """Another value of a constant of the policy, in every module that reads it each time that it needs it."""
     name, value = read_change(assignment)
     usual = getattr(policy, name)
 
-    def part(_: ApiProcess) -> Put:
+    def find(_: ApiProcess) -> Put:
         readers = [
             module for path, module in sys.modules.items() if path.startswith("service.") and name in vars(module)
         ]
@@ -65,10 +83,14 @@ def constant(assignment: str) -> Callable[[ApiProcess], Put]:
 
         return put
 
-    return part
+    return Part(find)
 
 
-PARTS = {"access-log": access_log, "shadow": shadow}
+PARTS = {
+    "access-log": Part(access_log),
+    # copies wait for others for 50 ms, and their worker may take as long again
+    "shadow": Part(shadow, slot_s=0.6, settling_s=0.15),
+}
 
 
 class Slot:
@@ -76,7 +98,7 @@ class Slot:
 
     def __init__(self) -> None:
         self._began_s, self._began_cpu_s = time.monotonic(), time.process_time()
-        self.took_ns: list[int] = []
+        self.took_ns: list[int] = []  # of good answers
         self.failed = 0
 
     def end(self) -> dict[str, float]:
@@ -94,23 +116,29 @@ class Slot:
 class Switching:
     """Takes the part of an API process out and puts it in again, for as long as it lives."""
 
-    def __init__(self, put: Put, path: Path) -> None:
-        self._put, self._path, self._slot = put, path, Slot()
+    def __init__(self, api: ApiProcess, part: Part, path: Path) -> None:
+        self._put, self._part, self._path = part.find(api), part, path
+        self._slot = Slot()
 
     def count(self, response: Response) -> None:
         """A request was answered."""
-        self._slot.took_ns.append(response.timestamps.total_ns)
-        self._slot.failed += response.status >= 400
+        if response.status < 400:
+            self._slot.took_ns.append(response.timestamps.total_ns)
+        else:
+            self._slot.failed += 1
 
     async def run(self) -> None:
         """Write pairs of slots."""
+        was_in = True
         while True:
             pair: dict[str, Any] = {}
             for is_in in random.sample((True, False), 2):
-                self._put(is_in)
-                await asyncio.sleep(SETTLING_S)
+                if is_in != was_in:
+                    self._put(is_in)
+                was_in = is_in
+                await asyncio.sleep(self._part.settling_s)
                 self._slot = Slot()
-                await asyncio.sleep(SLOT_S)
+                await asyncio.sleep(self._part.slot_s)
                 pair["with" if is_in else "without"] = self._slot.end()
             with self._path.open("a") as file:
                 file.write(json.dumps(pair) + "\n")
@@ -126,7 +154,7 @@ def serve() -> int:
     @wraps(begin)
     def begun(self: ApiProcess, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         begin(self, *args, **kwargs)
-        switching = Switching(part(self), path)
+        switching = Switching(self, part, path)
         self.switching = asyncio.get_running_loop().create_task(switching.run())  # type: ignore[attr-defined]
 
         @wraps(count)

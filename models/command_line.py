@@ -52,7 +52,7 @@ _VALUES = {
 }
 """What an option takes, by the type that pydantic-settings names."""
 
-_SEVERAL = re.compile(r"(?:tuple|list)\[(.+?)(?:,\.\.\.)?\]")
+_SEVERAL = re.compile(r"tuple\[(.+),\.\.\.\]|list\[(.+)\]")
 
 
 class _HelpFormatter(RawDescriptionHelpFormatter):
@@ -72,7 +72,7 @@ class _HelpFormatter(RawDescriptionHelpFormatter):
 def _value(of_type: str) -> str:
     """What an option of this type takes; names that are none of a type stay."""
     if several := _SEVERAL.fullmatch(of_type):
-        return f"{_value(several[1])},..."
+        return f"{_value(several[1] or several[2])},..."
     return _VALUES.get(of_type.partition("[")[0], of_type)
 
 

@@ -1,4 +1,4 @@
-"""Standard error as the log: a reader that stands still costs lines, which are counted, and holds up no request."""
+"""Standard error as the log: a reader that stands still costs lines, which are counted, and requests a moment."""
 
 import os
 import stat
@@ -39,12 +39,13 @@ class LogStream:
             self._tell(lost)
 
     def _write(self, data: bytes) -> bool:
-        rest = data
+        rest, is_patient = data, False
         try:
             if self._never_waits:  # there nearly always is room: to ask before would cost as much as to write
                 rest = self._put(rest)
             began_s = time.monotonic() if rest else 0.0
-            ends_s = began_s + (LOG_PATIENCE_S if began_s >= self._patient_from_s else 0.0)
+            is_patient = began_s >= self._patient_from_s
+            ends_s = began_s + (LOG_PATIENCE_S if is_patient else 0.0)
             while rest and self._room.poll(1000 * (left_s := max(0.0, ends_s - time.monotonic()))):
                 before, rest = rest, self._put(rest)
                 if rest is before and not left_s:  # another process was quicker
@@ -52,7 +53,7 @@ class LogStream:
         except OSError:  # the disk is full, or the reader gone
             pass
         self._is_torn = bool(rest) and (self._is_torn or len(rest) < len(data))
-        if rest:
+        if rest and is_patient:
             self._patient_from_s = time.monotonic() + LOG_PAUSE_S
         return not rest
 

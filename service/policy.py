@@ -327,7 +327,7 @@ FOLDED_IDS = 50
 """Ids of requests that such a line names: some 2 kB. Fewer, and a client's id is not found; more, and lines are cut."""
 
 ACCESS_LOG_INTERVAL_S = 0.01
-"""Time in which requests end whose lines of the access log are made and written together, beside the requests' way.
+"""Time in which requests end whose lines of the access log are written together, beside the requests' way.
 Less, and each line finds code and memory cold (at 2 ms requests cost 1 to 2 % more CPU time); more, and lines come
 later, and more are lost with a process that is killed."""
 
@@ -358,8 +358,8 @@ took."""
 
 LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: two
-thirds to three quarters of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in workers that die
-again and again; more, and one that would work is refused."""
+thirds to three quarters of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in
+workers that die again and again; more, and one that would work is refused."""
 
 WORKERS_PER_GPU = 2
 """Worker processes on each GPU: one collects, copies and answers while the other's batch is computed (a judgement, not

@@ -323,7 +323,7 @@ class Batcher:
             task.model = other
             self._queues[other].add(task)
         self._queues[model].tasks.clear()
-        self._dispatch()
+        self._dispatch_later()  # none of those that are returned ends before
         return tasks
 
     def fail_model(self, model: int, error: ServiceError) -> None:

@@ -149,7 +149,8 @@ class _Job:
     def _within_budget(self, i: int, image: bytes) -> Pixels:
         size = self.preprocessor.memory_bytes(image)
         with self.budget.taken(size):
-            self.waiting.pop(i, None)  # a decoder has it
+            if self.waiting.pop(i, None) is None:  # its request has ended meanwhile
+                return np.empty(0, np.uint8)
             began_ns = time.monotonic_ns()
             pixels = self.preprocessor(image)
             self.took_ns[i] = time.monotonic_ns() - began_ns

@@ -21,9 +21,9 @@ _OF_PROBLEM = ("code", "reason", "detail")
 class AccessLog:
     """Writes a line for each request that did not end well, and for a share of the others.
 
-    The lines of what ended within ACCESS_LOG_INTERVAL_S are written together, and those of requests that ended well are
-    made then, one after the other: a line between two requests finds neither code nor memory warm and takes twice as
-    long. None ever holds anything of the request's images but their number and size.
+    The lines of what ended within ACCESS_LOG_INTERVAL_S are written together, and, as JSON, those of predictions that
+    ended well are made then, one after the other: a line between two requests finds neither code nor memory warm and
+    takes twice as long. None ever holds anything of the request's images but their number and size.
     """
 
     def __init__(
@@ -116,7 +116,10 @@ class AccessLog:
         return line.encode()
 
     def _time(self, monotonic_ns: int) -> str:
-        """The time in UTC; to format a whole one would take as long as the rest of the line."""
+        """A moment of the monotonic clock in UTC; to format a whole one would take as long as the rest of the line.
+
+        A step of the system's clock shows from the next second on.
+        """
         if not 0 <= (rest_ns := monotonic_ns - self._second_ns) < NS_PER_S:
             second, rest_ns = divmod(monotonic_ns + time.time_ns() - time.monotonic_ns(), NS_PER_S)
             self._second_ns = monotonic_ns - rest_ns

@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any
 
 import numpy as np
+import structlog
 
 from models.images.errors import ImageError
 from models.images.png import is_small_png
@@ -39,6 +40,8 @@ from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
 from service.served_model import ServedModel
+
+log = structlog.get_logger()
 
 FAILED_RETRY_S = 60  # Retry-After for a model that failed to load
 
@@ -131,7 +134,7 @@ class PredictionRequest:
             services.admission.check(model.index, left_s, late_s=timeout_s - left_s)
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
         except Exception as error:
-            self.refuse(error)
+            self._fail(error)
 
     def _choose_model(self) -> ServedModel:
         """The model that is asked for; NotFound if it is not served."""
@@ -148,7 +151,7 @@ class PredictionRequest:
         try:
             self._body.feed(part)
         except Exception as error:
-            self.refuse(error)
+            self._fail(error)
 
     def complete(self) -> None:
         """The body is complete: go as far as is possible now; the rest follows with pixels and results."""
@@ -158,7 +161,7 @@ class PredictionRequest:
         try:
             self._take_apart()
         except Exception as error:
-            self.refuse(error)
+            self._fail(error)
 
     def expire(self) -> None:
         """The deadline has passed."""
@@ -173,6 +176,13 @@ class PredictionRequest:
         if self.state is not RequestState.ENDED:
             self._response.fail(error)
             self._finish()
+
+    def _fail(self, error: Exception) -> None:
+        """Respond with an error that came up on the way; one behind the response can only be logged."""
+        if self.state is RequestState.ENDED:
+            log.error("fault behind the response", request_id=self._response.request_id, exc_info=error)
+        else:
+            self.refuse(error)
 
     def abandon(self) -> None:
         """The client has left: the response is not wanted any more."""
@@ -212,12 +222,12 @@ class PredictionRequest:
             return
         if error := parsing.exception():
             assert isinstance(error, Exception)
-            self.refuse(error)
+            self._fail(error)
         elif self.state is not RequestState.ENDED:
             try:
                 self._take(parsing.result())
             except Exception as error:
-                self.refuse(error)
+                self._fail(error)
 
     def _take(self, payload: Payload) -> None:
         """The images that were found in the body: a lone one that is none is the request's error."""
@@ -285,7 +295,7 @@ class PredictionRequest:
         try:
             self._queue(decoded)
         except Exception as error:
-            self.refuse(error)
+            self._fail(error)
 
     def _queue(self, decoded: Sequence[Pixels | ServiceError]) -> None:
         """Queue the images with pixels; the others have their outcome."""
@@ -313,7 +323,7 @@ class PredictionRequest:
             try:
                 self._succeed([task.outcome for task in self._tasks if task.outcome is not None])
             except Exception as error:
-                self.refuse(error)
+                self._fail(error)
 
     def _succeed(self, outcomes: list[Outcome]) -> None:
         """Respond with what was found; a lone image's error is the response."""

@@ -43,7 +43,10 @@ class RequestMetrics:
     def begin_models(self, models: Mapping[int, MeteredModel]) -> None:
         """Count for these models by their numbers, too, which the metrics have places for."""
         for number, model in models.items():
-            self._models[number] = self._by_version[model.name, model.version] = self._cells(model)
+            cells, version = self._cells(model), (model.name, model.version)
+            if before := self._by_version.get(version):  # whose other content requests may still be asking
+                cells = cells._replace(predictions=before.predictions | cells.predictions)
+            self._models[number] = self._by_version[version] = cells
 
     def _cells(self, model: MeteredModel) -> _ModelCells:
         metrics, name = self._metrics, model.name

@@ -14,6 +14,8 @@ from benchmarks.switched_server import constant
 from service import policy
 from service.batching import batch_policy, shadow
 
+SECONDS = 4
+
 
 def slot(per_second: float) -> dict[str, float]:
     return {"per_second": per_second, "p99_ms": 1.0, "cpu_us": 2.0, "failed": 0}
@@ -29,17 +31,18 @@ def test_only_slots_with_requests_are_pairs() -> None:
 def serve(part: str, folder: Path) -> tuple[BurstResult, list[tuple[BurstResult, BurstResult]], Counter[str]]:
     """A short burst of a server that switches the part: as the client saw it, the slots, and the shadow's copies."""
     messages, lines = TRAFFIC["digit"](), folder / "slots"
-    flags = ("--workers", "1", *switched.FLAGS[part](folder / "models"))
+    flags = ("--workers", "1", "--api-processes", "1", *switched.FLAGS[part](folder / "models"))
     with standing(Side(ROOT, flags, ("benchmarks.switched_server", part, str(lines))), messages, folder) as server:
         lines.write_text("")
-        seen = server.serve(Burst(messages, connections=4, seconds=2))
-        return seen, switched.read_pairs(lines.read_text()), server.copies()
+        before = server.copies()
+        seen = server.serve(Burst(messages, connections=4, seconds=SECONDS))
+        return seen, switched.read_pairs(lines.read_text()), server.copies() - before
 
 
 def check(seen: BurstResult, pairs: list[tuple[BurstResult, BurstResult]]) -> None:
     """All was answered, and the slots tell of the requests that the client saw."""
     slots = [slot for pair in pairs for slot in pair]
-    assert len(pairs) > 2
+    assert pairs
     assert seen.failed == sum(slot.failed for slot in slots) == 0
     assert all(0 < slot.per_second < 5 * seen.per_second and slot.p99_ms > 0 for slot in slots)
 
@@ -51,16 +54,17 @@ def test_requests_of_slots_without_it_have_no_line_in_the_access_log(tmp_path: P
     check(seen, pairs)
     events = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
     seconds = [float(event["timestamp"][17:26]) for event in events if event["event"] == "request"]
-    assert sum((later - earlier) % 60 > 0.03 for earlier, later in pairwise(seconds)) > 5
+    assert sum(0.03 < (later - earlier) % 60 < 30 for earlier, later in pairwise(seconds)) > 5
 
 
 @pytest.mark.slow
-def test_a_shadow_that_is_switched_gets_copies(tmp_path: Path, require) -> None:
+def test_a_shadow_that_is_switched_gets_copies_half_of_the_time(tmp_path: Path, require) -> None:
     require("wrk")
     seen, pairs, copies = serve("shadow", tmp_path)
     check(seen, pairs)
     assert copies["agreed"] > 10
     assert copies["differed"] == copies["failed"] == 0
+    assert 0.02 < copies.total() / (SECONDS * seen.per_second) < 0.08  # of all a tenth would be
 
 
 def test_a_constant_has_its_other_value_wherever_it_is_read_while_it_is_in() -> None:

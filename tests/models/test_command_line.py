@@ -109,6 +109,7 @@ class Mowing(BaseSettings):
 
     width: float = 0.5
     map: Path = Path("garden")
+    shed: Path | str = Path("shed")
     areas: tuple[Literal["lawn", "path"], ...] = ()
     owners: list[str] = []
     depths: dict[str, int] = {}
@@ -123,6 +124,7 @@ def test_help_speaks_of_values_and_not_of_types(capsys: pytest.CaptureFixture[st
     for flag, value in {
         "--width": "NUMBER",
         "--map": "PATH",
+        "--shed": "PATH",
         "--areas": "{lawn,path},...",
         "--owners": "TEXT,...",
         "--depths": "JSON",

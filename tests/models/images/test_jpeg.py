@@ -59,6 +59,7 @@ def test_what_stands_behind_the_end_is_not_looked_at(progressive: bool):
     assert bare_jpeg(data + b"\xff\xda" * 1000) == bare_jpeg(data)
     assert bare_jpeg(data).ended
     assert bare_jpeg(data + data, alone=True) == bare_jpeg(data)
+    assert (bare_jpeg(data + data).data == bare_jpeg(data).data) == progressive  # a search costs a look at every byte
 
 
 def test_a_table_between_passes_may_hold_the_bytes_of_an_end():

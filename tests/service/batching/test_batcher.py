@@ -246,6 +246,22 @@ def test_an_expired_image_is_answered_and_never_sent() -> None:
     play(scene)
 
 
+def test_images_that_wait_for_another_model_now_end_only_later() -> None:
+    """Whoever moves them still has to count their slots for that model, which none of them may have given back."""
+
+    async def scene(played: Played) -> None:
+        played.up()
+        await turn()
+        tasks = [played.submit(0, timeout_s=0.0), played.submit(1)]
+        assert played.batcher.move_tasks(0, 1) == tasks
+        assert played.free.isdisjoint(task.slot for task in tasks)
+        await turn()
+        assert kinds(played.outcomes[0]) == [DeadlineExceeded]
+        assert played.names(played.take()) == [1]
+
+    play(scene, models=2)
+
+
 def test_a_batch_that_may_fill_waits_for_others_and_then_goes() -> None:
     async def scene(played: Played) -> None:
         played.up()

@@ -62,6 +62,29 @@ def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -
     asyncio.run(scene())
 
 
+def test_an_image_whose_request_ends_while_it_waits_for_memory_is_never_decoded() -> None:
+    async def scene() -> None:
+        slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)
+        running, waiting, last = (bytes([n]) * 8 for n in range(3))
+        try:
+            first = decoder.decode(slow, [running], lambda _: None)
+            assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
+            second = decoder.decode(slow, [waiting], lambda _: None)
+            await asyncio.to_thread(until, lambda: decoder._budget.waiting, "it to wait for memory")
+            second.cancel()
+            await asyncio.wait([second], timeout=DEADLINE_S)
+            slow.may_go_on.set()
+            await asyncio.wait_for(first, DEADLINE_S)
+            await asyncio.wait_for(decoder.decode(slow, [last], lambda _: None), DEADLINE_S)
+            await asyncio.to_thread(until, lambda: not decoder.busy, "all memory to come back")
+        finally:
+            slow.may_go_on.set()
+            decoder.close()
+        assert slow.begun == [running, last]
+
+    asyncio.run(scene())
+
+
 def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -> None:
     async def scene() -> None:
         slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)

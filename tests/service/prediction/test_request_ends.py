@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from structlog.testing import capture_logs
 
 from models.artifact.artifact import Artifact
 from service.ipc.messages import BatchMessage
@@ -171,6 +172,28 @@ def spoil_preprocessor(process: PlayedProcess) -> None:
 def spoil_slots(process: PlayedProcess) -> None:
     """Slots that are too small for the model's pixels: to submit an image raises ValueError."""
     process.channels.slot_pool.input_bytes -= 1
+
+
+def test_a_fault_behind_the_response_is_logged(artifact: Artifact) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    async def scene(process: PlayedProcess) -> None:
+        process.services.request_metrics.count = fail  # type: ignore[method-assign]
+        process.up()
+        sent = lone(process, picture(3)).send()
+        while not (message := process.take()):
+            await asyncio.sleep(0)
+        process.reply(message)
+        while not sent.responses:
+            await asyncio.sleep(0)
+        assert sent.responses[0].status == 200
+
+    with capture_logs() as logged:
+        play(scene, artifact)
+    (fault,) = [line for line in logged if line["event"] == "fault behind the response"]
+    assert isinstance(fault["exc_info"], ZeroDivisionError)
+    assert fault["request_id"]
 
 
 @pytest.mark.parametrize("tiny", [True, False], ids=["decoded at once", "decoded on a thread"])

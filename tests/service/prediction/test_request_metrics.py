@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from models.artifact.artifact import Artifact
+from service.metrics.metered_model import MeteredModel
 from tests.artifacts import LABELS
 from tests.service.prediction.played import (
     SLOTS,
@@ -94,6 +95,15 @@ def test_a_good_request_is_counted_with_its_images_classes_batch_and_stages(arti
         parts = sum(process.count("stage_duration_seconds_sum", model="plain", stage=stage) for stage in STAGES)
         assert parts == pytest.approx(total)
         assert total == pytest.approx(sent.responses[0].timestamps.total_ns / 1e9)
+
+    play(scene, artifact)
+
+
+def test_a_request_that_other_content_of_its_version_overtakes_is_counted(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.services.request_metrics.begin_models({0: MeteredModel(*PLAIN, LABELS[:1])})
+        await succeed(process)
+        assert process.counted("predictions_total") == {(LABELS[3], "plain"): 2}
 
     play(scene, artifact)
 
