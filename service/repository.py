@@ -172,12 +172,25 @@ def list_models(repository: Path) -> list[ModelFolder]:
         ) from error
     folders = [_list_versions(path) for path in paths]
     if not any(folder.versions for folder in folders):
+        if meant := _repositories_around(repository):
+            raise RepositoryError(f"no models in {repository}, but in {meant[0]}: give that folder")
         problems = "".join(f"; {folder.problem}" for folder in folders)
         raise RepositoryError(
             f"no models in {repository}: expected <model>/<version>/model.onnx; make one with `resnet-train export`"
             f"{problems}"
         )
     return folders
+
+
+def _repositories_around(folder: Path) -> list[Path]:
+    """Repositories right below this folder, or above it if it is a model's folder or a version's."""
+    found = [path for path in sorted(folder.iterdir()) if any(path.glob("*/[0-9]*/model.onnx"))]
+    folder = folder.absolute()
+    if any(folder.glob("[0-9]*/model.onnx")):
+        found.append(folder.parent)
+    if folder.name.isdecimal() and (folder / "model.onnx").exists():
+        found.append(folder.parent.parent)
+    return found
 
 
 def _may_be_model(path: Path) -> bool:

@@ -130,6 +130,14 @@ def test_a_repository_without_any_version_says_what_is_there(tmp_path: Path) -> 
         list_models(tmp_path / "missing")
 
 
+def test_a_folder_above_or_below_a_repository_is_answered_with_the_repository(sound: Path, tmp_path: Path) -> None:
+    version = place(sound, tmp_path / "all" / "mine", "plain", "3")
+    (tmp_path / "all" / "notes").mkdir()
+    for folder in (tmp_path / "all", version.parent, version):
+        with pytest.raises(RepositoryError, match=rf"no models in {folder}, but in {tmp_path}/all/mine: give"):
+            list_models(folder)
+
+
 def test_clients_the_log_and_the_metrics_tell_of_all_that_failed(serve: Servers, repository: Path, sound: Path) -> None:
     damage(place(sound, repository, "plain", "2"))
     served = serve("--model-repository", repository, "--default-model", "plain", "--workers", "1").ready()
