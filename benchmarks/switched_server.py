@@ -36,7 +36,7 @@ class Part:
     """A part of an API process that can be taken out.
 
     Attributes:
-        find: finds it in an API process; the server has it at the start.
+        find: finds it in an API process, which is told then when to have it.
         slot_s: for how long the process has it, or has it not, while it is measured.
         settling_s: what is not counted before: what was under way when the part was put in or taken out ends.
 
@@ -129,7 +129,7 @@ class Switching:
 
     async def run(self) -> None:
         """Write pairs of slots."""
-        was_in = True
+        was_in: bool | None = None
         while True:
             pair: dict[str, Any] = {}
             for is_in in random.sample((True, False), 2):
