@@ -32,7 +32,7 @@ Put = Callable[[bool], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class SwitchedPart:
     """A part of an API process that can be taken out.
 
     Attributes:
@@ -67,7 +67,7 @@ def shadow(api: ApiProcess) -> Put:
     return lambda is_in: batcher.begin_shadow(part if is_in else None)
 
 
-def constant(assignment: str) -> Part:
+def constant(assignment: str) -> SwitchedPart:
     """Another value of a constant of the policy, in every module that reads it each time that it needs it."""
     name, value = read_change(assignment)
     usual = getattr(policy, name)
@@ -83,13 +83,13 @@ def constant(assignment: str) -> Part:
 
         return put
 
-    return Part(find)
+    return SwitchedPart(find)
 
 
 PARTS = {
-    "access-log": Part(access_log),
+    "access-log": SwitchedPart(access_log),
     # copies wait for others for 50 ms, and their worker may take as long again
-    "shadow": Part(shadow, slot_s=0.6, settling_s=0.15),
+    "shadow": SwitchedPart(shadow, slot_s=0.6, settling_s=0.15),
 }
 
 
@@ -116,7 +116,7 @@ class Slot:
 class Switching:
     """Takes the part of an API process out and puts it in again, for as long as it lives."""
 
-    def __init__(self, api: ApiProcess, part: Part, path: Path) -> None:
+    def __init__(self, api: ApiProcess, part: SwitchedPart, path: Path) -> None:
         self._put, self._part, self._path = part.find(api), part, path
         self._slot = Slot()
 
