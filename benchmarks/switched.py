@@ -28,7 +28,7 @@ from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
 
 MODEL = "mnist-residual"
 METHOD = (
-    "slots of 40 ms with and without the part (a shadow: 600 ms), in random order, 10 ms (150 ms) apart, in one API "
+    "slots of 40 ms with and without the part (a shadow: 800 ms), in random order, 10 ms (200 ms) apart, in one API "
     "process under one load are a pair; CPU time is that of the API process; the ratio is the median of the pairs; "
     + BOUND
 )

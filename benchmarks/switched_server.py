@@ -88,8 +88,8 @@ def constant(assignment: str) -> SwitchedPart:
 
 PARTS = {
     "access-log": SwitchedPart(access_log),
-    # copies wait for others for 50 ms, and their worker may take as long again
-    "shadow": SwitchedPart(shadow, slot_s=0.6, settling_s=0.15),
+    # copies wait for others for 100 ms, and their worker may take a while
+    "shadow": SwitchedPart(shadow, slot_s=0.8, settling_s=0.2),
 }
 
 

@@ -227,14 +227,15 @@ JUDGED_IMAGES = 1000
 """Images or requests after which failures are counted anew, if no other number is set: a version that has run for
 long may start to fail. More, and it is found later."""
 
-COPIES_WAIT_NS = 50_000_000
+COPIES_WAIT_NS = 100_000_000
 """Time that a copy may wait for others to run with: a batch of its own would take as much of the API process as two
 images that are answered. Less, and throughput falls with a shadow (by 8 % at a tenth with none); more, and copies of
 models that are asked for little hold their slots for longer."""
 
-LEAST_COPIES = 0.01
+LEAST_COPIES = 0.005
 """Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
-and a full server answers less (4 to 7 % with all of a tenth); less, and --promote-after takes longer there."""
+and a full server answers less (3 % with 0.01, 4 to 7 % with all of a tenth); less, and --promote-after takes longer
+there."""
 
 BUSY_LOOP = 0.5
 """Share of its time that an event loop works, or waits for a core, above which copies beyond LEAST_COPIES are left out.
