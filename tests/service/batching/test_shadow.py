@@ -189,6 +189,7 @@ def test_while_the_event_loop_is_busy_only_what_is_due_is_copied(
 ) -> None:
     async def scene(process: PlayedProcess) -> None:
         monkeypatch.setattr(shadow_module, "BUSY_LOOP", -1.0)
+        monkeypatch.setattr(shadow_module, "LEAST_COPIES", 0.01)
         assert len(await answer_many(process, 250)) == 2
         assert counts(process) == {"differed": 2, "dropped": 248}
 
