@@ -68,7 +68,7 @@ def test_a_shadow_that_is_switched_gets_copies_half_of_the_time(tmp_path: Path, 
 
 
 def test_a_constant_has_its_other_value_wherever_it_is_read_while_it_is_in() -> None:
-    put = constant("LEAD_NS=6e6")(None)
+    put = constant("LEAD_NS=6e6").find(None)  # type: ignore[arg-type]
     usual = policy.LEAD_NS
     put(True)
     assert (batch_policy.LEAD_NS, shadow.LEAD_NS, type(shadow.LEAD_NS)) == (6_000_000, 6_000_000, int)
