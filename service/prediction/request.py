@@ -222,7 +222,7 @@ class PredictionRequest:
             return
         if error := parsing.exception():
             assert isinstance(error, Exception)
-            self._fail(error)
+            self.refuse(error)
         elif self.state is not RequestState.ENDED:
             try:
                 self._take(parsing.result())
