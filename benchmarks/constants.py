@@ -22,9 +22,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import switched
-from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, Side, in_turn, standing
+from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, Pair, Side, in_turn, standing
 from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
-from benchmarks.switched import Pair
 from service import policy
 
 SWITCHED = ("LEAD_NS", "QUICK_IMAGE_NS", "TURN_NS")

@@ -11,18 +11,13 @@ Both run with the same Python and its packages, so REVISION has to work with the
 
 import argparse
 import contextlib
-import json
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
-from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, BurstResult, Side, in_turn, standing
-from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, Pair, Side, in_turn, report, standing
+from benchmarks.surroundings import ROOT
 
 
 @contextlib.contextmanager
@@ -46,7 +41,7 @@ def main() -> None:
     options = parser.parse_args()
     messages = TRAFFIC[options.picture]()
     bursts = [Burst(messages, count, options.seconds) for count in options.connections]
-    pairs: dict[int, list[tuple[BurstResult, BurstResult]]] = {burst.connections: [] for burst in bursts}
+    pairs: dict[int, list[Pair]] = {burst.connections: [] for burst in bursts}
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
         for _ in range(options.rounds):
@@ -57,16 +52,7 @@ def main() -> None:
                 for burst in bursts:
                     for served in in_turn({"this": this, "other": beside}, burst, options.turns):
                         pairs[burst.connections].append((served["this"], served["other"]))
-    found = {count: BurstRatios.of(served) for count, served in pairs.items()}
-    table = Table("connections", "requests/s", "other", "ratio", "at least", "p99, ratio", "CPU, ratio", "failed")
-    for count, one in found.items():
-        speeds = one.this_per_second.median, one.other_per_second.median
-        ratios = one.per_second.median, one.per_second.lower or 0.0, one.p99.median, one.cpu.median
-        table.add_row(str(count), *[f"{it:.0f}" for it in speeds], *[f"{it:.3f}" for it in ratios], str(one.failed))
-    Console().print(table)
-    document: dict[str, object] = {**serving_surroundings("benchmarks.revisions"), "method": METHOD}
-    document |= {f"connections {count}": asdict(one) for count, one in found.items()}
-    (RESULTS / f"revisions-{options.picture}.json").write_text(json.dumps(document, indent=1) + "\n")
+    report("benchmarks.revisions", pairs, "other", f"revisions-{options.picture}", method=METHOD)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,14 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Self, TypeVar
 from urllib.request import urlopen
+
+from rich.console import Console
+from rich.table import Table
 
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter, Session, running_session
@@ -23,6 +26,7 @@ from benchmarks.serving.ratios import BOUND, Ratio, Spread
 from benchmarks.serving.traffic import behind_nginx
 from benchmarks.serving.workloads import Upload, digit_pngs
 from benchmarks.serving.wrk import replay
+from benchmarks.surroundings import RESULTS, serving_surroundings
 
 START_S, LOOK_S = 60.0, 0.1
 PATH = "/predict?top_k=3"
@@ -78,6 +82,10 @@ class BurstResult:
     p99_ms: float
     cpu_us: float
     failed: int
+
+
+Pair = tuple[BurstResult, BurstResult]
+"""What became of the same burst, or of slots beside each other: this, and what it is compared with."""
 
 
 class StandingServer:
@@ -151,7 +159,7 @@ class BurstRatios:
     failed: int
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[BurstResult, BurstResult]]) -> Self:
+    def of(cls, pairs: Sequence[Pair]) -> Self:
         """What at least one pair shows."""
         return cls(
             Spread.of([this.per_second for this, _ in pairs]),
@@ -161,3 +169,17 @@ class BurstRatios:
             Ratio.of([(this.cpu_us, other.cpu_us) for this, other in pairs]),
             sum(this.failed for this, _ in pairs),
         )
+
+
+def report(module: str, pairs: Mapping[int, Sequence[Pair]], other: str, result: str, **told: object) -> None:
+    """Print the ratios by connections, and write them as this result with what else is to be told of it."""
+    found = {count: BurstRatios.of(of_all) for count, of_all in pairs.items()}
+    table = Table("connections", "requests/s", other, "ratio", "at least", "p99, ratio", "CPU, ratio", "failed")
+    for count, one in found.items():
+        speeds = one.this_per_second.median, one.other_per_second.median
+        ratios = one.per_second.median, one.per_second.lower or 0.0, one.p99.median, one.cpu.median
+        table.add_row(str(count), *[f"{it:.0f}" for it in speeds], *[f"{it:.3f}" for it in ratios], str(one.failed))
+    Console().print(table)
+    document: dict[str, object] = serving_surroundings(module) | told
+    document |= {f"connections {count}": asdict(one) for count, one in found.items()}
+    (RESULTS / f"{result}.json").write_text(json.dumps(document, indent=1) + "\n")

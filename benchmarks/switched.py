@@ -16,15 +16,11 @@ import shutil
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from benchmarks.serving.ratios import BOUND
-from benchmarks.side_by_side import TRAFFIC, Burst, BurstRatios, BurstResult, Side, standing
-from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.side_by_side import TRAFFIC, Burst, BurstResult, Pair, Side, report, standing
+from benchmarks.surroundings import ROOT
 
 MODEL = "mnist-residual"
 METHOD = (
@@ -33,7 +29,6 @@ METHOD = (
     + BOUND
 )
 IN_MEMORY = "/dev/shm"
-Pair = tuple[BurstResult, BurstResult]
 
 
 def access_log_flags(_: Path) -> tuple[str, ...]:
@@ -98,17 +93,8 @@ def main() -> None:
         copies += copied
         for count, some in measured.items():
             pairs[count] += some
-    found = {count: BurstRatios.of(of_all) for count, of_all in pairs.items()}
-    table = Table("connections", "requests/s", "without", "ratio", "at least", "p99, ratio", "CPU, ratio", "failed")
-    for count, one in found.items():
-        speeds = one.this_per_second.median, one.other_per_second.median
-        ratios = one.per_second.median, one.per_second.lower or 0.0, one.p99.median, one.cpu.median
-        table.add_row(str(count), *[f"{it:.0f}" for it in speeds], *[f"{it:.3f}" for it in ratios], str(one.failed))
-    Console().print(table)
-    document: dict[str, object] = {**serving_surroundings("benchmarks.switched"), "method": METHOD}
-    document |= {"copies": dict(copies)} if copies else {}
-    document |= {f"connections {count}": asdict(one) for count, one in found.items()}
-    (RESULTS / f"{options.result or options.part}.json").write_text(json.dumps(document, indent=1) + "\n")
+    told = {"method": METHOD} | ({"copies": dict(copies)} if copies else {})
+    report("benchmarks.switched", pairs, "without", options.result or options.part, **told)
 
 
 if __name__ == "__main__":
