@@ -104,7 +104,7 @@ class ApiProcess:
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
         self._ups = 0  # of workers
-        self._start_s = 1.0  # what the last of these took
+        self._start_s = 1.0  # what the last of these took; a guess before the first
         self._settling: asyncio.Task[None] | None = None
         self._refused_before = math.inf  # requests, when the time to drain was over
         self._ends_at_s = math.inf  # when draining: the latest end
