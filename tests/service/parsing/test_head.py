@@ -1,6 +1,9 @@
 """What a request's head asks for: paths of the predict routes, and header fields."""
 
+import re
+import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 import httptools
@@ -10,7 +13,7 @@ from hypothesis import strategies as st
 
 from service.errors import BadRequest
 from service.http.framing import check_head
-from service.parsing.head import MAX_NUMBER, Head, Kind, Target, parse_target, read_plain
+from service.parsing.head import _PLAIN_FIELDS, MAX_NUMBER, Head, Kind, Target, parse_target, read_plain
 from service.policy import PLAIN_HEAD_BYTES
 from tests.service.wire import post
 
@@ -224,6 +227,30 @@ def test_a_usual_request_is_plain(lines: Sequence[str]) -> None:
     for method in ("POST", "PUT"):
         for path in ("/predict", "/predict?top_k=3", "/models/a-b.c/versions/2/predict", "/predictions/caf%C3%A9"):
             assert agrees(post(b"body", path, *lines, method=method))
+
+
+SYSTEM_PYTHONS = [path for path in Path("/usr/bin").glob("python3.*") if re.fullmatch(r"python3\.1[1-9]", path.name)]
+
+
+@pytest.mark.skipif(not SYSTEM_PYTHONS, reason="the system has no Python of its own that serving could run with")
+def test_a_usual_request_is_plain_for_the_systems_python() -> None:
+    """Python's `re` changes between patch releases: 3.11.2, Debian's, takes possessive quantifiers for others."""
+    program = (
+        "import re, sys; pattern, *heads = eval(sys.stdin.read()); "
+        "print([re.fullmatch(pattern, head) is not None for head in heads])"
+    )
+    messages = [post(b"body", "/predict", *lines) for lines in PLAIN.values()]
+    heads = [message[message.index(b"\r\n") : -len(b"body")].lower() for message in messages]
+    for python in SYSTEM_PYTHONS:
+        told = subprocess.run(
+            [python, "-I", "-c", program],
+            input=repr([_PLAIN_FIELDS.pattern, *heads]),
+            text=True,
+            capture_output=True,
+            check=True,
+            timeout=60,
+        )
+        assert told.stdout.strip() == str([True] * len(heads))
 
 
 @pytest.mark.parametrize("lines", STRANGE.values(), ids=STRANGE.keys())
