@@ -168,8 +168,12 @@ FIRST_STARTS = 3
 
 RESTART_WAIT_FACTOR = 3.0
 """Times the last start of a worker that accepted requests wait for another when no worker is up, unless their deadline
-ends it before (a judgement). Less, and a crash on a busy machine loses requests; more, and clients wait for what may
-never come."""
+ends it before (a judgement), RESTART_WAIT_LEAST_S at the least. Less, and a crash on a busy machine loses requests;
+more, and clients wait for what may never come."""
+
+RESTART_WAIT_LEAST_S = 1.0
+"""Least time that they wait (a judgement): a start of 0.13 s took three times as long on a busy machine, and after the
+second death in a row comes a pause. Less, and such a moment loses requests; more, and clients wait for longer."""
 
 SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any

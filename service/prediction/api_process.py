@@ -39,7 +39,7 @@ from service.ipc.pipe import Pipe
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.metrics.snapshot import Snapshot
-from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR
+from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, RESTART_WAIT_LEAST_S
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
 from service.prediction.deadlines import Deadlines
@@ -297,13 +297,17 @@ class ApiProcess:
         """While no worker is up no request begins, and those that have begun wait for a while."""
         if not self.status.any_worker:
             self.services.admission.restart_s = self._start_s
-            self._loop.call_later(self._start_s * RESTART_WAIT_FACTOR, self._stop_waiting, self._ups)
+            self._loop.call_later(self._restart_wait_s, self._stop_waiting, self._ups)
+
+    @property
+    def _restart_wait_s(self) -> float:
+        return max(RESTART_WAIT_LEAST_S, self._start_s * RESTART_WAIT_FACTOR)
 
     def _stop_waiting(self, ups: int) -> None:
         """None came up: tell all that wait, and again those that are decoded later."""
         if ups == self._ups:
             self.services.batcher.fail_all(no_worker(self._start_s))
-            self._loop.call_later(self._start_s * RESTART_WAIT_FACTOR, self._stop_waiting, ups)
+            self._loop.call_later(self._restart_wait_s, self._stop_waiting, ups)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:
         self.status.draining = True

@@ -115,7 +115,7 @@ def test_a_stop_during_start_is_a_stop(serve: Servers, small: Path) -> None:
     with served.stopped_workers():
         served.signal(signal.SIGTERM)
         served.wait_for_event("stopping")
-    assert served.wait() == 0, served.log
+        assert served.wait() == 0, served.log
     assert not served.events("worker up")
     until(lambda: not served.processes(), "its last process to go")
 

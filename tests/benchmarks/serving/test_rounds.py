@@ -35,7 +35,8 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
 
     results = Results(workload, plan, run_rounds(workload, [SERVERS[it] for it in NAMES], plan, tmp_path, lines.append))
 
-    assert [line.split()[2] for line in lines] == [*NAMES, "floor"]
+    visits = [line.split()[2] for line in lines if "again:" not in line]  # a round that other work disturbs is repeated
+    assert visits[-4:] == [*NAMES, "floor"]
     for server in NAMES:
         assert results.spread(server, 2, "requests_per_s").min > 0
         assert results.spread(server, 2, "failed").max == 0

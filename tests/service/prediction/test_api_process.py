@@ -11,6 +11,7 @@ from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
 from service.policy import RESTART_WAIT_FACTOR
+from service.prediction import api_process
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 from tests.service.served import DEADLINE_S
 
@@ -81,9 +82,28 @@ def test_while_the_worker_restarts_accepted_requests_wait_for_it_and_others_are_
     play(scene, artifact)
 
 
-def test_a_worker_that_comes_up_again_is_waited_for_no_more(artifact: Artifact) -> None:
+def test_accepted_requests_wait_for_a_worker_longer_than_a_quick_start_took(artifact: Artifact) -> None:
+    """The next one may come on a busy machine, or after a pause."""
+    start_s = 0.001
+
+    async def scene(process: PlayedProcess) -> None:
+        process.epoch = 1
+        assert await tell(process, Begin(), WorkerUp(0, 1, (REPORT,), start_s)) == (True, True)
+        accepted = Sent(process, head(len(picture(1))), picture(1)).send()
+        assert await tell(process, DOWN) == (True, False)
+        await asyncio.sleep(10 * start_s * RESTART_WAIT_FACTOR)
+        assert accepted.responses == []
+        assert ((await accepted.response()).status, accepted.document["reason"]) == (503, "worker_lost")
+
+    play(scene, artifact)
+
+
+def test_a_worker_that_comes_up_again_is_waited_for_no_more(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What it is at when the time to wait for it would have ended is not refused, nor is what comes from then on."""
     start_s = 0.01
+    monkeypatch.setattr(api_process, "RESTART_WAIT_LEAST_S", 0.0)
 
     async def scene(process: PlayedProcess) -> None:
         assert await tell(process, Begin(), WorkerUp(0, 1, (REPORT,), start_s), DOWN) == (True, False)
