@@ -171,7 +171,7 @@ RESTART_WAIT_FACTOR = 3.0
 ends it before (a judgement), RESTART_WAIT_LEAST_S at the least. Less, and a crash on a busy machine loses requests;
 more, and clients wait for what may never come."""
 
-RESTART_WAIT_LEAST_S = 1.0
+RESTART_WAIT_LEAST_S = 2.0
 """Least time that they wait (a judgement): a start of 0.13 s took three times as long on a busy machine, and after the
 second death in a row comes a pause. Less, and such a moment loses requests; more, and clients wait for longer."""
 
@@ -223,6 +223,10 @@ few pictures that no version can take decide; more, and a version that fails goe
 DEATHS = 2
 """Workers that die with a shadow's images, or while a promoted version is served, before it is taken back: one may be
 chance. More, and each costs the images of others a retry."""
+
+JUDGED_AGAIN_S = 30.0
+"""Time after which a version that was to be promoted or taken back is looked at again, if that was refused (a
+judgement): memory may have been short. Less, and the log fills; more, and a version that fails is served for longer."""
 
 FAR_AGREEMENT = 0.1
 """Below `--promote-agreement` by so much, a shadow is taken back rather than looked at further (a judgement)."""

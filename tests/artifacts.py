@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import onnx
@@ -24,6 +25,8 @@ SHAPE = (8, 8, 1)
 LABELS = ("ant", "bee", "cat", "dog", "elk", "fox", "gnu", "hen", "ibis", "jay")
 
 _OUT_OF_BOUNDS = 256
+SLOW_START_LOOPS = 3000  # in each batch that proves or warms a model
+
 _LOOP_MATRIX = 256  # an iteration multiplies matrices of this side: about a millisecond on one core
 
 
@@ -77,6 +80,13 @@ def make_artifact(
 def value_at_start(folder: Path) -> int:
     """The first pixel's value of a golden example: a start runs it, in proof and in warm-up. Makes a model there."""
     return int(golden.pixels(read_artifact(make_artifact(folder, "usual")))[0].flat[0])
+
+
+def make_slow_starter(repository: Path, name: str, version: int = 1, labels: tuple[str, ...] = LABELS) -> Path:
+    """Write a model whose start takes seconds, so that something can be done before it is up."""
+    with TemporaryDirectory() as folder:
+        loops = {value_at_start(Path(folder)): SLOW_START_LOOPS}
+    return make_artifact(repository, name, version, labels=labels, loops=loops)
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,10 @@ class FitOptions(Options):
     """Train a network by a recipe; `torchrun --nproc-per-node N -m training fit ...` does so in N processes.
 
     Recipes: mnist-residual, mnist-residual-fast, mnist-inception; NETWORK-fast and NETWORK-paper for CIFAR-10, where
-    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18; NETWORK-imagenet for
-    photographs, where NETWORK is resnet18, 34, 50, 101, 152 or plain18, 34, and for the larger three
-    NETWORK-imagenet-232, with the picture sizes of torchvision's V2. With --from the network is the
-    one that is fine-tuned, whatever the recipe names.
+    NETWORK is resnet20, 32, 44, 56, 110 or plain20, 32, 44, 56, 110; cifar10-resnet18, and cifar10-resnet20, which
+    ships; NETWORK-imagenet for photographs, where NETWORK is resnet18, 34, 50, 101, 152 or plain18, 34, and for the
+    larger three NETWORK-imagenet-232, with the picture sizes of torchvision's V2. With --from the network is the one
+    that is fine-tuned, whatever the recipe names.
     """
 
     recipe: CliPositionalArg[str] = Field(description="a recipe's name, e.g. mnist-residual, or a .toml file")
@@ -229,7 +229,7 @@ class ExperimentOptions(Options):
         None, description=f"{_KINDS}; with a test split; cifar10, or mnist for digits, if not given"
     )
     data_root: DataRoot = Path("data")
-    output: Path = Field(Path("docs/experiments"), description="the folder of pages")
+    output: Path = Field(Path("runs/experiments"), description="the folder of pages")
     threads: Threads = None
 
 

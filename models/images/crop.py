@@ -63,7 +63,7 @@ class CentralCrop:
         Pillow 13 takes the columns of a tall image first, and then rounds differently: golden examples would not fit.
         """
         left, top, right, bottom = box
-        if top > 0:
+        if top > 0 or self._squash:
             reach = 1 + self._radius * max(1, (bottom - top) / size[1])
             first, last = max(0, math.floor(top - reach)), min(image.height, math.ceil(bottom + reach))
             image = image.resize((size[0], last - first), self._filter, (left, first, right, last))

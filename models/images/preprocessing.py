@@ -65,6 +65,7 @@ class Preprocessing:
         mean: tuple[float, ...],
         std: tuple[float, ...],
         *,
+        crop: Crop = "center",
         polarity: Polarity = "as_is",
         draft: bool = True,
     ) -> Self:
@@ -77,7 +78,7 @@ class Preprocessing:
             resize=resize,
             mean=mean,
             std=std,
-            crop="center",
+            crop=crop,
             interpolation="bilinear",
             antialias=True,
             exif_transpose=True,

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import RequestTimeout
 from service.http.body_pace import BodyPace
-from service.http.connection_state import BODY, CLOSING, IDLE, ConnectionState
+from service.http.connection_state import BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
 from service.http.read_timeout import ReadTimeout
 from service.policy import GRACE_LOOK_S, LINGER_S
@@ -107,6 +107,18 @@ class HttpConnection(HttpToolsProtocol):
         self.transport.write(_BEGINNING)
         return True
 
+    def pause_writing(self) -> None:
+        """The client does not read its answers: no more requests are read of it, which would make more."""
+        super().pause_writing()
+        if not self.transport.is_closing():
+            self.flow.pause_reading()
+
+    def resume_writing(self) -> None:
+        """The client has read them; where nothing else stands against it, its requests are read again."""
+        super().resume_writing()
+        if self._state is not LAST and not self.pipeline and not self.transport.is_closing():
+            self.flow.resume_reading()
+
     def on_response_complete(self) -> None:
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
         super().on_response_complete()
@@ -125,6 +137,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def refuse_request(self, error: Exception) -> None:
         """The server's time is over: respond with this error to what is under way, whole or not, and close."""
+        if self._state is CLOSING:
+            self.transport.abort()  # the client has had its time to read
         if self._request is None:
             return
         self._keep_alive = False

@@ -73,6 +73,8 @@ class PredictionProtocol(HttpConnection):
         """Take what came in a former turn of the loop, and the end of the data that came behind it."""
         self._deferred -= 1
         self._take(data)
+        if self.flow.write_paused and not self.transport.is_closing():
+            self.transport.pause_reading()  # the budget has had it resumed
         if self._eof_waits and not self._deferred:
             self._eof_waits = False
             if not self.eof_received():

@@ -29,8 +29,3 @@ class SharedState:
     def rows_of(self, seat: int) -> tuple[int, int]:
         """The row of a seat, and the one of its worker's express thread."""
         return seat, self.seats + seat
-
-    def is_hung(self, worker: int, now_ns: int) -> bool:
-        """Whether a running batch of the worker takes longer than it ever should."""
-        began = ((int(self.began_ns[row]), int(self.limit_ns[row])) for row in self.rows_of(worker))
-        return any(0 < began_ns < now_ns - limit_ns for began_ns, limit_ns in began)

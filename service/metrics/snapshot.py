@@ -11,7 +11,10 @@ MODEL_STATES = ("ready", "loading", "failed", "unloaded")
 
 
 class ModelSnapshot(NamedTuple):
-    """One model; the version is empty if a model has none that could be read."""
+    """One model; the version is empty if a model has none that could be read.
+
+    A broken one is served as it was loaded: its files cannot be read any more.
+    """
 
     name: str
     version: str
@@ -21,6 +24,7 @@ class ModelSnapshot(NamedTuple):
     precision: str = ""
     sha256: str = ""
     memory_bytes: int = 0
+    is_broken: bool = False
 
 
 class Snapshot(NamedTuple):
@@ -35,10 +39,15 @@ class Snapshot(NamedTuple):
         yield GaugeMetricFamily("resnet_ready", "1 while GET /readyz answers 200.", float(self.ready))
         yield GaugeMetricFamily("resnet_workers_busy", "Workers that run a batch.", float(self.busy_workers))
         labels = ["model", "version", "state"]
-        states = GaugeMetricFamily("resnet_model_state", "1 for the state that each model is in.", labels=labels)
+        states = GaugeMetricFamily(
+            "resnet_model_state",
+            "1 for the state that each model is in; failed also for one that is served, and could not be read again.",
+            labels=labels,
+        )
         for model in self.models:
             for state in MODEL_STATES:
-                states.add_metric((model.name, model.version, state), float(model.state == state))
+                is_so = model.state == state or (state == "failed" and model.is_broken)
+                states.add_metric((model.name, model.version, state), float(is_so))
         yield states
         labels = ["model", "version", "engine", "device", "precision", "sha256"]
         info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)

@@ -1,5 +1,6 @@
 """Compressed bodies (Content-Encoding; RFC 9110, 8.4), undone within bounds."""
 
+import sys
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -13,7 +14,10 @@ try:
 except ImportError:
     brotli = None
 try:
-    from backports import zstd
+    if sys.version_info >= (3, 14):
+        from compression import zstd
+    else:
+        from backports import zstd
 except ImportError:
     zstd = None  # type: ignore[assignment]
 

@@ -55,7 +55,7 @@ class _Request(BaseModel, strict=True):
     id: str = ""
     parameters: _RequestParameters = _RequestParameters()
     inputs: list[_Input] = Field(min_length=1, max_length=1)
-    outputs: list[_Output] = Field([], max_length=16)
+    outputs: list[_Output] = Field([], max_length=2)  # the same logits as numbers and as classes
 
 
 class OutputTensor(NamedTuple):

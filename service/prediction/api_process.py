@@ -59,6 +59,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger()
 
+TRACES_SHARE = 0.8  # of the time that is left for draining, which traces may take at most: more, and an end is late
 REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
@@ -157,7 +158,7 @@ class ApiProcess:
         if self.services.access_log:
             self.services.access_log.flush()
         if self.services.tracing:
-            self.services.tracing.close(self._ends_at_s - self._loop.time())
+            self.services.tracing.close(TRACES_SHARE * (self._ends_at_s - self._loop.time()))
 
     @property
     def refused(self) -> int:

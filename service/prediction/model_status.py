@@ -97,8 +97,12 @@ class ModelStatus:
 
     def snapshot(self) -> list[ModelSnapshot]:
         """Every model for the metrics: those that are served, and those that could not be read."""
+        failed = self.catalog.failed
         served = [self._snapshot(index) for index in self._models]
-        return served + [ModelSnapshot(name, version, "failed") for name, version in self.catalog.failed]
+        known = {(model.name, model.version) for model in served}
+        return [model._replace(is_broken=(model.name, model.version) in failed) for model in served] + [
+            ModelSnapshot(name, version, "failed") for name, version in failed if (name, version) not in known
+        ]
 
     def _snapshot(self, model: int) -> ModelSnapshot:
         artifact, report = self.catalog[model], self.known.get(model)

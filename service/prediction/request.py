@@ -198,7 +198,7 @@ class PredictionRequest:
         """Find the encoded images in the body, which most often is one itself: a large form or JSON on a thread."""
         services, head = self._services, self._head
         assert self._body is not None
-        self._top_k = WITH_LOGITS if head.target.is_inference else min(head.top_k, len(self._model.labels))
+        self._top_k = WITH_LOGITS if head.target.is_inference else min(head.top_k, self._most_classes)
         body = self._body.content
         if body and head.kind in _IMAGES and body[0] not in JSON_BEGINNINGS and not head.coding:
             self._decode([body])
@@ -214,6 +214,11 @@ class PredictionRequest:
             self._watch_deadline()
             self.state = RequestState.PARSING
             self._on_threads = services.decoder.run(call, self._on_payload)
+
+    @property
+    def _most_classes(self) -> int:
+        """As many as the model has, and a message to a worker can ask for."""
+        return min(len(self._model.labels), WITH_LOGITS - 1)
 
     def _on_payload(self, parsing: asyncio.Future[Payload]) -> None:
         """A large body is taken apart, or cannot be."""
@@ -280,7 +285,7 @@ class PredictionRequest:
             if self._payload and self._payload.are_pixels and self._model.input_shape != shape:
                 raise BadRequest(f"a version was loaded meanwhile that takes images of {self._model.input_shape}")
             if self._top_k != WITH_LOGITS:
-                self._top_k = min(self._head.top_k, len(self._model.labels))
+                self._top_k = min(self._head.top_k, self._most_classes)
         if (failure := self._model.failure) is not None:
             raise Unavailable("loading", f"the model failed to load: {failure}", retry_after_s=FAILED_RETRY_S)
         return self._model

@@ -14,6 +14,7 @@ from service.ipc.control import ControlReader, ControlWriter
 from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
+from service.ipc.shared_state import SharedState
 from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
 from service.supervisor.model_set import ModelSet
 
@@ -23,7 +24,8 @@ class Child:
     """One place that a process fills, life after life.
 
     Attributes:
-        deaths: in a row, each after a short life; a start that failed is one.
+        up_s: since when it has been up in this life.
+        deaths: in a row, each after a short time up; a start that failed is one.
         killed_as: why the supervisor ended it, if it did.
 
     """
@@ -31,6 +33,7 @@ class Child:
     index: int
     process: BaseProcess | None = None
     born_s: float = 0.0
+    up_s: float = math.inf
     deaths: int = 0
     restart_at_s: float = math.inf
     ever_up: bool = False
@@ -38,11 +41,11 @@ class Child:
 
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""
-        self.born_s, self.restart_at_s, self.killed_as = now_s, math.inf, None
+        self.born_s, self.up_s, self.restart_at_s, self.killed_as = now_s, math.inf, math.inf, None
 
     def plan_restart(self, now_s: float) -> None:
         """Decide when the next life begins."""
-        self.deaths = 1 if now_s - self.born_s > LONG_LIFE_S else self.deaths + 1
+        self.deaths = 1 if now_s - self.up_s > LONG_LIFE_S else self.deaths + 1
         self.restart_at_s = now_s + BACK_OFF_S[min(self.deaths, len(BACK_OFF_S)) - 1]
 
 
@@ -67,6 +70,7 @@ class WorkerChild(Child):
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
     unread: tuple["UnreadWatch", "UnreadWatch"] = field(default_factory=lambda: (UnreadWatch(), UnreadWatch()))
+    running: tuple["RunWatch", "RunWatch"] = field(default_factory=lambda: (RunWatch(), RunWatch()))
     probed_s: float = 0.0
 
     def begin_life(self, now_s: float) -> None:
@@ -74,11 +78,17 @@ class WorkerChild(Child):
         Child.begin_life(self, now_s)
         self.epoch += 1
         self.reports, self.unparsed, self.up = {}, b"", False
-        self.unread = UnreadWatch(), UnreadWatch()
+        self.unread, self.running = (UnreadWatch(), UnreadWatch()), (RunWatch(), RunWatch())
 
     def free(self) -> None:
         """No worker is to live here until it is given other models."""
         self.models, self.deaths, self.restart_at_s, self.ever_up = None, 0, math.inf, False
+
+    def is_hung(self, shared_state: SharedState, now_s: float) -> bool:
+        """Whether a running batch of either thread takes longer than it ever should."""
+        rows = shared_state.rows_of(self.index)
+        hung = [watch.look(shared_state, row, now_s) for watch, row in zip(self.running, rows, strict=True)]
+        return any(hung)  # both were looked at
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
         """Whether a message waits in a pipe of it though that thread has run and read nothing for a while.
@@ -114,6 +124,29 @@ class UnreadWatch:
 
 
 @dataclass(eq=False, slots=True)
+class RunWatch:
+    """For how long a thread of a worker has been running its batch, as far as the supervisor was awake to notice.
+
+    A long gap between two looks tells that the whole machine may have stood still: of it no more counts than of a usual
+    one.
+    """
+
+    began_ns: int = 0
+    ran_s: float = 0.0
+    looked_s: float = 0.0
+
+    def look(self, shared_state: SharedState, row: int, now_s: float) -> bool:
+        """Whether that is longer than it ever should be."""
+        began_ns, limit_s = int(shared_state.began_ns[row]), int(shared_state.limit_ns[row]) / 1e9
+        gap_s, self.looked_s = now_s - self.looked_s, now_s
+        if began_ns != self.began_ns:
+            self.began_ns, self.ran_s = began_ns, 0.0
+        elif began_ns:
+            self.ran_s += min(gap_s, 2 * WATCH_INTERVAL_S)
+        return began_ns > 0 and self.ran_s > limit_s
+
+
+@dataclass(eq=False, slots=True)
 class ApiChild(Child):
     """An API process, the pipe through which it hears from the supervisor, and the reader of what it tells.
 
@@ -135,12 +168,12 @@ class ApiChild(Child):
     def is_silent(self, beat: int, now_s: float) -> bool:
         """Whether its heartbeat, a count, has stood still for too long.
 
-        A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it
-        no more counts than of a usual one.
+        Of a long gap between two looks no more counts than of a usual one, as in RunWatch.
         """
         gap_s, self.looked_s = now_s - max(self.looked_s, self.born_s), now_s
         if beat != self.beat:
             self.beat, self.silent_s, self.ever_up = beat, 0.0, True
+            self.up_s = min(self.up_s, now_s)
         else:
             self.silent_s += min(gap_s, 2 * WATCH_INTERVAL_S)
         return self.silent_s > SILENCE_LIMIT_S

@@ -87,7 +87,9 @@ class ModelChanges:
         if self._closed:
             answer("the server is shutting down", False)
         elif len(self._waiting) >= CHANGES_WAITING:
-            answer(f"{CHANGES_WAITING} changes wait already; try again later", False)
+            reason = f"{CHANGES_WAITING} changes wait already; try again later"
+            log.error("change refused", action=change.action, model=change.model or None, reason=reason)
+            answer(reason, False)
         else:
             self._waiting.append(RunningChange(change, answer, self._selection, again))
 

@@ -3,17 +3,23 @@
 Counted is for the whole server, from the change on that brought the version, and anew after so many images.
 """
 
+import math
+import time
 from collections.abc import Sequence
 
 import structlog
 
+from models.artifact.artifact import Artifact
 from service.catalog import Catalog
 from service.ipc.control import ModelChange
-from service.metrics.metrics import RESTART_REASONS, Metrics
-from service.policy import DEATHS, FAILED_LEAST, FAILED_SHARE, FAR_AGREEMENT, JUDGED_IMAGES
+from service.metrics.families import Counter
+from service.metrics.metrics import Metrics
+from service.policy import DEATHS, FAILED_LEAST, FAILED_SHARE, FAR_AGREEMENT, JUDGED_AGAIN_S, JUDGED_IMAGES
 from service.supervisor.model_set import ModelSet
 
 log = structlog.get_logger()
+
+_SHADOW_OUTCOMES, _LIVE_OUTCOMES = ("agreed", "differed", "failed", "lost"), ("ok", "server_error")
 
 
 class ShadowWatch:
@@ -26,21 +32,34 @@ class ShadowWatch:
         self._metrics, self._after, self._agreement = metrics, promote_after, promote_agreement
         self._models: ModelSet | None = None
         self._judge: _ShadowJudge | _LiveJudge | None = None
+        self._looks_from_s = 0.0
 
-    def look(self, models: ModelSet) -> ModelChange | None:
-        """What is to be changed about the models that are served now; it is told once."""
+    def look(self, models: ModelSet, deaths: int, now_s: float) -> ModelChange | None:
+        """What is to be changed about the models that are served now; it is told once, unless that is refused.
+
+        `deaths`: how many workers that served have died so far.
+        """
         if models is not self._models:
             before, self._models = self._models, models
-            self._judge = self._find_judge(before.catalog if before else None, models.catalog)
-        change = self._judge.look() if self._judge else None
+            self._judge = self._find_judge(before.catalog if before else None, models.catalog, deaths)
+            self._looks_from_s = 0.0
+        if self._judge is None or now_s < self._looks_from_s:
+            return None
+        change = self._judge.look(deaths)
         if change:
-            self._judge = None
+            self._looks_from_s = math.inf
         return change
 
-    def _find_judge(self, before: Catalog | None, now: Catalog) -> "_ShadowJudge | _LiveJudge | None":
+    def on_ended(self, refused: str, changed: bool) -> None:
+        """What it told is done, or was refused: then its cause may pass, and it looks again later."""
+        if refused and not changed:
+            self._looks_from_s = time.monotonic() + JUDGED_AGAIN_S
+
+    def _find_judge(self, before: Catalog | None, now: Catalog, deaths: int) -> "_ShadowJudge | _LiveJudge | None":
         if now.shadow is not None:
             shadow = now[now.shadow]
-            return _ShadowJudge(self._metrics, shadow.name, shadow.version, self._after, self._agreement)
+            counts = _Counts(self._metrics, self._metrics.shadow_images, shadow, _SHADOW_OUTCOMES, deaths)
+            return _ShadowJudge(counts, shadow.name, shadow.version, self._after, self._agreement)
         served = {(artifact.name, artifact.version) for artifact in now.artifacts}
         if isinstance(self._judge, _LiveJudge) and (self._judge.name, self._judge.version) in served:
             return self._judge
@@ -48,27 +67,29 @@ class ShadowWatch:
             shadow = before[before.shadow]
             if (shadow.name, shadow.version) in served:
                 former = before[before.find(shadow.name, None)].version
-                return _LiveJudge(self._metrics, shadow.name, shadow.version, former)
+                counts = _Counts(self._metrics, self._metrics.requests, shadow, _LIVE_OUTCOMES, deaths)
+                return _LiveJudge(counts, shadow.name, shadow.version, former)
         return None
 
 
 class _Counts:
-    """What some cells of the metrics, and the deaths of workers, have grown by."""
+    """What a version's counts by outcome, and the deaths of workers that served, have grown by."""
 
-    def __init__(self, metrics: Metrics, cells: Sequence[int]) -> None:
+    def __init__(
+        self, metrics: Metrics, counter: Counter, artifact: Artifact, outcomes: Sequence[str], deaths: int
+    ) -> None:
         self._metrics = metrics
-        self._cells = [*cells, *(metrics.worker_restarts.cell(reason) for reason in RESTART_REASONS)]
-        self._named = len(cells)
-        self.begin()
+        self._cells = [counter.cell(artifact.name, str(artifact.version), outcome) for outcome in outcomes]
+        self.begin(deaths)
 
-    def begin(self) -> None:
+    def begin(self, deaths: int) -> None:
         """Count anew."""
-        self._before = self._metrics.total(self._cells)
+        self._before, self._deaths_before = self._metrics.total(self._cells), deaths
 
-    def read(self) -> list[int]:
-        """Of each cell, and of deaths."""
+    def read(self, deaths: int) -> list[int]:
+        """Of each outcome, and of deaths."""
         grown = self._metrics.total(self._cells) - self._before
-        return [*map(int, grown[: self._named]), int(grown[self._named :].sum())]
+        return [*map(int, grown), deaths - self._deaths_before]
 
 
 def _fails(failed: int, of: int) -> bool:
@@ -78,15 +99,12 @@ def _fails(failed: int, of: int) -> bool:
 class _ShadowJudge:
     """Of a shadow."""
 
-    def __init__(self, metrics: Metrics, name: str, version: int, after: int, agreement: float) -> None:
-        self._name, self._version, self._after, self._agreement = name, version, after, agreement
-        cells = [metrics.shadow_images.cell(name, str(version), outcome) for outcome in ("agreed", "differed")]
-        cells += [metrics.shadow_images.cell(name, str(version), outcome) for outcome in ("failed", "lost")]
-        self._counts = _Counts(metrics, cells)
+    def __init__(self, counts: _Counts, name: str, version: int, after: int, agreement: float) -> None:
+        self._counts, self._name, self._version, self._after, self._agreement = counts, name, version, after, agreement
 
-    def look(self) -> ModelChange | None:
+    def look(self, deaths_now: int) -> ModelChange | None:
         """Promote it, take it back, or neither."""
-        agreed, differed, failed, lost, deaths = self._counts.read()
+        agreed, differed, failed, lost, deaths = self._counts.read(deaths_now)
         images = agreed + differed + failed + lost
         agreement = agreed / max(1, images)
         about = f"{agreed} of {images} images got the same class"
@@ -101,7 +119,7 @@ class _ShadowJudge:
             return ModelChange("promote", self._name, self._version)
         if self._after and agreement < self._agreement - FAR_AGREEMENT:
             return self._take_back(about)
-        self._counts.begin()
+        self._counts.begin(deaths_now)
         return None
 
     def _take_back(self, why: str) -> ModelChange:
@@ -112,20 +130,18 @@ class _ShadowJudge:
 class _LiveJudge:
     """Of a version that was a shadow and is served now in place of a former one."""
 
-    def __init__(self, metrics: Metrics, name: str, version: int, former: int) -> None:
-        self.name, self.version, self._former = name, version, former
-        cells = [metrics.requests.cell(name, str(version), outcome) for outcome in ("ok", "server_error")]
-        self._counts = _Counts(metrics, cells)
+    def __init__(self, counts: _Counts, name: str, version: int, former: int) -> None:
+        self._counts, self.name, self.version, self._former = counts, name, version, former
 
-    def look(self) -> ModelChange | None:
+    def look(self, deaths_now: int) -> ModelChange | None:
         """Load the former version if this one fails."""
-        ok, failed, deaths = self._counts.read()
+        ok, failed, deaths = self._counts.read(deaths_now)
         if deaths >= DEATHS:
             return self._take_back(f"{deaths} workers died")
         if _fails(failed, ok + failed):
             return self._take_back(f"{failed} of {ok + failed} requests failed")
         if ok + failed >= JUDGED_IMAGES:
-            self._counts.begin()
+            self._counts.begin(deaths_now)
         return None
 
     def _take_back(self, why: str) -> ModelChange:

@@ -128,8 +128,8 @@ class Supervisor:
         self._apis.look(now_s)
         self._watch.look(now_s)
         self._credentials.look(now_s)
-        if change := self._shadow_watch.look(self._workers.models):
-            self._changes.ask(change)
+        if change := self._shadow_watch.look(self._workers.models, self._workers.deaths, now_s):
+            self._changes.ask(change, self._shadow_watch.on_ended)
         self._changes.look(now_s)
         if self._draining and not self._apis.alive:
             self._workers.close()

@@ -69,6 +69,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         self._start_timeout_s, self._tell = start_timeout_s, tell
         self.models = models
         self.trial: Trial | None = None
+        self.deaths = 0
+        """How many workers have died whose models were served."""
         self.budget = (
             ModelBudget(memory_budget, models, channels, metrics, start_timeout_s, tell, self._serving)
             if memory_budget
@@ -233,7 +235,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _take(self, worker: WorkerChild) -> None:
         worker.up = worker.ever_up = True
-        worker.start_s = time.monotonic() - worker.born_s
+        worker.up_s = time.monotonic()
+        worker.start_s = worker.up_s - worker.born_s
         log.info("worker up", **self._about(worker), seconds=round(worker.start_s, 3))
 
     def _show(self, worker: WorkerChild) -> None:
@@ -272,6 +275,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         elif not self._closing:
             log.error("worker died", **self._about(child), exit_code=code, reason=reason)
             self._metrics.worker_restarts.inc(reason)
+            self.deaths += child.models is self.models
             self._plan_restart(child)
             if self.trial and child.models is self.trial.models and child.deaths >= FIRST_STARTS:
                 self.trial.on_lost(f"the worker that loaded it ended with exit code {code}")
@@ -280,7 +284,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         if not worker.up:
             if now_s - worker.born_s > self._start_timeout_s:
                 self._kill_hung(worker, "it did not load its models in time")
-        elif self._channels.shared_state.is_hung(worker.index, time.monotonic_ns()):
+        elif worker.is_hung(self._channels.shared_state, now_s):
             self._kill_hung(worker, "its batch takes far longer than at warm-up")
         elif worker.leaves_unread(self._channels, now_s):
             self._kill_hung(worker, "it does not read its next batch")

@@ -89,8 +89,7 @@ def test_variables_have_values(prometheus: Prometheus) -> None:
     asked = [variable["definition"] for variable in DASHBOARD["templating"]["list"] if variable["type"] == "query"]
     for definition in asked:
         (series, label), *_ = re.findall(r"label_values\((.+), (\w+)\)", definition)
-        found = prometheus.query(chosen(series))
-        assert found
+        found = until(lambda series=series: prometheus.query(chosen(series)), f"data of {series}")
         assert all(one["metric"].get(label) for one in found)
 
 

@@ -76,5 +76,5 @@ def test_no_alert_is_on_for_a_server_that_is_well(prometheus: Prometheus) -> Non
         groups = httpx.get(f"{prometheus.url}/api/v1/rules?type=alert", timeout=DEADLINE_S).json()["data"]["groups"]
         return [rule for group in groups for rule in group["rules"] if rule["health"] == "ok"]
 
-    found = until(lambda: len(evaluated()) == len(alert_names()) and evaluated(), "every alert to be evaluated")
-    assert {rule["name"]: rule["state"] for rule in found} == dict.fromkeys(alert_names(), "inactive")
+    inactive = dict.fromkeys(alert_names(), "inactive")  # a scrape may have been late
+    until(lambda: {rule["name"]: rule["state"] for rule in evaluated()} == inactive, "every alert to be inactive")

@@ -37,13 +37,14 @@ def test_everything_that_is_held_at_the_end_of_the_grace_period_is_told_so(serve
     picture = huge()
     files = [("file", (f"{i}.png", picture, "image/png")) for i in range(HUGE)]
     headers = {"X-Request-Timeout-Ms": "600000"}
-    with ThreadPoolExecutor(1) as pool, Wire(served.address) as half:
+    with ThreadPoolExecutor(2) as pool, Wire(served.address) as half:
         half.send(post(png())[:-1])
         until(lambda: inflight(served, 1), "a body that never ends")
         answer = pool.submit(httpx.post, served.url + "/predict", files=files, headers=headers, timeout=DEADLINE_S)
         until(lambda: inflight(served, 2), "a request that waits for decoding")
+        cut = pool.submit(lambda: [half.answer(), half.close()][0])  # read at once: the server waits for that
         assert served.stop() == 1
-        told = [json.loads(half.answer().body), answer.result().json()]
+        told = [json.loads(cut.result().body), answer.result().json()]
     assert [(one["status"], one["reason"]) for one in told] == [(503, "draining")] * 2
     assert served.events("drain cut short", refused=2)
     assert served.events("stopped", exit_code=1, requests_lost=0)

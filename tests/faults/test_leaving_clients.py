@@ -143,7 +143,7 @@ def test_while_images_are_decoded(repository: Path) -> None:
     room = ("--api-processes", "1", "--queue-capacity", str(SLOTS), "--decode-threads", "1")
     with Served("--model-repository", repository, "--default-model", "faulty", "--workers", "1", *room) as served:
         wires = enter(served.ready(), post(bomb(7000, 7000)))
-        until(lambda: served.metrics()[INFLIGHT] == SLOTS, "all to be let in")
+        until(lambda: served.metrics()[INFLIGHT] > 0, "some to be let in")
         leave(wires, abruptly=False)
         until(lambda: connections(served) == 0, "the last connection to be closed")
         assert cancelled(served) > 0, "all were decoded too soon"

@@ -24,6 +24,7 @@ def answers(served: Served) -> float:
 def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Servers, processes: int) -> None:
     served = serve("--workers", "1", "--api-processes", str(processes)).ready()
     with load(served) as ledger:
+        ledger.wait_for(200)
         before = answers(served)
         victim = served.api_processes()[0]
         os.kill(victim, signal.SIGKILL)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.policy import FIRST_STARTS
-from tests.artifacts import LABELS, make_artifact
+from tests.artifacts import LABELS, make_artifact, make_slow_starter
 from tests.faults.ledger import DEFAULT_ALONE, load
 from tests.service.served import Served, Servers, until
 
@@ -18,18 +18,23 @@ SLACK_BYTES = 8 << 20
 
 
 class Versions:
-    """A repository of one model, in which version 2 comes and goes."""
+    """A repository of one model, in which version 2 comes and goes; a slow one of it takes seconds to start."""
 
     def __init__(self, folder: Path) -> None:
-        self.repository, self._aside = folder / "repository", folder / "aside"
+        self.repository, self._aside, self._slow = (folder / name for name in ("repository", "aside", "slow"))
         make_artifact(self.repository, "model", 1)
         make_artifact(self._aside, "model", 2, labels=LABELS_OF["2"])
+        make_slow_starter(self._slow, "model", 2, LABELS_OF["2"])
 
     def swap(self) -> None:
         """Bring version 2, or take it away."""
         places = [folder / "model" / "2" for folder in (self._aside, self.repository)]
         source, target = places if places[0].exists() else reversed(places)
         source.rename(target)
+
+    def bring_slow(self) -> None:
+        """Bring the slow version 2."""
+        (self._slow / "model" / "2").rename(self.repository / "model" / "2")
 
 
 @pytest.fixture
@@ -95,7 +100,7 @@ def test_workers_that_die_during_a_swap_are_replaced_and_no_request_is_lost(serv
     served = serve("--workers", "2").ready()
     with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
         old = served.workers()
-        versions.swap()
+        versions.bring_slow()
         served.signal(signal.SIGHUP)
         until(lambda: len(served.events("worker started")) == 4, "the new workers")
         new = served.workers()
@@ -112,7 +117,7 @@ def test_workers_that_die_during_a_swap_are_replaced_and_no_request_is_lost(serv
 def test_a_stop_during_a_swap_ends_all_and_loses_no_request(serve: Servers, versions: Versions) -> None:
     served = serve("--workers", "1").ready()
     with load(served, connections=4, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
-        versions.swap()
+        versions.bring_slow()
         served.signal(signal.SIGHUP)
         until(lambda: len(served.events("worker started")) == 2, "the new worker")
         assert served.stop() == 0, served.log
@@ -141,7 +146,7 @@ def test_an_api_process_that_dies_during_a_swap_has_a_successor_that_serves_the_
 def test_a_change_whose_worker_dies_again_and_again_is_refused(serve: Servers, versions: Versions) -> None:
     served = serve("--workers", "1").ready()
     with load(served, connections=2, questions=DEFAULT_ALONE, labels=LABELS_OF) as ledger:
-        versions.swap()
+        versions.bring_slow()
         served.signal(signal.SIGHUP)
         for n in range(FIRST_STARTS):
             until(lambda n=n: len(served.events("worker started")) == n + 2, "another new worker")

@@ -9,6 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.artifacts import make_slow_starter
 from tests.faults.conftest import FAILS, HANGS, HOARDS
 from tests.faults.ledger import load
 from tests.service.pictures import png
@@ -135,18 +136,25 @@ def test_a_worker_killed_while_it_starts_is_started_again(serve: Servers) -> Non
     assert httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S).status_code == 200
 
 
-def test_a_worker_that_cannot_start_ends_the_server(serve: Servers) -> None:
-    served = serve("--workers", "1")
-    for life in range(3):
-        until(lambda life=life: len(served.events("worker started")) > life, f"start {life + 1}")
-        os.kill(served.worker(), signal.SIGKILL)
-    assert served.wait() == 1
-    assert "before they are ready" in served.events("giving up")[0]["why"]
+@pytest.fixture(scope="module")
+def slow_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("slow")
+    make_slow_starter(path, "slow")
+    return path
 
 
-def test_workers_that_do_not_load_in_time_end_the_server(serve: Servers) -> None:
-    served = serve("--workers", "1", "--start-timeout", "0.1")
-    assert served.wait() == 1
-    assert len(served.events("worker hangs", why="it did not load its models in time")) == 3
-    assert len(served.events("worker died", reason="hang")) == 3
-    assert "before they are ready" in served.events("giving up")[0]["why"]
+def test_a_worker_that_cannot_start_ends_the_server(slow_starter: Path) -> None:
+    with Served("--model-repository", slow_starter, "--workers", "1") as served:
+        for life in range(3):
+            until(lambda life=life: len(served.events("worker started")) > life, f"start {life + 1}")
+            os.kill(served.worker(), signal.SIGKILL)
+        assert served.wait() == 1
+        assert "before they are ready" in served.events("giving up")[0]["why"]
+
+
+def test_workers_that_do_not_load_in_time_end_the_server(slow_starter: Path) -> None:
+    with Served("--model-repository", slow_starter, "--workers", "1", "--start-timeout", "0.1") as served:
+        assert served.wait() == 1
+        assert len(served.events("worker hangs", why="it did not load its models in time")) == 3
+        assert len(served.events("worker died", reason="hang")) == 3
+        assert "before they are ready" in served.events("giving up")[0]["why"]

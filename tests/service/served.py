@@ -189,7 +189,8 @@ class Served:
     def kill(self) -> None:
         """End whatever is left of it."""
         for pid in self.processes():
-            os.kill(pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         self.process.wait(DEADLINE_S)
         self._reader.join(DEADLINE_S)
         assert self.process.stderr is not None

@@ -13,7 +13,7 @@ from tests.service.pictures import check, pixels, png
 from tests.service.served import Served, Servers, stopped, until
 from tests.service.wire import Wire, get, post
 
-TIMEOUT_S = 1.0
+TIMEOUT_S = 4.0
 REQUESTS, IMAGES = 60, 300  # 18,000 images take several turns to decode, and a request fits into a socket's buffer
 
 

@@ -378,8 +378,10 @@ def test_a_client_that_leaves_before_its_request_is_complete_is_forgotten(server
     check(httpx.post(server.url + "/predict", content=png()).json(), pixels())
 
 
-def test_a_connection_in_use_is_kept_for_longer_than_an_idle_one(impatient: Served) -> None:
-    with ThreadPoolExecutor(1) as pool, Wire(impatient.address) as wire, Wire(impatient.address) as idle:
+def test_a_connection_in_use_is_kept_for_longer_than_an_idle_one(serve: Servers, repository: Path) -> None:
+    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--api-processes", "1")
+    served = serve(*flags, "--keep-alive-timeout", "3").ready()
+    with ThreadPoolExecutor(1) as pool, Wire(served.address) as wire, Wire(served.address) as idle:
         closed = pool.submit(idle.ended)
         answered = 0
         while not closed.done() or answered < 3:

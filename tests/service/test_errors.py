@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from service.settings import Settings
-from tests.artifacts import make_artifact
+from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, encode, huge_png, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, MAX_PIXELS, NOT_A_NUMBER, SLOW
@@ -329,18 +329,19 @@ def narrow(serve_module: Servers, tmp_path_factory: pytest.TempPathFactory) -> S
     return serve_module(*flags)
 
 
-def test_while_models_load_the_server_lives_and_is_not_ready(narrow: Served) -> None:
-    narrow.wait_for_event("worker started")
-    with narrow.stopped_workers():
-        livez, readyz = narrow.status("/livez"), narrow.status("/readyz")
-        answer = httpx.post(narrow.url + "/predict", content=png(), timeout=DEADLINE_S)
-        (model,) = httpx.get(narrow.url + "/models", timeout=DEADLINE_S).json()["models"]
+def test_while_models_load_the_server_lives_and_is_not_ready(serve: Servers, tmp_path: Path) -> None:
+    make_slow_starter(tmp_path, "slow")
+    served = serve("--model-repository", tmp_path, "--workers", "1", "--max-batch-size", "1")
+    served.wait_for_event("worker started")
+    livez, readyz = served.status("/livez"), served.status("/readyz")
+    answer = httpx.post(served.url + "/predict", content=png(), timeout=DEADLINE_S)
+    (model,) = httpx.get(served.url + "/models", timeout=DEADLINE_S).json()["models"]
     assert (livez, readyz) == (200, 503)
     problem(answer, 503, "unavailable", reason="loading")
     assert int(answer.headers["retry-after"]) > 0
     assert model["state"] == "loading"
-    narrow.ready()
-    check(httpx.post(narrow.url + "/predict", content=png()).json(), pixels())
+    served.ready()
+    check(httpx.post(served.url + "/predict", content=png()).json(), pixels())
 
 
 def test_a_full_server_refuses_at_once_and_recovers(narrow: Served) -> None:

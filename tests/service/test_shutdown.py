@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.artifacts import make_artifact
+from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Wire, get
@@ -109,13 +109,11 @@ def test_a_second_signal_stops_at_once(serve: Servers, small: Path) -> None:
         until(lambda: not served.processes(), "its last process to go")
 
 
-def test_a_stop_during_start_is_a_stop(serve: Servers, small: Path) -> None:
-    served = start(serve, small)
+def test_a_stop_during_start_is_a_stop(serve: Servers, tmp_path: Path) -> None:
+    make_slow_starter(tmp_path, "slow")
+    served = start(serve, tmp_path)
     served.wait_for_event("worker started")
-    with served.stopped_workers():
-        served.signal(signal.SIGTERM)
-        served.wait_for_event("stopping")
-        assert served.wait() == 0, served.log
+    assert served.stop() == 0, served.log
     assert not served.events("worker up")
     until(lambda: not served.processes(), "its last process to go")
 

@@ -60,8 +60,8 @@ def _is_epoch(row: object) -> bool:
         isinstance(row, dict)
         and drawn <= row.keys()
         and all(
-            isinstance(value, int | float) and math.isfinite(value)
-            for name, value in row.items()
+            isinstance(value, int | float) and (math.isfinite(value) or name not in drawn)
+            for name, value in row.items()  # a loss on the images held back may be infinite before the last epoch
             if name.removeprefix("validation_") in drawn
         )
     )

@@ -92,7 +92,7 @@ def _write_version(directory: Path, version: int, reference: ReferenceDistributi
 def _released(directory: Path) -> RunnableModel:
     artifact = read_artifact(directory)
     metadata = artifact.metadata
-    data = metadata.metrics.get("data")
+    data = metadata.recipe.get("data", metadata.metrics.get("data"))  # earlier exports tell only on what they measured
     run = load_engine(artifact, threads=torch.get_num_threads()).run
     name = f"{artifact.name}/{artifact.version}"
     recipe, trained_on = metadata.recipe, None if data is None else str(data)

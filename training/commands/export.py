@@ -119,6 +119,6 @@ def _draft(options: ExportOptions, checkpoint: Checkpoint, graph: bytes) -> Arti
         labels=checkpoint.labels,
         preprocessing=checkpoint.preprocessing,
         metrics=checkpoint.metrics,
-        recipe=checkpoint.recipe,
+        recipe=checkpoint.recipe | {"data": checkpoint.data},
     )
     return assemble(options.name, options.version, graph, metadata)

@@ -8,7 +8,7 @@ import torch
 
 from training.data import sources
 from training.data.archives import find_store
-from training.data.dataset import hold_out
+from training.data.dataset import hold_out, renamed
 from training.data.folder_tree import is_picture, read_tree
 from training.data.image_files import FileSet
 from training.data.sources import Images
@@ -37,31 +37,37 @@ class CalibrationImages:
 def load_calibration_images(data: str, root: Path, labels: Sequence[str], fraction: object) -> CalibrationImages:
     """Read a data set with training and test images of these classes, or any pictures at all; DataError.
 
-    `fraction` is what the recipe held back of the training images: layers are chosen by images never trained on.
+    `fraction` is what the recipe held back of the training images, unless there is a val/: layers are chosen by images
+    never trained on.
     """
-    images, test = _load(data, root)
+    images, held, test = _load(data, root)
     if len(images) < FEWEST:
         raise DataError(
             f"{data} holds {len(images)} images, which are too few to calibrate on: {FEWEST} at least are needed"
         )
     labelled = test is not None and set(images.classes) | set(test.classes) <= set(labels)
-    own = fraction if isinstance(fraction, float) and labelled and round(len(images) * fraction) else _HELD_BACK
-    calibration, choice = hold_out(images, own)
+    if held is not None and len(held):
+        order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+        calibration, choice = images.take(order), renamed(held, images.classes, f"val/ of {data}")
+    else:
+        own = fraction if isinstance(fraction, float) and labelled and round(len(images) * fraction) else _HELD_BACK
+        calibration, choice = hold_out(images, own)
     return CalibrationImages(calibration, choice, test if labelled and test is not None else choice, labelled)
 
 
-def _load(data: str, root: Path) -> tuple[Images, Images | None]:
-    """The training and the test images, or all pictures of a folder or archive."""
+def _load(data: str, root: Path) -> tuple[Images, Images | None, Images | None]:
+    """The training images, those of a val/ and the test images; or all pictures of a folder or archive."""
     try:
         images = sources.load(data, root, "train")
     except DataError:
         if (pictures := _pictures(Path(data).expanduser())) is None:
             raise
-        return pictures, None
+        return pictures, None, None
+    held = sources.validation_folder(data)
     try:
-        return images, sources.load(data, root, "test")
+        return images, held, sources.load(data, root, "test")
     except DataError:
-        return images, None
+        return images, held, None
 
 
 def _pictures(path: Path) -> FileSet | None:

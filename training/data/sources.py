@@ -60,13 +60,19 @@ def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Image
     return hold_out(images, fraction)
 
 
+def validation_folder(data: str) -> FileSet | None:
+    """The val/ of an image folder that has one."""
+    layout = _layout(data)
+    return layout.files("val") if layout is not None and "val" in layout.parts else None
+
+
 def load_validation(data: str, root: Path, fraction: float) -> Images:
     """Read only the images that `load_training` holds back."""
-    layout = _layout(data)
-    if layout is not None and "val" in layout.parts:
-        return layout.files("val")
+    if (held := validation_folder(data)) is not None:
+        return held
     if not fraction:
         raise DataError("the recipe held back no images for validation: measure on the test split, by --split test")
+    layout = _layout(data)
     images = _arrays(data, root, "train") if layout is None else _part(data, layout, "train")
     return hold_out(images, fraction)[1]
 

@@ -59,9 +59,9 @@ def run(setup: Setup) -> Report:
         rows=tuple(_row(each) for each in curves),
         seen=tuple(_seen(*pair) for pair in pairs),
         caption=(
-            "Nets of a pair have as many parameters, so that a gap between their lines comes from their layout. "
-            "Branches of several filter sizes are for objects of several sizes; MNIST's digits are scaled to one, "
-            "which leaves them little to gain."
+            "Nets of a pair have as many parameters, so that a gap between their lines comes from their layout, or "
+            "from how fast it learns at the one rate and in the few epochs that all have. Branches of several filter "
+            "sizes are for objects of several sizes; MNIST's digits are scaled to one."
         ),
         picture=draw_panels(
             "digits: accuracy over epochs",

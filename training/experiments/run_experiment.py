@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import torch
 
 from models.machine.cores import usable_cores
+from training.data.dataset import renamed
 from training.errors import ExperimentError
 from training.experiments.catalogue import CountedExperiment, TrainedExperiment, experiments
 from training.experiments.page import Conditions, write_page
@@ -20,10 +22,7 @@ def run_experiment(options: ExperimentOptions, tell: Callable[[str], None]) -> P
     if options.name not in found:
         raise ExperimentError(f"no experiment {options.name!r}; choose one of {', '.join(found)}")
     experiment = found[options.name]
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ExperimentError(f"{options.output} cannot be made: {error.strerror}; give another --output") from error
+    _make_folder(options.output)
     torch.set_num_threads(options.threads or usable_cores())
     started = time.monotonic()
     report = (
@@ -39,11 +38,21 @@ def run_experiment(options: ExperimentOptions, tell: Callable[[str], None]) -> P
     return write_page(options.output, options.name, report, conditions)
 
 
+def _make_folder(output: Path) -> None:
+    """Make the folder, and see that it can be written to: the page comes after hours."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=output):
+            pass
+    except OSError as error:
+        raise ExperimentError(f"{output} cannot be written: {error.strerror}; give another --output") from error
+
+
 def _setup(options: ExperimentOptions, experiment: TrainedExperiment, tell: Callable[[str], None]) -> Setup:
     scale, data = experiment.quick if options.quick else experiment.full, options.data or experiment.data
     train = load_split(data, options.data_root, "train", scale, experiment.channels, experiment.side)
     test = load_split(data, options.data_root, "test", scale, experiment.channels, experiment.side)
-    return Setup(train, test, scale, tell)
+    return Setup(train, renamed(test, train.classes, f"the test split of {data}"), scale, tell)
 
 
 def _command(options: ExperimentOptions, experiment: TrainedExperiment | CountedExperiment) -> str:

@@ -73,7 +73,11 @@ def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: Trai
     An image folder that has no test/ is a test split as a whole, unless it is what the model was trained on.
     """
     if split == "test":
-        trained_on = trained.data is not None and Path(data).resolve() == Path(trained.data).resolve()
+        trained_on = trained.data is not None and _absolute(data) == _absolute(trained.data)
         return sources.load(data, data_root, "test", whole=not trained_on)
     fraction = trained.recipe.get("validation")
     return sources.load_validation(data, data_root, fraction if isinstance(fraction, float) else 0.0)
+
+
+def _absolute(data: str) -> Path:
+    return Path(data).expanduser().resolve()

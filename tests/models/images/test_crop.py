@@ -124,6 +124,15 @@ def test_a_turned_image_is_cropped_as_if_it_had_been_upright(orientation: int, s
     assert np.abs(run(data, spec).astype(int) - pixels_of(expected)).max() <= 1
 
 
+@pytest.mark.parametrize("size", [(500, 375), (375, 500), (40, 900), (96, 200)])
+def test_what_is_squeezed_has_the_pixels_of_every_version_of_pillow(size: tuple[int, int]):
+    """Earlier ones resize along the rows first."""
+    spec = dataclasses.replace(COLOUR, height=64, width=96, resize=96, crop="squash")
+    image = smooth("RGB", *size)
+    rows = image.resize((96, size[1]), Image.Resampling.BILINEAR)
+    assert np.array_equal(run(encode(image, "BMP"), spec), pixels_of(rows.resize((96, 64), Image.Resampling.BILINEAR)))
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(500, 375), (375, 500), (96, 64)])
 def test_all_of_a_picture_is_squeezed_as_torchvision_does(size: tuple[int, int], interpolation: str):

@@ -1,9 +1,12 @@
 """How a connection ends: by its client, by a stop, by a server that drains."""
 
+import asyncio
+
 import pytest
 
 from models.artifact.artifact import Artifact
 from service.errors import ServiceError, Unavailable
+from service.http.connection_state import CLOSING
 from tests.service.http.played_connection import (
     CHUNKED,
     DELETE,
@@ -13,6 +16,7 @@ from tests.service.http.played_connection import (
     OTHER,
     SHORT_S,
     UNKNOWN,
+    Overloaded,
     Server,
     serve,
 )
@@ -147,6 +151,68 @@ def test_a_draining_server_closes_after_each_response(artifact: Artifact, messag
         connection = await server.connect().send(message).rest()
         (answer,) = connection.answers()
         assert (answer.headers["connection"], connection.transport.closing) == ("close", True)
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+# Clients that do not read
+
+
+def test_of_a_client_that_does_not_read_its_answers_no_more_requests_are_read(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(GOOD).rest()
+        connection.protocol.pause_writing()
+        assert not connection.transport.reading
+        connection.protocol.resume_writing()
+        assert connection.transport.reading
+        await connection.send(GOOD).rest()
+        assert connection.statuses() == [200, 200]
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_nor_when_data_that_had_come_before_is_taken_later(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        connection.send(GOOD[:-5], GOOD[-5:])
+        connection.protocol.pause_writing()
+        await connection.rest()
+        while not connection.statuses():
+            await asyncio.sleep(0)
+            await connection.rest()
+        assert not connection.transport.reading
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("data", [GOOD, LIVEZ], ids=["prediction", "question"])
+def test_what_is_pipelined_behind_a_due_answer_is_not_read_once_earlier_ones_are(
+    artifact: Artifact, data: bytes
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(data, OTHER)
+        connection.protocol.pause_writing()
+        connection.protocol.resume_writing()
+        assert not connection.transport.reading
+        await connection.rest()
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_at_the_end_a_connection_whose_client_does_not_read_is_cut(artifact: Artifact) -> None:
+    """It would hold up the end of the process."""
+
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        assert connection.state is CLOSING
+        connection.transport.closing = False  # what was written has not gone out
+        connection.protocol.refuse_request(Unavailable("draining", "why"))
+        assert connection.transport.closing
         connection.leave()
 
     serve(scene, artifact)

@@ -95,6 +95,7 @@ def test_an_image_that_is_not_base64_is_named() -> None:
         ({"inputs": [tensor(parameters={"shared_memory_region": "x"})]}, "shared memory"),
         ({"inputs": [tensor()], "outputs": [{"name": "x"}]}, "the only one is 'logits'"),
         ({"inputs": [tensor()], "outputs": [{"name": "logits", "parameters": {"classification": -1}}]}, "outputs.0"),
+        ({"inputs": [tensor()], "outputs": [{"name": "logits"}] * 3}, "outputs"),
     ],
 )
 def test_what_is_wrong_is_told(document: Any, told: str) -> None:

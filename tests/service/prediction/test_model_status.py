@@ -1,11 +1,13 @@
 """What is known of the models, as workers come and go."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from service.errors import NotFound
 from service.ipc.reports import ModelReport
+from service.metrics.snapshot import MODEL_STATES, Snapshot
 from service.prediction.model_status import ModelStatus
 from service.repository import Repository
 from service.served_model import ModelLookup
@@ -98,3 +100,20 @@ def test_models_are_described_with_what_the_workers_told(status: ModelStatus) ->
     assert {name: status.describe_named(name) for name in described} == described
     with pytest.raises(NotFound, match="zebra"):
         status.describe_named("zebra")
+
+
+def test_a_served_version_whose_files_cannot_be_read_any_more_is_one_series_of_each_state(status: ModelStatus) -> None:
+    """It serves, and a start would not find it."""
+    status.worker_up(0, [ready(COLOUR), ready(FAULTY), ready(PLAIN), ready(WRONG)])
+    status.catalog = replace(status.catalog, failed={**status.catalog.failed, ("plain", "2"): "why"})
+    states, *_ = [
+        family for family in Snapshot(True, 0, status.snapshot()).collect() if family.name == "resnet_model_state"
+    ]
+    of_plain = [sample for sample in states.samples if sample.labels["model"] == "plain"]
+    assert {sample.labels["state"]: sample.value for sample in of_plain} == {
+        "ready": 1,
+        "loading": 0,
+        "failed": 1,
+        "unloaded": 0,
+    }
+    assert len(of_plain) == len(MODEL_STATES)

@@ -1,6 +1,8 @@
 """A prediction request: one response, with what was found, and not after its deadline."""
 
+import json
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -25,6 +27,24 @@ PLAIN = "plain", "2"
 
 
 # A response
+
+
+def test_no_more_classes_are_asked_for_than_a_message_has_room_for(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The greatest number asks for the logits."""
+    monkeypatch.setattr("service.prediction.request.WITH_LOGITS", 3)
+
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        asked = replace(head(len(picture(3))), query=b"top_k=70000")
+        sent = Sent(process, asked, picture(3)).send()
+        message = await process.taken()
+        assert message.top_k == 2
+        process.reply(message)
+        assert len(json.loads((await sent.response()).body)["predictions"]) == 2
+
+    play(scene, artifact)
 
 
 @pytest.mark.parametrize("piece", [None, 7], ids=["in one piece", "in pieces"])

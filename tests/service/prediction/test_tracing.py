@@ -189,7 +189,7 @@ def test_a_receiver_that_does_not_answer_holds_up_no_request_and_no_end(reposito
     with receiving() as receiver:
         receiver.answers.clear()
         with Served(
-            *flags(repository), "--grace", "2", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **variables
+            *flags(repository), "--grace", "6", OTEL_EXPORTER_OTLP_ENDPOINT=receiver.url, **variables
         ) as served:
             served.ready()
             assert {ask(served, f"{n}").status_code for n in range(50)} == {200}

@@ -8,6 +8,7 @@ import pytest
 
 from service.ipc.channels import Channels
 from service.ipc.pipe import Pipe
+from service.ipc.shared_state import SharedState
 from service.policy import LONG_LIFE_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
 from service.supervisor.children import ApiChild, Child, WorkerChild
 
@@ -17,7 +18,8 @@ def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> Non
     child, now = Child(0), 1000.0
     waits = []
     for _ in range(7):
-        child.born_s = now
+        child.begin_life(now)
+        child.up_s = now
         child.plan_restart(now + 1)
         waits.append(child.restart_at_s - now - 1)
         now = child.restart_at_s
@@ -26,9 +28,13 @@ def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> Non
     assert all(later > sooner + 0.1 for sooner, later in pairwise(growing))
     assert growing[-1] == pytest.approx(before_last) == pytest.approx(last)
     assert last < LONG_LIFE_S
-    child.born_s = now
-    child.plan_restart(now + LONG_LIFE_S + 1)
-    assert child.restart_at_s == pytest.approx(now + LONG_LIFE_S + 1)
+    child.begin_life(now)
+    child.plan_restart(now + 10 * LONG_LIFE_S)  # which it was never up in
+    assert child.restart_at_s == pytest.approx(now + 10 * LONG_LIFE_S + growing[-1])
+    child.begin_life(now)
+    child.up_s = now + 10 * LONG_LIFE_S
+    child.plan_restart(now + 11 * LONG_LIFE_S + 1)
+    assert child.restart_at_s == pytest.approx(now + 11 * LONG_LIFE_S + 1)
 
 
 def test_an_api_process_without_heartbeat_is_noticed_unless_nobody_looked() -> None:
@@ -44,6 +50,24 @@ def test_an_api_process_without_heartbeat_is_noticed_unless_nobody_looked() -> N
     assert noticed - times[0] == pytest.approx(SILENCE_LIMIT_S, abs=4 * WATCH_INTERVAL_S)
     api.begin_life(noticed)
     assert not api.is_silent(beat, noticed + WATCH_INTERVAL_S)
+
+
+@pytest.mark.parametrize("thread", [0, 1], ids=["first", "express"])
+def test_a_worker_hangs_when_its_batch_outlasts_its_limit_unless_nobody_looked(thread: int) -> None:
+    shared_state = SharedState(seats=2, api_processes=1)
+    worker, row = WorkerChild(1), shared_state.rows_of(1)[thread]
+    worker.begin_life(1000.0)
+    shared_state.began_ns[row], shared_state.limit_ns[row] = 100, 2_000_000_000
+    assert not worker.is_hung(shared_state, 1000.0)
+    assert not worker.is_hung(shared_state, 2000.0)  # the whole machine stood still
+    looks = [2000 + i * WATCH_INTERVAL_S for i in range(1, 1000)]
+    noticed = next(now for now in looks if worker.is_hung(shared_state, now))
+    assert noticed - 2000 == pytest.approx(2, abs=3 * WATCH_INTERVAL_S)
+    assert not WorkerChild(0).is_hung(shared_state, noticed)
+    shared_state.began_ns[row] = 200  # the next batch
+    assert not worker.is_hung(shared_state, noticed + 1)
+    shared_state.began_ns[row] = 0  # idle
+    assert not any(worker.is_hung(shared_state, noticed + i * WATCH_INTERVAL_S) for i in range(100))
 
 
 def test_a_probe_that_finds_no_room_is_none() -> None:

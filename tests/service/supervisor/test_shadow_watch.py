@@ -1,5 +1,6 @@
 """A shadow is promoted or taken back by what is counted of it, and so is the version that it became."""
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from service.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.policy import DEATHS, FAILED_LEAST, JUDGED_IMAGES
+from service.policy import DEATHS, FAILED_LEAST, JUDGED_AGAIN_S, JUDGED_IMAGES
 from service.supervisor.model_set import ModelSet
 from service.supervisor.shadow_watch import ShadowWatch
 
@@ -32,18 +33,20 @@ class Scene:
         self.metrics = Metrics([*metered_models(self.both.catalog, 10).values()], ["/predict"], 1, 1)
         self.metrics.attach(0)
         self.watch = ShadowWatch(self.metrics, after, 0.9)
+        self.deaths, self.now_s = 0, time.monotonic()
 
     def count(self, outcome: str, images: int) -> None:
         self.metrics.shadow_images.inc("plain", "2", outcome, by=images)
 
-    def look(self) -> ModelChange | None:
-        return self.watch.look(self.both)
+    def look(self, models: ModelSet | None = None) -> ModelChange | None:
+        """At these models, or at both versions."""
+        return self.watch.look(models or self.both, self.deaths, self.now_s)
 
     def promote(self) -> Callable[[], ModelChange | None]:
         """Version 2 is served; how to look from then on."""
         self.look()
-        assert self.watch.look(self.promoted) is None
-        return lambda: self.watch.look(self.promoted)
+        assert self.look(self.promoted) is None
+        return lambda: self.look(self.promoted)
 
 
 @pytest.fixture
@@ -100,10 +103,26 @@ def test_a_shadow_that_fails_or_whose_images_workers_die_with_is_taken_back(
     dying = scene(after)
     dying.look()
     dying.count("agreed", 500)
-    dying.metrics.worker_restarts.inc("hang", by=DEATHS)
+    dying.deaths += DEATHS
     assert dying.look() is None  # with images of others
     dying.count("lost", DEATHS)
     assert dying.look() == TAKE_BACK
+
+
+def test_what_was_refused_is_told_again_later(scene: Callable[[int], Scene]) -> None:
+    """Memory may have been short when the change was tried."""
+    it = scene(0)
+    look = it.promote()
+    it.deaths += DEATHS
+    assert look() == FORMER
+    it.watch.on_ended("", True)
+    it.now_s += 2 * JUDGED_AGAIN_S
+    assert look() is None
+    it.watch.on_ended("no memory", False)
+    it.now_s = time.monotonic()
+    assert look() is None
+    it.now_s = time.monotonic() + 2 * JUDGED_AGAIN_S
+    assert look() == FORMER
 
 
 def test_few_failures_among_many_images_do_not_count(scene: Callable[[int], Scene]) -> None:
@@ -128,14 +147,14 @@ def test_a_promoted_version_is_watched_beyond_a_change_of_others(scene: Callable
     it = scene(0)
     it.promote()
     other = ModelSet.of(it.promoted.catalog, {})
-    assert it.watch.look(other) is None
-    it.metrics.worker_restarts.inc("exit", by=DEATHS)
-    assert it.watch.look(other) == FORMER
+    assert it.look(other) is None
+    it.deaths += DEATHS
+    assert it.look(other) == FORMER
 
 
 def test_what_was_a_shadow_and_is_not_served_is_not_watched(scene: Callable[[int], Scene]) -> None:
     it = scene(0)
     it.look()
-    it.watch.look(it.alone)
-    it.metrics.worker_restarts.inc("exit", by=DEATHS)
-    assert it.watch.look(it.alone) is None
+    it.look(it.alone)
+    it.deaths += DEATHS
+    assert it.look(it.alone) is None

@@ -43,6 +43,12 @@ def test_a_history_is_what_the_run_wrote(tmp_path):
     assert read_history(_run(tmp_path / "run")) == ROWS
 
 
+def test_an_infinite_loss_on_what_was_held_back_is_of_a_run(tmp_path):
+    """Before the last epoch `fit` goes on with it."""
+    rows = [{**ROWS[0], "validation_loss": float("inf")}, ROWS[1]]
+    assert read_history(_run(tmp_path / "run", rows)) == rows
+
+
 def test_the_command_writes_the_picture_and_tells_its_path(tmp_path):
     output = tmp_path / "both.png"
     ended = resnet_train("compare", _run(tmp_path / "a"), _run(tmp_path / "b"), "--output", output)

