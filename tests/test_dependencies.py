@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
 OURS = ("models", "service", "training", "tests", "benchmarks")
+PYTHONS = sys.stdlib_module_names | {"compression"}  # which 3.14 brings
 TORCH_ENGINE = (
     ROOT / "models" / "engines" / "torch_engine.py",
     ROOT / "models" / "engines" / "padding.py",
@@ -64,7 +65,7 @@ def _imports(path: Path) -> Iterator[str]:
         if isinstance(node, ast.ImportFrom) and not node.level:
             names = [node.module or ""]
         for module in {name.partition(".")[0] for name in names}:
-            if module not in sys.stdlib_module_names and module not in OURS:
+            if module not in PYTHONS and module not in OURS:
                 yield module
 
 

@@ -21,6 +21,7 @@ import uvloop
 from fastapi import FastAPI
 from litserve import LitAPI, LitServer
 from litserve.loops import LitLoop, inference_worker
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -198,10 +199,15 @@ def test_uvicorns_protocol_has_the_attribute(protocol: HttpToolsProtocol, name: 
     assert hasattr(protocol, name)
 
 
+@pytest.mark.parametrize("name", ["write_paused", "pause_reading", "resume_reading"])
+def test_its_flow_control_has_the_attribute(name: str) -> None:
+    assert hasattr(FlowControl(asyncio.Transport()), name)
+
+
 OVERRIDDEN = (
     "connection_made connection_lost data_received eof_received shutdown timeout_keep_alive_handler "
     "on_message_begin on_url on_header on_headers_complete on_body on_message_complete "
-    "on_response_complete"
+    "on_response_complete pause_writing resume_writing"
 )
 
 

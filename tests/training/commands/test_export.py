@@ -70,7 +70,7 @@ def test_the_proof_is_reported(export: Export):
 def test_the_metadata_tells_where_the_model_comes_from(export: Export, digits: str, digits_checkpoint: Path):
     metadata, checkpoint = read_artifact(export.directory).metadata, read_checkpoint(digits_checkpoint)
     assert metadata.architecture == "mnist-residual"
-    assert metadata.recipe == {"validation": 0.1, "epochs": 1}
+    assert metadata.recipe == {"validation": 0.1, "epochs": 1, "data": digits}
     assert metadata.preprocessing == checkpoint.preprocessing
     assert metadata.tools["torch"] == torch.__version__.partition("+")[0]
     assert (metadata.metrics["data"], metadata.metrics["split"], metadata.metrics["images"]) == (
