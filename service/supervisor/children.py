@@ -70,7 +70,7 @@ class WorkerChild(Child):
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
     unread: tuple["UnreadWatch", "UnreadWatch"] = field(default_factory=lambda: (UnreadWatch(), UnreadWatch()))
-    running: tuple["RunWatch", "RunWatch"] = field(default_factory=lambda: (RunWatch(), RunWatch()))
+    running: tuple["StillWatch", "StillWatch"] = field(default_factory=lambda: (StillWatch(), StillWatch()))
     probed_s: float = 0.0
 
     def begin_life(self, now_s: float) -> None:
@@ -78,7 +78,7 @@ class WorkerChild(Child):
         Child.begin_life(self, now_s)
         self.epoch += 1
         self.reports, self.unparsed, self.up = {}, b"", False
-        self.unread, self.running = (UnreadWatch(), UnreadWatch()), (RunWatch(), RunWatch())
+        self.unread, self.running = (UnreadWatch(), UnreadWatch()), (StillWatch(), StillWatch())
 
     def free(self) -> None:
         """No worker is to live here until it is given other models."""
@@ -86,9 +86,12 @@ class WorkerChild(Child):
 
     def is_hung(self, shared_state: SharedState, now_s: float) -> bool:
         """Whether a running batch of either thread takes longer than it ever should."""
-        rows = shared_state.rows_of(self.index)
-        hung = [watch.look(shared_state, row, now_s) for watch, row in zip(self.running, rows, strict=True)]
-        return any(hung)  # both were looked at
+        hung = False
+        for watch, row in zip(self.running, shared_state.rows_of(self.index), strict=True):
+            began_ns = int(shared_state.began_ns[row])
+            ran_s = watch.look(began_ns, now_s)
+            hung |= began_ns > 0 and ran_s > int(shared_state.limit_ns[row]) / 1e9
+        return hung
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
         """Whether a message waits in a pipe of it though that thread has run and read nothing for a while.
@@ -124,26 +127,23 @@ class UnreadWatch:
 
 
 @dataclass(eq=False, slots=True)
-class RunWatch:
-    """For how long a thread of a worker has been running its batch, as far as the supervisor was awake to notice.
+class StillWatch:
+    """For how long a value has stood still, as far as the supervisor was awake to notice.
 
-    A long gap between two looks tells that the whole machine may have stood still: of it no more counts than of a usual
-    one.
+    A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it no more
+    counts than of a usual one.
     """
 
-    began_ns: int = 0
-    ran_s: float = 0.0
+    value: int = 0
+    still_s: float = 0.0
     looked_s: float = 0.0
 
-    def look(self, shared_state: SharedState, row: int, now_s: float) -> bool:
-        """Whether that is longer than it ever should be."""
-        began_ns, limit_s = int(shared_state.began_ns[row]), int(shared_state.limit_ns[row]) / 1e9
+    def look(self, value: int, now_s: float) -> float:
+        """Seconds for which it has been this value."""
         gap_s, self.looked_s = now_s - self.looked_s, now_s
-        if began_ns != self.began_ns:
-            self.began_ns, self.ran_s = began_ns, 0.0
-        elif began_ns:
-            self.ran_s += min(gap_s, 2 * WATCH_INTERVAL_S)
-        return began_ns > 0 and self.ran_s > limit_s
+        self.still_s = self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) if value == self.value else 0.0
+        self.value = value
+        return self.still_s
 
 
 @dataclass(eq=False, slots=True)
@@ -151,7 +151,7 @@ class ApiChild(Child):
     """An API process, the pipe through which it hears from the supervisor, and the reader of what it tells.
 
     Attributes:
-        silent_s: how long its heartbeat has been missing, as far as the supervisor was awake to notice.
+        beats: how long its heartbeat has been missing.
         taken, released: the newest set of models that it serves, and the newest beside which it has nothing of others.
 
     """
@@ -159,29 +159,20 @@ class ApiChild(Child):
     control: Pipe | None = None
     writer: ControlWriter | None = None
     reports: ControlReader | None = None
-    beat: int = 0
-    silent_s: float = 0.0
-    looked_s: float = 0.0
+    beats: StillWatch = field(default_factory=StillWatch)
     taken: int = -1
     released: int = -1
 
     def is_silent(self, beat: int, now_s: float) -> bool:
-        """Whether its heartbeat, a count, has stood still for too long.
-
-        Of a long gap between two looks no more counts than of a usual one, as in RunWatch.
-        """
-        gap_s, self.looked_s = now_s - max(self.looked_s, self.born_s), now_s
-        if beat != self.beat:
-            self.beat, self.silent_s, self.ever_up = beat, 0.0, True
-            self.up_s = min(self.up_s, now_s)
-        else:
-            self.silent_s += min(gap_s, 2 * WATCH_INTERVAL_S)
-        return self.silent_s > SILENCE_LIMIT_S
+        """Whether its heartbeat, a count, has stood still for too long."""
+        if beat != self.beats.value:
+            self.ever_up, self.up_s = True, min(self.up_s, now_s)
+        return self.beats.look(beat, now_s) > SILENCE_LIMIT_S
 
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""
         Child.begin_life(self, now_s)
-        self.silent_s = 0.0
+        self.beats = StillWatch(self.beats.value, looked_s=now_s)
         self.taken = self.released = -1
 
     def open_control(self) -> Pipe:

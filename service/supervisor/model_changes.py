@@ -88,7 +88,7 @@ class ModelChanges:
             answer("the server is shutting down", False)
         elif len(self._waiting) >= CHANGES_WAITING:
             reason = f"{CHANGES_WAITING} changes wait already; try again later"
-            log.error("change refused", action=change.action, model=change.model or None, reason=reason)
+            _log_refusal(change, reason)
             answer(reason, False)
         else:
             self._waiting.append(RunningChange(change, answer, self._selection, again))
@@ -241,8 +241,7 @@ class ModelChanges:
         running = self._running
         assert running
         self._metrics.model_swaps.inc("refused")
-        change = running.change
-        log.error("change refused", action=change.action, model=change.model or None, reason=reason)
+        _log_refusal(running.change, reason)
         self._answer(running, reason, changed=False)
         self._running = None
 
@@ -256,6 +255,10 @@ class ModelChanges:
         if not running.answered:
             running.answered = True
             running.answer(refused, changed)
+
+
+def _log_refusal(change: ModelChange, reason: str) -> None:
+    log.error("change refused", action=change.action, model=change.model or None, reason=reason)
 
 
 def _tell_nobody(_refused: str, _changed: bool) -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from tests.faults.ledger import GOOD
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
-from tests.service.wire import Wire, post
+from tests.service.wire import Answer, Wire, post
 
 SIDE, HUGE = 7000, 60  # pixels of pictures whose decoding takes long, and how many together take longer than a drain
 PIPELINE = 200  # connections that wait to be accepted
@@ -31,6 +31,11 @@ def inflight(served: Served, n: int) -> bool:
     return served.metrics()["resnet_inflight_requests"] == n
 
 
+def answer_and_close(wire: Wire) -> Answer:
+    with wire:
+        return wire.answer()
+
+
 def test_everything_that_is_held_at_the_end_of_the_grace_period_is_told_so(serve: Servers) -> None:
     flags = ("--workers", "1", "--api-processes", "1", "--decode-threads", "1", "--max-request-timeout", "600")
     served = serve(*flags, "--grace", "2").ready()
@@ -42,7 +47,7 @@ def test_everything_that_is_held_at_the_end_of_the_grace_period_is_told_so(serve
         until(lambda: inflight(served, 1), "a body that never ends")
         answer = pool.submit(httpx.post, served.url + "/predict", files=files, headers=headers, timeout=DEADLINE_S)
         until(lambda: inflight(served, 2), "a request that waits for decoding")
-        cut = pool.submit(lambda: [half.answer(), half.close()][0])  # read at once: the server waits for that
+        cut = pool.submit(answer_and_close, half)  # at once: the server waits for that
         assert served.stop() == 1
         told = [json.loads(cut.result().body), answer.result().json()]
     assert [(one["status"], one["reason"]) for one in told] == [(503, "draining")] * 2

@@ -62,17 +62,16 @@ def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Image
 
 def validation_folder(data: str) -> FileSet | None:
     """The val/ of an image folder that has one."""
-    layout = _layout(data)
-    return layout.files("val") if layout is not None and "val" in layout.parts else None
+    return _validation(_layout(data))
 
 
 def load_validation(data: str, root: Path, fraction: float) -> Images:
     """Read only the images that `load_training` holds back."""
-    if (held := validation_folder(data)) is not None:
+    layout = _layout(data)
+    if (held := _validation(layout)) is not None:
         return held
     if not fraction:
         raise DataError("the recipe held back no images for validation: measure on the test split, by --split test")
-    layout = _layout(data)
     images = _arrays(data, root, "train") if layout is None else _part(data, layout, "train")
     return hold_out(images, fraction)[1]
 
@@ -83,6 +82,10 @@ def _layout(data: str) -> Layout | None:
     if data in _NAMED or _is_idx(path):
         return None
     return read_layout(path)
+
+
+def _validation(layout: Layout | None) -> FileSet | None:
+    return layout.files("val") if layout is not None and "val" in layout.parts else None
 
 
 def _part(data: str, layout: Layout, split: Split, whole: bool = False) -> FileSet:
