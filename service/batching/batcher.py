@@ -19,6 +19,7 @@ from service.batch_costs import quick_models
 from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, copies_worker, next_batch
 from service.batching.express import ExpressBudget, express_batch
 from service.batching.image_task import CopyTask, ImageTask, Outcome
+from service.batching.outbox import Outbox
 from service.batching.results import ResultReader, hand_over
 from service.batching.shadow import Shadow
 from service.batching.wait_estimate import LatencyModel, WaitEstimate
@@ -45,6 +46,7 @@ class Batcher:
         channels: Channels,
         delays_s: Sequence[float],
         wait_estimate: WaitEstimate,
+        outbox: Outbox,
         release: Callable[[Sequence[int]], None],
         count_batch: Callable[[int, int, int], None],
     ) -> None:
@@ -70,6 +72,7 @@ class Batcher:
             channels,
             self._workers,
             wait_estimate,
+            outbox,
             release=release,
             count_batch=count_batch,
             on_free=self._dispatch,

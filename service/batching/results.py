@@ -7,6 +7,7 @@ import structlog
 
 from service.batching.batch_policy import WorkerQueue
 from service.batching.image_task import ImageTask, Outcome, Result
+from service.batching.outbox import Outbox
 from service.batching.shadow import Shadow
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import DeadlineExceeded, InternalError, ServiceError
@@ -32,7 +33,8 @@ class ResultReader:
     """Reads the replies to one API process.
 
     `release` gets back slots, `count_batch` hears of each batch that ran (model, images, ns), `on_free` is called when
-    workers have become free, before the outcomes are handed over, and `on_fence` when an empty batch is answered.
+    workers have become free, before the outcomes are handed over, and `on_fence` when an empty batch is answered. What
+    requests put in the outbox as they get their outcomes leaves when all have theirs.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ResultReader:
         channels: Channels,
         workers: Sequence[WorkerQueue],
         wait_estimate: WaitEstimate,
+        outbox: Outbox,
         *,
         release: Callable[[Sequence[int]], None],
         count_batch: Callable[[int, int, int], None],
@@ -50,7 +53,7 @@ class ResultReader:
         self.fd = channels.replies[api].reader
         os.set_blocking(self.fd, False)
         self._slot_pool, self._workers, self._wait_estimate = channels.slot_pool, workers, wait_estimate
-        self._release, self._count_batch = release, count_batch
+        self._outbox, self._release, self._count_batch = outbox, release, count_batch
         self._on_free, self._on_fence = on_free, on_fence
         self.shadow: Shadow | None = None
 
@@ -68,11 +71,12 @@ class ResultReader:
         try:
             self._on_free()  # first: the workers go on while the responses are written
         finally:
-            for worker, tasks, reply in done:
-                if tasks:
-                    self._finish(tasks, reply)
-                else:
-                    self._on_fence(worker)
+            with self._outbox.gather():
+                for worker, tasks, reply in done:
+                    if tasks:
+                        self._finish(tasks, reply)
+                    else:
+                        self._on_fence(worker)
 
     def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
         """Give back the slots of one message's images, and hand each its outcome."""

@@ -14,6 +14,7 @@ from service.batching.admission import Admission, no_worker
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.batching.image_task import ImageTask
+from service.batching.outbox import Outbox
 from service.batching.shadow import Shadow
 from service.batching.wait_estimate import WaitEstimate
 from service.catalog import Catalog
@@ -132,7 +133,10 @@ class ApiProcess:
         request_metrics = RequestMetrics(self.metrics, metered)
         delays_s = [settings.batch_delay_of(artifact.name) for artifact in catalog.artifacts]
         delays_s = [0.0] * catalog.first + delays_s
-        batcher = Batcher(self._index, channels, delays_s, estimate, admission.release, request_metrics.count_batch)
+        outbox = Outbox()
+        batcher = Batcher(
+            self._index, channels, delays_s, estimate, outbox, admission.release, request_metrics.count_batch
+        )
         share = settings.access_log
         access_log = None if share is None else AccessLog(share, settings.log_format)
         tracing = _tracing(settings, self.metrics)
@@ -141,7 +145,7 @@ class ApiProcess:
         if settings.memory_budget:
             demand = ModelDemand(self.status, admission, batcher, estimate, report)
         return Services(
-            *(settings, models, admission, decoder, batcher, request_metrics, Deadlines()),
+            *(settings, models, admission, decoder, batcher, outbox, request_metrics, Deadlines()),
             *(access_log, tracing, guard, cors, demand),
         )
 

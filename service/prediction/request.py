@@ -361,15 +361,27 @@ class PredictionRequest:
         return left_s
 
     def _finish(self) -> None:
-        """Send the response, then count it, and note it in trace and access log if there are any."""
+        """Send the response, with others that are ready, then count it."""
         self._end()
-        self._respond(self._response)
+        self._services.outbox.put(self._write, self._count)
+
+    def _write(self) -> None:
+        try:
+            self._respond(self._response)
+        except Exception as error:
+            self._fail(error)
         self._response.timestamps.written_ns = time.monotonic_ns()
-        self._services.request_metrics.count(self._response, self._head.target.route)
-        if tracing := self._services.tracing:
-            tracing.note(self._response, self._head, self._image_bytes)
-        if access_log := self._services.access_log:
-            access_log.note(self._response, self._head.target.route, self._image_bytes)
+
+    def _count(self) -> None:
+        """Count the response, and note it in trace and access log if there are any."""
+        try:
+            self._services.request_metrics.count(self._response, self._head.target.route)
+            if tracing := self._services.tracing:
+                tracing.note(self._response, self._head, self._image_bytes)
+            if access_log := self._services.access_log:
+                access_log.note(self._response, self._head.target.route, self._image_bytes)
+        except Exception as error:
+            self._fail(error)
 
     def _end(self) -> None:
         """Release everything: what has not begun is dropped, and no part refers to another any more."""

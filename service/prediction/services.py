@@ -8,6 +8,7 @@ from service.auth.guard import Guard
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
+from service.batching.outbox import Outbox
 from service.prediction.access_log import AccessLog
 from service.prediction.deadlines import Deadlines
 from service.prediction.model_demand import ModelDemand
@@ -28,6 +29,7 @@ class Services:
     admission: Admission
     decoder: Decoder
     batcher: Batcher
+    outbox: Outbox
     request_metrics: RequestMetrics
     deadlines: Deadlines
     access_log: AccessLog | None

@@ -54,10 +54,16 @@ WAY = (
     "ipc/messages.py",
     "worker/batch_runner.py",
     "batching/results.py",
+    "batching/outbox.py",
 )
 # What is called of a file that had been passed before, as a callable that was handed on.
 RETURNS_OF_ITS_BATCH = ("Batcher._dispatch", "Admission.release", "RequestMetrics.count_batch")
-RETURNS = ("PredictionRequest._on_outcome", "PredictionProtocol._respond")
+RETURNS = (
+    "PredictionRequest._on_outcome",
+    "PredictionRequest._write",
+    "PredictionRequest._count",
+    "PredictionProtocol._respond",
+)
 
 
 class Client(asyncio.Transport):
@@ -155,7 +161,7 @@ def is_return(frame: FrameType) -> bool:
 
 
 @pytest.mark.parametrize("how_often", [1, 3])
-def test_a_warm_digit_passes_fourteen_files_and_returns_to_two(
+def test_a_warm_digit_passes_fifteen_files_and_returns_to_two(
     repository: Path, how_often: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(api_process, "BEAT_INTERVAL_S", 3600.0)  # no sign of life falls into the walk

@@ -11,6 +11,7 @@ import numpy as np
 
 from service.batching.batcher import Batcher
 from service.batching.image_task import ImageTask, Result
+from service.batching.outbox import Outbox
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import ServiceError
 from service.ipc.channels import Channels
@@ -70,6 +71,7 @@ class Played:
             self.channels,
             [delay] * models,
             self.estimate,
+            Outbox(),
             self.release,
             lambda *batch: self.batches.append(batch),
         )

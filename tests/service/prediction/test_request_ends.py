@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,10 +14,12 @@ from structlog.testing import capture_logs
 from models.artifact.artifact import Artifact
 from service.ipc.messages import BatchMessage
 from service.prediction.request import PredictionRequest, RequestState
+from service.prediction.response import Response
 from tests.artifacts import LABELS
 from tests.service.pictures import pixels
 from tests.service.prediction.played import (
     PlayedProcess,
+    Sent,
     check_ended,
     code,
     lone,
@@ -215,3 +218,31 @@ def test_a_fault_of_our_own_is_500_once_and_holds_nothing(artifact: Artifact, sp
         assert process.counted("requests_total") == {("plain", "server_error", "2"): 1}
 
     play(scene, artifact)
+
+
+def test_responses_of_one_batch_are_written_when_all_are_made_and_one_that_cannot_be_takes_no_other_with_it(
+    artifact: Artifact,
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        sents = [lone(process, picture(number)) for number in range(3)]
+        states: list[list[RequestState]] = []
+
+        def write(sent: Sent, response: Response) -> None:
+            states.append([each.request.state for each in sents])
+            assert sent is not sents[0], "the first cannot be written"
+            sent.responses.append(response)
+
+        for sent in sents:
+            sent.request._respond = partial(write, sent)
+            sent.send()
+        process.reply(await process.taken())
+        for sent in sents[1:]:
+            assert (await sent.response()).status == 200
+        assert states == [[RequestState.ENDED] * 3] * 3
+        assert process.count("inflight_requests") == 0
+        assert process.is_whole()
+
+    with capture_logs() as logged:
+        play(scene, artifact)
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["fault behind the response"]
