@@ -261,9 +261,19 @@ TURN_NS = 10_000_000
 what comes in a turn waits for all of it (p99 at 512 connections +50 % with 50 ms, +10 % with 20); without a bound two
 thousand busy clients starved every probe and every new connection. Much less, and nearly all data waits in a queue."""
 
+PIECE_BYTES = 4 << 10
+"""Part of what comes outside of bodies that is parsed in one call: at most 160 questions that are pipelined, some 3 ms
+and half a megabyte. Many more, and one client's take memory that nothing bounds; less, and heads with many cookies take
+several calls."""
+
 PARSED_BYTES = 32 << 10
 """Part of a body without a declared length that is parsed in one call: 3 ms where its chunks have one byte each. More,
 and a turn lasts as much longer than TURN_NS: 21 ms with the 256 KiB that come at once. Less, and bodies cost more."""
+
+GATHERED_RESPONSES = 64
+"""Responses of a turn's batches that are made before the first of them is written: those of a full batch of small
+images, 3 ms. More, and the first waits for as long as it takes to make all; a quarter, and 128 connections lose half of
+what it brings."""
 
 WAITING_BYTES = 16 << 20
 """Data that waits for another turn, in all; beyond, turns grow longer. It bounds memory, not speed."""

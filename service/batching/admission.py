@@ -176,8 +176,10 @@ class IncomingBody:
 
     @property
     def content(self) -> bytes:
-        """What has arrived."""
-        return bytes(self._parts[0]) if len(self._parts) == 1 else b"".join(self._parts)
+        """What has arrived, which is held once, however it came."""
+        if len(self._parts) != 1:
+            self._parts = [b"".join(self._parts)]
+        return bytes(self._parts[0])
 
     def reserve(self, n: int) -> None:
         """Count n bytes more, which a compressed body may become; Unavailable if there is no room for them."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from service.policy import GATHERED_RESPONSES
+
 
 class Outbox:
-    """Writes each response as it comes; while a batch's are gathered, one right behind the other once all are there.
+    """Writes each response as it comes; while a batch's are gathered, one right behind the other once many are there.
 
     A response that is made between two writes finds neither its code nor the kernel's warm, and each write wakes a
     client for one response, which a moment later sleeps again (docs/design.md, A request's way).
@@ -21,7 +23,7 @@ class Outbox:
         Neither may raise an error.
         """
         self._ready.append((write, count))
-        if not self._gathers:
+        if not self._gathers or len(self._ready) == GATHERED_RESPONSES:
             self._empty()
 
     @contextmanager

@@ -29,6 +29,7 @@ class HttpConnection(HttpToolsProtocol):
         "_deferred",
         "_eof_waits",
         "_hangups",
+        "_held",
         "_idle_since_s",
         "_keep_alive",
         "_pace",
@@ -36,6 +37,7 @@ class HttpConnection(HttpToolsProtocol):
         "_state",
         "_status_lines",
         "_timeout",
+        "_unread",
         "_watched_fd",
     )
 
@@ -49,7 +51,9 @@ class HttpConnection(HttpToolsProtocol):
         self._request: PredictionRequest | None = None
         self._keep_alive = True  # after the response that is due
         self._deferred = 0  # pieces of data that have come and wait for another turn of the loop
+        self._held = b""  # the last of these, until what came before it is answered and has gone out
         self._eof_waits = False  # the end of the data has come behind them
+        self._unread: asyncio.TimerHandle | None = None  # runs while the client does not read its answers
         self._timeout = ReadTimeout()  # runs while a message is incomplete
         self._pace: BodyPace | None = None  # of a body that did not come at once
         self._idle_since_s = self.loop.time()
@@ -77,7 +81,9 @@ class HttpConnection(HttpToolsProtocol):
         super().connection_lost(exc)
         self._enter(CLOSING)
         self._unset_keepalive_if_required()  # which uvicorn leaves if the connection was reset
-        self._deferred = 0
+        self._deferred, self._held = 0, b""
+        if self._unread:
+            self._unread.cancel()
         if self._watched_fd is not None:
             self._hangups.forget(self._watched_fd)
         if self._request:
@@ -108,22 +114,33 @@ class HttpConnection(HttpToolsProtocol):
         return True
 
     def pause_writing(self) -> None:
-        """The client does not read its answers: no more requests are read of it, which would make more."""
+        """The client does not read its answers: no more requests are read of it, which would make more.
+
+        If it reads as good as nothing for as long as a connection may be idle, it is over.
+        """
         super().pause_writing()
+        self._unread = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
         if not self.transport.is_closing():
             self.flow.pause_reading()
 
     def resume_writing(self) -> None:
         """The client has read them; where nothing else stands against it, its requests are read again."""
         super().resume_writing()
+        if self._unread:
+            self._unread.cancel()
         if self._state is not LAST and not self.pipeline and not self.transport.is_closing():
             self.flow.resume_reading()
+        self._release_held()
 
     def on_response_complete(self) -> None:
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
         super().on_response_complete()
-        if self.pipeline:
+        if self.pipeline or self.flow.write_paused:
             self.flow.pause_reading()
+        self._release_held()
+
+    def _release_held(self) -> None:
+        raise NotImplementedError
 
     def shutdown(self) -> None:
         """Close once no response is due; a request may be on its way to an idle connection."""
@@ -137,8 +154,8 @@ class HttpConnection(HttpToolsProtocol):
 
     def refuse_request(self, error: Exception) -> None:
         """The server's time is over: respond with this error to what is under way, whole or not, and close."""
-        if self._state is CLOSING:
-            self.transport.abort()  # the client has had its time to read
+        if self._state is CLOSING or self._in_cycle:
+            self.transport.abort()  # the client has had its time to read, or FastAPI to answer
         if self._request is None:
             return
         self._keep_alive = False

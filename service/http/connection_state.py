@@ -17,7 +17,7 @@ class ConnectionState(IntEnum):
 IDLE, HEAD, BODY, ANSWERING, LAST, CLOSING = ConnectionState
 
 NEXT: dict[ConnectionState, frozenset[ConnectionState]] = {
-    IDLE: frozenset({HEAD, ANSWERING, LAST, CLOSING}),  # to ANSWERING at once with a plain head
+    IDLE: frozenset({HEAD, BODY, ANSWERING, LAST, CLOSING}),  # to BODY or ANSWERING at once with a plain head
     HEAD: frozenset({BODY, IDLE, LAST, CLOSING}),  # to IDLE if it offers another protocol and is parsed again
     BODY: frozenset({IDLE, ANSWERING, LAST, CLOSING}),
     ANSWERING: frozenset({IDLE, LAST, CLOSING}),

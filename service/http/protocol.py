@@ -12,7 +12,7 @@ from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, 
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.read_budget import ReadBudget
 from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain, without_prefix
-from service.policy import PARSED_BYTES
+from service.policy import PARSED_BYTES, PIECE_BYTES
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 MAX_HEAD_BYTES = 64 << 10  # bound on the request line and header fields of one request; nginx allows 32 KiB
 
+_MOST_PROBE_BYTES = 1 << 10
 _PROBES = (b"GET /livez", b"HEAD /livez", b"GET /readyz", b"HEAD /readyz", b"GET /metrics")
 
 
@@ -35,7 +36,7 @@ class PredictionProtocol(HttpConnection):
     again (RFC 9112, 9.3.2).
     """
 
-    __slots__ = ("_begun", "_budget", "_fresh", "_head_bytes", "_prefix", "_unparsed_bytes")
+    __slots__ = ("_begun", "_body_left", "_budget", "_fresh", "_head_bytes", "_prefix", "_unparsed_bytes")
 
     predicts = True
 
@@ -47,6 +48,7 @@ class PredictionProtocol(HttpConnection):
         self._budget: ReadBudget = state.budget
         self._head_bytes = 0  # of the target and the fields that are parsed
         self._unparsed_bytes = 0  # of data that held nothing but a part of the head
+        self._body_left = 0  # bytes of a body that needs no parser, since its head was plain
         self._begun = False  # a message began in the data that is being parsed
         self._fresh = False  # it began with the data, and its head is incomplete
 
@@ -63,7 +65,7 @@ class PredictionProtocol(HttpConnection):
 
     def data_received(self, data: bytes) -> None:
         """Take what came, now or in another turn of the loop."""
-        if self._budget.note_arrival() or (self._is_quick(data) and not self._deferred):
+        if (self._budget.note_arrival() and not self._held) or (self._is_quick(data) and not self._deferred):
             self._take(data)
         else:
             self._deferred += 1
@@ -72,8 +74,12 @@ class PredictionProtocol(HttpConnection):
     def _take_deferred(self, data: bytes) -> None:
         """Take what came in a former turn of the loop, and the end of the data that came behind it."""
         self._deferred -= 1
-        self._take(data)
-        if self.flow.write_paused and not self.transport.is_closing():
+        if self._held:
+            self._held += data
+        else:
+            self._take(data)
+        if (self._held or self.flow.write_paused) and not self.transport.is_closing():
+            self.flow.pause_reading()
             self.transport.pause_reading()  # the budget has had it resumed
         if self._eof_waits and not self._deferred:
             self._eof_waits = False
@@ -81,34 +87,57 @@ class PredictionProtocol(HttpConnection):
                 self.transport.close()
 
     def _is_quick(self, data: bytes) -> bool:
-        """Whether to take this keeps no other waiting: it is a probe's, or there is more of a body to come."""
+        """Whether to take this keeps no other waiting: it is one probe's, or there is more of a body to come."""
         if self._request:
             return self._request.missing_bytes > len(data)
-        return self._state is IDLE and data.startswith(_PROBES)
+        return self._state is IDLE and len(data) <= _MOST_PROBE_BYTES and data.startswith(_PROBES)
 
     def _take(self, data: bytes) -> None:
-        """Parse what came; if a message is incomplete after it, the rest has to come in time."""
-        if self._state is CLOSING or self._state is LAST:
-            return
-        is_fresh, rest = self._state is IDLE, b""
-        try:
-            cycle = self.cycle
-            if is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_plain(data):
+        """Take what came, piece by piece; if a message is incomplete after it, the rest has to come in time."""
+        while data and self._state is not CLOSING and self._state is not LAST:
+            try:
+                rest = self._take_piece(data)
+            except httptools.HttpParserCallbackError as error:
+                self._fail(error.__context__ or error)  # what one of our own callbacks raised
                 return
-            self._fresh, self._begun = is_fresh, False
-            if self._state is BODY and len(data) > PARSED_BYTES and not self._is_quick(data):
-                data, rest = data[:PARSED_BYTES], data[PARSED_BYTES:]
-            self._parse(data)
-        except httptools.HttpParserCallbackError as error:
-            self._fail(error.__context__ or error)  # what one of our own callbacks raised
-        except Exception as error:
-            self._fail(error)
-        else:
+            except Exception as error:
+                self._fail(error)
+                return
             if self._state in (HEAD, BODY) and not self.transport.is_closing():
-                self._await_rest(len(data))
-            if rest:
+                self._await_rest(len(data) - len(rest))
+            if rest and not self._goes_on(rest):
                 self._deferred += 1
-                self._budget.put_back(self.transport, self._take_deferred, rest)
+                self._held = rest
+                self._release_held()
+                return
+            data = rest
+
+    def _take_piece(self, data: bytes) -> bytes:
+        """Take the first piece of what came; what is behind it."""
+        is_fresh, cycle = self._state is IDLE, self.cycle
+        if self._body_left:
+            piece = data[: self._body_left]
+            self._take_body(piece)
+        elif is_fresh and self._keep_alive and (cycle is None or cycle.response_complete) and self._take_plain(data):
+            return b""
+        else:
+            most = PARSED_BYTES if self._state is BODY else PIECE_BYTES
+            piece = data if self._is_quick(data) else data[:most]
+            self._fresh, self._begun = is_fresh, False
+            self._parse(piece)
+        return data[len(piece) :]
+
+    def _goes_on(self, rest: bytes) -> bool:
+        """Whether the rest of what came is taken in this turn, too."""
+        if self.pipeline or self.flow.write_paused:
+            return False
+        return self._is_quick(rest) if self._state is BODY else self._budget.has_time
+
+    def _release_held(self) -> None:
+        """Go on with the rest of what came, once what came before it is answered and the client has read that."""
+        if self._held and not self.pipeline and not self.flow.write_paused:
+            held, self._held = self._held, b""
+            self._budget.put_back(self.transport, self._take_deferred, held)
 
     def _parse(self, data: bytes) -> None:
         """Parse what came; a message that offers another protocol, h2c say, is taken as if it did not."""
@@ -130,15 +159,25 @@ class PredictionProtocol(HttpConnection):
             rest = memoryview(rest)[end:]  # no copy for each of thousands of such messages
 
     def _take_plain(self, data: bytes) -> bool:
-        """Take exactly one prediction request that needs no parser; False for all else."""
+        """Take exactly one prediction request that needs no parser, or the beginning of one; False for all else."""
         message = read_plain(data)
         if message is None:
             return False
-        self.expect_100_continue = False
-        request = self._begin_request(message.head, ANSWERING)
+        self.expect_100_continue, self._pace = False, None
+        self._body_left = message.missing_bytes
+        request = self._begin_request(message.head, BODY if self._body_left else ANSWERING)
         request.feed(message.body)
-        request.complete()  # may respond at once
+        if not self._body_left:
+            request.complete()  # may respond at once
         return True
+
+    def _take_body(self, part: bytes) -> None:
+        """Take more of the body of a request that needs no parser."""
+        assert self._request is not None
+        self._body_left -= len(part)
+        self._request.feed(part)
+        if not self._body_left:
+            self._complete_request(self._request)
 
     def _await_rest(self, received: int) -> None:
         """Give the rest of a message its time, and its head a bound."""
@@ -300,7 +339,10 @@ class PredictionProtocol(HttpConnection):
         request, is_told = self._request, False
         if self._in_cycle:
             self.cycle.keep_alive = False
+            is_incomplete = self._state is BODY
             self._enter(LAST)
+            if is_incomplete:  # FastAPI may wait for the rest
+                self._timeout.start(self._api.services.settings.body_timeout, self.transport.abort)
         elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
             self._enter(LAST)
         else:

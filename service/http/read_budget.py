@@ -46,6 +46,11 @@ class ReadBudget:
             self._begin(now_ns)
         return now_ns < self._ends_ns and not self._waiting
 
+    @property
+    def has_time(self) -> bool:
+        """Whether this turn goes on."""
+        return time.monotonic_ns() < self._ends_ns
+
     def defer(
         self, transport: asyncio.Transport, take: Callable[[bytes], None], data: bytes, *, pause: bool = False
     ) -> None:
@@ -61,6 +66,8 @@ class ReadBudget:
         """Have `take` called with the rest of what is being taken, before all that waits."""
         self._waiting.appendleft(_Waiting(transport, take, rest, self.arrived_ns, is_paused=False))
         self._waiting_bytes += len(rest)
+        if not self._ends_ns:
+            self._begin(time.monotonic_ns())
 
     def _begin(self, now_ns: int) -> None:
         self._ends_ns = now_ns + TURN_NS

@@ -214,14 +214,15 @@ class Head:
 
 
 class PlainMessage(NamedTuple):
-    """A whole prediction request with a plain head."""
+    """A prediction request with a plain head: the whole of it, or all but so many bytes of its body."""
 
     head: Head
     body: bytes
+    missing_bytes: int
 
 
 def read_plain(data: bytes) -> PlainMessage | None:
-    """The request that these bytes are, if they are exactly one with a plain head; None for all else.
+    """The request that these bytes are, or begin, if they are of exactly one with a plain head; None for all else.
 
     What is taken here is what the parser of HTTP and `service/http/framing.py` would take it for.
     """
@@ -235,9 +236,10 @@ def read_plain(data: bytes) -> PlainMessage | None:
         return None
     head = Head(*line, PlainFields(fields, folded))
     length = head.headers.get(b"content-length") or b""
-    if not length.isdigit() or int(length) != len(data) - end or folded.count(b"\r\ncontent-length:") != 1:
+    if not length.isdigit() or len(length) > len(str(MAX_NUMBER)) or folded.count(b"\r\ncontent-length:") != 1:
         return None
-    return PlainMessage(head, data[end:])
+    missing_bytes = int(length) - (len(data) - end)
+    return None if missing_bytes < 0 else PlainMessage(head, data[end:], missing_bytes)
 
 
 @lru_cache(KEPT_VALUES)

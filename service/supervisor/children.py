@@ -69,7 +69,7 @@ class WorkerChild(Child):
     lacks_default: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
-    unread: tuple["UnreadWatch", "UnreadWatch"] = field(default_factory=lambda: (UnreadWatch(), UnreadWatch()))
+    unread: tuple["StillWatch", "StillWatch"] = field(default_factory=lambda: (StillWatch(), StillWatch()))
     running: tuple["StillWatch", "StillWatch"] = field(default_factory=lambda: (StillWatch(), StillWatch()))
     probed_s: float = 0.0
 
@@ -78,7 +78,7 @@ class WorkerChild(Child):
         Child.begin_life(self, now_s)
         self.epoch += 1
         self.reports, self.unparsed, self.up = {}, b"", False
-        self.unread, self.running = (UnreadWatch(), UnreadWatch()), (StillWatch(), StillWatch())
+        self.unread, self.running = (StillWatch(), StillWatch()), (StillWatch(), StillWatch())
 
     def free(self) -> None:
         """No worker is to live here until it is given other models."""
@@ -100,30 +100,16 @@ class WorkerChild(Child):
         """
         shared_state, pipe = channels.shared_state, channels.requests[self.index]
         rows = shared_state.rows_of(self.index)
-        unread = [watch.look(channels, row, now_s) for watch, row in zip(self.unread, rows, strict=True)]
+        hung = False
+        for watch, row in zip(self.unread, rows, strict=True):
+            taken = _taken_beside_unread(channels, row)
+            hung |= watch.look(taken, now_s) > UNREAD_LIMIT_S and taken is not None
         idle = shared_state.began_ns[self.index] == 0 and not _readable_bytes(pipe.reader)
         if idle and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
             with suppress(BlockingIOError):  # it has become full meanwhile, so there is something to be read
                 os.write(pipe.writer, PROBE)
-        return any(unread)
-
-
-@dataclass(eq=False, slots=True)
-class UnreadWatch:
-    """Since when a thread of a worker has left a message unread, and what it had taken up by then."""
-
-    since_s: float | None = None
-    taken: bytes = b""
-
-    def look(self, channels: Channels, row: int, now_s: float) -> bool:
-        """Whether a message waits in its pipe though it has run and read nothing for a while."""
-        taken, idle = channels.shared_state.taken[row].tobytes(), channels.shared_state.began_ns[row] == 0
-        if not idle or taken != self.taken or not _readable_bytes(channels.requests[row].reader):
-            self.since_s, self.taken = None, taken
-        elif self.since_s is None:
-            self.since_s = now_s
-        return self.since_s is not None and now_s - self.since_s > UNREAD_LIMIT_S
+        return hung
 
 
 @dataclass(eq=False, slots=True)
@@ -134,11 +120,11 @@ class StillWatch:
     counts than of a usual one.
     """
 
-    value: int = 0
+    value: int | bytes | None = 0
     still_s: float = 0.0
     looked_s: float = 0.0
 
-    def look(self, value: int, now_s: float) -> float:
+    def look(self, value: int | bytes | None, now_s: float) -> float:
         """Seconds for which it has been this value."""
         gap_s, self.looked_s = now_s - self.looked_s, now_s
         self.still_s = self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) if value == self.value else 0.0
@@ -186,6 +172,14 @@ class ApiChild(Child):
         if self.control:
             self.control.close()
         self.control = self.writer = None
+
+
+def _taken_beside_unread(channels: Channels, row: int) -> bytes | None:
+    """What an idle thread of a worker has taken up if a message waits in its pipe; None if it runs or none waits."""
+    if channels.shared_state.began_ns[row] or not _readable_bytes(channels.requests[row].reader):
+        return None
+    taken: bytes = channels.shared_state.taken[row].tobytes()
+    return taken
 
 
 def _readable_bytes(fd: int) -> int:

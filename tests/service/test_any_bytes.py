@@ -213,7 +213,7 @@ def cut(stream: bytes, cuts: Sequence[int]) -> list[bytes]:
 @example(post(png()) + b"\x00garbage", [])
 @example(get("/livez") + b"\x00garbage", [])
 def test_an_answer_does_not_depend_on_cuts(scene: Scene, stream: bytes, cuts: list[int]) -> None:
-    """A plain request that comes whole is read without the parser of HTTP, and one that comes in pieces with it."""
+    """A plain head that comes whole is read without the parser of HTTP, and one that comes in pieces with it."""
     whole = scene.answers([stream])
     for pieces in (cut(stream, cuts), [stream[at : at + 1] for at in range(len(stream))]):
         assert scene.answers(pieces) == whole

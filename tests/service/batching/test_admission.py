@@ -154,6 +154,22 @@ def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
     IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
 
 
+def test_a_body_that_came_in_parts_is_held_once() -> None:
+    admission = Admission(range(SLOTS), 1 << 24, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
+    arrival = IncomingBody(admission, max_bytes=1 << 24, content_length=1 << 22)
+    tracemalloc.start()
+    try:
+        for _ in range(4):
+            arrival.feed(bytes(1 << 20))
+        content = arrival.content
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert content == bytes(1 << 22)
+    assert held < 1.5 * (1 << 22)
+    arrival.close()
+
+
 def test_a_body_of_tiny_chunks_takes_no_more_than_its_size() -> None:
     count = 1 << 18
     admission = Admission(range(SLOTS), 4 * count, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))

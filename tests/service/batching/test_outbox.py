@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 
 from service.batching.outbox import Outbox
+from service.policy import GATHERED_RESPONSES
 
 
 class Post:
@@ -35,6 +36,18 @@ def test_what_is_gathered_leaves_together_in_its_order_and_is_counted_then() -> 
     assert post.done == ["a written", "b written", "a counted", "b counted"]
     post.put("c")
     assert post.done[4:] == ["c written", "c counted"]
+
+
+def test_many_do_not_wait_for_all() -> None:
+    post = Post()
+    with post.outbox.gather():
+        for number in range(GATHERED_RESPONSES):
+            assert post.done == []
+            post.put(str(number))
+        assert len(post.done) == 2 * GATHERED_RESPONSES
+        post.put("the next")
+        assert len(post.done) == 2 * GATHERED_RESPONSES
+    assert post.done[-2:] == ["the next written", "the next counted"]
 
 
 def test_an_error_between_loses_no_response() -> None:

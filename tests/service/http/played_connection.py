@@ -83,6 +83,8 @@ class Transport(asyncio.Transport):
 class Unhurried(ReadBudget):
     """Takes all data in the turn in which it comes, however slow this machine is now."""
 
+    has_time = True
+
     def note_arrival(self) -> bool:
         super().note_arrival()
         return True

@@ -204,6 +204,71 @@ def test_what_is_pipelined_behind_a_due_answer_is_not_read_once_earlier_ones_are
     serve(scene, artifact)
 
 
+def test_nor_when_fastapi_has_given_the_answer_that_is_not_read(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(LIVEZ)
+        connection.protocol.pause_writing()
+        await asyncio.sleep(0)
+        connection.protocol.resume_writing()
+        while not connection.transport.written:
+            await asyncio.sleep(0)
+        connection.protocol.pause_writing()
+        await connection.rest()
+        assert connection.statuses() == [200]
+        assert not connection.transport.reading
+        connection.protocol.resume_writing()
+        assert connection.transport.reading
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("data", [GOOD, LIVEZ, LIVEZ + NOWHERE], ids=["prediction", "question", "two questions"])
+def test_a_client_that_never_reads_its_answers_is_left(artifact: Artifact, data: bytes) -> None:
+    """Also if the answer to the next question waits for room, which FastAPI would do for ever."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.timeout_keep_alive = SHORT_S  # type: ignore[assignment]
+        connection.protocol.pause_writing()
+        connection.send(data)
+        await connection.transport.over.wait()
+        assert connection.transport.closing
+        connection.leave()
+        while not server.process.is_whole():
+            if message := server.process.take():
+                server.process.reply(message)
+            await asyncio.sleep(0)
+
+    serve(scene, artifact)
+
+
+def test_one_that_reads_a_little_is_not(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.timeout_keep_alive = SHORT_S  # type: ignore[assignment]
+        connection.protocol.pause_writing()
+        connection.protocol.resume_writing()
+        await asyncio.sleep(3 * SHORT_S)
+        assert not connection.transport.closing
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_at_the_end_a_question_that_is_not_answered_is_cut(artifact: Artifact) -> None:
+    """FastAPI waits for a body of which nothing has come; uvicorn would wait for FastAPI."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(get("/v2/repository/index", "Content-Length: 10", method="POST"))
+        await asyncio.sleep(0)
+        connection.protocol.refuse_request(Unavailable("draining", "why"))
+        assert connection.transport.closing
+        connection.leave()
+
+    serve(scene, artifact)
+
+
 def test_at_the_end_a_connection_whose_client_does_not_read_is_cut(artifact: Artifact) -> None:
     """It would hold up the end of the process."""
 

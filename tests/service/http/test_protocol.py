@@ -14,6 +14,7 @@ import pytest
 from models.artifact.artifact import Artifact
 from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, ConnectionState
 from service.http.protocol import MAX_HEAD_BYTES
+from service.policy import PIECE_BYTES
 from tests.artifacts import LABELS
 from tests.service.http.played_connection import (
     CHUNKED,
@@ -29,9 +30,11 @@ from tests.service.http.played_connection import (
     LONG,
     NOWHERE,
     OTHER,
+    SHORT_S,
     TOO_LARGE,
     UNKNOWN,
     Connection,
+    Overloaded,
     Server,
     serve,
 )
@@ -230,6 +233,102 @@ def test_bytes_that_are_cut_anywhere_mean_the_same(artifact: Artifact, data: byt
 
 def bytes_of(data: bytes) -> Iterable[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
+
+
+def test_garbage_in_a_body_that_fastapi_waits_for_ends_the_connection(artifact: Artifact) -> None:
+    """Also if its client has ended its side: both look like one that waits for its answer."""
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.send(get("/v2/repository/index", "Transfer-Encoding: chunked", method="POST"), b"ZZ\r\n")
+        assert connection.state is LAST
+        assert connection.end()
+        await connection.transport.over.wait()
+        assert (connection.transport.closing, connection.statuses()) == (True, [])
+        connection.leave()
+
+    serve(scene, artifact, body_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("question", [LIVEZ, NOWHERE, UNKNOWN], ids=["probe", "question", "refused prediction"])
+def test_of_thousands_that_are_pipelined_few_are_parsed_at_a_time_and_all_are_answered(
+    artifact: Artifact, question: bytes
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(question * 500)
+        few = PIECE_BYTES // len(question) + 1
+        assert len(connection.protocol.pipeline) <= few
+        while connection.protocol._deferred:
+            await connection.rest()
+            await asyncio.sleep(0)
+            assert len(connection.protocol.pipeline) <= few
+        await connection.rest()
+        assert len(connection.statuses()) == 500
+        assert connection.transport.reading
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_what_comes_behind_pipelined_questions_waits_for_them(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(LIVEZ * 200)
+        assert connection.protocol._held
+        connection.send(NOWHERE[:9], NOWHERE[9:])
+        while connection.protocol._deferred or connection.protocol._in_cycle:
+            await asyncio.sleep(0)
+        assert connection.statuses() == [200] * 200 + [404]
+        assert connection.transport.reading
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_of_a_client_that_does_not_read_its_refusals_few_are_made(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.pause_writing()
+        connection.send(UNKNOWN * 500)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert len(connection.statuses()) <= PIECE_BYTES // len(UNKNOWN) + 1
+        connection.protocol.resume_writing()
+        while connection.protocol._deferred:
+            await asyncio.sleep(0)
+        assert connection.statuses() == [404] * 500
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_many_probes_are_no_probe(artifact: Artifact) -> None:
+    """They wait for their turn; one does not."""
+
+    async def scene(server: Server) -> None:
+        connection, other = server.connect(), server.connect()
+        connection.protocol._budget = other.protocol._budget = Overloaded()
+        connection.send(LIVEZ * 50)
+        assert connection.protocol.cycle is None
+        other.send(LIVEZ)
+        assert other.protocol.cycle
+        while len(connection.statuses()) < 50:
+            await asyncio.sleep(0)
+        connection.leave()
+        other.leave()
+
+    serve(scene, artifact)
+
+
+def test_no_parser_sees_the_body_behind_a_plain_head(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.parser = None  # type: ignore[assignment]
+        await connection.send(GOOD_HEAD, *bytes_of(GOOD[len(GOOD_HEAD) :])).rest()
+        await connection.send(GOOD[:-9], GOOD[-9:]).rest()
+        assert (connection.statuses(), connection.state) == ([200, 200], IDLE)
+        connection.leave()
+
+    serve(scene, artifact)
 
 
 def test_requests_of_one_connection_are_answered_each_with_its_own_body(artifact: Artifact) -> None:

@@ -82,20 +82,38 @@ def test_a_probe_that_finds_no_room_is_none() -> None:
     pipe.reader = full
 
 
+def unread_noticed(worker: WorkerChild, channels: Channels, begin_s: float) -> float:
+    """When a look notices what was first seen unread at `begin_s`: after its limit, neither sooner nor much later."""
+    looks = [begin_s + i * WATCH_INTERVAL_S for i in range(1, 1000)]
+    noticed_s = next(now for now in looks if worker.leaves_unread(channels, now))
+    assert noticed_s - begin_s == pytest.approx(UNREAD_LIMIT_S, abs=3 * WATCH_INTERVAL_S)
+    return noticed_s
+
+
 def test_a_worker_that_takes_nothing_up_is_noticed() -> None:
     channels = Channels(workers=1, api_processes=1, slots=1, input_bytes=1, classes=2)
     worker, shared_state = WorkerChild(0), channels.shared_state
     assert not worker.leaves_unread(channels, 0.0)
     os.write(channels.requests[0].writer, b"a batch")
-    noticed = 1 + UNREAD_LIMIT_S + 0.1
-    assert [worker.leaves_unread(channels, now) for now in (1.0, 2.0, noticed)] == [False, False, True]
+    assert not worker.leaves_unread(channels, 1.0)
+    noticed = unread_noticed(worker, channels, 1.0)
     shared_state.taken[0, 0] = 7  # it has taken one up meanwhile: this is another that waits
-    assert [worker.leaves_unread(channels, now) for now in (noticed, noticed + 1)] == [False, False]
+    assert not worker.leaves_unread(channels, noticed)
+    noticed = unread_noticed(worker, channels, noticed)
     shared_state.began_ns[0] = 1  # it is busy
-    assert not worker.leaves_unread(channels, noticed + 10)
+    assert not any(worker.leaves_unread(channels, noticed + i * WATCH_INTERVAL_S) for i in range(100))
     channels.requests[0].drain()
     shared_state.began_ns[0] = 0
-    assert not worker.leaves_unread(channels, noticed + 20)
+    assert not worker.leaves_unread(channels, noticed + 100)
+
+
+def test_a_machine_that_stood_still_has_left_nothing_unread() -> None:
+    channels = Channels(workers=1, api_processes=1, slots=1, input_bytes=1, classes=2)
+    worker = WorkerChild(0)
+    os.write(channels.requests[0].writer, b"a batch")
+    assert not worker.leaves_unread(channels, 0.0)
+    assert not worker.leaves_unread(channels, 100 * UNREAD_LIMIT_S)
+    unread_noticed(worker, channels, 100 * UNREAD_LIMIT_S)
 
 
 def test_a_worker_whose_express_thread_takes_nothing_up_is_noticed_while_the_other_runs() -> None:
@@ -104,7 +122,7 @@ def test_a_worker_whose_express_thread_takes_nothing_up_is_noticed_while_the_oth
     channels.shared_state.began_ns[first] = 1
     assert not worker.leaves_unread(channels, 0.0)
     os.write(channels.requests[express].writer, b"a batch")
-    noticed = 1 + UNREAD_LIMIT_S + 0.1
-    assert [worker.leaves_unread(channels, now) for now in (1.0, 2.0, noticed)] == [False, False, True]
+    assert not worker.leaves_unread(channels, 1.0)
+    noticed = unread_noticed(worker, channels, 1.0)
     worker.begin_life(noticed)
     assert not worker.leaves_unread(channels, noticed)
