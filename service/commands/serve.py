@@ -1,5 +1,7 @@
 """Starting the server: from settings to processes."""
 
+from pathlib import Path
+
 import structlog
 
 from models.artifact.artifact import Artifact
@@ -24,6 +26,7 @@ from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, fetch_models, least_memory
 from service.supervisor.placement import Placement
+from service.supervisor.repository_watch import fingerprint
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
 
@@ -42,7 +45,9 @@ def serve(settings: Settings) -> int:
     placement = Placement.of(settings, cores)
     check_budget(settings, placement.accelerator)
     selector = Selector(placement.device, placement.load, settings.start_timeout)
-    catalog, problems = read_models(settings, placement, selector)
+    fetched = fetch_models(settings)
+    served = fingerprint(settings.model_repository, fetched.folder)  # before it is read, so what comes meanwhile is new
+    catalog = read_models(settings, fetched.folder, placement, selector)
     check_memory(settings, placement.workers, catalog)
     settings = share_machine(settings, cores)
     channels = make_channels(settings, catalog.artifacts, placement.workers)
@@ -55,7 +60,7 @@ def serve(settings: Settings) -> int:
     )
     metrics.attach(metrics.supervisor_row)
     metrics.model_load_failures.inc(by=len(catalog.failed))
-    metrics.repository_problems.set(problems)
+    metrics.repository_problems.set(len(fetched.problems))
     guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
     server = LitServeLauncher(settings, channels, metrics, placement, guard, tls)
@@ -65,14 +70,13 @@ def serve(settings: Settings) -> int:
     models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
     del catalog  # and so the copies of the files
     source = ModelSource(settings, channels, metrics, placement)
-    return Supervisor(server, channels, models, source, metrics, settings, guard, tls).run()
+    return Supervisor(server, channels, models, source, served, metrics, settings, guard, tls).run()
 
 
-def read_models(settings: Settings, placement: Placement, selector: Selector) -> tuple[Catalog, int]:
-    """What is to be served, and how many problems its store had; RepositoryError if nothing can be."""
+def read_models(settings: Settings, folder: Path, placement: Placement, selector: Selector) -> Catalog:
+    """What is to be served; RepositoryError if nothing can be."""
     check_origin = signed_by(settings.require_signature)
-    fetched = fetch_models(settings)
-    repository = Repository(fetched.folder, selector.try_version, check_origin)
+    repository = Repository(folder, selector.try_version, check_origin)
     catalog = repository.read(settings.default_model, settings.selection)
     fallbacks = catalog.fallbacks()
     catalog = add_shadow(catalog, repository, settings.selection)
@@ -84,7 +88,7 @@ def read_models(settings: Settings, placement: Placement, selector: Selector) ->
     check_batching(settings, catalog)
     if settings.engine == "auto" and len({way.engine for way in placement.ways}) == 1:
         log.info("engine chosen", engine=AUTO, why=AUTO_REASON)
-    return catalog.keeping(weights=placement.needs_weights, int8=placement.needs_int8), len(fetched.problems)
+    return catalog.keeping(weights=placement.needs_weights, int8=placement.needs_int8)
 
 
 def share_machine(settings: Settings, cores: int) -> Settings:

@@ -55,7 +55,7 @@ class Found(NamedTuple):
 
 
 class ModelSource:
-    """Finds the models of a change; it is called in the process that reads the repository."""
+    """Finds the models of a change; it is called in the processes that read the repository."""
 
     def __init__(self, settings: Settings, channels: Channels, metrics: Metrics, placement: Placement) -> None:
         self._settings, self._metrics, self._placement = settings, metrics, placement
@@ -63,9 +63,19 @@ class ModelSource:
         self._workers = channels.workers
         self._check_origin = signed_by(settings.require_signature)
 
+    def fetch(self) -> Path:
+        """The folder with the models, whose problems are counted; RepositoryError if there is none."""
+        try:
+            repository = fetch_models(self._settings)
+        except RepositoryError:
+            self._metrics.repository_problems.set(1)
+            raise
+        self._metrics.repository_problems.set(len(repository.problems))
+        return repository.folder
+
     def find(self, models: ModelSet, selection: Selection, change: ModelChange, refusals: Refusals) -> Found:
         """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
-        folder = self._fetch()
+        folder = self.fetch()
         served = replace(models.catalog, artifacts=tuple(models.files))
         if change.action == "promote":
             _check_shadow(served, change)
@@ -91,11 +101,6 @@ class ModelSource:
                 f"there are {usable >> 20} MiB of memory, and {self._workers} old workers beside as many new ones need "
                 f"more than {least >> 20}: allow the server more, or start it again with these models"
             )
-
-    def _fetch(self) -> Path:
-        repository = fetch_models(self._settings)
-        self._metrics.repository_problems.set(len(repository.problems))
-        return repository.folder
 
     def _choose(
         self, catalog: Catalog, served: Catalog, choices: Mapping[tuple[str, int], Choice]

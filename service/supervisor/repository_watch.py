@@ -1,4 +1,4 @@
-"""Notices changes of the model repository's folders, without reading a file."""
+"""Notices changes of the model repository: of its folders, without reading a file, or of what a store has."""
 
 import math
 import os
@@ -9,34 +9,43 @@ from pathlib import Path
 
 import structlog
 
+from service.policy import REFUSED_PAUSE_MOST_S, REFUSED_PAUSE_S
+from service.repository import RepositoryError
 from service.repository_place import RepositoryPlace
+from service.supervisor.api_pool import Answer
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 
 log = structlog.get_logger()
 
 Fingerprint = frozenset[tuple[str, int, int, int]]
-"""Path, inode, size and time of change of every folder and file of a model."""
+"""Path, inode, size and time of change, rights included, of every folder and file of a model."""
 
 
 class RepositoryWatch:
     """Looks every so many seconds; what has changed is told once it was at rest from one look to the next.
 
-    What lies in a store may always have changed: the copy that is made of it tells.
+    A change that was refused is told again after a pause, which doubles each time: what hindered it may have passed.
     """
 
     def __init__(
         self,
         reactor: Reactor,
-        repository: RepositoryPlace,
+        find: Callable[[], Fingerprint],
+        served: Fingerprint,
         interval_s: float,
         timeout_s: float,
-        on_change: Callable[[], None],
+        on_change: Callable[[Answer], None],
     ) -> None:
-        """A look of more than `timeout_s` is given up; without an interval there is none."""
-        self._repository, self._interval_s, self._on_change = repository, interval_s, on_change
-        self._reader = SideReader[Fingerprint](reactor, "the repository's folders", timeout_s)
-        self._told = self._seen = fingerprint(repository) if interval_s else frozenset()
+        """`find` is called in another process, and given up after `timeout_s`; without an interval it never is.
+
+        `served` was found before what is served was read. `on_change` hears how the change ended by the answer.
+        """
+        self._find, self._interval_s, self._on_change = find, interval_s, on_change
+        self._reader = SideReader[Fingerprint](reactor, "the repository's folders", timeout_s, (RepositoryError,))
+        self._told = self._seen = served
+        self._is_changing = False  # what was told last is not done yet
+        self._pause_s, self._again_at_s = REFUSED_PAUSE_S, math.inf
         self._due_s = time.monotonic() + interval_s if interval_s else math.inf
 
     @property
@@ -47,32 +56,44 @@ class RepositoryWatch:
     def look(self, now_s: float) -> None:
         """Begin to look, if it is time to; a repository that is another, and is not being written to, is told."""
         self._reader.look(now_s)
-        if now_s < self._due_s or self.busy:
+        if now_s < self._due_s or self.busy or self._is_changing:
             return
         self._due_s = now_s + self._interval_s
-        if isinstance(self._repository, Path):
-            self._reader.read(partial(fingerprint, self._repository), self._on_seen)
-        else:
-            self._on_change()
+        self._reader.read(self._find, partial(self._on_seen, now_s))
 
     def close(self) -> None:
         """Look no more."""
         self._due_s = math.inf
         self._reader.close()
 
-    def _on_seen(self, found: Fingerprint | Failure) -> None:
+    def _on_seen(self, now_s: float, found: Fingerprint | Failure) -> None:
         if isinstance(found, Failure):
             log.error("repository not watched", reason=found.reason)
             return
         before, self._seen = self._seen, found
-        if self._seen == before != self._told:
-            self._told = self._seen
-            self._on_change()
+        if found != before:
+            return
+        if found != self._told:
+            self._told, self._pause_s = found, REFUSED_PAUSE_S
+        elif now_s < self._again_at_s:
+            return
+        self._is_changing, self._again_at_s = True, math.inf
+        self._on_change(self._on_ended)
+
+    def _on_ended(self, refused: str, _changed: bool) -> None:
+        self._is_changing = False
+        if refused:
+            self._again_at_s = time.monotonic() + self._pause_s
+            self._pause_s = min(2 * self._pause_s, REFUSED_PAUSE_MOST_S)
 
 
-def fingerprint(repository: RepositoryPlace) -> Fingerprint:
-    """What another one of tells that a model was changed; hidden folders are those that are still being written."""
-    return frozenset(_describe(repository, depth=3) if isinstance(repository, Path) else ())
+def fingerprint(place: RepositoryPlace, folder: Path) -> Fingerprint:
+    """What another one of tells that a model was changed; hidden folders are those that are still being written.
+
+    `folder` is the place, or the copy of what lies there: in that a version that changed is a new folder, and files are
+    shared with other copies, so their times tell nothing.
+    """
+    return frozenset(_describe(folder, depth=3 if isinstance(place, Path) else 2))
 
 
 def _describe(folder: Path, depth: int) -> Iterator[tuple[str, int, int, int]]:
@@ -85,6 +106,6 @@ def _describe(folder: Path, depth: int) -> Iterator[tuple[str, int, int, int]]:
             stat = entry.stat()
         except OSError:
             continue
-        yield entry.path, stat.st_ino, stat.st_size, stat.st_mtime_ns
+        yield entry.path, stat.st_ino, stat.st_size, stat.st_ctime_ns
         if depth > 1 and entry.is_dir():
             yield from _describe(Path(entry.path), depth - 1)

@@ -26,7 +26,7 @@ from service.supervisor.model_source import ModelSource
 from service.supervisor.process_pool import OomKills
 from service.supervisor.reactor import Reactor
 from service.supervisor.repository_reader import RepositoryReader
-from service.supervisor.repository_watch import RepositoryWatch
+from service.supervisor.repository_watch import Fingerprint, RepositoryWatch, fingerprint
 from service.supervisor.shadow_watch import ShadowWatch
 from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
 from service.supervisor.worker_pool import WorkerPool
@@ -45,6 +45,7 @@ class Supervisor:
         channels: Channels,
         models: ModelSet,
         source: ModelSource,
+        served: Fingerprint,
         metrics: Metrics,
         settings: Settings,
         guard: Guard | None = None,
@@ -80,10 +81,11 @@ class Supervisor:
         self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
         self._watch = RepositoryWatch(
             self._reactor,
-            settings.model_repository,
+            lambda: fingerprint(settings.model_repository, source.fetch()),
+            served,
             settings.poll_repository,
             reading_s,
-            lambda: self._changes.ask(ModelChange("reread"), again=False),
+            lambda answer: self._changes.ask(ModelChange("reread"), answer, again=False),
         )
         self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
         self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)

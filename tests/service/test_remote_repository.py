@@ -61,6 +61,23 @@ def test_models_of_a_store_are_served_also_when_it_is_gone(serve: Servers, tmp_p
     assert refusal["reason"].startswith(f"{store.url} cannot be reached")
 
 
+def test_a_store_is_looked_at_and_what_is_new_there_is_served(serve: Servers, tmp_path: Path) -> None:
+    """Once it denies what it gave before, that is a problem of the store, and no change."""
+    released = tmp_path / "released"
+    make_artifact(released, "plain")
+    flags = ["--cache-dir", tmp_path / "cache", "--workers", "1", "--poll-repository", "0.3"]
+    with web(released) as store:
+        served = serve("--model-repository", store.url, *flags).ready()
+        make_artifact(released, "plain", 2)
+        assert served.wait_for_event("models changed")["loaded"] == ["plain/2"]
+        answers(served, "2")
+        store.login = "reader", "secret"
+        assert "no permission to read" in served.wait_for_event("repository not watched", level="error")["reason"]
+        assert served.metrics()["resnet_repository_problems"] == 1
+        assert served.events("change refused") == []
+    assert served.stop() == 0
+
+
 def test_only_signed_models_are_served_where_that_is_required(serve: Servers, tmp_path: Path) -> None:
     """The newer version has none, so the older one is served; the other commands tell."""
     private, public = make_keys(tmp_path, "release")

@@ -1,14 +1,20 @@
 """Starting the server: what its settings mean on this machine, and which cannot be meant."""
 
 import json
+import multiprocessing
+import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from models.machine.memory import usable_memory
-from service.commands.serve import share_machine
+from service.commands import serve as module
+from service.commands.serve import read_models, share_machine
 from service.settings import Settings
-from tests.service.served import Servers
+from service.supervisor.repository_watch import fingerprint
+from tests.artifacts import make_artifact
+from tests.service.served import DEADLINE_S, Servers, free_port
 
 
 @pytest.mark.parametrize(
@@ -40,3 +46,32 @@ def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repos
     served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
     assert served.wait() == 2
     assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
+
+
+def test_what_comes_while_the_models_are_read_is_new_to_the_watch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(*arguments: Any) -> Any:
+        catalog = read_models(*arguments)
+        make_artifact(tmp_path, "plain", 2)
+        return catalog
+
+    class Asked:
+        """Takes the supervisor's place; exit code 0 if it was told what the folder held before."""
+
+        def __init__(self, *arguments: Any) -> None:
+            self._arguments = arguments
+
+        def run(self) -> int:
+            return 0 if before in self._arguments else 1
+
+    make_artifact(tmp_path, "plain")
+    before = fingerprint(tmp_path, tmp_path)
+    monkeypatch.setattr(module, "read_models", read)
+    monkeypatch.setattr(module, "Supervisor", Asked)
+    settings = Settings(_cli_parse_args=False, model_repository=tmp_path, port=free_port(), workers=1)
+    server = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(module.serve(settings)))
+    server.start()
+    server.join(DEADLINE_S)
+    assert server.exitcode == 0
+    assert fingerprint(tmp_path, tmp_path) != before

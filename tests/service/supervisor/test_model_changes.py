@@ -10,12 +10,12 @@ from service.supervisor.model_changes import ModelChanges
 NOTHING: Any = None  # what a change that waits does not need
 
 
-def test_signals_and_looks_at_the_folder_leave_room_for_what_clients_ask() -> None:
+def test_signals_and_a_look_at_the_folder_leave_room_for_what_clients_ask() -> None:
     changes = ModelChanges(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, Settings(_cli_parse_args=False))
     refused: list[str] = []
+    changes.ask(ModelChange("reread"), lambda reason, _: refused.append(reason), again=False)
     for _ in range(2 * CHANGES_WAITING):
         changes.ask(ModelChange("reread"))
-        changes.ask(ModelChange("reread"), again=False)
     for _ in range(CHANGES_WAITING):  # each client has an answer of its own
         changes.ask(ModelChange("load", "plain"), lambda reason, _: refused.append(reason))
     assert refused == [f"{CHANGES_WAITING} changes wait already; try again later"]

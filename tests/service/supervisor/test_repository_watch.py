@@ -1,26 +1,45 @@
-"""A change of the repository is told once, when it is at rest."""
+"""A change of the repository is told once, when it is at rest, and again if it was refused."""
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from service.repository_place import RepositoryPlace
+from service.repository import RepositoryError
+from service.supervisor import repository_watch as module
+from service.supervisor.api_pool import Answer
 from service.supervisor.reactor import Reactor
-from service.supervisor.repository_watch import RepositoryWatch, fingerprint
+from service.supervisor.repository_watch import Fingerprint, RepositoryWatch, fingerprint
 from tests.service.served import DEADLINE_S
 
 
 class Watching:
-    """A watch, and the loop that it looks in."""
+    """A watch, and the loop that it looks in.
 
-    def __init__(self, repository: RepositoryPlace, interval_s: float) -> None:
+    What it tells ends at once, as `refused` says, or not yet if that is None.
+    """
+
+    def __init__(
+        self,
+        repository: Path,
+        interval_s: float,
+        refused: str | None = "",
+        find: Callable[[Path], Fingerprint] = lambda repository: fingerprint(repository, repository),
+    ) -> None:
         self._reactor, self._told = Reactor(), 0
-        self._watch = RepositoryWatch(self._reactor, repository, interval_s, DEADLINE_S, self._count)
+        self.refused, self.open = refused, list[Answer]()
+        look, served = partial(find, repository), find(repository)
+        self._watch = RepositoryWatch(self._reactor, look, served, interval_s, DEADLINE_S, self._on_change)
 
-    def _count(self) -> None:
+    def _on_change(self, answer: Answer) -> None:
         self._told += 1
+        if self.refused is None:
+            self.open.append(answer)
+        else:
+            answer(self.refused, False)
 
     def look(self, now_s: float) -> bool:
         """Whether a change is told after a look at this time."""
@@ -43,6 +62,7 @@ CHANGES: dict[str, Callable[[Path], object]] = {
     "a file": lambda path: (path / "model" / "1" / "SHA256SUMS").touch(),
     "content": lambda path: (path / "model" / "1" / "model.onnx").write_bytes(b"more"),
     "a time": lambda path: os.utime(path / "model" / "1" / "model.onnx", ns=(1, 1)),
+    "rights": lambda path: (path / "model" / "1" / "model.onnx").chmod(0o600),
     "a model": lambda path: (path / "other").mkdir(),
     "a name": lambda path: (path / "model" / "1").rename(path / "model" / "3"),
     "a place": lambda path: (path / "model").rename(path.parent / "elsewhere"),
@@ -75,11 +95,64 @@ def test_it_looks_no_more_often_than_it_is_told(repository: Path) -> None:
 
 
 def test_folders_under_a_temporary_name_are_passed_over(repository: Path) -> None:
-    before = fingerprint(repository)
+    before = fingerprint(repository, repository)
     (repository / ".new").mkdir()
-    assert fingerprint(repository) == before
+    assert fingerprint(repository, repository) == before
 
 
-def test_a_store_may_have_changed_at_any_time() -> None:
-    watch = Watching("s3://bucket/models", 1.0)
-    assert [watch.look(1e9 + s) for s in (0, 0.5, 1)] == [True, False, True]
+def test_what_was_refused_is_told_again_later_each_time(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now_s = 0.0
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s))
+    watch, told = Watching(repository, 30.0, "no memory"), []
+
+    def look_until(end_s: float) -> list[float]:
+        """When it tells."""
+        nonlocal now_s
+        told.clear()
+        while now_s < end_s:
+            now_s += 30
+            if watch.look(now_s):
+                told.append(now_s)
+        return told
+
+    (repository / "model" / "2").mkdir()
+    assert look_until(1890) == [60, 90, 150, 270, 510, 990, 1890]
+    (repository / "model" / "3").mkdir()
+    assert look_until(2100) == [1950, 1980, 2040], "another change begins anew"
+    watch.refused = ""
+    assert look_until(4000) == [2160]
+
+
+def test_nothing_is_told_before_the_last_change_has_ended(repository: Path) -> None:
+    watch = Watching(repository, 1.0, refused=None)
+    (repository / "model" / "2").mkdir()
+    assert [watch.look(1e9 + i) for i in range(2)] == [False, True]
+    (repository / "model" / "3").mkdir()
+    assert not any(watch.look(1e9 + i) for i in range(2, 5))
+    watch.open.pop()("", True)
+    assert [watch.look(1e9 + i) for i in range(5, 8)] == [False, True, False]
+
+
+def test_a_store_that_cannot_be_read_changes_nothing(repository: Path) -> None:
+    def find(repository: Path) -> Fingerprint:
+        if away.exists():
+            raise RepositoryError("no permission")
+        return fingerprint("s3://bucket/models", repository)
+
+    away = repository / ".away"
+    watch = Watching(repository, 1.0, find=find)
+    away.touch()
+    (repository / "model" / "2").mkdir()
+    assert not any(watch.look(1e9 + i) for i in range(3))
+    away.unlink()
+    assert [watch.look(1e9 + i) for i in range(3, 6)] == [False, True, False]
+
+
+def test_times_of_files_tell_nothing_of_a_copy(repository: Path) -> None:
+    """Copies share them, and each copying touches them."""
+    before = fingerprint("s3://bucket/models", repository)
+    os.utime(repository / "model" / "1" / "model.onnx")
+    assert fingerprint("s3://bucket/models", repository) == before
+    (repository / "model" / "1").rename(repository / ".old")
+    (repository / "model" / "1").mkdir()
+    assert fingerprint("s3://bucket/models", repository) != before

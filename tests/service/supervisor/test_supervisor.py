@@ -70,7 +70,7 @@ def supervise_with(launcher: Played, repository: Path) -> None:
     metrics.attach(metrics.supervisor_row)
     models, settings = ModelSet.of(Catalog((artifact,), {}, 0), {}), Settings(_cli_parse_args=False)
     source = ModelSource(settings, channels, metrics, Placement.of(settings, 1))
-    sys.exit(Supervisor(launcher, channels, models, source, metrics, settings).run())
+    sys.exit(Supervisor(launcher, channels, models, source, frozenset(), metrics, settings).run())
 
 
 def die(worker: int) -> None:
