@@ -4,6 +4,7 @@ RepositoryError
 └── StoreError           it cannot be used as it is
     ├── NothingThere     no such bucket, repository, folder or file
     ├── AccessDenied     no credentials, or none that may read it
+    ├── NothingKept      the cache cannot be written: it is full, read-only or another's
     └── Unreachable      it may pass: no connection, no answer in time, an error of the store
 """
 
@@ -20,6 +21,10 @@ class NothingThere(StoreError):
 
 class AccessDenied(StoreError):
     """No credentials, or none that may read it."""
+
+
+class NothingKept(StoreError):
+    """The cache cannot be written: it is full, read-only or another's."""
 
 
 class Unreachable(StoreError):

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from service.remote.cache import Cache
-from service.remote.errors import StoreError, Unreachable
+from service.remote.errors import NothingKept, StoreError, Unreachable
 from service.remote.mirror import mirror
 from service.repository_place import RepositoryPlace
 from service.side_process import side_process
@@ -40,15 +40,15 @@ class LocalRepository:
 def fetch(place: RepositoryPlace, cache_dir: Path | None, seconds: float) -> LocalRepository:
     """The folder itself, or the copy of what a URL names; RepositoryError if there is none.
 
-    If a store cannot be reached, the last whole copy is taken, and that is a problem. It may be called again, for what
-    has changed; only that is copied.
+    If a store cannot be reached, or the cache not be written, the last whole copy is taken, and that is a problem. It
+    may be called again, for what has changed; only that is copied.
     """
     if isinstance(place, Path):
         return LocalRepository(place)
     cache = Cache(cache_dir or default_cache_dir(), place)
     try:
         return LocalRepository(cache.repository, tuple(_mirror_apart(place, cache, seconds)))
-    except Unreachable as error:
+    except (Unreachable, NothingKept) as error:
         if copied := cache.complete_since():
             return LocalRepository(cache.repository, (f"the copy of {copied} is served: {error}",))
         raise
@@ -89,7 +89,7 @@ def _tell(writer: Connection, url: str, cache: Cache) -> None:
         writer.send(error)
     except OSError as error:
         writer.send(
-            StoreError(
+            NothingKept(
                 f"{error.filename or cache.repository} cannot be written: {error.strerror}; make room, or give another "
                 "--cache-dir"
             )

@@ -1,5 +1,6 @@
 """Copying a repository from a store into the cache: the newest versions, and of each the files of its format alone."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -16,7 +17,7 @@ from models.artifact.artifact import (
 )
 from models.artifact.metadata import ArtifactError
 from service.remote.cache import Cache
-from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
+from service.remote.errors import AccessDenied, NothingKept, NothingThere, StoreError, Unreachable
 from service.remote.store import RemoteStore
 
 VERSIONS = 2
@@ -55,7 +56,7 @@ def mirror(url: str, cache: Cache) -> list[str]:
         for version in versions:
             try:
                 cache.link(version.model, version.version, _copy_files(store, version.path, cache))
-            except Unreachable:
+            except (Unreachable, NothingKept):
                 raise
             except (StoreError, ArtifactError) as error:
                 problems.append(f"{version.model}/{version.version} is not copied: {error}")
@@ -107,10 +108,16 @@ def _copy_files(store: RemoteStore, path: str, cache: Cache) -> dict[str, str]:
     for name, digest in files.items():
         if not cache.has(digest):
             _copy_file(store, _below(path, name), MOST_BYTES[name], digest, cache)
-    files[SUMS_FILE] = cache.add([sums])
+    files[SUMS_FILE] = _keep(sums, cache)
     with suppress(NothingThere, AccessDenied):  # stores that do not let us list tell so of a file that is not there
-        files[SIGNATURE_FILE] = cache.add([store.read(_below(path, SIGNATURE_FILE), MOST_SIGNATURE_BYTES)])
+        files[SIGNATURE_FILE] = _keep(store.read(_below(path, SIGNATURE_FILE), MOST_SIGNATURE_BYTES), cache)
     return files
+
+
+def _keep(content: bytes, cache: Cache) -> str:
+    """Its digest; what the cache has stays as it is, and with it the folders that link to it."""
+    digest = hashlib.sha256(content).hexdigest()
+    return digest if cache.has(digest) else cache.add([content])
 
 
 def _copy_file(store: RemoteStore, path: str, most_bytes: int, digest: str, cache: Cache) -> None:

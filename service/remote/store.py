@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
+from service.remote.errors import AccessDenied, NothingKept, NothingThere, StoreError, Unreachable
 from service.repository_place import EXTRAS, scheme_of
 
 CONNECT_S, READ_S = 5, 30
@@ -83,8 +83,8 @@ class RemoteStore:
         name, said = self._name(path), _first_line(error)
         chain = [error, error.__cause__] if isinstance(error.__cause__, Exception) else [error]
         status = next(filter(None, map(_status, chain)), None)
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return StoreError(f"{name} cannot be kept: {error.strerror}; make room, or give another --cache-dir")
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            return NothingKept(f"{name} cannot be kept: {error.strerror}; make room, or give another --cache-dir")
         if status in (401, 403) or any(map(_is_denial, chain)):
             return AccessDenied(f"no permission to read {name} ({said}): give this process credentials that may")
         if status in (404, 410) or all(isinstance(one, FileNotFoundError) for one in chain):

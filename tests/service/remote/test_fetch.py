@@ -130,6 +130,19 @@ def test_a_cache_that_cannot_be_written_is_told(small: Path, tmp_path: Path) -> 
         fetch(store.url, tmp_path / "file", PATIENCE_S)
 
 
+def test_the_last_whole_copy_is_taken_when_the_cache_cannot_be_written(small: Path, tmp_path: Path) -> None:
+    blobs = tmp_path / "cache" / "blobs"
+    with web(small) as store:
+        copied = fetch(store.url, tmp_path / "cache", PATIENCE_S)
+        blobs.rename(tmp_path / "elsewhere")
+        blobs.write_text("no folder")
+        again = fetch(store.url, tmp_path / "cache", PATIENCE_S)
+    assert again.folder == copied.folder
+    (problem,) = again.problems
+    assert problem.startswith("the copy of 20")
+    assert f"is served: {blobs} cannot be written: File exists; make room" in problem
+
+
 def test_two_processes_that_copy_at_once_share_the_work(small: Path, tmp_path: Path) -> None:
     folders: list[Path] = []
     with web(small) as store:

@@ -1,7 +1,10 @@
 """What is copied of a store, and what is refused; the store is a real web server."""
 
+import errno
 import hashlib
+import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from models.artifact.artifact import read_artifact
 from service.remote import mirror as module
 from service.remote.cache import Cache
-from service.remote.errors import StoreError, Unreachable
+from service.remote.errors import NothingKept, StoreError, Unreachable
 from service.remote.mirror import mirror
 from tests.artifacts import make_artifact
 from tests.service.remote.stores import RunningStore, files, web
@@ -43,6 +46,30 @@ def test_a_second_copying_reads_sums_and_no_model(website: RunningStore, tmp_pat
     copy(website.url, tmp_path)
     assert website.requests["/digits/10/SHA256SUMS"] > 0
     assert not [path for path in website.requests if path.endswith(".onnx")]
+
+
+def test_a_second_copying_leaves_what_is_there_as_it_is(website: RunningStore, released: Path, tmp_path: Path) -> None:
+    (released / "digits" / "10" / "model.sig").write_text("a signature")
+    repository, _ = copy(website.url, tmp_path)
+    before = [(path, path.stat().st_ino) for path in sorted(repository.rglob("[!.]*"))]
+    copy(website.url, tmp_path)
+    assert [(path, path.stat().st_ino) for path in sorted(repository.rglob("[!.]*"))] == before
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_a_cache_without_room_keeps_what_it_has(
+    website: RunningStore, released: Path, tmp_path: Path, reason: int
+) -> None:
+    class FullCache(Cache):
+        def add(self, _chunks: Iterable[bytes]) -> str:
+            raise OSError(reason, os.strerror(reason))
+
+    repository, _ = copy(website.url, tmp_path)
+    for version in (11, 12):
+        make_artifact(released, "digits", version, ballast_bytes=version)
+    with pytest.raises(NothingKept, match=r"digits/12/model\.onnx cannot be kept: .*make room"):
+        mirror(website.url, FullCache(tmp_path / "cache", website.url))
+    assert versions(repository) == ["birds/1", "digits/10", "digits/2"]
 
 
 @pytest.mark.parametrize(
