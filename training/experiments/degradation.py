@@ -6,7 +6,7 @@ from torch import nn
 
 from models.networks import resnet_cifar
 from training.experiments.curves import Curves, described, recipe, train_curves
-from training.experiments.report import Report, difference, spread
+from training.experiments.report import SPREAD, Report, difference, spread
 from training.experiments.setup import Scale, Setup
 from training.plots import Panel, draw_panels
 
@@ -36,7 +36,7 @@ def run(setup: Setup) -> Report:
         method=(
             f"CIFAR nets of the ResNet paper's section 4.2, all with batch norm, {scale.width}, {2 * scale.width} and "
             f"{4 * scale.width} channels. The training error is the mean over the last epoch. "
-            f"{setup.described()} {described(settings)}"
+            f"{setup.described()}; {SPREAD}. {described(settings)}"
         ),
         header=("network", "training error, %", "test error, %"),
         rows=tuple((each.name, spread(each.final_training()), spread(each.final_test())) for each in curves),
@@ -44,8 +44,8 @@ def run(setup: Setup) -> Report:
         caption=(
             "A deeper plain net could copy a shallower one, if its further layers computed the identity. Where its "
             "error is higher on the training images, too, it does not overfit: gradient descent does not find that "
-            "copy. A block with a shortcut computes the identity once its weights are near 0, so that depth does no "
-            "harm."
+            "copy. A block with a shortcut computes the identity once the scale and shift of its last batch norm are "
+            "near 0, so that depth need do no harm."
         ),
         picture=draw_panels(
             "plain and residual nets with batch norm",

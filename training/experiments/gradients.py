@@ -13,7 +13,7 @@ from training.errors import Diverged
 from training.experiments.curves import described, recipe
 from training.experiments.degradation import build
 from training.experiments.report import Report
-from training.experiments.setup import Scale, Setup
+from training.experiments.setup import Scale, Setup, choose
 from training.loop.recipe import Recipe
 from training.loop.run import Run
 from training.plots import Line, Panel, draw_panels
@@ -37,13 +37,13 @@ _Norms = dict[str, list[list[float]]]
 def gradient_norms(network: nn.Module, run: Run) -> list[float]:
     """Return the norm of the loss's gradient by each convolution's weights, shortcuts left out, input side first.
 
-    In training mode, in fp32, over the first training images; statistics of batch norm stay as they are.
+    In training mode, in fp32, over some training images of any class; statistics of batch norm stay as they are.
     """
     kept = {name: value.clone() for name, value in network.state_dict().items()}
-    images = run.images.images[:_PROBE].float()
+    probe = choose(run.images, _PROBE)
     network.train().zero_grad()
-    logits = network(run.normalization(images).contiguous(memory_format=torch.channels_last))
-    F.cross_entropy(logits, run.images.labels[:_PROBE]).backward()  # type: ignore[no-untyped-call]
+    logits = network(run.normalization(probe.images.float()).contiguous(memory_format=torch.channels_last))
+    F.cross_entropy(logits, probe.labels).backward()  # type: ignore[no-untyped-call]
     network.load_state_dict(kept)
     convolutions = [module for name, module in network.named_modules() if _counts(name, module)]
     norms = [max(float(module.weight.grad.norm()), _LEAST) for module in convolutions]
@@ -71,7 +71,7 @@ def run(setup: Setup) -> Report:
         method=(
             f"The norm of the loss's gradient by each convolution's weights, from the input to the output, of "
             f"{depth}-layer CIFAR nets with batch norm, {setup.scale.width} channels in the first stage, over "
-            f"{min(_PROBE, len(setup.train))} training images. Training: {setup.described()} "
+            f"{min(_PROBE, len(setup.train))} training images. Training: {setup.described()}. "
             f"{described(settings)}"
         ),
         header=("network", "when", "first convolution", "last convolution", "first / last", "largest / smallest"),

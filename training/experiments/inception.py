@@ -5,7 +5,7 @@ from torch.nn import functional as F
 
 from models.networks.mnist import InceptionNet, ResidualNet
 from training.experiments.curves import Build, Curves, described, recipe, train_curves
-from training.experiments.report import Report, difference, spread
+from training.experiments.report import SPREAD, Report, difference, spread
 from training.experiments.setup import Scale, Setup
 from training.plots import Panel, draw_panels
 
@@ -53,7 +53,7 @@ def run(setup: Setup) -> Report:
         title="Inception: two MNIST nets beside plain ones of the same size",
         method=(
             "The residual and the Inception net of `models/networks/mnist.py`, and for each a plain CNN of two 5×5 "
-            f"convolutions with as many parameters, within 1 %. {setup.described()} {described(settings)}"
+            f"convolutions with as many parameters, within 1 %. {setup.described()}; {SPREAD}. {described(settings)}"
         ),
         header=("network", "parameters", "training accuracy, %", "test accuracy, %"),
         rows=tuple(_row(each) for each in curves),

@@ -12,7 +12,7 @@ from torch import nn
 from training.data.dataset import measure
 from training.experiments.curves import described, recipe, train_curves
 from training.experiments.degradation import build
-from training.experiments.report import Report, spread
+from training.experiments.report import SPREAD, Report, spread
 from training.experiments.setup import Scale, Setup
 from training.loop.scoring import score_network
 from training.plots import Line, Panel, draw_panels
@@ -60,7 +60,7 @@ def run(setup: Setup) -> Report:
         method=(
             f"{depth}-layer CIFAR nets with batch norm, {scale.width} channels in the first stage; after training one "
             "block is taken out, the others stay as they are. Blocks that change the shape cannot be taken out of a "
-            f"plain net and stay in both. {setup.described()} {described(settings)}"
+            f"plain net and stay in both. {setup.described()}; {SPREAD}. {described(settings)}"
         ),
         header=("removed", "plain: test error, %", "residual: test error, %"),
         rows=(

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from models.networks.mnist import ResidualBlock
 from training.data.dataset import measure
 from training.experiments.curves import Curves, described, recipe, train_curves
-from training.experiments.report import Report, difference, spread
-from training.experiments.setup import Scale, Setup
+from training.experiments.report import SPREAD, Report, difference, spread
+from training.experiments.setup import Scale, Setup, choose
 from training.plots import Panel, draw_panels
 
 QUICK = Scale(images=8_000, test_images=2_000, epochs=5, seeds=(0, 1, 2), depths=(20,), width=16)
@@ -69,7 +69,7 @@ def run(setup: Setup) -> Report:
             "classifier; PyTorch's own initial weights. What is seen without batch norm is a vanishing signal, not the "
             "degradation that the ResNet paper shows with batch norm. Signal: the deviation over images of what "
             "reaches the untrained classifier, divided by its mean; 0 means that all images look the same. "
-            f"{setup.described()} {described(settings)}"
+            f"{setup.described()}; {SPREAD}. {described(settings)}"
         ),
         header=("network", "signal before training", "training error, %", "test error, %"),
         rows=tuple(
@@ -103,7 +103,7 @@ def _name(kind: str, batch_norm: bool, depth: int) -> str:
 
 
 def _signals(net: tuple[str, bool, int], setup: Setup) -> list[float]:
-    images = measure(setup.train)(setup.train.images[:_PROBE].float())
+    images = measure(setup.train)(choose(setup.train, _PROBE).images.float())
     values = []
     for seed in setup.scale.seeds:
         torch.manual_seed(seed)

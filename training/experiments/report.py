@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
+SPREAD = "± is the standard deviation over the seeds"
+"""What a page says of what `spread` writes."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:

@@ -3,18 +3,21 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Generator
 from torch.nn import functional as F
 
 from training.data import sources
-from training.data.dataset import ImageSet
+from training.data.dataset import ImageSet, Labelled
 from training.data.preprocessing_spec import spec_of_files
 from training.errors import DataError
 
 _SUBSET_SEED = 0
 """Seed of the choice of images: all networks and all seeds see the same."""
+
+_Chosen = TypeVar("_Chosen", bound=Labelled)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,16 +54,14 @@ class Setup:
     tell: Callable[[str], None]
 
     def described(self) -> str:
-        """Return a sentence on the images, epochs and seeds."""
+        """Return the images, epochs and seeds in words."""
         _, _, height, width = self.train.images.shape
         seeds = ", ".join(map(str, self.scale.seeds))
         images = f"{len(self.train):,} training" + (
             f" and {len(self.test):,} test images" if len(self.test) else " images"
         )
         epochs = f"{self.scale.epochs} epoch{'s' * (self.scale.epochs > 1)}"
-        return (
-            f"{images} of {width}×{height} pixels, {epochs}, seeds {seeds}; ± is the standard deviation over the seeds."
-        )
+        return f"{images} of {width}×{height} pixels, {epochs}, seeds {seeds}"
 
 
 def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channels: int, side: int) -> ImageSet:
@@ -70,11 +71,16 @@ def load_split(data: str, root: Path, split: sources.Split, scale: Scale, channe
     """
     count = scale.images if split == "train" else scale.test_images
     images = sources.load(data, root, split)
-    order = torch.randperm(len(images), generator=Generator().manual_seed(_SUBSET_SEED))
-    images = images.take(order[:count])
+    images = choose(images, count)
     if not isinstance(images, ImageSet):
         images = images.decode(spec_of_files(channels, side))
     return _fitted(images, channels, scale.shrink)
+
+
+def choose(images: _Chosen, count: int) -> _Chosen:
+    """Return so many of the images at random, the same each time: files lie in their folder's order, class by class."""
+    order = torch.randperm(len(images.labels), generator=Generator().manual_seed(_SUBSET_SEED))
+    return images.take(order[:count])
 
 
 def _fitted(images: ImageSet, channels: int, shrink: int) -> ImageSet:

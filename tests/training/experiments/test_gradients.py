@@ -30,6 +30,16 @@ def test_gradients_are_those_of_each_convolution_and_leave_the_network_as_it_was
     assert norms == pytest.approx([float(gradient.norm()) for gradient in expected], rel=1e-4)
 
 
+def test_gradients_are_of_images_of_every_class_where_these_lie_class_by_class(monkeypatch):
+    monkeypatch.setattr(gradients, "_PROBE", 8)
+    images, network, seen = bright_and_dark(64, 3, 16), build("plain", 8, 4, 2), []
+    images = images.take(images.labels.argsort(stable=True))
+    network.register_forward_pre_hook(lambda _, inputs: seen.extend(inputs[0].mean((1, 2, 3)).tolist()))
+    gradient_norms(network, Run(network, recipe(1, 0.1, batch_size=8), images, measure(images), 0))
+    assert len(seen) == 8
+    assert min(seen) < 0 < max(seen)
+
+
 def test_a_net_without_any_gradient_has_norms_that_can_be_drawn():
     """On a logarithmic axis, and as ratios."""
     torch.manual_seed(0)
