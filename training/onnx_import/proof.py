@@ -73,6 +73,12 @@ class OnnxProver:
                 "infinity): give the one from before the training diverged, or export it in fp32 if this is fp16"
             )
 
+        if ending == "logits" and interface.classes == 1 and ((self._expected >= 0) & (self._expected <= 1)).all():
+            raise OnnxImportError(
+                f"the file's only number lies within 0 and 1 for all of {len(pictures)} pictures: it seems to be a "
+                "probability already, made by more than a last Sigmoid. Export the file without its last activation"
+            )
+
     def scores(self, inputs: NDArray[np.float32]) -> Scores:
         """The origin's own answers [n, classes] to inputs as its graph wants them."""
         (values,) = self._source.run(inputs, [self._interface.output])

@@ -218,6 +218,20 @@ def test_a_single_number_tells_two_classes_apart(behind: nn.Module | None, tmp_p
     assert not found[:, 0].any()
 
 
+@pytest.mark.parametrize(
+    "behind",
+    [lambda y: torch.cat([-y, y], 1).softmax(1)[:, 1:], lambda y: y.sigmoid().clamp(0.001, 0.999)],
+    ids=["softmax, then a slice", "sigmoid, then a clip"],
+)
+def test_a_single_probability_is_not_taken_for_a_logit(behind: Any, tmp_path: Path) -> None:
+    """As such it would never be below 0, and all pictures of the second class."""
+    file = export(Wrapped(tiny(classes=1), behind=behind), tmp_path / "net.onnx")
+    ended = run_import(file, *NUMBERS, labels=("no", "yes"))
+    assert ended.code == 1
+    assert "seems to be a probability already" in ended.errors
+    assert "without its last activation" in ended.errors
+
+
 def test_channels_may_come_blue_first(tmp_path: Path) -> None:
     """Mean and deviation are told in the network's order."""
     reverse = Wrapped(tiny(), lambda x: x.flip(1))
