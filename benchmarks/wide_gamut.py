@@ -86,7 +86,7 @@ def main() -> None:
     arguments = parser.parse_args()
     artifact = read_artifact(arguments.artifact)
     height, _, channels = artifact.input_shape
-    files = sources.load(arguments.data, Path(), "test", whole=True)
+    files, _ = sources.load_test(arguments.data, Path())
     decoded = files if not hasattr(files, "decode") else files.decode(spec_of_files(channels, height))
     images = decoded.images.permute(0, 2, 3, 1).numpy()
     labels = torch.tensor([artifact.labels.index(name) for name in decoded.classes])[decoded.labels].numpy()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from models.artifact.artifact import read_artifact, vacant_directory, write_arti
 from models.artifact.reference import ReferenceDistribution
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
+from training.data.fingerprint import Fingerprint
 from training.data.image_files import FileSet
 from training.errors import DataError, UsageError
 from training.loop.checkpoint import make_folder, read_checkpoint
@@ -39,13 +40,16 @@ _ANY_WIDTH, _LEAST_COLUMN = 1 << 16, 3
 
 @dataclass(frozen=True, slots=True)
 class RunnableModel:
-    """A checkpoint or a released model, ready to run; `data` is what it was trained on, if it says so."""
+    """A checkpoint or a released model, ready to run; `data` and `fingerprints` are of what it was trained on, if it
+    says so.
+    """
 
     name: str
     labels: tuple[str, ...]
     preprocessing: Preprocessing
     recipe: dict[str, JsonValue]
     data: str | None
+    fingerprints: Sequence[Fingerprint] | None
     run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 
 
@@ -66,12 +70,12 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     images = load_split(data, options.data_root, split, model)
     counts = ReferenceCounts(model.run, len(model.labels))
     score = score_model(counts, model.labels, model.preprocessing, images, stages)
-    unreadable = tuple(sorted(images.unreadable)) if isinstance(images, FileSet) else ()
+    unreadable, notes = (tuple(sorted(images.unreadable)), images.notes) if isinstance(images, FileSet) else ((), ())
     if options.csv is not None:
         write_csv(options.csv, score.confusion, model.labels)
     if options.reference_version is not None:
         _write_version(options.model, options.reference_version, counts.reference())
-    return Evaluation(model.name, data, split, model.labels, score, unreadable)
+    return Evaluation(model.name, data, split, model.labels, score, unreadable, notes)
 
 
 def _vacant_version(directory: Path, version: int) -> None:
@@ -96,7 +100,7 @@ def _released(directory: Path) -> RunnableModel:
     run = load_engine(artifact, threads=torch.get_num_threads()).run
     name = f"{artifact.name}/{artifact.version}"
     recipe, trained_on = metadata.recipe, None if data is None else str(data)
-    return RunnableModel(name, artifact.labels, metadata.preprocessing, recipe, trained_on, run)
+    return RunnableModel(name, artifact.labels, metadata.preprocessing, recipe, trained_on, None, run)
 
 
 def _checkpoint(path: Path) -> RunnableModel:
@@ -109,7 +113,8 @@ def _checkpoint(path: Path) -> RunnableModel:
         return logits
 
     labels, preprocessing = checkpoint.labels, checkpoint.preprocessing
-    return RunnableModel(str(path), labels, preprocessing, checkpoint.recipe, checkpoint.data, run)
+    origin = checkpoint.recipe, checkpoint.data, checkpoint.fingerprints
+    return RunnableModel(str(path), labels, preprocessing, *origin, run)
 
 
 def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool = False) -> None:
@@ -127,6 +132,8 @@ def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool 
     )
     if evaluation.unreadable:
         console.print(f"passed over, as no images: {', '.join(evaluation.unreadable)}", highlight=False, markup=False)
+    for note in evaluation.notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     if (matrix := _matrix(evaluation, console)) is not None:
         console.print(matrix)
         return

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from training.data.dataset import ImageSet
@@ -27,12 +28,28 @@ class _Image(NamedTuple):
 
 def fingerprint(images: ImageSet) -> Fingerprint:
     """Return what is kept of these images."""
-    sums = [zlib.crc32(image.numpy()) for image in images.images.contiguous()]
-    names = zlib.compress("\n".join(images.names).encode()) if images.names else b""
+    sums = [checksum(image.numpy()) for image in images.images]
+    packed = zlib.compress("\n".join(images.names).encode()) if images.names else b""
     return {
         "images": torch.stack([images.labels, torch.tensor(sums, dtype=torch.int64)], dim=1),
-        "names": torch.from_numpy(np.frombuffer(names, np.uint8).copy()),
+        "names": torch.from_numpy(np.frombuffer(packed, np.uint8).copy()),
     }
+
+
+def checksum(pixels: NDArray[np.uint8]) -> int:
+    """Return the CRC-32 of pixels [c, h, w]."""
+    return zlib.crc32(pixels.tobytes())
+
+
+def checksums(images: Fingerprint) -> list[tuple[int, int]]:
+    """Return label and CRC-32 of each image."""
+    return [(label, value) for label, value in images["images"].tolist()]
+
+
+def names(images: Fingerprint) -> list[str]:
+    """Return the names of the files; none where images are no files."""
+    packed = images["names"].numpy().tobytes()
+    return zlib.decompress(packed).decode().split("\n") if packed else []
 
 
 def differences(before: Sequence[Fingerprint], now: Sequence[Fingerprint], classes: Sequence[str]) -> Iterator[str]:
@@ -48,7 +65,7 @@ def differences(before: Sequence[Fingerprint], now: Sequence[Fingerprint], class
         new, gone = (Counter(image.name for image in each if image.label == label) for each in (added, removed))
         changed = new & gone
         kinds = {"added": new - changed, "removed": gone - changed, "changed": changed}
-        told = ", ".join(f"{names.total():,} {kind}{_examples(names)}" for kind, names in kinds.items() if names)
+        told = ", ".join(f"{some.total():,} {kind}{_examples(some)}" for kind, some in kinds.items() if some)
         yield f"images of {classes[label]}: {told}"
     if not added and not removed:
         yield "the images are the same, but called otherwise, so that others would be held back"
@@ -62,9 +79,8 @@ def _same(before: Sequence[Fingerprint], now: Sequence[Fingerprint]) -> bool:
 
 def _images(sets: Sequence[Fingerprint]) -> Iterator[_Image]:
     for each in sets:
-        pairs, packed = each["images"].tolist(), each["names"].numpy().tobytes()
-        names = zlib.decompress(packed).decode().split("\n") if packed else [""] * len(pairs)
-        yield from (_Image(label, checksum, name) for (label, checksum), name in zip(pairs, names, strict=True))
+        pairs = checksums(each)
+        yield from (_Image(*pair, name) for pair, name in zip(pairs, names(each) or [""] * len(pairs), strict=True))
 
 
 def _without_like(these: Sequence[_Image], others: Sequence[_Image]) -> list[_Image]:
@@ -79,8 +95,8 @@ def _without_like(these: Sequence[_Image], others: Sequence[_Image]) -> list[_Im
     return found
 
 
-def _examples(names: Counter[str]) -> str:
+def _examples(counts: Counter[str]) -> str:
     """The first names in brackets; nothing where images have none."""
-    named = sorted(filter(None, names))
+    named = sorted(filter(None, counts))
     more = ", ..." if len(named) > _MOST_NAMED else ""
     return f" ({', '.join(named[:_MOST_NAMED])}{more})" if named else ""

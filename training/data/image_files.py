@@ -17,7 +17,7 @@ from models.images.preprocessing import Preprocessing
 from models.machine.cores import usable_cores
 from training.data.archives import READ_ERRORS, Entry, Store, readable
 from training.data.dataset import ImageSet
-from training.data.mapped_images import MappedSet, allocate
+from training.data.mapped_images import MappedSet, Room, allocate
 from training.stages import Stages
 
 _LARGEST_FILE = 1 << 28
@@ -82,20 +82,25 @@ class FileSet:
         """Yield pixels [h, w, c], as a server would see them, and label of each image, in the store's order."""
         return ((pixels, label) for _, label, pixels in self.read(Preprocessor(preprocessing, MAX_PIXELS)))
 
-    def decode(
-        self, preprocessing: Preprocessing, folder: Path | None = None, stages: Stages | None = None
-    ) -> ImageSet:
-        """Return all images that can be read, mapped from a nameless file in this folder, or that of temporary files.
+    def allocate(self, preprocessing: Preprocessing, folder: Path | None = None) -> Room:
+        """Return room for all images in a nameless file in this folder, or that of temporary files.
 
-        DataError if there is no room for them.
+        DataError if there is none.
         """
         height, width, channels = preprocessing.shape
-        images, path = allocate(folder, (len(self), channels, height, width))
-        room, labels, names = images.numpy(), [], []
+        return allocate(folder, (len(self), channels, height, width))
+
+    def decode(self, preprocessing: Preprocessing, room: Room | None = None, stages: Stages | None = None) -> ImageSet:
+        """Return all images that can be read, in this room that was allocated for them, or in temporary files.
+
+        DataError if there is none.
+        """
+        images, path = room or self.allocate(preprocessing)
+        written, labels, names = images.numpy(), [], []
         read = self.read(Preprocessor(preprocessing, MAX_PIXELS))
         told = (stages or Stages()).track(read, f"decoding {len(self):,} images", len(self))
         for index, (entry, label, pixels) in enumerate(told):
-            room[index] = pixels.transpose(2, 0, 1)
+            written[index] = pixels.transpose(2, 0, 1)
             labels.append(label)
             names.append(readable(entry.name))
         whole = torch.tensor(labels, dtype=torch.int64)

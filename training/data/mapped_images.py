@@ -22,6 +22,9 @@ from training.errors import DataError
 
 _Shape = tuple[int, ...]
 
+Room = tuple[Tensor, str]
+"""Memory for images uint8 [n, c, h, w], mapped from a file, and its path."""
+
 
 @dataclass(frozen=True, slots=True)
 class MappedSet(ImageSet):
@@ -39,8 +42,8 @@ class MappedSet(ImageSet):
         return _mapped_again, (self.path, tuple(self.images.shape), *fields)
 
 
-def allocate(folder: Path | None, shape: _Shape) -> tuple[Tensor, str]:
-    """Return memory for images uint8 [n, c, h, w] in a file in this folder, or that of temporary files, and its path.
+def allocate(folder: Path | None, shape: _Shape) -> Room:
+    """Return room for images uint8 [n, c, h, w] in a file in this folder, or that of temporary files.
 
     DataError says how much is needed and where, if the disk has no room for it.
     """
@@ -68,7 +71,7 @@ def _allocated(place: Path, size: int) -> IO[bytes]:
     return file
 
 
-def _map(file: IO[bytes], shape: _Shape) -> tuple[Tensor, str]:
+def _map(file: IO[bytes], shape: _Shape) -> Room:
     """Map the file, and close it once the mapping is no longer used."""
     try:
         memory = mmap.mmap(file.fileno(), 0)

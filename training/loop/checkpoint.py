@@ -32,6 +32,7 @@ from torch import Tensor
 from models.artifact.artifact import fsync_directory
 from models.images.preprocessing import Preprocessing
 from models.validation import explain
+from training.data.fingerprint import Fingerprint
 from training.errors import CheckpointError
 from training.loop.trained_network import TrainedNetwork
 
@@ -48,6 +49,11 @@ class Checkpoint(TrainedNetwork):
     seed: int
     metrics: dict[str, str | int | float]
     state: dict[str, Any] = field(repr=False)
+
+    @property
+    def fingerprints(self) -> list[Fingerprint] | None:
+        """Of the images that were trained on, and of those held back, if any; None if the run did not keep them."""
+        return self.state.get("fingerprints")
 
 
 _FIELDS = tuple(entry.name for entry in dataclasses.fields(Checkpoint))

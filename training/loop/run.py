@@ -267,7 +267,7 @@ class Run:
             found.append(
                 f"classes: they were {', '.join(earlier.labels)}, now they are {', '.join(self.images.classes)}"
             )
-        elif (images := earlier.state.get("fingerprints")) is not None and self.fingerprints is not None:
+        elif (images := earlier.fingerprints) is not None and self.fingerprints is not None:
             found += differences(images, self.fingerprints, self.images.classes)
         spec = self.checkpoint({}).preprocessing
         if not found and earlier.preprocessing != spec:

