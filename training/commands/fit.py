@@ -81,6 +81,11 @@ def _earlier(options: FitOptions) -> Checkpoint | None:
     """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
     path = options.folder / LAST
     if options.resume:
+        if not path.exists():
+            raise CheckpointError(
+                f"there is no {path}: nothing was saved there yet. Begin by the same command without --resume, or give "
+                "the --output of another run"
+            )
         earlier = read_run(path)
         remove_partial(options.folder)
         return earlier
@@ -96,7 +101,7 @@ def _prepare(
     """Load what the run takes: the images, and the network that learns from them."""
     seed = options.seed if options.seed is not None else (earlier.seed if earlier else 0)
     start = _start(recipe, earlier)
-    recipe = recipe if start is None else _suited(recipe, start)
+    recipe = recipe if start is None else _suited(recipe, start, earlier)
     images, held_back, normalization = processes.make_once(lambda: _load(options, recipe, start, console))
     _check_parts(processes, recipe, images, held_back)
     torch.manual_seed(seed)
@@ -126,9 +131,10 @@ def _start(recipe: Recipe, earlier: Checkpoint | None) -> TrainedNetwork | None:
     return earlier or read_pretrained(Path(recipe.start))
 
 
-def _suited(recipe: Recipe, start: TrainedNetwork) -> Recipe:
-    """The recipe for the network that is there, and for pictures of the size that it knows."""
-    size = recipe.image_size or start.preprocessing.height
+def _suited(recipe: Recipe, start: TrainedNetwork, earlier: Checkpoint | None) -> Recipe:
+    """The recipe for the network that is there, and for pictures of the size that it knows, or knew when it began."""
+    known = start.preprocessing.height if earlier is None else Recipe.from_table(earlier.recipe).image_size
+    size = recipe.image_size or known
     return replace(recipe, architecture=start.architecture, arguments=start.arguments, image_size=size)
 
 
@@ -136,7 +142,7 @@ def _load(
     options: FitOptions, recipe: Recipe, start: TrainedNetwork | None, console: Console
 ) -> tuple[ImageSet, ImageSet, Normalization]:
     images, held_back = load_training_images(
-        recipe, options.data, options.data_root, options.strict, console, options.folder
+        recipe, options.data, options.data_root, options.strict, console, options.folder, start
     )
     return images, held_back, measure(images) if start is None else start.normalization
 

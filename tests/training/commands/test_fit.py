@@ -22,6 +22,7 @@ from tests.training.folders import below, pack, picture, pictures
 from tests.training.recipe_files import write_recipe
 from training.commands.fit import fit
 from training.data import dataset, sources
+from training.data.fingerprint import names as fingerprint_names
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
 from training.loop import scoring
 from training.loop.checkpoint import read_checkpoint
@@ -279,7 +280,9 @@ def test_run_is_not_overwritten(options, whole):
 
 
 def test_nothing_to_resume_is_told(options):
-    with pytest.raises(CheckpointError, match=r"last\.pt cannot be read"):
+    """Also where a run was stopped before it saved anything, as one that was still decoding."""
+    options.folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"nothing was saved there yet\. Begin .* without --resume"):
         _fit(_changed(options, resume=True))
 
 
@@ -339,6 +342,36 @@ def test_resumed_run_takes_more_epochs_and_keeps_them(photos_run, tmp_path):
     assert "had finished its 3 epochs" in _fit(options)[1]
     with pytest.raises(CheckpointError, match="has finished 3 epochs already, --epochs 1 is fewer: give more"):
         _fit(_changed(options, epochs=1))
+
+
+def test_a_fine_tuned_run_on_arrays_of_another_size_is_resumed_by_the_same_command(recipe, tmp_path):
+    for side in (16, 24):
+        pixels = np.random.default_rng(0).integers(0, 256, (60, side, side, 3), np.uint8)
+        np.savez(tmp_path / f"{side}.npz", x_train=pixels, y_train=np.arange(60) % 2)
+    options = FitOptions(recipe=str(recipe), data=str(tmp_path / "16.npz"), output=tmp_path / "start", threads=1)
+    _fit(_changed(options, epochs=1, arch="resnet20"))
+    start = options.folder / "last.pt"
+    options = _changed(options, data=str(tmp_path / "24.npz"), output=tmp_path / "run", start=start, epochs=1)
+    _fit(options)
+    assert "had finished its 1 epochs" in _fit(_changed(options, resume=True))[1]
+
+
+def test_a_start_that_was_trained_on_what_is_held_back_now_is_told(recipe, tmp_path):
+    """A picture more, and the draw is another."""
+    data = pack(tmp_path, "folder", pictures(20))
+    options = FitOptions(recipe=str(recipe), data=str(data), output=tmp_path / "first", threads=1, epochs=1)
+    told = "images held back are among those that the start was trained on"
+    _fit(options)
+    again = _changed(options, output=tmp_path / "same", start=options.folder / "best.pt")
+    assert told not in _fit(again)[1]
+    (data / "red" / "99.png").write_bytes(picture("red", 99))
+    output = _fit(_changed(again, output=tmp_path / "second"))[1]
+    held_back = sources.load_training(str(data), tmp_path, 0.1)[1]
+    before = set(fingerprint_names(read_checkpoint(options.folder / "best.pt").fingerprints[0]))
+    learned = sum(entry.name in before for entry in held_back.entries)
+    assert f"{learned} of the {len(held_back)} {told}" in output
+    assert learned
+    assert "into a val/" in output
 
 
 def test_resumed_run_notices_other_pictures(photos_run, tmp_path):
