@@ -76,7 +76,7 @@ class OnnxProver:
         if ending == "logits" and interface.classes == 1 and ((self._expected >= 0) & (self._expected <= 1)).all():
             raise OnnxImportError(
                 f"the file's only number lies within 0 and 1 for all of {len(pictures)} pictures: it seems to be a "
-                "probability already, made by more than a last Sigmoid. Export the file without its last activation"
+                "probability already, made by more than a last Sigmoid; export the file without its last activation"
             )
 
     def scores(self, inputs: NDArray[np.float32]) -> Scores:
