@@ -87,6 +87,9 @@ def _remarks(layout: Layout, found: Survey) -> list[str]:
             lines.append(held.reason)
     unreadable = {f"{name}: {reason}" for part in found.parts for name, reason in part.unreadable.items()}
     lines += _some(sorted(unreadable), "files cannot be read as images")
+    if dim := sum(part.dim for part in found.parts):
+        told = "grey pictures of 16 bits use less than a quarter of the range: scale them to 16 bits first"
+        lines.append(f"{dim:,} {told}")
     lines += _some([" = ".join(group) for group in found.duplicates], "files lie in two parts, or in two classes")
     return lines
 

@@ -29,6 +29,9 @@ THUMBNAIL = 64
 SAMPLES = 8
 """Pictures of each class that are kept as samples."""
 
+_QUARTER = 1 << 14
+"""A quarter of the range of 16 bits: of the 256 levels that are decoded less than 64 are left below it."""
+
 _DIGEST_BYTES = 16
 """Bytes of a file's digest: enough that no two files have the same by chance."""
 
@@ -44,6 +47,8 @@ _BARE: dict[ImageType, Callable[[bytes], bytes]] = {
 class PartSurvey:
     """The images of a part: how many of each class, their sizes, modes as Pillow calls them, and files that are none.
 
+    `dim` have 16 bits and only values below a quarter of these, as cameras of 10 or 12 bits write them.
+
     `counts` has an entry for each class, also for those without a readable image; pictures without classes are of "".
     """
 
@@ -51,6 +56,7 @@ class PartSurvey:
     counts: Counter[str] = field(default_factory=Counter)
     sizes: list[tuple[int, int]] = field(default_factory=list)
     modes: Counter[str] = field(default_factory=Counter)
+    dim: int = 0
     unreadable: Mapping[str, str] = field(default_factory=dict)
     samples: dict[str, list[NDArray[np.uint8]]] = field(default_factory=dict)
 
@@ -73,6 +79,7 @@ class _Seen:
     digest: bytes
     size: tuple[int, int]
     mode: str
+    is_dim: bool
     thumbnail: NDArray[np.uint8]
 
 
@@ -95,6 +102,7 @@ def _survey_part(name: str, files: FileSet, same: dict[bytes, list[tuple[str, st
         found.counts[class_name] += 1
         found.sizes.append(seen.size)
         found.modes[seen.mode] += 1
+        found.dim += seen.is_dim
         same.setdefault(seen.digest, []).append((name, class_name, readable(entry.name)))
         if entry.place in sampled:
             found.samples.setdefault(class_name, []).append(seen.thumbnail)
@@ -123,7 +131,11 @@ class _Looking:
         thumbnail = self._decode(data)
         digest = hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
         with _opened(data) as image:
-            return _Seen(digest, image.size, image.mode, thumbnail)
+            return _Seen(digest, image.size, image.mode, _is_dim(image), thumbnail)
+
+
+def _is_dim(image: ImageFile) -> bool:
+    return image.mode.startswith("I;16") and int(np.asarray(image).max()) < _QUARTER
 
 
 def _opened(data: bytes) -> ImageFile:

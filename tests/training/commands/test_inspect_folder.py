@@ -39,6 +39,17 @@ def test_tells_what_fit_would_read_on_80_columns(tmp_path):
         assert (np.abs(pixels.astype(int) - colour).max(1) < 40).sum() > 1000
 
 
+@pytest.mark.parametrize(("bits", "told"), [(12, True), (16, False)])
+def test_pictures_that_fill_few_of_their_16_bits_are_told(tmp_path, bits, told):
+    levels = np.linspace(0, 2**bits - 1, 64 * 64).astype(np.uint16).reshape(64, 64)
+    for name in "ab":
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        Image.fromarray(levels).save(tmp_path / "scans" / name / "1.png")
+    ended = resnet_train("inspect", tmp_path / "scans", "--output", tmp_path / "samples.png")
+    remark = "2 grey pictures of 16 bits use less than a quarter of the range: scale them to 16 bits first"
+    assert (remark in " ".join(ended.output.split())) == told
+
+
 def test_a_hundred_classes_are_told_by_those_with_the_fewest_images(tmp_path):
     content = picture("red", 0, (8, 8))
     files = {f"species_{index:03}/{copy}.png": content for index in range(100) for copy in range(1 + (index != 57))}
