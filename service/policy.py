@@ -227,8 +227,10 @@ FAILED_SHARE = 0.05
 few pictures that no version can take decide; more, and a version that fails goes on."""
 
 DEATHS = 2
-"""Workers that die with a shadow's images, or while a promoted version is served, before it is taken back: one may be
-chance. More, and each costs the images of others a retry."""
+DEATHS_WITHIN_S = 3600.0
+"""Workers that die with a shadow's images, or while a promoted version is served, and the time within which they do,
+before it is taken back: one may be chance (judgements). More of them, and each costs the images of others a retry; more
+time, and two that have nothing to do with each other take a good version back."""
 
 JUDGED_AGAIN_S = 30.0
 """Time after which a version that was to be promoted or taken back is looked at again, if that was refused (a

@@ -29,6 +29,16 @@ class Selection:
             pinned[model] = version
         return Selection(pinned, self.unloaded - {model}, frozenset(deleted), self._shadow_without(model, version))
 
+    def exchange(self, model: str, version: int, served: int) -> "Selection":
+        """Serve this version in place of the one that is served, and a newer one than both once there is any.
+
+        A model that was pinned stays so, to this version.
+        """
+        pinned = {**self.pinned, model: version} if model in self.pinned else self.pinned
+        passed_over = {(model, served)} if served > version else set()
+        deleted = self.deleted - {(model, version)} | passed_over
+        return Selection(pinned, self.unloaded - {model}, deleted, self._shadow_without(model, version))
+
     def unload(self, model: str) -> "Selection":
         """Serve no version of it."""
         return replace(self, unloaded=self.unloaded | {model})

@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 
-ModelAction = Literal["load", "promote", "unload", "delete", "reread"]
+ModelAction = Literal["load", "promote", "restore", "unload", "delete", "reread"]
 
 _BYTES = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
@@ -22,7 +22,7 @@ _BYTES = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 class ModelChange:
     """What an operator wants: a model loaded, in this version or the newest, or unloaded, or a version never again.
 
-    `promote` loads a version that is a shadow.
+    `promote` serves a version that is a shadow, and `restore` the one before it, until there is a newer one.
     `reread` is for all models: whatever the repository holds now.
     """
 

@@ -119,7 +119,7 @@ class ModelChanges:
 
     def _begin(self, running: RunningChange) -> None:
         self._running, change = running, running.change
-        running.selection = _decide(self._selection, change)
+        running.selection = _decide(self._selection, change, self._workers.models.catalog)
         if running.again:
             self._refusals.clear()
         tell = log.info if running.again else log.debug
@@ -265,11 +265,15 @@ def _tell_nobody(_refused: str, _changed: bool) -> None:
     """The answer to a change that no client has asked for."""
 
 
-def _decide(selection: Selection, change: ModelChange) -> Selection:
+def _decide(selection: Selection, change: ModelChange, served: Catalog) -> Selection:
     """What is decided once this change is made."""
     match change.action:
-        case "load" | "promote":
+        case "load":
             return selection.load(change.model, change.version)
+        case "promote" | "restore":
+            assert change.version is not None
+            versions = {artifact.name: artifact.version for artifact in served.live}
+            return selection.exchange(change.model, change.version, versions.get(change.model, change.version))
         case "unload":
             return selection.unload(change.model)
         case "delete":

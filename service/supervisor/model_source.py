@@ -79,14 +79,16 @@ class ModelSource:
         served = replace(models.catalog, artifacts=tuple(models.files))
         if change.action == "promote":
             _check_shadow(served, change)
-        if change.action in ("load", "promote"):
+        names_target = change.action in ("load", "promote", "restore")
+        if names_target:
             _check_target(folder, change)
+            selection = selection.load(change.model, change.version)  # no newer one that nobody has had read
         elif change.model:
             served.find(change.model, None)
         repository = Repository(folder, partial(self._check, refusals), self._check_origin)
         catalog = repository.read_again(served, selection, change.model or None)
         reasons = [reason for (name, _), reason in catalog.failed.items() if name == change.model]
-        if change.action in ("load", "promote") and reasons:
+        if names_target and reasons:
             raise RepositoryError("; ".join(reasons))
         catalog = add_shadow(catalog, repository, selection)
         catalog = catalog.keeping(weights=self._placement.needs_weights, int8=self._placement.needs_int8)

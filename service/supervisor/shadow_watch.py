@@ -1,6 +1,7 @@
 """What becomes of a shadow, by what is counted of it: it is served, or taken back; so is the version that it became.
 
-Counted is for the whole server, from the change on that brought the version, and anew after so many images.
+Counted is for the whole server, from the change on that brought the version, and anew after so many images; of deaths
+only recent ones count.
 """
 
 import math
@@ -14,7 +15,15 @@ from service.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.families import Counter
 from service.metrics.metrics import Metrics
-from service.policy import DEATHS, FAILED_LEAST, FAILED_SHARE, FAR_AGREEMENT, JUDGED_AGAIN_S, JUDGED_IMAGES
+from service.policy import (
+    DEATHS,
+    DEATHS_WITHIN_S,
+    FAILED_LEAST,
+    FAILED_SHARE,
+    FAR_AGREEMENT,
+    JUDGED_AGAIN_S,
+    JUDGED_IMAGES,
+)
 from service.supervisor.model_set import ModelSet
 
 log = structlog.get_logger()
@@ -45,7 +54,7 @@ class ShadowWatch:
             self._looks_from_s = 0.0
         if self._judge is None or now_s < self._looks_from_s:
             return None
-        change = self._judge.look(deaths)
+        change = self._judge.look(deaths, now_s)
         if change:
             self._looks_from_s = math.inf
         return change
@@ -73,23 +82,28 @@ class ShadowWatch:
 
 
 class _Counts:
-    """What a version's counts by outcome, and the deaths of workers that served, have grown by."""
+    """What a version's counts by outcome have grown by, and how many workers that served have died of late."""
 
     def __init__(
         self, metrics: Metrics, counter: Counter, artifact: Artifact, outcomes: Sequence[str], deaths: int
     ) -> None:
         self._metrics = metrics
         self._cells = [counter.cell(artifact.name, str(artifact.version), outcome) for outcome in outcomes]
-        self.begin(deaths)
+        self._deaths = deaths
+        self.begin()
 
-    def begin(self, deaths: int) -> None:
+    def begin(self) -> None:
         """Count anew."""
-        self._before, self._deaths_before = self._metrics.total(self._cells), deaths
+        self._before = self._metrics.total(self._cells)
+        self._died_s: list[float] = []
 
-    def read(self, deaths: int) -> list[int]:
+    def read(self, deaths: int, now_s: float) -> list[int]:
         """Of each outcome, and of deaths."""
+        self._died_s += [now_s] * (deaths - self._deaths)
+        self._died_s = [died_s for died_s in self._died_s if now_s - died_s < DEATHS_WITHIN_S]
+        self._deaths = deaths
         grown = self._metrics.total(self._cells) - self._before
-        return [*map(int, grown), deaths - self._deaths_before]
+        return [*map(int, grown), len(self._died_s)]
 
 
 def _fails(failed: int, of: int) -> bool:
@@ -102,9 +116,9 @@ class _ShadowJudge:
     def __init__(self, counts: _Counts, name: str, version: int, after: int, agreement: float) -> None:
         self._counts, self._name, self._version, self._after, self._agreement = counts, name, version, after, agreement
 
-    def look(self, deaths_now: int) -> ModelChange | None:
+    def look(self, deaths_now: int, now_s: float) -> ModelChange | None:
         """Promote it, take it back, or neither."""
-        agreed, differed, failed, lost, deaths = self._counts.read(deaths_now)
+        agreed, differed, failed, lost, deaths = self._counts.read(deaths_now, now_s)
         images = agreed + differed + failed + lost
         agreement = agreed / max(1, images)
         about = f"{agreed} of {images} images got the same class"
@@ -119,7 +133,7 @@ class _ShadowJudge:
             return ModelChange("promote", self._name, self._version)
         if self._after and agreement < self._agreement - FAR_AGREEMENT:
             return self._take_back(about)
-        self._counts.begin(deaths_now)
+        self._counts.begin()
         return None
 
     def _take_back(self, why: str) -> ModelChange:
@@ -133,18 +147,18 @@ class _LiveJudge:
     def __init__(self, counts: _Counts, name: str, version: int, former: int) -> None:
         self._counts, self.name, self.version, self._former = counts, name, version, former
 
-    def look(self, deaths_now: int) -> ModelChange | None:
-        """Load the former version if this one fails."""
-        ok, failed, deaths = self._counts.read(deaths_now)
+    def look(self, deaths_now: int, now_s: float) -> ModelChange | None:
+        """Restore the former version if this one fails."""
+        ok, failed, deaths = self._counts.read(deaths_now, now_s)
         if deaths >= DEATHS:
             return self._take_back(f"{deaths} workers died")
         if _fails(failed, ok + failed):
             return self._take_back(f"{failed} of {ok + failed} requests failed")
         if ok + failed >= JUDGED_IMAGES:
-            self._counts.begin(deaths_now)
+            self._counts.begin()
         return None
 
     def _take_back(self, why: str) -> ModelChange:
         about = {"model": self.name, "version": self.version}
         log.error("promoted version is taken back", **about, instead=self._former, why=why)
-        return ModelChange("load", self.name, self._former)
+        return ModelChange("restore", self.name, self._former)

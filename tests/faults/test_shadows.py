@@ -1,6 +1,7 @@
 """A second version gets copies under load: answers stay those of the first, until the second is promoted."""
 
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,7 @@ def test_answers_are_those_of_the_first_until_the_second_is_promoted(serve: Serv
         refused = promote(served, "1/promote")
         assert refused.status_code == 409
         assert "it is model/2" in refused.json()["detail"]
+        make_artifact(repository, "model", 3)  # of which nobody has told the server
         assert promote(served, "2/promote").json() == {
             "changed": True,
             "models": [{"name": "model", "version": "2"}],
@@ -114,6 +116,9 @@ def test_a_shadow_that_agrees_is_promoted_and_taken_back_once_it_fails(serve: Se
         ledger.wait_for(50)
         assert ledger.count(500) <= before + 2  # those that were under way
     assert versions(served).keys() == {"1"}
+    make_artifact(repository, "model", 3)
+    served.signal(signal.SIGHUP)
+    until(lambda: versions(served).keys() == {"3"}, "a newer version")
     assert served.stop() == 0, served.log
 
 

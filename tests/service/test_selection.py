@@ -29,6 +29,12 @@ NONE, SHADOW = Selection(), Selection(shadow=("m", 3))
         (SHADOW.load("m", None), {1, 2}),
         (SHADOW.delete("m", 3), {1, 2}),
         (SHADOW.delete("m", 3).load("m", None), {1, 2, 3}),
+        (SHADOW.exchange("m", 3, 2), {1, 2, 3}),
+        (SHADOW.exchange("m", 3, 2).exchange("m", 2, 3), {1, 2}),
+        (Selection(shadow=("m", 2)).exchange("m", 2, 3), {1, 2}),
+        (Selection(shadow=("m", 2)).exchange("m", 2, 3).exchange("m", 3, 2), {1, 2, 3}),
+        (SHADOW.load("m", 1).exchange("m", 3, 1), {3}),
+        (SHADOW.load("m", 1).exchange("m", 3, 1).exchange("m", 1, 3), {1}),
     ],
 )
 def test_decisions_bound_which_versions_may_be_served(selection: Selection, allowed: set[int]) -> None:

@@ -12,14 +12,14 @@ from service.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.policy import DEATHS, FAILED_LEAST, JUDGED_AGAIN_S, JUDGED_IMAGES
+from service.policy import DEATHS, DEATHS_WITHIN_S, FAILED_LEAST, JUDGED_AGAIN_S, JUDGED_IMAGES
 from service.supervisor.model_set import ModelSet
 from service.supervisor.shadow_watch import ShadowWatch
 
 PROMOTE, TAKE_BACK, FORMER = (
     ModelChange("promote", "plain", 2),
     ModelChange("delete", "plain", 2),
-    ModelChange("load", "plain", 1),
+    ModelChange("restore", "plain", 1),
 )
 
 
@@ -141,6 +141,24 @@ def test_a_promoted_version_that_fails_is_replaced_by_the_former_one(scene: Call
     it.metrics.requests.inc("plain", "2", "server_error", by=FAILED_LEAST)
     assert look() == FORMER
     assert look() is None
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_workers_that_die_long_after_each_other_take_nothing_back(
+    scene: Callable[[int], Scene], promoted: bool
+) -> None:
+    it = scene(0)
+    it.look()
+    look = it.promote() if promoted else it.look
+    it.count("lost", 2 * DEATHS)
+    for _ in range(2 * DEATHS):
+        it.deaths += 1
+        assert look() is None
+        it.now_s += DEATHS_WITHIN_S
+    it.deaths += DEATHS - 1
+    assert look() is None
+    it.deaths += 1
+    assert look() == (FORMER if promoted else TAKE_BACK)
 
 
 def test_a_promoted_version_is_watched_beyond_a_change_of_others(scene: Callable[[int], Scene]) -> None:
