@@ -30,6 +30,8 @@ from service.supervisor.model_uses import ModelUses
 
 log = structlog.get_logger()
 
+_DIED = f"{LOAD_TRIES} workers that loaded it died"
+
 
 class Refusal(NamedTuple):
     """Why a model is not loaded, and until when it is not tried again."""
@@ -77,22 +79,25 @@ class ModelBudget:
         self._models = models
         reports = [report for worker in self._workers() for report in worker.reports.values()]
         self._loaded = {report.model for report in reports if report.state == "ready"} | models.catalog.pinned
-        """Models that every worker is to have."""
+        """Models that every worker is to have, but for those that failed at it."""
         self._asked: dict[int, None] = {}  # to be loaded, in the order in which they were first asked for
         self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._size(n))
         self._held: set[int] = set()  # had images in flight when they were last to be unloaded
         self._refusals: dict[int, Refusal] = {}
-        self._deaths = Counter[int]()  # of workers that loaded a model
+        self._deaths = Counter[int]()  # of workers that loaded a model, since one was last ready
+        self._starting: dict[int, frozenset[int]] = {}  # what each worker loads that starts, by its seat
         self._command: tuple[WorkerChild, ModelCommand] | None = None
         self._release: Release | None = None
-        self._measure(reports)
+        self._note_ready(reports)
 
-    def wanted(self, models: ModelSet) -> frozenset[int]:
+    def wanted(self, worker: WorkerChild, models: ModelSet) -> frozenset[int]:
         """What a worker that starts with these models loads: what is loaded, and of other sets also what is new."""
         if models is self._models:
-            return frozenset(self._loaded)
+            self._starting[worker.index] = frozenset(self._loaded - self._deadly)
+            return self._starting[worker.index]
         served, catalog = self._models.catalog, models.catalog
-        names, known = {served[number].name for number in self._loaded}, set(map(identity, served.artifacts))
+        names = {served[number].name for number in self._loaded - self._deadly}
+        known = set(map(identity, served.artifacts))
         new = {n for n in catalog.numbers if catalog[n].name in names or identity(catalog[n]) not in known}
         return frozenset(new | catalog.pinned)
 
@@ -114,7 +119,8 @@ class ModelBudget:
 
     def on_worker_up(self, worker: WorkerChild) -> None:
         """A worker has loaded what it was to load when it was started."""
-        self._measure(worker.reports.values())
+        self._starting.pop(worker.index, None)
+        self._note_ready(worker.reports.values())
         self._advance()
 
     def on_report(self, worker: WorkerChild, report: ModelReport) -> None:
@@ -126,20 +132,26 @@ class ModelBudget:
             del worker.reports[model]
         else:
             worker.reports[model] = report
-            self._measure([report])
+            self._note_ready([report])
             self._on_loaded(worker, report)
         self._advance()
 
     def on_end(self, worker: WorkerChild) -> None:
-        """A worker has died: what it was loading is tried once more."""
+        """A worker has died: what it was loading, as it was told or at its start, is tried once more."""
         if self._command and self._command[0] is worker:
             command, self._command = self._command[1], None
-            if command.load and command.model not in self._loaded:
-                self._deaths[command.model] += 1
-                if self._deaths[command.model] >= LOAD_TRIES:
-                    reason = f"{LOAD_TRIES} workers that loaded it died"
-                    self._fail(worker, ModelReport(command.model, "failed", reason))
+            if command.load:
+                self._on_death(worker, command.model)
+        missing = self._starting.pop(worker.index, frozenset()) - worker.reports.keys()
+        if missing:
+            self._on_death(worker, min(missing))  # models are loaded in their order
         self._advance()
+
+    def _on_death(self, worker: WorkerChild, model: int) -> None:
+        """A worker has died that loaded this model; other workers may have it, and then go on with it."""
+        self._deaths[model] += 1
+        if self._deaths[model] >= LOAD_TRIES and model not in self._loaded:
+            self._fail(worker, ModelReport(model, "failed", _DIED))
 
     def on_released(self, number: int, *, released: bool) -> None:
         """An API process sends nothing more of the model that is to be unloaded, or has images of it."""
@@ -188,7 +200,7 @@ class ModelBudget:
                 self._send(worker, min(extra), load=False)
                 return True
         for worker in workers:
-            if missing := self._loaded - worker.reports.keys():
+            if missing := self._loaded - self._deadly - worker.reports.keys():
                 self._send(worker, min(missing), load=True)
                 return True
         return False
@@ -196,7 +208,8 @@ class ModelBudget:
     def _drop_broken(self, workers: Sequence[WorkerChild]) -> None:
         """Give up a model that was loaded and that none of those workers, which have started anew, could load."""
         for model in self._loaded - self._models.catalog.pinned:
-            reports = [worker.reports.get(model) for worker in workers]
+            untried = ModelReport(model, "failed", _DIED) if model in self._deadly else None
+            reports = [worker.reports.get(model, untried) for worker in workers]
             failed = [report for report in reports if report and report.state == "failed"]
             if workers and len(failed) == len(workers):
                 self._loaded.discard(model)
@@ -232,6 +245,7 @@ class ModelBudget:
         if not release.missing:
             self._release = None
             self._loaded.discard(release.model)
+            self._deaths.pop(release.model, None)
             artifact = self._models.catalog[release.model]
             self._metrics.model_unloads.inc(artifact.name)
             log.info("model makes room", model=artifact.name, version=artifact.version)
@@ -250,6 +264,9 @@ class ModelBudget:
                 self._refuse_as_too_large(model)
             self._forget(model)
         else:
+            for other in self._workers():
+                if model in other.reports and other.reports[model].state == "failed":
+                    del other.reports[model]  # it is tried again there, too
             self._loaded.add(model)
             self._metrics.model_loads.inc(self._models.catalog[model].name)
             self._tell(ModelMoved(worker.index, report))
@@ -287,9 +304,16 @@ class ModelBudget:
 
     # What is known
 
-    def _measure(self, reports: Iterable[ModelReport]) -> None:
+    @property
+    def _deadly(self) -> set[int]:
+        """Models that no further worker is to load, as workers died with them; those that have one keep it."""
+        return {model for model, deaths in self._deaths.items() if deaths >= LOAD_TRIES} - self._models.catalog.pinned
+
+    def _note_ready(self, reports: Iterable[ModelReport]) -> None:
+        """Models are loaded: it is known what they take, and that no worker dies with them."""
         for report in reports:
             if report.state == "ready":
+                self._deaths.pop(report.model, None)
                 one = identity(self._models.catalog[report.model])
                 self._bytes[one] = max(report.memory_bytes, self._bytes.get(one, 1))
 

@@ -17,6 +17,7 @@ from service.ipc.messages import PROBE, BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
+from service.policy import LOAD_TRIES
 from service.repository import Repository
 from service.selection import Selection
 from service.shadow_version import add_shadow
@@ -38,11 +39,13 @@ class House:
     worker: WorkerChild
     channels: Channels
     metrics: Metrics
+    models: ModelSet
     told: list[ControlMessage] = field(default_factory=list)
+    others: list[WorkerChild] = field(default_factory=list)
 
-    def commands(self) -> list[tuple[int, bool]]:
-        """The models that the worker is told to load, or not, since the last call."""
-        reader, found = self.channels.requests[0].reader, []
+    def commands(self, seat: int = 0) -> list[tuple[int, bool]]:
+        """The models that the worker in this seat is told to load, or not, since the last call."""
+        reader, found = self.channels.requests[seat].reader, []
         os.set_blocking(reader, False)
         with suppress(BlockingIOError):
             while True:
@@ -53,11 +56,25 @@ class House:
         return found
 
     def obey(self) -> None:
-        """Do all that the worker is told until there is nothing more."""
-        while commands := self.commands():
-            for model, load in commands:
+        """Do all that the workers are told until there is nothing more."""
+        workers = [self.worker, *self.others]
+        while commands := [(worker, *command) for worker in workers for command in self.commands(worker.index)]:
+            for worker, model, load in commands:
                 state = "ready" if load else "unloaded"
-                self.budget.on_report(self.worker, ModelReport(model, state, memory_bytes=SIZE))
+                self.budget.on_report(worker, ModelReport(model, state, memory_bytes=SIZE))
+
+    def start_other(self, *dies_of: int) -> WorkerChild | None:
+        """Another worker starts: it is up then, or has died of the first of these that it loads."""
+        other = WorkerChild(1, epoch=1, models=self.models)
+        for model in sorted(self.budget.wanted(other, self.models)):
+            if model in dies_of:
+                self.budget.on_end(other)
+                return None
+            other.reports[model] = ModelReport(model, "ready", memory_bytes=SIZE)
+        other.up = True
+        self.others.append(other)
+        self.budget.on_worker_up(other)
+        return other
 
     def use(self, model: int, when_s: float) -> None:
         name = "abcd"[model]
@@ -93,10 +110,10 @@ def loaded_house(catalog: Catalog, *loaded: int, most_bytes: int = 3 * SIZE) -> 
         told.append(message)
         return 1
 
-    models = ModelSet.of(catalog, {})
-    budget = ModelBudget(most_bytes, models, channels, metrics, 60.0, tell, lambda: [worker])
+    models, others = ModelSet.of(catalog, {}), list[WorkerChild]()
+    budget = ModelBudget(most_bytes, models, channels, metrics, 60.0, tell, lambda: [worker, *others])
     worker.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in loaded}
-    house = House(budget, worker, channels, metrics, told)
+    house = House(budget, worker, channels, metrics, models, told, others)
     budget.on_worker_up(worker)
     house.obey()
     told.clear()
@@ -236,3 +253,58 @@ def test_what_failed_is_tried_again_once_it_is_asked_for_after_that_while(
     house.obey()
     assert D in house.loaded()
     assert house.take(ModelRefused) == []
+
+
+def test_a_model_that_other_workers_die_of_is_left_to_the_one_that_has_it(house: House) -> None:
+    for _ in range(LOAD_TRIES):
+        assert house.start_other(C) is None
+    other = house.start_other(C)
+    assert other
+    assert other.reports.keys() == {DEFAULT, B}
+    house.budget.look()
+    assert house.commands(1) == []
+    assert house.loaded() == {DEFAULT, B, C}
+    house.told.clear()
+    house.use(B, 1.0)
+    for model, unloaded in (D, C), (C, B):  # loaded anew, it is tried there, too
+        house.budget.ask(model)
+        question = released(house)
+        assert question.model == unloaded
+        house.budget.on_released(question.number, released=True)
+        house.obey()
+        house.use(model, 2.0)
+    assert {model for model, report in other.reports.items() if report.state == "ready"} == {DEFAULT, C, D}
+
+
+def test_workers_that_die_of_what_they_are_told_to_load_and_then_of_starting_with_it(house: House) -> None:
+    other = WorkerChild(1, epoch=1, up=True, models=house.models)
+    other.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in (DEFAULT, B)}
+    house.others.append(other)
+    house.budget.look()
+    assert house.commands(1) == [(C, True)]
+    house.others.clear()
+    house.budget.on_end(other)
+    assert house.start_other(C) is None
+    assert house.start_other(C)
+
+
+def test_a_model_that_workers_died_of_is_refused_once_none_has_it(house: House) -> None:
+    for _ in range(LOAD_TRIES):
+        house.start_other(C)
+    assert house.start_other(C)
+    house.worker.reports = {}
+    house.budget.look()
+    refusals = [message for message in house.take(ModelRefused) if isinstance(message, ModelRefused)]
+    assert [(refusal.model, refusal.reason) for refusal in refusals] == [
+        (C, f"the model failed to load: {LOAD_TRIES} workers that loaded it died")
+    ]
+
+
+def test_a_model_that_failed_in_one_worker_is_tried_there_again_when_it_is_loaded_anew(house: House) -> None:
+    other = house.start_other()
+    assert other
+    other.reports[D] = ModelReport(D, "failed", "no memory")
+    house.budget.ask(D)
+    house.budget.on_released(released(house).number, released=True)
+    house.obey()
+    assert other.reports[D].state == "ready"
