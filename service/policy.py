@@ -175,6 +175,11 @@ RESTART_WAIT_LEAST_S = 2.0
 """Least time that they wait (a judgement): a start of 0.13 s took three times as long on a busy machine, and after the
 second death in a row comes a pause. Less, and such a moment loses requests; more, and clients wait for longer."""
 
+OOM_KILL_KEPT_S = 10.0
+"""Time for which a kill for memory may be the reason of a death that is seen later (a judgement): the kernel may kill
+several at once, and takes a while to free a large one's memory. Less, and the second is told as an exit; more, and so
+is a death by another's hand, after the kill of a process that is not ours."""
+
 SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any
 load, so that no API process sends it anything until it has answered."""

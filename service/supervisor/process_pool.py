@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 import structlog
 
 from models.machine.cgroup import count_oom_kills
-from service.policy import FIRST_STARTS
+from service.policy import FIRST_STARTS, OOM_KILL_KEPT_S
 from service.supervisor.children import Child
 from service.supervisor.reactor import Reactor
 
@@ -26,11 +26,19 @@ class OomKills:
 
     def __init__(self) -> None:
         self._counted = count_oom_kills()
+        self._unexplained_s: list[
+            float
+        ] = []  # when each kill was seen by which no process of ours is known to have died
 
     def explain(self, code: int | None) -> bool:
-        """Whether it is the reason for this exit code, of a process that has just ended."""
-        before, self._counted = self._counted, count_oom_kills()
-        return code == -signal.SIGKILL and self._counted > before
+        """Whether it is the reason for this exit code, of a process that has just ended; one kill ends one process."""
+        before, self._counted, now_s = self._counted, count_oom_kills(), time.monotonic()
+        recent = [seen_s for seen_s in self._unexplained_s if now_s - seen_s < OOM_KILL_KEPT_S]
+        self._unexplained_s = recent + [now_s] * (self._counted - before)
+        if code != -signal.SIGKILL or not self._unexplained_s:
+            return False
+        del self._unexplained_s[0]
+        return True
 
 
 class ProcessPool(ABC, Generic[C]):

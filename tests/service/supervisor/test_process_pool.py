@@ -1,14 +1,19 @@
-"""What the supervisor does when a process cannot be made, and while it drains."""
+"""What the supervisor does when a process cannot be made, and while it drains; which deaths were for want of memory."""
 
 import multiprocessing
 import os
 import resource
+import signal
 import time
 from pathlib import Path
 
+import pytest
+
 from service.ipc.pipe import Pipe
 from service.policy import FIRST_STARTS
+from service.supervisor import process_pool
 from service.supervisor.model_set import ModelSet
+from service.supervisor.process_pool import OomKills
 from tests.service.served import DEADLINE_S
 from tests.service.supervisor.test_supervisor import Played, die, start, supervise_with, wait_for_the_end
 
@@ -85,3 +90,23 @@ def test_a_start_that_fails_counts_as_a_death(repository: Path, tmp_path: Path) 
     supervisor.join(DEADLINE_S)
     assert supervisor.exitcode == 1
     assert len(births.read_text().splitlines()) == 2
+
+
+def test_each_kill_for_memory_is_the_reason_of_one_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers may be killed at once, before the supervisor looks at either."""
+    kills = 3
+    monkeypatch.setattr(process_pool, "count_oom_kills", lambda: kills)
+    oom_kills = OomKills()
+    kills += 2
+    codes = [-signal.SIGKILL, 1, -signal.SIGTERM, -signal.SIGKILL, -signal.SIGKILL]
+    assert list(map(oom_kills.explain, codes)) == [True, False, False, True, False]
+
+
+def test_a_kill_of_another_process_is_not_laid_to_a_later_death(monkeypatch: pytest.MonkeyPatch) -> None:
+    kills = 0
+    monkeypatch.setattr(process_pool, "count_oom_kills", lambda: kills)
+    oom_kills = OomKills()
+    kills += 2
+    assert oom_kills.explain(-signal.SIGKILL)
+    monkeypatch.setattr(process_pool, "OOM_KILL_KEPT_S", 0.0)
+    assert not oom_kills.explain(-signal.SIGKILL)
