@@ -177,12 +177,14 @@ def test_replicas_are_replaced_behind_the_balancer_of_the_file(
 def test_prometheus_finds_each_replica(stack: Callable[..., Stack], docker: Run) -> None:
     """That of one file those of the other."""
     obtain(docker, "compose.yaml", "prometheus")
-    watched = stack("compose.yaml", "compose.replicas.yaml", names=("one", "two"))
+    watched = stack("compose.yaml", "compose.replicas.yaml", "compose.watched.yaml", names=("one", "two"))
     watched.publish("prometheus", 9090)
     watched.run("up", "--detach", "--build", "--wait", "one", "two", "prometheus")
     prometheus = Prometheus(f"127.0.0.1:{watched.ports['prometheus']}")
     until(prometheus.is_ready, "Prometheus")
     until(lambda: prometheus.value('sum(up{job="resnet-serve"})') == 2, "the first scrape of both")
+    watched.run("stop", "two")
+    until(lambda: prometheus.value('up{instance="two:8000"}') == 0, "a scrape of one that is gone")
     groups = httpx.get(f"{prometheus.url}/api/v1/rules").json()["data"]["groups"]
     assert {Path(group["file"]).name for group in groups} == {"recording.yml", "alerts.yml"}
 

@@ -77,6 +77,7 @@ def test_the_service_is_locked_down_and_has_time_to_drain(file: str, name: str) 
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true", "seccomp:./seccomp.json"]
     assert (DEPLOY / "seccomp.json").exists()  # Compose reads it from beside the file
+    assert {"cpus", "mem_limit"} <= service.keys()  # there is a worker for each core, and memory for so many
     assert float(service["stop_grace_period"].removesuffix("s")) > Settings.model_fields["grace"].default
     assert (DEPLOY / service["build"]["context"] / "Dockerfile").exists()
 
@@ -89,10 +90,32 @@ def test_nothing_is_reached_from_outside(file: str) -> None:
 
 
 def test_prometheus_looks_for_the_name_that_the_servers_have() -> None:
-    scraped = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())["scrape_configs"]
-    assert [discovery["names"] for config in scraped for discovery in config["dns_sd_configs"]] == [["resnet-serve"]]
-    assert "resnet-serve" in services("compose.yaml")
-    assert services("compose.replicas.yaml")["one"]["networks"]["default"]["aliases"] == ["resnet-serve"]
+    """Not by what Docker's DNS finds, where one that is stopped is forgotten, and no alert fires."""
+    for file, folder_file, started in (
+        ("compose.yaml", "prometheus.yml", "compose.yaml"),
+        ("compose.watched.yaml", "replicas.yml", "compose.replicas.yaml"),
+    ):
+        assert f"--config.file=/etc/prometheus/{folder_file}" in services(file)["prometheus"]["command"]
+        (scraped,) = prometheus_settings(folder_file).pop("scrape_configs")
+        ours = [name for name, service in services(started).items() if service["image"] == "resnet-serve"]
+        assert scraped == {
+            "job_name": "resnet-serve",
+            "static_configs": [{"targets": [f"{name}:8000" for name in ours]}],
+        }
+
+
+def test_both_ways_to_scrape_are_the_same_but_for_the_targets() -> None:
+    """Compose replaces a command as a whole."""
+    both = prometheus_settings("prometheus.yml"), prometheus_settings("replicas.yml")
+    assert [settings.pop("scrape_configs") for settings in both]
+    assert both[0] == both[1]
+    commands = [services(file)["prometheus"]["command"][1:] for file in ("compose.yaml", "compose.watched.yaml")]
+    assert commands[0] == commands[1]
+
+
+def prometheus_settings(file: str) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load((DEPLOY / "prometheus" / file).read_text())
+    return found
 
 
 def test_grafana_finds_its_dashboard_and_prometheus() -> None:

@@ -52,6 +52,7 @@ def test_manifests_are_valid_by_kserve_s_schemas(manifests: dict[str, Manifest])
 def test_the_container_is_one_that_kubernetes_takes(container: Manifest) -> None:
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x"}, "spec": {"containers": [container]}}
     kubernetes_validate.validate(pod, kubernetes_validate.latest_version(), strict=True)
+    assert container["resources"]["limits"]["cpu"] == container["resources"]["requests"]["cpu"]
     context = container["securityContext"]
     assert (context["runAsNonRoot"], context["readOnlyRootFilesystem"]) == (True, True)
     assert (context["allowPrivilegeEscalation"], context["capabilities"]) == (False, {"drop": ["ALL"]})

@@ -1,5 +1,9 @@
 """The manifests: built by kustomize, valid by the schemas of Kubernetes, and fit for the server that they start."""
 
+import re
+import shlex
+import shutil
+import signal
 import subprocess
 from collections.abc import Callable
 from functools import cache
@@ -95,6 +99,13 @@ def test_the_environment_is_settings_and_a_drain_fits_the_grace_of_the_pod(
     assert port["containerPort"] == settings.port
 
 
+def test_the_server_sees_no_more_cores_than_it_may_use(container: dict[str, Any]) -> None:
+    """Of the whole node it would make processes and threads; a limit of cores bounds all of them."""
+    resources = container["resources"]
+    assert resources["limits"]["cpu"] == resources["requests"]["cpu"]
+    assert {variable["name"] for variable in container["env"]}.isdisjoint({f"{ENV_PREFIX}WORKERS"})
+
+
 def test_probes_and_metrics_are_routes_of_the_server(
     manifests: Manifests, container: dict[str, Any], busy_server: Served
 ) -> None:
@@ -181,3 +192,14 @@ def test_keys_come_from_a_secret_that_the_server_reads(require: Callable[[str], 
     (mount,) = container["volumeMounts"]
     assert variables[f"{ENV_PREFIX}API_KEY_FILE"] == f"{mount['mountPath']}/keys"
     assert {"name": mount["name"], "secret": {"secretName": "resnet-serve-keys"}} in pod["volumes"]
+
+
+def test_what_has_keys_read_again_needs_no_program_that_the_image_lacks(tmp_path: Path) -> None:
+    """`kill` is in Debian's procps, which slim images of Python do not have; shells have their own."""
+    comment = (ROOT / "deploy" / "kubernetes" / "components" / "keys" / "kustomization.yaml").read_text()
+    (command,) = re.findall(r"`kubectl exec POD -- (.*) 1'`", comment)
+    (tmp_path / "sh").symlink_to(shutil.which("sh") or "")
+    with subprocess.Popen(["sleep", "60"]) as process:
+        words = shlex.split(f"{command} {process.pid}'")
+        subprocess.run([str(tmp_path / words[0]), *words[1:]], check=True, env={"PATH": str(tmp_path)})
+        assert process.wait() == -signal.SIGHUP

@@ -36,7 +36,8 @@ def test_alerts_fire_when_they_should(require: Callable[[str], str]) -> None:
 
 
 def test_prometheus_takes_the_configuration(require: Callable[[str], str]) -> None:
-    promtool(require, "check", "config", FOLDER / "prometheus.yml")
+    for file in ("prometheus.yml", "replicas.yml"):
+        promtool(require, "check", "config", FOLDER / file)
     promtool(require, "check", "rules", "--lint=all", "--lint-fatal", FOLDER / "recording.yml", FOLDER / "alerts.yml")
 
 
