@@ -198,8 +198,8 @@ next change for longer."""
 REFUSED_PAUSE_S = 30.0
 REFUSED_PAUSE_MOST_S = 900.0
 """Time after which --poll-repository asks again for what was refused (a judgement), twice as long after each refusal of
-the same: memory may have been short, or a disk. Less, and a version that no worker can load keeps the machine busy
-with spare workers; more, and one that could be loaded by now is missing for longer."""
+the same up to the second, five times in all: memory may have been short, or a disk. Less, and a version that no worker
+can load keeps the machine busy with spare workers; more, and one that could be loaded by now is missing for longer."""
 
 CREDENTIALS_S = 10.0
 """Time in which keys and certificates are read again at SIGHUP (a judgement): a few kB. Less, and a slow network mount

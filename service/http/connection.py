@@ -116,12 +116,21 @@ class HttpConnection(HttpToolsProtocol):
     def pause_writing(self) -> None:
         """The client does not read its answers: no more requests are read of it, which would make more.
 
-        If it reads as good as nothing for as long as a connection may be idle, it is over.
+        If it reads nothing for as long as a connection may be idle, it is over.
         """
         super().pause_writing()
-        self._unread = self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        self._watch_unread(self.transport.get_write_buffer_size())
         if not self.transport.is_closing():
             self.flow.pause_reading()
+
+    def _watch_unread(self, left: int) -> None:
+        self._unread = self.loop.call_later(self.timeout_keep_alive, self._on_unread, left)
+
+    def _on_unread(self, before: int) -> None:
+        if (left := self.transport.get_write_buffer_size()) < before:
+            self._watch_unread(left)
+        else:
+            self.transport.abort()
 
     def resume_writing(self) -> None:
         """The client has read them; where nothing else stands against it, its requests are read again."""
@@ -154,18 +163,20 @@ class HttpConnection(HttpToolsProtocol):
 
     def refuse_request(self, error: Exception) -> None:
         """The server's time is over: respond with this error to what is under way, whole or not, and close."""
-        if self._state is CLOSING or self._in_cycle:
-            self.transport.abort()  # the client has had its time to read, or FastAPI to answer
         if self._request is None:
+            if self._state is CLOSING or self._in_cycle or self.flow.write_paused:
+                self.transport.abort()  # the client has had its time to read, or FastAPI to answer
             return
         self._keep_alive = False
         is_incomplete = self._state is BODY
         self._request.refuse(error)
-        if is_incomplete:
+        if self.flow.write_paused:
+            self.transport.abort()
+        elif is_incomplete:
             self._linger()
 
     def _close_if_idle(self) -> None:
-        if self._deferred:
+        if self._deferred and not self._held:
             self.loop.call_later(LINGER_S, self._close_if_idle)
         elif self._request is None and not self._in_cycle:
             self._close()
@@ -215,7 +226,9 @@ class HttpConnection(HttpToolsProtocol):
 
     def _on_late_head(self) -> None:
         """The rest of a head did not come in time, unless it waits, or is not read while FastAPI answers."""
-        if self._deferred:
+        if self._held:
+            self._timeout.start(self._api.services.settings.header_timeout, self._on_late_head)
+        elif self._deferred:
             self._timeout.start(GRACE_LOOK_S, self._on_late_head)
         elif self._in_cycle:
             self._await_head()
@@ -239,9 +252,21 @@ class HttpConnection(HttpToolsProtocol):
             ends_ns = min(self._pace.ends_ns, self._request.deadline_ns)
         return (ends_ns - now_ns) / 1e9
 
+    def _await_answer(self) -> None:
+        """A body has ended in garbage while FastAPI may wait for the rest: give it its time to answer without."""
+        self._timeout.start(self._api.services.settings.body_timeout, self._on_late_answer)
+
+    def _on_late_answer(self) -> None:
+        if self.pipeline:  # it is another's turn
+            self._await_answer()
+        elif not self.transport.is_closing():
+            self.transport.abort()
+
     def _on_late_body(self) -> None:
         """The rest of a body did not come in time, unless it waits, or some of it came meanwhile."""
-        if self._deferred:
+        if self._held:
+            self._timeout.start(self._api.services.settings.body_timeout, self._on_late_body)
+        elif self._deferred:
             self._timeout.start(GRACE_LOOK_S, self._on_late_body)
         elif (left_s := self._body_left_s(time.monotonic_ns())) > 0:
             self._timeout.start(left_s, self._on_late_body)

@@ -341,8 +341,8 @@ class PredictionProtocol(HttpConnection):
             self.cycle.keep_alive = False
             is_incomplete = self._state is BODY
             self._enter(LAST)
-            if is_incomplete:  # FastAPI may wait for the rest
-                self._timeout.start(self._api.services.settings.body_timeout, self.transport.abort)
+            if is_incomplete:
+                self._await_answer()
         elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
             self._enter(LAST)
         else:

@@ -63,11 +63,12 @@ class ReadBudget:
             self._take_first()
 
     def put_back(self, transport: asyncio.Transport, take: Callable[[bytes], None], rest: bytes) -> None:
-        """Have `take` called with the rest of what is being taken, before all that waits."""
+        """Have `take` called with the rest of what is being taken, or was held back till now, before all that waits."""
+        if not self._ends_ns:
+            self.arrived_ns = time.monotonic_ns()
+            self._begin(self.arrived_ns)
         self._waiting.appendleft(_Waiting(transport, take, rest, self.arrived_ns, is_paused=False))
         self._waiting_bytes += len(rest)
-        if not self._ends_ns:
-            self._begin(time.monotonic_ns())
 
     def _begin(self, now_ns: int) -> None:
         self._ends_ns = now_ns + TURN_NS

@@ -35,11 +35,12 @@ class RepositoryWatch:
         served: Fingerprint,
         interval_s: float,
         timeout_s: float,
-        on_change: Callable[[Answer], None],
+        on_change: Callable[[Answer, bool], None],
     ) -> None:
         """`find` is called in another process, and given up after `timeout_s`; without an interval it never is.
 
-        `served` was found before what is served was read. `on_change` hears how the change ended by the answer.
+        `served` was found before what is served was read. `on_change` has the answer called when the change has ended,
+        and hears whether it is tried once more.
         """
         self._find, self._interval_s, self._on_change = find, interval_s, on_change
         self._reader = SideReader[Fingerprint](reactor, "the repository's folders", timeout_s, (RepositoryError,))
@@ -68,23 +69,25 @@ class RepositoryWatch:
 
     def _on_seen(self, now_s: float, found: Fingerprint | Failure) -> None:
         if isinstance(found, Failure):
-            log.error("repository not watched", reason=found.reason)
+            if self._due_s < math.inf:
+                log.error("repository not watched", reason=found.reason)
             return
         before, self._seen = self._seen, found
         if found != before:
             return
-        if found != self._told:
-            self._told, self._pause_s = found, REFUSED_PAUSE_S
-        elif now_s < self._again_at_s:
+        again = found == self._told
+        if again and now_s < self._again_at_s:
             return
+        if not again:
+            self._told, self._pause_s = found, REFUSED_PAUSE_S
         self._is_changing, self._again_at_s = True, math.inf
-        self._on_change(self._on_ended)
+        self._on_change(self._on_ended, again)
 
     def _on_ended(self, refused: str, _changed: bool) -> None:
         self._is_changing = False
-        if refused:
+        if refused and self._pause_s <= REFUSED_PAUSE_MOST_S:
             self._again_at_s = time.monotonic() + self._pause_s
-            self._pause_s = min(2 * self._pause_s, REFUSED_PAUSE_MOST_S)
+            self._pause_s *= 2
 
 
 def fingerprint(place: RepositoryPlace, folder: Path) -> Fingerprint:

@@ -85,7 +85,7 @@ class Supervisor:
             served,
             settings.poll_repository,
             reading_s,
-            lambda answer: self._changes.ask(ModelChange("reread"), answer, again=False),
+            lambda answer, again: self._changes.ask(ModelChange("reread"), answer, again=again),
         )
         self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
         self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)

@@ -91,9 +91,9 @@ def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: Trai
     images = sources.load_validation(data, data_root, fraction if isinstance(fraction, float) else 0.0)
     if count := count_learned(images, trained):
         raise CheckpointError(
-            f"{count:,} of the {len(images):,} images of {data} to be held back now are among those that the model was "
-            "trained on: with images added or removed since, others are drawn. Give --data as it was, put images that "
-            "are new to the model into a val/, or measure on the test split, by --split test"
+            f"at least {count:,} of the {len(images):,} images of {data} to be held back now are among those that the "
+            "model was trained on: with images added or removed since, others are drawn. Give --data as it was, put "
+            "images that are new to the model into a val/, or measure on the test split, by --split test"
         )
     return images
 
@@ -106,8 +106,8 @@ def _test_split(data: str, data_root: Path, trained: TrainingOrigin) -> Images:
         return images
     if count := count_learned(images, trained):
         raise CheckpointError(
-            f"{count:,} of the {len(images):,} images of {data} are among those that the model was trained on: it is "
-            "no test split; give other images, or a folder with those that are new to the model in test/"
+            f"at least {count:,} of the {len(images):,} images of {data} are among those that the model was trained "
+            "on: it is no test split; give other images, or a folder with those that are new to the model in test/"
         )
     if trained.fingerprints is None and isinstance(images, FileSet):
         return replace(images, notes=(*images.notes, _UNKNOWN.format(data)))

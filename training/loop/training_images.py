@@ -64,11 +64,11 @@ def load_training_images(
         height, width = images.images.shape[2:]
         told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
-    if isinstance(start, Checkpoint):
-        _report_learned(held_back, start, console)
     with Stages(console) as stages:
         # Both before the first is decoded, which may take an hour: then a full disk is told at once.
         room, room_held_back = _allocated(images, spec, folder), _allocated(held_back, judged, folder)
+        if isinstance(start, Checkpoint):
+            _report_learned(held_back, start, console)
         decoded = _decoded(images, spec, room, stages), _decoded(held_back, judged, room_held_back, stages)
     if isinstance(images, FileSet) and isinstance(held_back, FileSet):
         _report_unreadable(images.unreadable | held_back.unreadable, strict, console)
@@ -123,8 +123,8 @@ def _report_learned(held_back: Images, start: Checkpoint, console: Console) -> N
     if not (count := count_learned(held_back, start)):
         return
     told = (
-        f"{count:,} of the {len(held_back):,} images held back are among those that the start was trained on: their "
-        "accuracy says too much; put images that are new to it into a val/"
+        f"at least {count:,} of the {len(held_back):,} images held back are among those that the start was trained on: "
+        "their accuracy says too much; put images that are new to it into a val/"
     )
     console.print(told, highlight=False, markup=False, soft_wrap=True)
 

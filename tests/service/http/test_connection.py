@@ -7,6 +7,7 @@ import pytest
 from models.artifact.artifact import Artifact
 from service.errors import ServiceError, Unavailable
 from service.http.connection_state import CLOSING
+from service.policy import PIECE_BYTES
 from tests.service.http.played_connection import (
     CHUNKED,
     DELETE,
@@ -20,7 +21,8 @@ from tests.service.http.played_connection import (
     Server,
     serve,
 )
-from tests.service.wire import get
+from tests.service.prediction.played import picture
+from tests.service.wire import get, post
 
 # Clients that end their sending side
 
@@ -239,6 +241,45 @@ def test_a_client_that_never_reads_its_answers_is_left(artifact: Artifact, data:
             if message := server.process.take():
                 server.process.reply(message)
             await asyncio.sleep(0)
+
+    serve(scene, artifact)
+
+
+def test_one_that_reads_slowly_is_not_before_it_stops(artifact: Artifact) -> None:
+    sizes = [30, 20, 10, 10, 10]
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.timeout_keep_alive = SHORT_S  # type: ignore[assignment]
+        connection.transport.get_write_buffer_size = lambda: sizes.pop(0)  # type: ignore[method-assign]
+        connection.protocol.pause_writing()
+        await connection.transport.over.wait()
+        assert sizes == [10]
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("end", ["stop", "end of grace"])
+def test_the_end_does_not_wait_for_one_that_reads_nothing_of_what_it_pipelines(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
+    refused = post(bytes(PIECE_BYTES // 16 - len(UNKNOWN) + len(picture(1))), "/predictions/zebra")
+    assert len(refused) == PIECE_BYTES // 16  # a piece ends between two
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol.pause_writing()
+        connection.send(refused * 500)
+        assert connection.protocol._held
+        if end == "stop":
+            connection.protocol.shutdown()
+        else:
+            connection.protocol.refuse_request(Unavailable("draining", "why"))
+        await connection.transport.over.wait()
+        assert connection.transport.closing
+        connection.leave()
 
     serve(scene, artifact)
 

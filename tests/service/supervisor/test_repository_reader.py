@@ -56,6 +56,7 @@ def descriptors() -> int:
 
 def test_models_come_with_their_files_and_leave_no_descriptor(repository: Path) -> None:
     artifact = read_artifact(repository / "plain" / "2")
+    gc.collect()  # what other tests have left closes its descriptors now, not meanwhile
     before, reactor = descriptors(), Reactor()
     models = read(partial(find, artifact), reactor=reactor)
     assert isinstance(models, ModelSet)

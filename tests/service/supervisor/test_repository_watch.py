@@ -30,12 +30,13 @@ class Watching:
         find: Callable[[Path], Fingerprint] = lambda repository: fingerprint(repository, repository),
     ) -> None:
         self._reactor, self._told = Reactor(), 0
-        self.refused, self.open = refused, list[Answer]()
+        self.refused, self.open, self.again = refused, list[Answer](), list[bool]()
         look, served = partial(find, repository), find(repository)
         self._watch = RepositoryWatch(self._reactor, look, served, interval_s, DEADLINE_S, self._on_change)
 
-    def _on_change(self, answer: Answer) -> None:
+    def _on_change(self, answer: Answer, again: bool) -> None:
         self._told += 1
+        self.again.append(again)
         if self.refused is None:
             self.open.append(answer)
         else:
@@ -116,11 +117,12 @@ def test_what_was_refused_is_told_again_later_each_time(repository: Path, monkey
         return told
 
     (repository / "model" / "2").mkdir()
-    assert look_until(1890) == [60, 90, 150, 270, 510, 990, 1890]
+    assert look_until(9000) == [60, 90, 150, 270, 510, 990]
+    assert watch.again == [False, True, True, True, True, True]
     (repository / "model" / "3").mkdir()
-    assert look_until(2100) == [1950, 1980, 2040], "another change begins anew"
+    assert look_until(9210) == [9060, 9090, 9150], "another change begins anew"
     watch.refused = ""
-    assert look_until(4000) == [2160]
+    assert look_until(12000) == [9270]
 
 
 def test_nothing_is_told_before_the_last_change_has_ended(repository: Path) -> None:
