@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from benchmarks.gpu import ceilings, decoding, engines, serving, training
-from benchmarks.gpu.trip import Trip
+from benchmarks.gpu.trip import Trip, take_step
 from benchmarks.surroundings import RESULTS
 
 STEPS: dict[str, tuple[Callable[[Trip], None], float]] = {
@@ -56,7 +56,7 @@ def _run(step: str, trip: Trip) -> int:
     began_s = time.monotonic()
     ends_s = trip.ends_s if trip.quick else min(trip.ends_s, began_s + limit_s)
     process = multiprocessing.get_context("spawn").Process(
-        target=measure, args=(Trip(trip.device, trip.quick, trip.work, trip.output, ends_s),)
+        target=take_step, args=(measure, Trip(trip.device, trip.quick, trip.work, trip.output, ends_s))
     )
     process.start()
     process.join(max(0.0, ends_s - time.monotonic()))

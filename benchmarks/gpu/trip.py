@@ -1,6 +1,9 @@
 """What every step is told: the device, the sizes, where models and results go, and until when it has time."""
 
+import signal
+import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,3 +40,9 @@ class Trip:
     def has(self, seconds: float) -> bool:
         """Whether there is so much time left."""
         return self.quick or time.monotonic() + seconds < self.ends_s
+
+
+def take_step(measure: Callable[[Trip], None], trip: Trip) -> None:
+    """Measure, in a process of its own; SIGTERM ends that as an error does, and with it the servers that it started."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    measure(trip)

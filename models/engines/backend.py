@@ -31,6 +31,10 @@ class Backend:
     channels_last: bool = False
     cuda_graphs: bool = False
 
+    def builds_each_size(self, device: str) -> bool:
+        """Whether the first batch of each size takes minutes on this device: its program is made then."""
+        return device != "cpu" and (self.compiled or self.engine == "tensorrt")
+
     def __str__(self) -> str:
         options = {"compiled": self.compiled, "channels last": self.channels_last, "CUDA graphs": self.cuda_graphs}
         return ", ".join([f"{self.engine} {self.precision}", *(name for name, is_on in options.items() if is_on)])

@@ -15,6 +15,8 @@ def to_fp16(model: bytes) -> bytes:
         ) from error
     try:
         graph = onnx.load_from_string(model)
+        for place, node in enumerate(graph.graph.node):
+            node.name = node.name or f"node {place}"  # without one all others without are taken for it
         kinds = [node.op_type for node in graph.graph.node]
         # Mean and deviation stay in fp32: they are applied to up to 255, which fp16 has in steps of an eighth.
         first = kinds.index("Conv") if "Conv" in kinds else 0

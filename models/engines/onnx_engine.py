@@ -26,8 +26,8 @@ class OnnxEngine:
         self.device, self.precision = device, str(backend.precision)
         self._classes = artifact.classes
         self._infer: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-        graph = artifact.model
-        if backend.engine == AUTO and backend.precision == "fp16":  # TensorRT makes its own
+        graph, is_fp32 = artifact.model, artifact.metadata.precision == "fp32"
+        if backend.engine == AUTO and backend.precision == "fp16" and is_fp32:  # TensorRT makes its own
             graph = to_fp16(graph)
         if device == "cpu":
             session = make_session(artifact.name, graph, threads)

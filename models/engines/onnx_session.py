@@ -1,6 +1,9 @@
 """How an ONNX Runtime session is made: on a CPU, and on a GPU by the provider and its options that a backend means."""
 
+import hashlib
 import os
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import onnxruntime as ort
@@ -27,7 +30,7 @@ def make_gpu_session(
 
     `shape` is that of the largest batch.
     """
-    providers = gpu_providers(backend, number, shape, _engine_cache())
+    providers = gpu_providers(backend, number, shape, _engine_cache(graph))
     wanted = [provider for provider, _ in providers]
     if missing := set(wanted).difference(ort.get_available_providers()):
         raise EngineError(
@@ -37,6 +40,9 @@ def make_gpu_session(
     if too_old := too_old_driver(ort.cuda_version or ""):
         raise EngineError(f"{too_old}; update the driver, or install resnet-serve[gpu-cuda12]")
     ort.preload_dlls()  # CUDA and cuDNN from pip's packages
+    if _TENSORRT in wanted:
+        with suppress(ImportError):
+            import_module("tensorrt")  # which loads its libraries from where pip has put them
     options = _options(threads)
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
     hint = "does `nvidia-smi` work, and are CUDA, cuDNN (pip install 'resnet-serve[gpu]')"
@@ -77,9 +83,13 @@ def gpu_providers(backend: Backend, number: str, shape: tuple[int, ...], cache: 
     return [(_TENSORRT, tensorrt), (_CUDA, cuda)]
 
 
-def _engine_cache() -> Path | None:
-    """A folder of this user's for what TensorRT has built, None if it cannot be written."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "resnet-serve", "tensorrt")
+def _engine_cache(graph: bytes) -> Path | None:
+    """A folder of this user's for what TensorRT has built of this graph, None if it cannot be written.
+
+    Within it ONNX Runtime tells engines apart by names of nodes, which other weights of the same network share.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = home / "resnet-serve" / "tensorrt" / hashlib.sha256(graph).hexdigest()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:

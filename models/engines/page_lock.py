@@ -1,6 +1,7 @@
 """Memory that a GPU reads by itself: the system may not move it meanwhile."""
 
 import ctypes
+import weakref
 from contextlib import suppress
 
 import numpy as np
@@ -12,6 +13,15 @@ def page_locked(shape: tuple[int, ...]) -> NDArray[np.uint8]:
     memory = np.zeros(shape, np.uint8)
     for name in ("libcudart.so.13", "libcudart.so.12"):
         with suppress(OSError):
-            ctypes.CDLL(name).cudaHostRegister(ctypes.c_void_p(memory.ctypes.data), ctypes.c_size_t(memory.nbytes), 0)
+            _lock(memory, ctypes.CDLL(name))
             break
     return memory
+
+
+def _lock(memory: NDArray[np.uint8], cuda: ctypes.CDLL) -> None:
+    """Until the memory is free, and may be another's at the same address."""
+    address = ctypes.c_void_p(memory.ctypes.data)
+    if cuda.cudaHostRegister(address, ctypes.c_size_t(memory.nbytes), 0):
+        cuda.cudaGetLastError()  # or whoever asks next takes this error for its own
+    else:
+        weakref.finalize(memory, cuda.cudaHostUnregister, address).atexit = False

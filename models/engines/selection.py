@@ -1,5 +1,6 @@
 """Which way to run a model: each candidate is loaded, proved by the golden examples and timed, and one is chosen."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -22,6 +23,9 @@ _ROUNDS = 7
 
 _IMAGES = {"cpu": 4, "cuda": 64}
 """Images in the batches that are timed, if the largest allowed one has as many."""
+
+_TIMED_BYTES = 64 << 20
+"""Of pixels in such a batch at most: all candidates stand beside each other, and each has memory for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ def attempt(
 
     One that cannot be loaded, or answers otherwise than it must, is refused with the reason.
     """
-    size = min(_IMAGES[device.partition(":")[0]], max_batch)
+    size = min(_IMAGES[device.partition(":")[0]], max_batch, max(1, _TIMED_BYTES // math.prod(artifact.input_shape)))
     images = np.empty((0, *artifact.input_shape), np.uint8)
     engines: dict[Backend, Engine] = {}
     refused: dict[Backend, Attempt] = {}

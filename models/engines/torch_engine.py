@@ -48,7 +48,6 @@ class TorchEngine:
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())
         if self._device.type == "cuda":
-            allow_tf32(candidate.precision == "tf32")
             self._lock = threading.Lock()
             self._upload = HostMemory((max_batch, *artifact.input_shape), self._device).upload
 
@@ -67,6 +66,7 @@ class TorchEngine:
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         half = torch.autocast(self._device.type, self._half, enabled=self._half is not None, cache_enabled=False)
         with self._lock, torch.inference_mode(), half:
+            allow_tf32(self.precision == "tf32")  # in each run: it is one switch for all networks of the process
             logits: NDArray[np.float32] = self._network(self._upload(images)).float().cpu().numpy()
         return logits[: len(images)]
 

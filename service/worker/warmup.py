@@ -65,6 +65,8 @@ class LoadedModel:
     shape: tuple[int, int, int]
     latency_ns: dict[int, int]
     max_batch_size: int
+    most_images: int
+    """That the engine can run at a time, as quickly as it should."""
 
     @property
     def image_ns(self) -> float:
@@ -95,9 +97,10 @@ def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedMode
         latency: dict[int, int] = {}
         for size in [*_doublings(most), most]:
             latency[size] = measure(engine, pictures, size, latency)
-        return LoadedModel(engine, artifact.input_shape, latency, most)
+        return LoadedModel(engine, artifact.input_shape, latency, most, most)
     latency = warm_while_it_pays(engine, pictures, most)
-    return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency))
+    most = max(latency) if candidate.builds_each_size(device) else most
+    return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency), most)
 
 
 def warm_while_it_pays(engine: Engine, pictures: NDArray[np.uint8], most: int) -> dict[int, int]:

@@ -1,6 +1,8 @@
 """A rehearsal on the CPU: what the project has renamed since, and what a script misspells, fails here."""
 
 import json
+import multiprocessing
+import signal
 import subprocess
 import sys
 import time
@@ -12,7 +14,7 @@ import pytest
 
 from benchmarks.gpu import ceilings, decoding, engines, serving, training
 from benchmarks.gpu.__main__ import STEPS
-from benchmarks.gpu.trip import Trip
+from benchmarks.gpu.trip import Trip, take_step
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -76,3 +78,24 @@ def test_the_command_runs_each_step_in_a_process_and_ends_it_at_its_limit(tmp_pa
     )
     assert (done.returncode, "-- engines: exit -15" in done.stdout) == (1, True), done.stdout + done.stderr
     assert {"ceilings", "engines", "decoding", "serving", "scaling", "training"} == STEPS.keys()
+
+
+def _wait(trip: Trip) -> None:
+    """A step that has started something."""
+    try:
+        (trip.work / "began").touch()
+        time.sleep(60)
+    finally:
+        (trip.work / "ended").touch()
+
+
+def test_a_step_that_is_ended_at_its_limit_ends_what_it_has_started(trip: Trip) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=take_step, args=(_wait, trip))
+    process.start()
+    while not (trip.work / "began").exists():
+        assert process.is_alive()
+        time.sleep(0.01)
+    process.terminate()
+    process.join(60)
+    assert process.exitcode == 128 + signal.SIGTERM
+    assert (trip.work / "ended").exists()

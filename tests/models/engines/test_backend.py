@@ -140,3 +140,18 @@ def test_without_torch_its_engine_is_refused_with_the_remedy(tmp_path: Path):
     result = subprocess.run(command, env={"PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert "EngineError: engine torch needs torch and safetensors: pip install" in result.stderr
     assert "line 3" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("way", "device", "builds"),
+    [
+        (Backend("torch", "fp16", compiled=True), "cuda:1", True),
+        (Backend("tensorrt", "fp16"), "cuda", True),
+        (Backend("torch", "fp16"), "cuda", False),
+        (Backend("onnxruntime", "fp16", cuda_graphs=True), "cuda", False),
+        (Backend("torch", "fp32", compiled=True), "cpu", False),
+    ],
+    ids=str,
+)
+def test_where_a_new_batch_size_takes_long(way: Backend, device: str, builds: bool):
+    assert way.builds_each_size(device) is builds

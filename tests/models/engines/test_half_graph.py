@@ -43,3 +43,11 @@ def test_weights_are_halved_but_for_the_normalisation(digit_network: Artifact):
 def test_bytes_that_are_no_graph_are_an_engine_error(digit_network: Artifact):
     with pytest.raises(EngineError, match=r"cannot make this graph one in fp16: .*choose another precision"):
         load_engine(replace(digit_network, model=digit_network.model[:-20]), FP16)
+
+
+def test_nodes_without_names_are_halved_too(digit_network: Artifact):
+    model = onnx.load_from_string(digit_network.model)
+    for node in model.graph.node:
+        node.name = ""
+    half = to_fp16(model.SerializeToString())
+    assert len(half) < 0.6 * len(digit_network.model)

@@ -74,3 +74,17 @@ def test_a_gpu_without_its_provider_is_refused_with_the_remedy(artifact: Artifac
         pytest.skip("this ONNX Runtime is made for GPUs")
     with pytest.raises(EngineError, match=rf"no .*{provider}ExecutionProvider.*install resnet-serve\[gpu\] instead"):
         load_engine(artifact, Backend(engine, "tf32"), device="cuda:0")
+
+
+def test_a_graph_in_fp16_is_computed_as_it_is(
+    metadata: Metadata, linear_model: LinearModel, monkeypatch: pytest.MonkeyPatch
+):
+    """Where only serving is installed there is no onnx to convert it with, and nothing to convert."""
+
+    def convert(_: bytes) -> bytes:
+        raise AssertionError("it is in fp16 already")
+
+    monkeypatch.setattr("models.engines.onnx_engine.to_fp16", convert)
+    metadata = replace(metadata, precision="fp16")
+    engine = load_engine(released(linear_model(metadata), metadata), Backend("onnxruntime", "fp16"))
+    assert engine.run(pictures(2)).shape == (2, 3)

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.engines.backend import Backend
-from models.engines.onnx_session import gpu_providers
+from models.engines.onnx_session import _engine_cache, gpu_providers
 
 SHAPE = (8, 28, 28, 1)
 
@@ -48,3 +48,14 @@ def test_without_a_place_for_it_tensorrt_keeps_nothing():
     ((_, options), _) = gpu_providers(Backend("tensorrt", "tf32"), "0", SHAPE, None)
     assert not [name for name in options if "cache" in name]
     assert "trt_fp16_enable" not in options
+
+
+def test_what_was_built_of_other_weights_is_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """ONNX Runtime tells the engines in one folder apart by names alone."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first, other = _engine_cache(b"a graph"), _engine_cache(b"with other weights")
+    assert first
+    assert other
+    assert first.is_dir()
+    assert first != other
+    assert _engine_cache(b"a graph") == first

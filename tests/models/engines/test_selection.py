@@ -1,13 +1,17 @@
 """Which way to run a model is chosen: by tables of what was measured, and by engines that run."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
+from models.engines.engine import Engine
 from models.engines.selection import Attempt, attempt, choose, too_inexact
 from tests.artifacts import In8Bits, make_artifact
 
@@ -84,3 +88,18 @@ def test_one_that_fails_its_own_examples_is_refused(tmp_path: Path):
     fp32, int8 = attempt(artifact, (FP32, INT8), device="cpu", threads=1, max_batch=8)
     assert not fp32.refused
     assert "logits differ" in int8.refused
+
+
+def test_batches_of_large_pictures_are_small(artifact: Artifact, monkeypatch: pytest.MonkeyPatch):
+    """All candidates have memory for one at the same time."""
+    sizes: list[int] = []
+
+    def speeds(engines: list[Engine], images: NDArray[np.uint8], _: int) -> list[float]:
+        sizes.append(len(images))
+        return [1.0] * len(engines)
+
+    monkeypatch.setattr("models.engines.selection.images_per_second", speeds)
+    for pixels in (1 << 20, 2 * math.prod(artifact.input_shape), 1):
+        monkeypatch.setattr("models.engines.selection._TIMED_BYTES", pixels)
+        attempt(artifact, (FP32, INT8), device="cpu", threads=1, max_batch=8)
+    assert sizes == [4, 2, 1]

@@ -202,3 +202,15 @@ def test_host_memory_gives_padded_batches_without_remains_of_the_last(digit_netw
     assert (batch.shape, batch.dtype) == ((4, 28, 28, 1), torch.uint8)
     np.testing.assert_array_equal(batch[:3].numpy(), images)
     assert not batch[3].any()
+
+
+def test_each_run_computes_in_its_own_precision_whatever_was_loaded_since(digit_network: Artifact):
+    """TF32 is one switch for all networks of a process."""
+    engine = load_engine(digit_network, Backend("torch", "fp32"))
+    before = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    try:
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+        engine.run(random_pictures(digit_network, 1))
+        assert (torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32) == (False, False)
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = before

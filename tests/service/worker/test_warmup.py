@@ -34,7 +34,7 @@ PICTURES = np.zeros((1, *SHAPE), np.uint8)
 def loaded(repository: Path) -> LoadedModel:
     """A model that is said to take 1 ms for an image and 400 ms for eight."""
     engine = load_engine(read_artifact(repository / "plain" / "2"))
-    return LoadedModel(engine, SHAPE, {1: MS, 2: 300 * MS, 8: 400 * MS}, 8)
+    return LoadedModel(engine, SHAPE, {1: MS, 2: 300 * MS, 8: 400 * MS}, 8, 8)
 
 
 def test_a_batch_hangs_after_ten_times_what_its_size_took_and_two_seconds_at_least(loaded: LoadedModel) -> None:
@@ -55,7 +55,7 @@ def test_a_batch_pays_once_a_larger_one_would_save_an_image_hardly_anything(
     loaded: LoadedModel, latency_ms: dict[int, float], largest: int, paying: int
 ) -> None:
     latency_ns = {size: int(ms * MS) for size, ms in latency_ms.items()}
-    assert LoadedModel(loaded.engine, SHAPE, latency_ns, largest).paying_batch_size == paying
+    assert LoadedModel(loaded.engine, SHAPE, latency_ns, largest, largest).paying_batch_size == paying
 
 
 class Timed:
