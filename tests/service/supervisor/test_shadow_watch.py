@@ -154,7 +154,7 @@ def test_workers_that_die_long_after_each_other_take_nothing_back(
     for _ in range(2 * DEATHS):
         it.deaths += 1
         assert look() is None
-        it.now_s += DEATHS_WITHIN_S
+        it.now_s += DEATHS_WITHIN_S + 1
     it.deaths += DEATHS - 1
     assert look() is None
     it.deaths += 1
