@@ -22,6 +22,6 @@ def _lock(memory: NDArray[np.uint8], cuda: ctypes.CDLL) -> None:
     """Until the memory is free, and may be another's at the same address."""
     address = ctypes.c_void_p(memory.ctypes.data)
     if cuda.cudaHostRegister(address, ctypes.c_size_t(memory.nbytes), 0):
-        cuda.cudaGetLastError()  # or whoever asks next takes this error for its own
+        cuda.cudaGetLastError()  # resets it: the next check for errors would report this one
     else:
         weakref.finalize(memory, cuda.cudaHostUnregister, address).atexit = False

@@ -82,7 +82,7 @@ class ModelSource:
         names_target = change.action in ("load", "promote", "restore")
         if names_target:
             _check_target(folder, change)
-            selection = selection.load(change.model, change.version)  # no newer one that nobody has had read
+            selection = selection.load(change.model, change.version)  # exactly this version, not a newer one
         elif change.model:
             served.find(change.model, None)
         repository = Repository(folder, partial(self._check, refusals), self._check_origin)

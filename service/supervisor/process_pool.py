@@ -26,9 +26,7 @@ class OomKills:
 
     def __init__(self) -> None:
         self._counted = count_oom_kills()
-        self._unexplained_s: list[
-            float
-        ] = []  # when each kill was seen by which no process of ours is known to have died
+        self._unexplained_s: list[float] = []  # when each kill was seen that has explained no death yet
 
     def explain(self, code: int | None) -> bool:
         """Whether it is the reason for this exit code, of a process that has just ended; one kill ends one process."""
