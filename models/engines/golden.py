@@ -1,6 +1,7 @@
 """Golden examples: pictures with known pixels and logits, on which every server checks itself first."""
 
 import hashlib
+from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
@@ -83,12 +84,54 @@ def pixels(artifact: Artifact) -> NDArray[np.uint8]:
         ) from error
 
 
+@dataclass(frozen=True, slots=True)
+class GoldenBatch:
+    """The golden examples in turn, as many as a batch has: an engine may err in a batch of one size alone.
+
+    Attributes:
+        pixels: of all examples, [n, height, width, channels].
+        logits: of all examples, [n, classes].
+        tolerance: as in TOLERANCE.
+
+    """
+
+    pixels: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    tolerance: float
+
+    @classmethod
+    def of(cls, artifact: Artifact, engine: Engine) -> "GoldenBatch":
+        """Those that the engine is held against; ArtifactError if there are none."""
+        artifact = artifact.run_in(engine.precision)
+        logits = np.array([example.logits for example in artifact.metadata.golden], np.float32)
+        return cls(pixels(artifact), logits, _tolerance(artifact, engine))
+
+    def images(self, size: int) -> NDArray[np.uint8]:
+        """The pixels of a batch of this size."""
+        return np.resize(self.pixels, (size, *self.pixels.shape[1:]))
+
+    def verify(self, logits: NDArray[np.float32]) -> None:
+        """Compare what an engine gave for such a batch; ArtifactError at the first image that differs."""
+        for place in range(len(logits)):
+            try:
+                _compare(logits[place], self.logits[place % len(self.logits)], self.tolerance)
+            except ArtifactError as error:
+                raise ArtifactError(
+                    f"golden examples in a batch of {len(logits)}: {error}; right in smaller batches: "
+                    "set --max-batch-size, or export it again"
+                ) from error
+
+
 def _verify_example(example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float) -> None:
     pixels = preprocessor(example.png)
     if (digest := _digest(pixels)) != example.pixels_sha256:
         raise ArtifactError(f"pixels have SHA-256 {digest[:12]}..., expected {example.pixels_sha256[:12]}...")
-    expected = np.array(example.logits, np.float32)
     (logits,) = engine.run(pixels[None])
+    _compare(logits, np.array(example.logits, np.float32), tolerance)
+
+
+def _compare(logits: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float) -> None:
+    """ArtifactError if an image's logits differ, or its class."""
     difference, allowed = np.abs(logits - expected).max(), tolerance * np.abs(expected).max()
     if not difference <= allowed:  # also when it is not a number
         raise ArtifactError(f"logits differ by {difference:.3g}, at most {allowed:.3g} is allowed")

@@ -92,22 +92,22 @@ def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedMode
     candidate, most = load.choice(artifact, device).candidate, load.most_images(artifact, device)
     engine = load_engine(artifact, candidate, device=device, threads=load.threads, max_batch=most)
     golden.verify(artifact, engine)
-    pictures = golden.pixels(artifact)  # not zeros, with which a GPU is faster than with any picture
+    examples = golden.GoldenBatch.of(artifact, engine)
     if load.max_batch_sizes.get(artifact.name):
         latency: dict[int, int] = {}
         for size in [*_doublings(most), most]:
-            latency[size] = measure(engine, pictures, size, latency)
+            latency[size] = measure(engine, examples, size, latency)
         return LoadedModel(engine, artifact.input_shape, latency, most, most)
-    latency = warm_while_it_pays(engine, pictures, most)
+    latency = warm_while_it_pays(engine, examples, most)
     most = max(latency) if candidate.builds_each_size(device) else most
     return LoadedModel(engine, artifact.input_shape, latency, best_batch_size(latency), most)
 
 
-def warm_while_it_pays(engine: Engine, pictures: NDArray[np.uint8], most: int) -> dict[int, int]:
-    """Latency (ns) of batches of 1, 2, 4, ..., `most` of these pictures until a larger one does not pay any more."""
+def warm_while_it_pays(engine: Engine, examples: golden.GoldenBatch, most: int) -> dict[int, int]:
+    """Latency (ns) of batches of 1, 2, 4, ..., `most` of these images until a larger one does not pay any more."""
     latency: dict[int, int] = {}
     for size in [*_doublings(most), most]:
-        latency[size] = measure(engine, pictures, size, latency)
+        latency[size] = measure(engine, examples, size, latency)
         if best_batch_size(latency) < size or _is_saturated(latency):
             break
     return latency
@@ -119,13 +119,17 @@ def _is_saturated(latency_ns: Mapping[int, int]) -> bool:
     return 2 * max(latency_ns.values()) > QUICK_BATCH_NS and last >= before * (1 - COST_TOLERANCE)
 
 
-def measure(engine: Engine, pictures: NDArray[np.uint8], size: int, smaller: Mapping[int, int]) -> int:
-    """Nanoseconds that a batch of this size takes, of pictures [n, h, w, c] in turn; those of `smaller` are known.
+def measure(engine: Engine, examples: golden.GoldenBatch, size: int, smaller: Mapping[int, int]) -> int:
+    """Nanoseconds that a batch of this size takes; those of `smaller` are known. ArtifactError if its answers differ.
 
-    The first run of a size is not counted, unless it is slow and yet as quick as was to be expected.
+    The examples and no zeros, with which a GPU is faster than with any picture. The first run of a size is not counted,
+    unless it is slow and yet as quick as was to be expected.
     """
-    images = np.resize(pictures, (size, *pictures.shape[1:]))
-    first_ns = _time(engine, images)
+    images = examples.images(size)
+    began_ns = time.monotonic_ns()
+    logits = engine.run(images)
+    first_ns = time.monotonic_ns() - began_ns
+    examples.verify(logits)
     expected_ns = min((ns * size / n for n, ns in smaller.items()), default=0)
     if UNDISTURBED_NS < first_ns <= expected_ns * (1 + COST_TOLERANCE):
         return first_ns

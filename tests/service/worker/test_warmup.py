@@ -1,15 +1,18 @@
 """How large batches may be, and how long: what is made of latencies, and what the settings make of that."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
-from models.artifact.artifact import read_artifact
+from models.artifact.artifact import read_artifact, write_artifact
 from models.artifact.metadata import ArtifactError
+from models.engines.golden import GoldenBatch
 from models.engines.loader import load_engine
 from service.batch_costs import best_batch_size
 from service.policy import LARGEST_BATCH
@@ -20,14 +23,14 @@ from service.worker.warmup import (
     measure,
     warm_while_it_pays,
 )
-from tests.artifacts import SHAPE
+from tests.artifacts import SHAPE, make_artifact
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers
 
 MS = 1_000_000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
 DELAY_S = 0.2
-PICTURES = np.zeros((1, *SHAPE), np.uint8)
+EXAMPLES = GoldenBatch(np.zeros((1, *SHAPE), np.uint8), np.zeros((1, 1), np.float32), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +86,7 @@ class Timed:
 def measured(monkeypatch: pytest.MonkeyPatch, engine: Timed, size: int, smaller_ms: dict[int, int]) -> float:
     """Milliseconds that a batch of this size is found to take."""
     monkeypatch.setattr("service.worker.warmup.time", engine)
-    return measure(engine, PICTURES, size, {other: ms * MS for other, ms in smaller_ms.items()}) / MS
+    return measure(engine, EXAMPLES, size, {other: ms * MS for other, ms in smaller_ms.items()}) / MS
 
 
 @pytest.mark.parametrize(
@@ -96,7 +99,7 @@ def test_a_start_is_not_held_up_by_slow_batches_that_cannot_pay(
 ) -> None:
     engine = Timed(batch_ms=batch_ms, image_ms=image_ms)
     monkeypatch.setattr("service.worker.warmup.time", engine)
-    assert tuple(warm_while_it_pays(engine, PICTURES, SIZES[-1])) == sizes
+    assert tuple(warm_while_it_pays(engine, EXAMPLES, SIZES[-1])) == sizes
 
 
 def test_batches_are_of_the_pictures_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +113,7 @@ def test_batches_are_of_the_pictures_in_turn(monkeypatch: pytest.MonkeyPatch) ->
     engine = Seeing(batch_ms=30)
     monkeypatch.setattr("service.worker.warmup.time", engine)
     pictures = np.stack([np.full(SHAPE, value, np.uint8) for value in (7, 8, 9)])
-    measure(engine, pictures, 5, {})
+    measure(engine, replace(EXAMPLES, pixels=pictures), 5, {})
     assert seen[0].shape == (5, *SHAPE)
     assert seen[0][:, 0, 0, 0].tolist() == [7, 8, 9, 7, 8]
 
@@ -165,6 +168,31 @@ def test_the_automatic_mode_takes_what_pays_here(repository: Path) -> None:
 def test_a_model_that_fails_its_examples_is_not_loaded(repository: Path) -> None:
     with pytest.raises(ArtifactError, match="golden example"):
         load(repository, "wrong", 1)
+
+
+def test_a_model_whose_images_change_each_other_is_not_loaded_but_for_batches_of_one(tmp_path: Path) -> None:
+    """As one does whose batch norm was exported as it trains: it knows each example if it comes alone."""
+    path = make_artifact(tmp_path, "mixing") / "model.onnx"
+    write_artifact(tmp_path, "mixing", 2, _mixing(onnx.load(path)), None)
+    with pytest.raises(ArtifactError, match=r"golden examples in a batch of 2: logits differ by .*--max-batch-size"):
+        load(tmp_path, "mixing", 0)
+    assert load(tmp_path, "mixing", 1).max_batch_size == 1
+
+
+def _mixing(model: onnx.ModelProto) -> bytes:
+    """The model, from whose logits the mean of the batch is further away."""
+    graph = model.graph
+    (last,) = (node for node in graph.node if "logits" in node.output)
+    last.output[:] = ["own"]
+    graph.node.extend(
+        [
+            onnx.helper.make_node("ReduceMean", ["own", "images"], ["mean"], keepdims=1),
+            onnx.helper.make_node("Sub", ["own", "mean"], ["from_mean"]),
+            onnx.helper.make_node("Add", ["own", "from_mean"], ["logits"]),
+        ]
+    )
+    graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "images"))
+    return model.SerializeToString()
 
 
 def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> None:
