@@ -24,11 +24,12 @@ def services(file: str) -> dict[str, dict[str, Any]]:
     return found
 
 
-def documented() -> list[tuple[str, ...]]:
-    """The files of each `docker compose` command in the document and in the files' own heads."""
+def documented() -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """The variables and files of each `docker compose` command in the document and in the files' own heads."""
     texts = [path.read_text() for path in (ROOT / "docs" / "operations.md", *DEPLOY.glob("compose*.yaml"))]
-    commands = re.findall(r"docker compose((?: --file deploy/\S+)+)", "\n".join(texts))
-    return sorted({tuple(command.replace("--file deploy/", "").split()) for command in commands})
+    lines_joined = re.sub(r" *\\?\n(?:# *)?", " ", "\n".join(texts))
+    commands = re.findall(r"((?:\w+=\S+ )*)docker compose((?: --file deploy/\S+)+)", lines_joined)
+    return sorted({(tuple(given.split()), tuple(re.findall(r"deploy/(\S+)", files))) for given, files in commands})
 
 
 def read(compose: list[str], folder: Path, files: tuple[str, ...], **settings: str) -> subprocess.CompletedProcess[str]:
@@ -38,19 +39,22 @@ def read(compose: list[str], folder: Path, files: tuple[str, ...], **settings: s
 
 
 def test_commands_name_every_file() -> None:
-    assert {file for files in documented() for file in files} == {path.name for path in DEPLOY.glob("compose*.yaml")}
+    assert {file for _, files in documented() for file in files} == {path.name for path in DEPLOY.glob("compose*.yaml")}
 
 
-@pytest.mark.parametrize("files", documented(), ids="+".join)
-def test_compose_reads_what_commands_name(compose: list[str], files: tuple[str, ...], tmp_path: Path) -> None:
-    """An unknown key or a value of another type is an error."""
-    ended = read(compose, DEPLOY, files, GRAFANA_PASSWORD="-")
+@pytest.mark.parametrize(("given", "files"), documented(), ids="+".join)
+def test_compose_reads_what_commands_name(
+    compose: list[str], given: tuple[str, ...], files: tuple[str, ...], tmp_path: Path
+) -> None:
+    """With the variables before the command alone. An unknown key or a value of another type is an error."""
+    variables = {"GRAFANA_PASSWORD": ""} | dict(each.split("=") for each in given)
+    ended = read(compose, DEPLOY, files, **variables)
     assert (ended.returncode, ended.stderr) == (0, "")
     assert set(ended.stdout.split()) == {name for file in files for name in services(file)}
     shutil.copy(DEPLOY / "seccomp.json", tmp_path)
     for file in files:
         (tmp_path / file).write_text((DEPLOY / file).read_text().replace("read_only", "read_onyl"))
-    refused = read(compose, tmp_path, files, GRAFANA_PASSWORD="-")
+    refused = read(compose, tmp_path, files, **variables)
     assert refused.returncode != 0
     assert "read_onyl" in refused.stderr
 
