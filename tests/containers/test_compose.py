@@ -29,6 +29,7 @@ DOCUMENT = (ROOT / "docs" / "operations.md").read_text()
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 UP = "docker compose --file deploy/compose.replicas.yaml "
 BUILT = f"{TAG}-by-compose"
+LABEL = "resnet-serve-test"  # of what is built here: images that lost their names are found by it
 NAMES = {"resnet-serve": BUILT, "resnet-serve:before": f"{BUILT}-before"}
 MODELS = {"RESNET_SERVE_MODEL_REPOSITORY": "/models", "RESNET_SERVE_DEFAULT_MODEL": "faulty"}
 
@@ -48,7 +49,7 @@ class Stack:
     def _changed(port: int) -> dict[str, Any]:
         return {
             "image": BUILT,
-            "build": {"network": "host"},
+            "build": {"network": "host", "labels": {LABEL: "by-compose"}},
             "ports": [f"127.0.0.1:{port}:8000"],
             "healthcheck": {"interval": "2s", "start_period": "300s"},
         }
@@ -99,6 +100,7 @@ def stack(image: str, compose: list[str], tmp_path: Path, docker: Run) -> Iterat
         each.run("down", "--volumes")
     if made:
         docker("image", "rm", BUILT)
+        docker("image", "prune", "--force", "--filter", f"label={LABEL}")
 
 
 def test_compose_starts_the_service_locked_down(stack: Callable[..., Stack], docker: Run) -> None:
@@ -152,7 +154,7 @@ def test_an_upgrade_and_the_way_back_fail_no_request(
                 ledger.wait_for(20)
                 until(partial(_has_its_share, replicas.url(name)), "the new one to get its share")
             elif line == "make image":
-                docker("build", *FLAGS, "--label", "newer=yes", "--tag", BUILT, str(ROOT))
+                docker("build", *FLAGS, "--label", f"{LABEL}=newer", "--tag", BUILT, str(ROOT))
             else:
                 docker(*(NAMES.get(word, word) for word in line.split()[1:]))
     docker("image", "rm", NAMES["resnet-serve:before"])
