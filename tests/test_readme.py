@@ -14,7 +14,7 @@ from tests.service.served import Served
 PAGES = ("README.md", "docs/requests.md")
 DOCUMENTS = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
-MADE_BY_OPERATORS = {"deploy/.env", "deploy/secrets/keys", "deploy/keys"}  # the last before this release, as the changelog says
+MADE_BY_OPERATORS = {"deploy/.env", "deploy/secrets/keys", "deploy/keys"}  # the last before this release
 VOLATILE = ("request_id", "timings_ms")  # differ with each request
 TOLERANCE = 2e-3  # of probabilities, printed with four digits
 # Commands that another test runs, since they install or build.
