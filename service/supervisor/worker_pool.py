@@ -137,8 +137,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
         return [worker for worker in self.children if worker.models is models]
 
     def _serving(self) -> list[WorkerChild]:
-        """The workers that take batches."""
-        return [worker for worker in self._workers_of(self.models) if worker.up]
+        """The workers that take batches, without one whose last reports are read."""
+        return [worker for worker in self._workers_of(self.models) if worker.up and worker.process]
 
     def ups(self, models: ModelSet | None = None) -> Iterator[WorkerUp]:
         """The workers that have these models, or, retired ones first, all that an API process must know that starts."""
@@ -171,8 +171,8 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _read_reports(self, worker: WorkerChild) -> None:
         try:
-            data = os.read(self._channels.reports[worker.index].reader, 1 << 16)
-        except BlockingIOError:  # it was of a former life, and is gone
+            data = os.read(self._channels.reports[worker.index].reader, 1 << 16)  # all that a pipe holds
+        except BlockingIOError:  # it was read when the worker's end was seen
             return
         *lines, worker.unparsed = (worker.unparsed + data).split(b"\n")
         for line in lines:
@@ -264,6 +264,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
     def _on_end(self, child: WorkerChild) -> None:
         code = self._reap(child)
         reason = self._reason(child, code)
+        self._read_reports(child)  # what it had done counts, whatever is seen first
         was_up, child.up = child.up, False
         self._show(child)
         if was_up:
