@@ -27,14 +27,20 @@ def command_line(program: str, *, env_prefix: str = "") -> SettingsConfigDict:
     )
 
 
-def read_options(model: type[Options], arguments: list[str], *, exit_on_error: bool = True) -> Options:
-    """The options that the arguments give, a program's or those of its command; `--help` prints them and exits.
+def read_options(
+    model: type[Options], arguments: list[str], *, exit_on_error: bool = True, subcommands: bool = False
+) -> Options:
+    """The options that the arguments give, a program's or those of its `subcommands`; `--help` prints them and exits.
 
-    ValidationError or SettingsError if they do not fit. What argparse finds exits with a usage message, or is a
+    SettingsError if they do not fit, with a line for each value. What argparse finds exits with a usage message, or is a
     SettingsError too, without `exit_on_error`.
     """
     source = CliSettingsSource[Any](model, formatter_class=_HelpFormatter, cli_exit_on_error=exit_on_error)
-    return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
+    try:
+        return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
+    except ValidationError as error:
+        env_prefix = model.model_config.get("env_prefix") or ""
+        raise SettingsError(_explain(error, env_prefix, subcommands=subcommands)) from error
 
 
 _NO_DEFAULT = re.compile(r" \(default: (None|\(\)|\[\]|\{\})?\)$")
@@ -108,7 +114,7 @@ def check_arguments(arguments: list[str]) -> None:
             raise SettingsError(f"{argument}: -- is no value; give the flag another, or leave it out")
 
 
-def explain_options(error: ValidationError, *, env_prefix: str = "", subcommands: bool = False) -> str:
+def _explain(error: ValidationError, env_prefix: str, *, subcommands: bool) -> str:
     """A line for each value that does not fit: the flag, the variable if there are variables, the value, the reason.
 
     If the options are those of `subcommands`, the name of the chosen one is not told.

@@ -11,11 +11,10 @@ from importlib.metadata import version
 from types import FrameType
 
 import structlog
-from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, explain_options, open_standard_streams, read_options
+from models.command_line import accept_any_text, check_arguments, open_standard_streams, read_options
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
@@ -37,9 +36,6 @@ def main(arguments: list[str] | None = None) -> int:
         if dropped := drop_service_links():
             say(f"ignored, for Kubernetes sets them for Services: {', '.join(dropped)}", "warning")
         return _run(arguments, explain_usage=say is _say)
-    except ValidationError as error:
-        say(explain_options(error, env_prefix=ENV_PREFIX), "critical")
-        return USAGE_ERROR
     except (SettingsError, SettingError) as error:
         say(str(error), "critical")
         return USAGE_ERROR

@@ -3,7 +3,7 @@
 import os
 import sys
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import (
     BaseSettings,
     CliSubCommand,
@@ -14,7 +14,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, command_line, explain_options, read_options
+from models.command_line import accept_any_text, check_arguments, command_line, read_options
 from models.engines.engine import EngineError
 from training.errors import TrainingError, UsageError
 from training.options import (
@@ -65,9 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
     accept_any_text()
     try:
         check_arguments(arguments)
-        return _run(get_subcommand(read_options(ResnetTrain, arguments or ["--help"])))
-    except ValidationError as error:
-        return _fail(explain_options(error, subcommands=True), USAGE_ERROR)
+        return _run(get_subcommand(read_options(ResnetTrain, arguments or ["--help"], subcommands=True)))
     except (SettingsError, UsageError) as error:
         return _fail(str(error), USAGE_ERROR)
     except (TrainingError, ArtifactError, EngineError) as error:

@@ -47,3 +47,20 @@ def test_a_misspelt_setting_is_an_error() -> None:
     assert "--max-batch-sise" in flag.stderr
     assert "RESNET_SERVE_MAX_BATCH_SISE" in variable.stderr
     assert "RESNET_SERVE_MAX_BATCH_SIZE" in variable.stderr  # among those that there are
+
+
+FAULTY = """
+import sys
+from service.cli import main
+from service.commands import serve
+from service.ipc.reports import WorkerReport
+serve.serve = lambda settings: WorkerReport.from_line(b"{}")
+sys.exit(main())
+"""
+
+
+def test_a_document_inside_the_server_that_is_not_valid_is_no_error_of_usage() -> None:
+    command = [sys.executable, "-c", FAULTY]
+    told = subprocess.run(command, env=environment(), capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    assert told.returncode == 1
+    assert "ValidationError: 2 validation errors for WorkerReport" in told.stderr

@@ -46,6 +46,22 @@ print([name for name in ("torch", "onnx", "onnxruntime", "matplotlib", "torchvis
 """
 
 
+FAULTY = """
+import sys
+from training.cli import main
+from training.commands import info
+from training.options import InfoOptions
+info.print_info = lambda options, console: InfoOptions.model_validate({})
+sys.exit(main(["info", "resnet20"]))
+"""
+
+
+def test_a_document_inside_a_command_that_is_not_valid_is_no_error_of_usage():
+    ended = subprocess.run([sys.executable, "-c", FAULTY], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "ValidationError: 1 validation error for InfoOptions" in ended.stderr
+
+
 @pytest.mark.parametrize("words", [["--help"], ["fit", "--help"], ["fit"], ["fit", "mnist-residual", "--epochs", "0"]])
 def test_help_and_usage_errors_import_nothing_heavy(words):
     command = [sys.executable, "-c", LIGHT, *words]
