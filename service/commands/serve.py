@@ -26,7 +26,7 @@ from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, fetch_models, least_memory
 from service.supervisor.placement import Placement
-from service.supervisor.repository_watch import fingerprint
+from service.supervisor.repository_watch import Fingerprint, fingerprint
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector
 
@@ -46,7 +46,9 @@ def serve(settings: Settings) -> int:
     check_budget(settings, placement.accelerator)
     selector = Selector(placement.device, placement.load, settings.start_timeout)
     fetched = fetch_models(settings)
-    served = fingerprint(settings.model_repository, fetched.folder)  # before it is read, so what comes meanwhile is new
+    served = Fingerprint()
+    if settings.poll_repository:  # before it is read, so what comes meanwhile is new
+        served = fingerprint(settings.model_repository, fetched.folder)
     catalog = read_models(settings, fetched.folder, placement, selector)
     check_memory(settings, placement.workers, catalog)
     settings = share_machine(settings, cores)

@@ -12,7 +12,7 @@ from models.machine.memory import usable_memory
 from service.commands import serve as module
 from service.commands.serve import read_models, share_machine
 from service.settings import Settings
-from service.supervisor.repository_watch import fingerprint
+from service.supervisor.repository_watch import Fingerprint, fingerprint
 from tests.artifacts import make_artifact
 from tests.service.served import DEADLINE_S, Servers, free_port
 
@@ -48,8 +48,9 @@ def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repos
     assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
 
 
-def test_what_comes_while_the_models_are_read_is_new_to_the_watch(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("polled_s", [1.0, 0.0])
+def test_what_comes_while_the_models_are_read_is_new_to_the_watch_if_there_is_one(
+    polled_s: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def read(*arguments: Any) -> Any:
         catalog = read_models(*arguments)
@@ -57,19 +58,21 @@ def test_what_comes_while_the_models_are_read_is_new_to_the_watch(
         return catalog
 
     class Asked:
-        """Takes the supervisor's place; exit code 0 if it was told what the folder held before."""
+        """Takes the supervisor's place; exit code 0 if it was told what the folder held before, where that is watched."""
 
         def __init__(self, *arguments: Any) -> None:
             self._arguments = arguments
 
         def run(self) -> int:
-            return 0 if before in self._arguments else 1
+            return 0 if (before if polled_s else Fingerprint()) in self._arguments else 1
 
     make_artifact(tmp_path, "plain")
     before = fingerprint(tmp_path, tmp_path)
     monkeypatch.setattr(module, "read_models", read)
     monkeypatch.setattr(module, "Supervisor", Asked)
-    settings = Settings(_cli_parse_args=False, model_repository=tmp_path, port=free_port(), workers=1)
+    settings = Settings(
+        _cli_parse_args=False, model_repository=tmp_path, port=free_port(), workers=1, poll_repository=polled_s
+    )
     server = multiprocessing.get_context("fork").Process(target=lambda: sys.exit(module.serve(settings)))
     server.start()
     server.join(DEADLINE_S)
