@@ -90,12 +90,13 @@ class ModelBudget:
         self._release: Release | None = None
         self._note_ready(reports)
 
-    def wanted(self, worker: WorkerChild, models: ModelSet) -> frozenset[int]:
-        """What a worker that starts with these models loads: what is loaded, and of other sets also what is new."""
-        if models is self._models:
+    def wanted(self, worker: WorkerChild) -> frozenset[int]:
+        """What a worker that starts loads of its models: what is loaded, and of other sets also what is new."""
+        assert worker.models
+        if worker.models is self._models:
             self._starting[worker.index] = frozenset(self._loaded - self._deadly)
             return self._starting[worker.index]
-        served, catalog = self._models.catalog, models.catalog
+        served, catalog = self._models.catalog, worker.models.catalog
         names = {served[number].name for number in self._loaded - self._deadly}
         known = set(map(identity, served.artifacts))
         new = {n for n in catalog.numbers if catalog[n].name in names or identity(catalog[n]) not in known}

@@ -163,7 +163,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
             pipe.drain()
         shared_state.began_ns[rows], shared_state.epochs[rows] = 0, (child.epoch, 0)
         assert child.models
-        wanted = self.budget.wanted(child, child.models) if self.budget else None
+        wanted = self.budget.wanted(child) if self.budget else None
         child.wanted = len(child.models.catalog.artifacts if wanted is None else wanted)
         return self._launcher.launch_worker(child.index, child.models, wanted)
 

@@ -66,7 +66,7 @@ class House:
     def start_other(self, *dies_of: int) -> WorkerChild | None:
         """Another worker starts: it is up then, or has died of the first of these that it loads."""
         other = WorkerChild(1, epoch=1, models=self.models)
-        for model in sorted(self.budget.wanted(other, self.models)):
+        for model in sorted(self.budget.wanted(other)):
             if model in dies_of:
                 self.budget.on_end(other)
                 return None
