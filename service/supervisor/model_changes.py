@@ -8,7 +8,7 @@ before the switch leaves everything as it was.
 import math
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -54,7 +54,10 @@ class RunningChange:
 
 
 class ModelChanges:
-    """Takes changes, and makes one after the other."""
+    """Takes changes, and makes one after the other.
+
+    While `is_copied` says that another process copies the repository none is begun: it would read what is half there.
+    """
 
     def __init__(
         self,
@@ -64,15 +67,21 @@ class ModelChanges:
         source: ModelSource,
         metrics: Metrics,
         settings: Settings,
+        is_copied: Callable[[], bool],
     ) -> None:
         self._reader, self._workers, self._apis, self._metrics = reader, workers, apis, metrics
-        self._settings = settings
+        self._settings, self._is_copied = settings, is_copied
         self._source = source
         self._selection = settings.selection
         self._refusals: Refusals = {}
         self._waiting: deque[RunningChange] = deque()
         self._running: RunningChange | None = None
         self._closed = False
+
+    @property
+    def needs_repository(self) -> bool:
+        """Whether the repository is read, or is to be as soon as that is possible."""
+        return self._reader.busy or bool(self._waiting)
 
     def ask(self, change: ModelChange, answer: Answer | None = None, *, again: bool = True) -> None:
         """Make this change as soon as those before it are made; `answer` is called once.
@@ -101,7 +110,9 @@ class ModelChanges:
             self._look_for_release(running, running.retired, now_s)
         elif running and now_s > running.ends_at_s:
             self._on_lost(f"not every worker had loaded it within {self._settings.start_timeout:g} s (--start-timeout)")
-        if self._running is None and self._waiting and self._workers.has_free_seats:
+        if self._running or not self._waiting or self._is_copied():
+            return
+        if self._workers.has_free_seats:
             self._begin(self._waiting.popleft())
 
     def close(self) -> None:

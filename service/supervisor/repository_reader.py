@@ -19,6 +19,11 @@ class RepositoryReader:
     def __init__(self, reactor: Reactor, timeout_s: float) -> None:
         self._reader = SideReader[Found](reactor, "the repository", timeout_s, (RepositoryError, NotFound))
 
+    @property
+    def busy(self) -> bool:
+        """Whether it reads just now."""
+        return self._reader.busy
+
     def read(self, find: Callable[[], Found], deliver: Callable[[ModelSet | str], None]) -> None:
         """Call `find` there; `deliver` gets the models that it found, or its RepositoryError."""
         try:

@@ -36,13 +36,16 @@ class RepositoryWatch:
         interval_s: float,
         timeout_s: float,
         on_change: Callable[[Answer, bool], None],
+        is_read: Callable[[], bool],
     ) -> None:
         """`find` is called in another process, and given up after `timeout_s`; without an interval it never is.
+
+        Nor is it while `is_read` says that the repository is read: to look at a store is to copy what has changed.
 
         `served` was found before what is served was read. `on_change` has the answer called when the change has ended,
         and hears whether it is tried once more.
         """
-        self._find, self._interval_s, self._on_change = find, interval_s, on_change
+        self._find, self._interval_s, self._on_change, self._is_read = find, interval_s, on_change, is_read
         self._reader = SideReader[Fingerprint](reactor, "the repository's folders", timeout_s, (RepositoryError,))
         self._told = self._seen = served
         self._is_changing = False  # what was told last is not done yet
@@ -57,7 +60,7 @@ class RepositoryWatch:
     def look(self, now_s: float) -> None:
         """Begin to look, if it is time to; a repository that is another, and is not being written to, is told."""
         self._reader.look(now_s)
-        if now_s < self._due_s or self.busy or self._is_changing:
+        if now_s < self._due_s or self.busy or self._is_changing or self._is_read():
             return
         self._due_s = now_s + self._interval_s
         self._reader.read(self._find, partial(self._on_seen, now_s))

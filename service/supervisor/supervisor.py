@@ -75,10 +75,17 @@ class Supervisor:
             self._give_up,
             settings.memory_budget,
         )
-        copying_s = settings.fetch_timeout if isinstance(settings.model_repository, str) else 0
-        reading_s = READING_STARTS * settings.start_timeout + copying_s
-        reader = RepositoryReader(self._reactor, reading_s)
-        self._changes = ModelChanges(reader, self._workers, self._apis, source, metrics, settings)
+        is_copy = isinstance(settings.model_repository, str)
+        reading_s = READING_STARTS * settings.start_timeout + (settings.fetch_timeout if is_copy else 0)
+        self._changes = ModelChanges(
+            RepositoryReader(self._reactor, reading_s),
+            self._workers,
+            self._apis,
+            source,
+            metrics,
+            settings,
+            lambda: is_copy and self._watch.busy,
+        )
         self._watch = RepositoryWatch(
             self._reactor,
             lambda: fingerprint(settings.model_repository, source.fetch()),
@@ -86,6 +93,7 @@ class Supervisor:
             settings.poll_repository,
             reading_s,
             lambda answer, again: self._changes.ask(ModelChange("reread"), answer, again=again),
+            lambda: self._changes.needs_repository,
         )
         self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
         self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)

@@ -9,7 +9,7 @@ from tests.artifacts import make_artifact
 from tests.service.commands.shell import resnet_serve, rows
 from tests.service.pictures import check, pixels, png
 from tests.service.remote.stores import web
-from tests.service.served import DEADLINE_S, Served, Servers
+from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.signing import make_keys, sign
 
 
@@ -75,6 +75,30 @@ def test_a_store_is_looked_at_and_what_is_new_there_is_served(serve: Servers, tm
         assert "no permission to read" in served.wait_for_event("repository not watched", level="error")["reason"]
         assert served.metrics()["resnet_repository_problems"] == 1
         assert served.events("change refused") == []
+    assert served.stop() == 0
+
+
+def test_nothing_is_read_while_a_look_at_the_store_copies_it(serve: Servers, tmp_path: Path) -> None:
+    """What is half there would be read, and refused or taken for all."""
+    released = tmp_path / "released"
+    make_artifact(released, "plain")
+    flags = ["--cache-dir", tmp_path / "cache", "--workers", "1", "--poll-repository", "0.3"]
+    with web(released) as store:
+        served = serve("--model-repository", store.url, *flags).ready()
+        store.open.clear()
+        try:
+            make_artifact(released, "plain", 2)
+            before = store.requests.total()
+            until(lambda: store.requests.total() > before, "a look, which the store lets wait")
+            for times in (1, 2):  # with the second, what follows from the first is done
+                served.signal(signal.SIGHUP)
+                until(lambda times=times: len(served.events("reloading")) == times, "the signal to be heard")
+            assert served.events("models are read") == []
+        finally:
+            store.open.set()
+        assert served.wait_for_event("models changed")["loaded"] == ["plain/2"]
+        answers(served, "2")
+        assert served.events(level="error") == []
     assert served.stop() == 0
 
 

@@ -33,6 +33,7 @@ class RunningStore:
         requests: paths that were asked for, with how often, where the store tells.
         refusals: statuses to answer with, by the end of the path.
         login: name and password that it asks for, if any.
+        open: it answers while this is set.
 
     """
 
@@ -41,6 +42,10 @@ class RunningStore:
     requests: Counter[str] = field(default_factory=Counter)
     refusals: dict[str, int] = field(default_factory=dict)
     login: tuple[str, str] | None = None
+    open: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self.open.set()
 
 
 @contextmanager
@@ -138,6 +143,7 @@ class WebHandler(SimpleHTTPRequestHandler):
     def do_GET(self) -> None:
         path = unquote(urlsplit(self.path).path)
         self.store.requests[path] += 1
+        self.store.open.wait()
         if self.store.login and self.headers["Authorization"] != basic(*self.store.login):
             self.send_error(HTTPStatus.UNAUTHORIZED)
         elif status := next((status for end, status in self.store.refusals.items() if path.endswith(end)), None):

@@ -11,7 +11,7 @@ NOTHING: Any = None  # what a change that waits does not need
 
 
 def test_signals_and_a_look_at_the_folder_leave_room_for_what_clients_ask() -> None:
-    changes = ModelChanges(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, Settings(_cli_parse_args=False))
+    changes = ModelChanges(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING, Settings(_cli_parse_args=False), NOTHING)
     refused: list[str] = []
     changes.ask(ModelChange("reread"), lambda reason, _: refused.append(reason), again=False)
     for _ in range(2 * CHANGES_WAITING):

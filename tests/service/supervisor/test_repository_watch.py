@@ -31,8 +31,11 @@ class Watching:
     ) -> None:
         self._reactor, self._told = Reactor(), 0
         self.refused, self.open, self.again = refused, list[Answer](), list[bool]()
+        self.is_read = False
         look, served = partial(find, repository), find(repository)
-        self._watch = RepositoryWatch(self._reactor, look, served, interval_s, DEADLINE_S, self._on_change)
+        self._watch = RepositoryWatch(
+            self._reactor, look, served, interval_s, DEADLINE_S, self._on_change, lambda: self.is_read
+        )
 
     def _on_change(self, answer: Answer, again: bool) -> None:
         self._told += 1
@@ -93,6 +96,15 @@ def test_it_looks_no_more_often_than_it_is_told(repository: Path) -> None:
     watch.look(1e9)
     (repository / "model" / "2").mkdir()
     assert [watch.look(1e9 + s) for s in (1, 9, 10, 11, 19, 20)] == [False] * 5 + [True]
+
+
+def test_it_looks_once_nobody_reads_the_repository(repository: Path) -> None:
+    watch = Watching(repository, 1.0)
+    (repository / "model" / "2").mkdir()
+    watch.is_read = True
+    assert not any(watch.look(1e9 + i) for i in range(3))
+    watch.is_read = False
+    assert [watch.look(1e9 + i) for i in (3, 4)] == [False, True]
 
 
 def test_folders_under_a_temporary_name_are_passed_over(repository: Path) -> None:
