@@ -32,8 +32,8 @@ def read_options(
 ) -> Options:
     """The options that the arguments give, a program's or those of its `subcommands`; `--help` prints them and exits.
 
-    SettingsError if they do not fit, with a line for each value. What argparse finds exits with a usage message, or is a
-    SettingsError too, without `exit_on_error`.
+    SettingsError if they do not fit, with a line for each value. What argparse finds exits with a usage message, or is
+    a SettingsError too, without `exit_on_error`.
     """
     source = CliSettingsSource[Any](model, formatter_class=_HelpFormatter, cli_exit_on_error=exit_on_error)
     try:

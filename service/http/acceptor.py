@@ -53,7 +53,8 @@ class Acceptor:
 
     `connections` are those that this process has. A turn of the loop accepts a share of as many: few at first, so that
     the other processes that listen get some, too, and many when turns are long because they serve many. With
-    `get_tls` each begins with a TLS handshake and ends with TLS's goodbye, each of which has `patience_s`.
+    `get_tls` each begins with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`,
+    in which the client takes what it has not read before.
     """
 
     def __init__(
@@ -63,9 +64,10 @@ class Acceptor:
         connections: Sized,
         get_tls: Callable[[], ssl.SSLContext] | None = None,
         patience_s: float = 5.0,
+        goodbye_s: float = 5.0,
     ) -> None:
         self._listener, self._make_protocol, self._connections = listener, make_protocol, connections
-        self._get_tls, self._patience_s = get_tls, patience_s
+        self._get_tls, self._patience_s, self._goodbye_s = get_tls, patience_s, goodbye_s
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
         self._pause: asyncio.TimerHandle | None = None
@@ -122,7 +124,7 @@ class Acceptor:
                 connection,
                 ssl=self._get_tls(),
                 ssl_handshake_timeout=self._patience_s,
-                ssl_shutdown_timeout=self._patience_s,
+                ssl_shutdown_timeout=self._goodbye_s,
             )
         except (OSError, asyncio.CancelledError) as error:
             log.debug("no TLS connection", why=str(error))

@@ -13,6 +13,7 @@ from service.http.body_pace import BodyPace
 from service.http.connection_state import BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
 from service.http.read_timeout import ReadTimeout
+from service.http.send_queue import SendQueue
 from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState
@@ -144,6 +145,8 @@ class HttpConnection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
         super().on_response_complete()
+        if self.transport.is_closing():  # it was the last
+            self._await_end()
         if self.pipeline or self.flow.write_paused:
             self.flow.pause_reading()
         self._release_held()
@@ -185,10 +188,27 @@ class HttpConnection(HttpToolsProtocol):
         """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
         self._enter(CLOSING)
         self.transport.close()
-        if self.transport.get_write_buffer_size():
+        self._await_end()
+
+    def _await_end(self) -> None:
+        if not self.transport.can_write_eof():
+            self._await_goodbye()
+        elif self.transport.get_write_buffer_size():
             self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
-        elif not self.transport.can_write_eof():  # over TLS the other side has been told, and need not answer
-            self.loop.call_later(LINGER_S, self.transport.abort)
+
+    def _await_goodbye(self, before: SendQueue | None = None) -> None:
+        """Over TLS the other side is told of the end, and need not answer: once it has taken all, the end has come.
+
+        For all the acceptor has a bound. What waits to be sent is the kernel's to tell: TLS's transport does not know.
+        """
+        connection = self.transport.get_extra_info("socket")
+        if connection is None:  # it is over
+            return
+        now = SendQueue.of(connection.fileno())
+        if now == before and not now.left:
+            self.transport.abort()
+        else:
+            self._timeout.start(LINGER_S, partial(self._await_goodbye, now))
 
     def _linger(self) -> None:
         """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""

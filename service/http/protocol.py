@@ -58,7 +58,7 @@ class PredictionProtocol(HttpConnection):
         self._state = state
         if self._timeout.runs:
             self._timeout.stop()
-        if state is IDLE:
+        if state is IDLE or state is CLOSING:
             self._idle_since_s = self.loop.time()
 
     # Data

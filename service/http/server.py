@@ -54,10 +54,9 @@ class ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvloop's own server accepts one of each socket in a turn, however many wait."""
         await super().startup([])
-        connections, patience_s = self.server_state.connections, self._patience_s
+        connections, times_s = self.server_state.connections, (self._patience_s, self.config.timeout_keep_alive)
         self._acceptors = [
-            Acceptor(one, self._make_protocol(one), connections, self._get_tls(one), patience_s)
-            for one in sockets or []
+            Acceptor(one, self._make_protocol(one), connections, self._get_tls(one), *times_s) for one in sockets or []
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -1,22 +1,31 @@
 """TLS, asked by curl, openssl and httpx: handshakes, client certificates, and new certificates while requests run."""
 
+import json
 import signal
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
 import trustme
 
+from tests.artifacts import make_artifact
 from tests.service.certificates import Files, write_certificate
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
-from tests.service.wire import post
+from tests.service.wire import Answer, get, post, read_answer
+
+PAUSE_S = 2.5
+SCRIPT = "/docs/swagger-ui-bundle.js"
 
 
 def tls_flags(files: Files) -> tuple[str | Path, ...]:
@@ -32,7 +41,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
 def served(serve_module: Servers, repository: Path, files: Files) -> Served:
     """A server that speaks TLS, with probes in the clear of client certificates beside it."""
     models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
-    served = serve_module(*models, *tls_flags(files), "--header-timeout", "1", "--grace", "60")
+    times = ("--header-timeout", "1", "--keep-alive-timeout", str(10 * DEADLINE_S), "--grace", "60")
+    served = serve_module(*models, *tls_flags(files), *times)
     until(lambda: status(files, served.url + "/readyz") == 200, "readiness")
     return served
 
@@ -93,6 +103,59 @@ def test_a_refusal_reaches_a_client_that_is_still_sending(served: Served, files:
         connection.sendall(post(b"", "/predict", "X-Long: " + "x" * (1 << 17)))
         answer = b"".join(iter(lambda: connection.recv(1 << 16), b""))
     assert answer.startswith(b"HTTP/1.1 431 ")
+
+
+def slow_answer(served: Served, files: Files, request: bytes, then: Callable[[], object] = lambda: None) -> Answer:
+    """The last answer of a connection, for a client that pauses for longer than the server waits for a goodbye.
+
+    It does so when the answer has begun and `then` was called. Little of the rest has room in the kernels meanwhile:
+    the client's packets and buffer are small, and so is the server's buffer.
+    """
+    context = ssl.create_default_context(cafile=str(files.root))
+    with socket.socket() as plain:
+        plain.settimeout(DEADLINE_S)
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 12)
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        plain.connect(served.address)
+        with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+            connection.sendall(request)
+            got = connection.recv(1 << 14)
+            then()
+            time.sleep(PAUSE_S)
+            got += b"".join(iter(lambda: connection.recv(1 << 14), b""))
+    return read_answer(BytesIO(got))
+
+
+def test_a_slow_client_has_its_last_answer_whole(serve: Servers, files: Files, tmp_path: Path) -> None:
+    """Where it asks for the connection's end, and where the server stops."""
+    make_artifact(tmp_path, "wordy", labels=tuple(f"{'word ' * 3000}{i}" for i in range(80)))
+    flags = (*tls_flags(files), "--workers", "1", "--header-timeout", "1", "--grace", "60")
+    served = serve("--model-repository", tmp_path, *flags)
+    until(lambda: status(files, served.url + "/readyz") == 200, "readiness")
+    last = post(png(), "/predict?top_k=80", "Connection: close")
+    assert len(json.loads(slow_answer(served, files, last).body)["predictions"]) == 80
+    assert len(slow_answer(served, files, get(SCRIPT, "Connection: close")).body) > 1 << 20
+    stop = partial(served.signal, signal.SIGTERM)
+    assert len(json.loads(slow_answer(served, files, post(png(), "/predict?top_k=80"), stop).body)["predictions"]) == 80
+    assert served.wait() == 0
+
+
+@pytest.mark.parametrize(
+    "message",
+    [post(png(), "/predict", "Connection: close"), get("/livez", "Connection: close")],
+    ids=["ours", "FastAPI's"],
+)
+def test_a_client_that_does_not_answer_the_goodbye_is_not_waited_for(
+    served: Served, files: Files, message: bytes
+) -> None:
+    context = ssl.create_default_context(cafile=str(files.root))
+    with context.wrap_socket(socket.create_connection(served.address, DEADLINE_S), server_hostname="127.0.0.1") as own:
+        own.sendall(message)
+        while own.recv(1 << 14):
+            pass
+        with socket.socket(fileno=own.detach()) as plain:
+            plain.settimeout(DEADLINE_S)
+            assert plain.recv(1) == b""
 
 
 def test_what_is_no_handshake_costs_its_own_connection(served: Served, files: Files) -> None:

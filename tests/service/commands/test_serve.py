@@ -58,7 +58,7 @@ def test_what_comes_while_the_models_are_read_is_new_to_the_watch_if_there_is_on
         return catalog
 
     class Asked:
-        """Takes the supervisor's place; exit code 0 if it was told what the folder held before, where that is watched."""
+        """Takes the supervisor's place; exit code 0 if it was told what a watched folder held before."""
 
         def __init__(self, *arguments: Any) -> None:
             self._arguments = arguments

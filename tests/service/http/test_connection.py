@@ -297,6 +297,23 @@ def test_one_that_reads_a_little_is_not(artifact: Artifact) -> None:
     serve(scene, artifact)
 
 
+def test_the_time_to_read_the_last_answer_begins_with_it(artifact: Artifact) -> None:
+    """And not when the connection was idle last."""
+    cut: list[str] = []
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._idle_since_s -= 2 * connection.protocol.timeout_keep_alive
+        await connection.send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        assert connection.state is CLOSING
+        connection.transport.abort = lambda: cut.append("cut")  # type: ignore[method-assign]
+        connection.protocol.timeout_keep_alive_handler(looked=True)
+        assert cut == []
+        connection.leave()
+
+    serve(scene, artifact)
+
+
 def test_at_the_end_a_question_that_is_not_answered_is_cut(artifact: Artifact) -> None:
     """FastAPI waits for a body of which nothing has come; uvicorn would wait for FastAPI."""
 

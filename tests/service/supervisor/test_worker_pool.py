@@ -50,6 +50,7 @@ class Lives(Played):
         self.wanted: list[set[int]] = []
 
     def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
+        del models
         assert wanted is not None
         self.wanted.append(set(wanted))
         if len(self.wanted) == 1:
