@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.experiments import bottleneck, degradation, gradients, inception, lesion, normalisation
+from training.experiments import blocks, bottleneck, degradation, gradients, inception, lesion, normalisation
 from training.experiments.report import Report
 from training.experiments.setup import Scale, Setup
 
@@ -44,5 +44,6 @@ def experiments() -> dict[str, TrainedExperiment | CountedExperiment]:
             inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"
         ),
         "bottleneck": CountedExperiment(bottleneck.run),
+        "blocks": TrainedExperiment(blocks.run, "cifar10", 3, 32, blocks.QUICK, blocks.FULL, "8 hours"),
         "lesion": TrainedExperiment(lesion.run, "cifar10", 3, 32, lesion.QUICK, lesion.FULL, "13 hours"),
     }
