@@ -218,11 +218,11 @@ class ExperimentOptions(Options):
     """Measure why residual networks work: a page NAME.md with table, picture and what was seen.
 
     Estimates of the full forms on two cores: degradation 17 hours, normalisation 50 hours, gradients half an hour,
-    inception an hour and a half, blocks 8 hours, lesion 13 hours; bottleneck only counts, which takes seconds.
+    inception an hour and a half, branches two and a half, blocks 8, lesion 13; bottleneck only counts, in seconds.
     """
 
     name: CliPositionalArg[str] = Field(
-        description="blocks, bottleneck, degradation, gradients, inception, lesion, normalisation"
+        description="blocks, bottleneck, branches, degradation, gradients, inception, lesion, normalisation"
     )
     quick: CliToggleFlag[bool] = Field(False, description="within half an hour: small nets, few small images")
     data: str | None = Field(

@@ -86,8 +86,9 @@ def run() -> Report:
         method=(
             "Parameters, biases and batch norm included, and multiply-adds of convolutions and linear layers for one "
             "image, counted layer by layer on the networks themselves (`training/layer_profile.py`). In each pair the "
-            "first way goes straight, the second through fewer channels. Nothing is trained: this says what is saved, "
-            "not what it costs in accuracy. The last pair compares networks of different width and depth, as they are."
+            "first way goes straight, the second through fewer channels. Nothing is trained: this says what is saved; "
+            "[the page of blocks](blocks.md) has what it costs in accuracy. The last pair compares networks of "
+            "different width and depth, as they are."
         ),
         header=("pair", "parameters", "narrowed", "multiply-adds", "narrowed", "multiply-adds left"),
         rows=tuple(_row(*each) for each in counted),

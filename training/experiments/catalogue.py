@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from training.experiments import blocks, bottleneck, degradation, gradients, inception, lesion, normalisation
+from training.experiments import blocks, bottleneck, branches, degradation, gradients, inception, lesion, normalisation
 from training.experiments.report import Report
 from training.experiments.setup import Scale, Setup
 
@@ -42,6 +42,9 @@ def experiments() -> dict[str, TrainedExperiment | CountedExperiment]:
         ),
         "inception": TrainedExperiment(
             inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"
+        ),
+        "branches": TrainedExperiment(
+            branches.run, "mnist", 1, 28, branches.QUICK, branches.FULL, "two hours and a half"
         ),
         "bottleneck": CountedExperiment(bottleneck.run),
         "blocks": TrainedExperiment(blocks.run, "cifar10", 3, 32, blocks.QUICK, blocks.FULL, "8 hours"),
