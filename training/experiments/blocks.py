@@ -12,7 +12,7 @@ from training.experiments.report import SPREAD, Report, difference, spread
 from training.experiments.setup import Scale, Setup
 from training.plots import Line, Panel, draw_panels
 
-QUICK = Scale(images=12_000, test_images=5_000, epochs=6, seeds=(0, 1, 2), shrink=2)
+QUICK = Scale(images=8_000, test_images=2_000, epochs=6, seeds=(0, 1, 2), shrink=2)
 FULL = Scale(images=50_000, test_images=10_000, epochs=30, seeds=(0, 1, 2))
 
 _LEARNING_RATE = 0.1

@@ -12,7 +12,7 @@ from training.experiments.report import SPREAD, Report, difference, spread
 from training.experiments.setup import Scale, Setup
 from training.plots import Line, Panel, draw_panels
 
-QUICK = Scale(images=10_000, test_images=10_000, epochs=6, seeds=(0, 1, 2))
+QUICK = Scale(images=6_000, test_images=5_000, epochs=6, seeds=(0, 1, 2))
 FULL = Scale(images=60_000, test_images=10_000, epochs=15, seeds=(0, 1, 2, 3, 4))
 
 _LEARNING_RATE = 0.02
