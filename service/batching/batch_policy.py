@@ -128,7 +128,10 @@ class WorkerQueue:
 class Batch(NamedTuple):
     """Images of one model for one worker, and those among them whose deadline has passed and that end instead.
 
-    `begins_ns`: where it begins in the worker time that all models share.
+    Attributes:
+        begins_ns: where it begins in the worker time that all models share.
+        most: images that may run together, with those that other API processes send.
+
     """
 
     worker: WorkerQueue
@@ -136,6 +139,7 @@ class Batch(NamedTuple):
     tasks: list[ImageTask]
     expired: list[ImageTask]
     begins_ns: float = 0.0
+    most: int = 0
 
 
 def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
@@ -152,7 +156,7 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
             most = most_images(queue, demand) if contended else queue.latency.sizes.limit
             tasks, expired = first_images(queue, most, workers, now_ns)
             if tasks or expired:
-                return Batch(worker, model, tasks, expired, max(queue.served_ns, shared_ns))
+                return Batch(worker, model, tasks, expired, max(queue.served_ns, shared_ns), most)
     return None
 
 

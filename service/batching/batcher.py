@@ -166,8 +166,8 @@ class Batcher:
             copies = copies[: shadow.due]
             worker = copies_worker(self._up, shadow.number, idle=False)
         if copies and worker:
-            begins_ns = self._queues[shadow.number].begun_ns  # the model is owed no less for them
-            if self._send(Batch(worker, shadow.number, copies, [], begins_ns)):
+            queue = self._queues[shadow.number]  # which is owed no less for them
+            if self._send(Batch(worker, shadow.number, copies, [], queue.begun_ns, queue.latency.sizes.limit)):
                 worker.weigh(LEAD_NS)
                 shadow.forget(copies)
 
@@ -185,8 +185,8 @@ class Batcher:
         """Send a batch; False if the worker's pipe has no room, which is then waited for."""
         worker, tasks = batch.worker, batch.tasks
         k = max((task.top_k for task in tasks), default=1)
-        slots, alone = tuple([task.slot for task in tasks]), bool(tasks) and tasks[0].retried
-        message = BatchMessage(self._api, batch.model, worker.epoch, next(self._ids), k, slots, alone)
+        slots, most = tuple([task.slot for task in tasks]), 0 if tasks and tasks[0].retried else batch.most
+        message = BatchMessage(self._api, batch.model, worker.epoch, next(self._ids), k, slots, most)
         try:
             os.write(self._writers[worker.worker], message.pack())
         except BlockingIOError:

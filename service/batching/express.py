@@ -63,7 +63,8 @@ def express_batch(
         if not queue.tasks or not is_quick or budget.pause_until_ns > now_ns or queue.fills_until_ns > now_ns:
             continue
         if thread := choose_worker(sound, model, queue, now_ns, contended=True):
-            tasks, expired = first_images(queue, most_images(queue, [queue]), None, now_ns)
+            most = most_images(queue, [queue])
+            tasks, expired = first_images(queue, most, None, now_ns)
             if tasks or expired:
-                return Batch(thread, model, tasks, expired, max(queue.served_ns, shared_ns))
+                return Batch(thread, model, tasks, expired, max(queue.served_ns, shared_ns), most)
     return None

@@ -21,19 +21,19 @@ class BatchMessage(NamedTuple):
     batch: int
     top_k: int
     slots: tuple[int, ...]
-    alone: bool = False  # no other message's images may run with these
+    most: int = 0  # images that may run together, with those of other messages; fewer than there are: none but these
 
     def pack(self) -> bytes:
         """The message's bytes, at most PIPE_BUF."""
         n = len(self.slots)
-        head = _HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.alone)
+        head = _HEAD.pack(self.api, self.model, self.epoch, self.batch, self.top_k, n, self.most)
         return head + struct.pack(f"<{n}I", *self.slots)
 
     @classmethod
     def unpack(cls, data: bytes) -> "BatchMessage":
         """The message that these bytes hold."""
-        api, model, epoch, batch, top_k, n, alone = _HEAD.unpack_from(data)
-        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, _HEAD.size), alone)
+        api, model, epoch, batch, top_k, n, most = _HEAD.unpack_from(data)
+        return cls(api, model, epoch, batch, top_k, struct.unpack_from(f"<{n}I", data, _HEAD.size), most)
 
 
 class ModelCommand(NamedTuple):
@@ -50,15 +50,15 @@ class ModelCommand(NamedTuple):
     def pack(self) -> bytes:
         """The command's bytes."""
         seconds = min(self.seconds, WITH_LOGITS)
-        return BatchMessage(0, self.model, 0, self.epoch, seconds, (), self.load).pack()
+        return BatchMessage(0, self.model, 0, self.epoch, seconds, (), int(self.load)).pack()
 
     @classmethod
     def of(cls, message: BatchMessage) -> "ModelCommand | None":
         """The command that a message of another epoch is; None if it is none."""
-        return None if message.epoch else cls(message.batch, message.model, message.alone, message.top_k)
+        return None if message.epoch else cls(message.batch, message.model, bool(message.most), message.top_k)
 
 
-_HEAD = struct.Struct("<HHIQHH?")
+_HEAD = struct.Struct("<HHIQHHH")
 MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images for which one message has room
 PROBE = BatchMessage(
     api=0, model=0, epoch=0, batch=0, top_k=1, slots=()

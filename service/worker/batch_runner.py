@@ -82,12 +82,11 @@ class BatchRunner:
         self._next = None
         if first is None:
             return []
-        model = self._models.get(first.model)
-        taken, room = [first], model.paying_batch_size - len(first.slots) if model and first.slots else 0
-        while not first.alone and len(taken) < MAX_REPLIES and self._more.poll(0):
+        taken, images, most = [first], len(first.slots), first.most
+        while images < most and len(taken) < MAX_REPLIES and self._more.poll(0):
             if message := self._read():
-                room -= len(message.slots)
-                if message.model != first.model or message.alone or room < 0:
+                images, most = images + len(message.slots), min(most, message.most)
+                if message.model != first.model or images > most:
                     self._next = message
                     break
                 taken.append(message)

@@ -101,6 +101,25 @@ def test_a_worker_holds_one_batch_that_runs_and_one_that_waits() -> None:
     play(scene, max_batch_size=1)
 
 
+def test_as_many_may_run_with_a_batch_as_the_largest_has_unless_another_model_is_in_demand() -> None:
+    """One of IMAGE_MS is as much as that one is to wait for, whichever API processes send them."""
+
+    async def scene(played: Played) -> None:
+        played.up()
+        most = []
+        for name in range(2):
+            played.submit(name, model=name)
+            await turn()
+            message = played.take()
+            assert message
+            most.append(message.most)
+            played.reply(message)
+            await turn()
+        assert most == [4, 1]
+
+    play(scene, models=2)
+
+
 def test_nothing_is_sent_before_a_worker_is_up() -> None:
     async def scene(played: Played) -> None:
         played.submit(0)

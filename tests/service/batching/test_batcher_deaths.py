@@ -54,7 +54,7 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
             message = played.take()
             assert played.names(message) == [name]
             assert message is not None
-            assert message.alone
+            assert message.most == 0
             played.reply(message)
             await turn()
             assert kinds(played.outcomes[name]) == [Result]

@@ -12,11 +12,11 @@ from service.ipc.pipe import Pipe
 U16, U32, U64, I64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64, 63))
 
 
-@given(U16, U16, U32, U64, U16, st.lists(U32, max_size=MAX_BATCH_SIZE), st.booleans())
+@given(U16, U16, U32, U64, U16, st.lists(U32, max_size=MAX_BATCH_SIZE), U16)
 def test_a_batch_survives_its_bytes(
-    api: int, model: int, epoch: int, batch: int, top_k: int, slots: list[int], alone: bool
+    api: int, model: int, epoch: int, batch: int, top_k: int, slots: list[int], most: int
 ) -> None:
-    message = BatchMessage(api, model, epoch, batch, top_k, tuple(slots), alone)
+    message = BatchMessage(api, model, epoch, batch, top_k, tuple(slots), most)
     assert BatchMessage.unpack(message.pack()) == message
 
 

@@ -153,9 +153,9 @@ def test_a_batch_is_run_and_replied_to_once(worker: tuple[Worker, Channels]) -> 
     assert worker[1].shared_state.began_ns[0] == 0
 
 
-def message(batch: int, slots: tuple[int, ...], *, model: int = 0, alone: bool = False) -> BatchMessage:
+def message(batch: int, slots: tuple[int, ...], *, model: int = 0, most: int = 4) -> BatchMessage:
     """A message of the API process that owns the slots."""
-    return BatchMessage(int(slots[0] >= 16), model, 2, batch, 1, slots, alone)
+    return BatchMessage(int(slots[0] >= 16), model, 2, batch, 1, slots, most)
 
 
 def test_what_waits_runs_together_whichever_api_process_sent_it(worker: tuple[Worker, Channels]) -> None:
@@ -166,19 +166,19 @@ def test_what_waits_runs_together_whichever_api_process_sent_it(worker: tuple[Wo
 @pytest.mark.parametrize(
     ("second", "why"),
     [
-        (message(1, (2, 3, 4)), "five images are more than a batch may have"),
+        (message(1, (2, 3, 4)), "five images are more than may run together"),
         (message(1, (2,), model=2), "of another model"),
-        (message(1, (2,), alone=True), "it has been in a batch whose worker died"),
+        (message(1, (2,), most=0), "it has been in a batch whose worker died"),
     ],
 )
 def test_what_may_not_run_with_the_first_runs_next(
     worker: tuple[Worker, Channels], second: BatchMessage, why: str
 ) -> None:
-    assert run_waiting(worker, message(0, (0, 1)), second, message(2, (5,), alone=True)) == [[0], [1], [2]], why
+    assert run_waiting(worker, message(0, (0, 1)), second, message(2, (5,), most=0)) == [[0], [1], [2]], why
 
 
 def test_nothing_runs_with_what_must_run_alone(worker: tuple[Worker, Channels]) -> None:
-    assert run_waiting(worker, message(0, (0,), alone=True), message(1, (1,)), message(2, (2,))) == [[0], [1, 2]]
+    assert run_waiting(worker, message(0, (0,), most=0), message(1, (1,)), message(2, (2,))) == [[0], [1, 2]]
 
 
 def test_images_that_the_engine_fails_for_fail_alone(worker: tuple[Worker, Channels]) -> None:
