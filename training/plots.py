@@ -136,13 +136,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """Axes with their lines; lines of one label share a colour, and the first of them is in the legend."""
+    """Axes with their lines; lines of one label share a colour, and the first of them is in the legend.
+
+    With `names` the values of x are 0, 1, 2, ... and stand for these, which nothing joins.
+    """
 
     title: str
     x_label: str
     y_label: str
     lines: Sequence[Line]
     logarithmic: bool = False
+    names: Sequence[str] = ()
 
 
 def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
@@ -153,14 +157,16 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
         axes.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
         if panel.logarithmic:
             axes.set_yscale("log")
-        _draw_lines(axes, panel.lines, logarithmic=panel.logarithmic)
+        _draw_lines(axes, panel.lines, logarithmic=panel.logarithmic, joined=not panel.names)
         _count_along(axes, [x for line in panel.lines for x in line.x])
+        if panel.names:
+            axes.set_xticks(range(len(panel.names)), map(_plain, panel.names))
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return figure
 
 
-def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None:
+def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool, joined: bool) -> None:
     numbers: dict[str, int] = {}
     for line in lines:
         known = line.label in numbers
@@ -172,7 +178,7 @@ def _draw_lines(axes: Axes, lines: Sequence[Line], *, logarithmic: bool) -> None
             bars if len(line.values) > 1 else None,
             label=None if known else _in_legend(line.label),
             color=_COLOURS[number % len(_COLOURS)],
-            linestyle="--" if line.dashed else "-",
+            linestyle=("--" if line.dashed else "-") if joined else "none",
             linewidth=1,
             marker=_MARKERS[number % len(_MARKERS)],
             markersize=4,

@@ -133,6 +133,14 @@ def test_lines_of_one_label_share_a_colour_and_one_place_in_the_legend():
     assert [text.get_text() for text in axes.get_legend().get_texts()] == ["a", "b"]
 
 
+def test_points_that_have_names_are_told_by_them_and_not_joined():
+    panel = Panel("", "branch", "error", [Line("a", [0, 1, 2], [[1.0, 2.0, 3.0]])], names=("1×1", "$5$", "none"))
+    (axes,) = draw_panels("", [panel]).axes
+    (line,) = axes.get_lines()
+    assert line.get_linestyle() == "None"
+    assert [text.get_text() for text in axes.get_xticklabels()] == ["1×1", r"\$5\$", "none"]
+
+
 def test_many_lines_differ_in_colour_or_marker():
     lines = [Line(f"run {number}", [1, 2], [[number, 2.0]]) for number in range(42)]
     (axes,) = draw_panels("runs", [Panel("", "epoch", "error", lines)]).axes
