@@ -77,6 +77,22 @@ def make_artifact(
     return write_artifact(repository, name, version, model, None, beside)
 
 
+def mixed(model: onnx.ModelProto) -> bytes:
+    """The model with logits that are twice as far from their mean over the batch."""
+    graph = model.graph
+    (last,) = (node for node in graph.node if "logits" in node.output)
+    last.output[:] = ["own"]
+    graph.node.extend(
+        [
+            helper.make_node("ReduceMean", ["own", "images"], ["mean"], keepdims=1),
+            helper.make_node("Sub", ["own", "mean"], ["from_mean"]),
+            helper.make_node("Add", ["own", "from_mean"], ["logits"]),
+        ]
+    )
+    graph.initializer.append(numpy_helper.from_array(np.array([0]), "images"))
+    return model.SerializeToString()
+
+
 def value_at_start(folder: Path) -> int:
     """The first pixel's value of a golden example: a start runs it, in proof and in warm-up. Makes a model there."""
     return int(golden.pixels(read_artifact(make_artifact(folder, "usual")))[0].flat[0])

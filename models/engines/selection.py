@@ -80,8 +80,9 @@ def attempt(
         try:
             engine = load_engine(artifact, candidate, device=device, threads=threads, max_batch=max_batch)
             golden.verify(artifact, engine)
-            images = np.resize(golden.pixels(artifact), (size, *artifact.input_shape))
-            engine.run(images)
+            examples = golden.GoldenBatch.of(artifact, engine)
+            images = examples.images(size)
+            examples.verify(engine.run(images))
         except (ArtifactError, EngineError) as error:
             refused[candidate] = Attempt(candidate, refused=str(error))
         else:

@@ -146,7 +146,7 @@ class HttpConnection(HttpToolsProtocol):
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
         super().on_response_complete()
         if self.transport.is_closing():  # it was the last
-            self._await_end()
+            self._close()
         if self.pipeline or self.flow.write_paused:
             self.flow.pause_reading()
         self._release_held()
@@ -177,38 +177,43 @@ class HttpConnection(HttpToolsProtocol):
             self.transport.abort()
         elif is_incomplete:
             self._linger()
+        if not self.transport.can_write_eof():  # over TLS there is a goodbye, which may not be answered
+            self.loop.call_later(LINGER_S, self.transport.abort)
 
     def _close_if_idle(self) -> None:
         if self._deferred and not self._held:
             self.loop.call_later(LINGER_S, self._close_if_idle)
         elif self._request is None and not self._in_cycle:
-            self._close()
+            self._close(is_idle=True)
 
-    def _close(self) -> None:
+    def _close(self, *, is_idle: bool = False) -> None:
         """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
         self._enter(CLOSING)
-        self.transport.close()
-        self._await_end()
+        if self.transport.can_write_eof():
+            self.transport.close()
+            if self.transport.get_write_buffer_size():
+                self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+        else:
+            before = self._send_queue()
+            self.transport.close()
+            has_all = is_idle and before is not None and before.is_empty
+            self._timeout.start(LINGER_S, self.transport.abort if has_all else partial(self._on_goodbye, before))
 
-    def _await_end(self) -> None:
-        if not self.transport.can_write_eof():
-            self._await_goodbye()
-        elif self.transport.get_write_buffer_size():
-            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
-
-    def _await_goodbye(self, before: SendQueue | None = None) -> None:
+    def _on_goodbye(self, before: SendQueue | None) -> None:
         """Over TLS the other side is told of the end, and need not answer: once it has taken all, the end has come.
 
-        For all the acceptor has a bound. What waits to be sent is the kernel's to tell: TLS's transport does not know.
+        The acceptor has a bound for it. What waits to be sent is the kernel's to tell: TLS's transport does not know.
         """
-        connection = self.transport.get_extra_info("socket")
-        if connection is None:  # it is over
-            return
-        now = SendQueue.of(connection.fileno())
-        if now == before and not now.left:
+        now = self._send_queue()
+        if now == before and (now is None or now.is_empty):
             self.transport.abort()
         else:
-            self._timeout.start(LINGER_S, partial(self._await_goodbye, now))
+            self._timeout.start(LINGER_S, partial(self._on_goodbye, now))
+
+    def _send_queue(self) -> SendQueue | None:
+        """That of the connection; None if it is over."""
+        connection = self.transport.get_extra_info("socket")
+        return None if connection is None else SendQueue.of(connection)
 
     def _linger(self) -> None:
         """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""
@@ -291,7 +296,7 @@ class HttpConnection(HttpToolsProtocol):
         elif (left_s := self._body_left_s(time.monotonic_ns())) > 0:
             self._timeout.start(left_s, self._on_late_body)
         elif self._request is None:
-            self.transport.close()
+            self._close()
         else:
             self._keep_alive = False
             self._request.expire_body()

@@ -1,35 +1,41 @@
 """What a client has taken of what was sent to it, and what the kernel still holds for it."""
 
-import array
-import fcntl
 import socket
 import struct
-import termios
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-_ACKED = struct.Struct("120xQ")  # tcpi_bytes_acked in struct tcp_info, since Linux 4.1
+# Of struct tcp_info, since Linux 4.6: tcpi_unacked, tcpi_bytes_acked and tcpi_notsent_bytes.
+_INFO = struct.Struct("24xI92xQ16xI")
+
+
+class TcpSocket(Protocol):
+    """A TCP connection's socket, or what a transport of uvloop has of it."""
+
+    def getsockopt(self, level: int, option: int, size: int, /) -> bytes:
+        """An option's value."""
+        ...
 
 
 class SendQueue(NamedTuple):
-    """The sending side of a TCP connection, in bytes.
+    """The sending side of a TCP connection.
 
     Attributes:
-        left: that the kernel holds until the client has them.
-        taken: that the client has, since the connection was made.
+        unacked: packets on their way.
+        taken: bytes that the client has, since the connection was made.
+        unsent: bytes for which there is no room on the way.
 
     """
 
-    left: int
+    unacked: int
     taken: int
+    unsent: int
 
     @classmethod
-    def of(cls, fd: int) -> "SendQueue":
-        """As it is now for this descriptor; OSError if that is no TCP connection."""
-        left = array.array("i", [0])
-        fcntl.ioctl(fd, termios.TIOCOUTQ, left)
-        connection = socket.socket(fileno=fd)
-        try:
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _ACKED.size)
-        finally:
-            connection.detach()
-        return cls(left[0], *_ACKED.unpack(info))
+    def of(cls, connection: TcpSocket) -> "SendQueue":
+        """As it is now; OSError if that is no TCP connection."""
+        return cls(*_INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the client has all."""
+        return not (self.unacked or self.unsent)

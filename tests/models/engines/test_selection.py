@@ -5,15 +5,16 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 from numpy.typing import NDArray
 
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
 from models.engines.engine import Engine
 from models.engines.selection import Attempt, attempt, choose, too_inexact
-from tests.artifacts import In8Bits, make_artifact
+from tests.artifacts import In8Bits, make_artifact, mixed
 
 FP32, INT8, BF16 = Backend(), Backend(precision="int8"), Backend("torch", "bf16")
 BROKEN = "it does not load"
@@ -88,6 +89,15 @@ def test_one_that_fails_its_own_examples_is_refused(tmp_path: Path):
     fp32, int8 = attempt(artifact, (FP32, INT8), device="cpu", threads=1, max_batch=8)
     assert not fp32.refused
     assert "logits differ" in int8.refused
+
+
+def test_one_that_is_right_for_single_images_alone_is_refused(tmp_path: Path):
+    path = make_artifact(tmp_path, "mixing") / "model.onnx"
+    artifact = read_artifact(write_artifact(tmp_path, "mixing", 2, mixed(onnx.load(path)), None))
+    (fp32,) = attempt(artifact, [FP32], device="cpu", threads=1, max_batch=8)
+    assert "golden examples in a batch of 4: logits differ" in fp32.refused
+    (alone,) = attempt(artifact, [FP32], device="cpu", threads=1, max_batch=1)
+    assert not alone.refused
 
 
 def test_batches_of_large_pictures_are_small(artifact: Artifact, monkeypatch: pytest.MonkeyPatch):

@@ -1,12 +1,15 @@
 """How a connection ends: by its client, by a stop, by a server that drains."""
 
 import asyncio
+from collections.abc import Iterable
+from itertools import chain, repeat
 
 import pytest
 
 from models.artifact.artifact import Artifact
 from service.errors import ServiceError, Unavailable
 from service.http.connection_state import CLOSING
+from service.http.send_queue import SendQueue
 from service.policy import PIECE_BYTES
 from tests.service.http.played_connection import (
     CHUNKED,
@@ -17,6 +20,7 @@ from tests.service.http.played_connection import (
     OTHER,
     SHORT_S,
     UNKNOWN,
+    Connection,
     Overloaded,
     Server,
     serve,
@@ -310,6 +314,76 @@ def test_the_time_to_read_the_last_answer_begins_with_it(artifact: Artifact) -> 
         connection.protocol.timeout_keep_alive_handler(looked=True)
         assert cut == []
         connection.leave()
+
+    serve(scene, artifact)
+
+
+# Over TLS, where each side tells the other of the end
+
+HAS_ALL, ON_ITS_WAY, UNSENT = SendQueue(0, 100, 0), SendQueue(1, 100, 0), SendQueue(3, 50, 7000)
+
+
+def over_tls(connection: Connection, monkeypatch: pytest.MonkeyPatch, looks: Iterable[SendQueue]) -> asyncio.Event:
+    """What the kernel tells at each look; set once the connection is cut."""
+    cut, told = asyncio.Event(), iter(looks)
+    monkeypatch.setattr("service.http.connection.LINGER_S", SHORT_S)
+    monkeypatch.setattr(SendQueue, "of", lambda _: next(told))
+    connection.transport.can_write_eof = lambda: False  # type: ignore[method-assign]
+    connection.transport.abort = cut.set  # type: ignore[method-assign]
+    return cut
+
+
+@pytest.mark.parametrize(
+    "looks",
+    [
+        pytest.param([UNSENT, ON_ITS_WAY, HAS_ALL], id="it reads on"),
+        pytest.param([HAS_ALL, UNSENT, HAS_ALL], id="there is more that the kernel had no room for"),
+    ],
+)
+def test_a_last_answer_is_not_cut_before_the_client_has_all(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, looks: list[SendQueue]
+) -> None:
+    left = iter([*looks, HAS_ALL])
+
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        cut = over_tls(connection, monkeypatch, left)
+        await connection.send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        await cut.wait()
+        assert list(left) == []
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+@pytest.mark.parametrize("message", [GOOD, LIVEZ], ids=["ours", "FastAPI's"])
+def test_a_stop_does_not_wait_for_the_goodbye_of_an_idle_client_that_has_vanished(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch, message: bytes
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(message).rest()
+        cut = over_tls(connection, monkeypatch, chain([HAS_ALL], repeat(ON_ITS_WAY)))
+        connection.protocol.shutdown()
+        await cut.wait()
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_nor_does_the_end_of_grace_for_that_of_one_that_is_refused(
+    artifact: Artifact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD)
+        cut = over_tls(connection, monkeypatch, repeat(ON_ITS_WAY))
+        connection.protocol.refuse_request(Unavailable("draining", "why"))
+        assert connection.statuses() == [503]
+        await cut.wait()
+        connection.leave()
+        while not server.process.is_whole():
+            if message := server.process.take():
+                server.process.reply(message)
+            await asyncio.sleep(0)
 
     serve(scene, artifact)
 

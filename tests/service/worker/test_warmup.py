@@ -23,7 +23,7 @@ from service.worker.warmup import (
     measure,
     warm_while_it_pays,
 )
-from tests.artifacts import SHAPE, make_artifact
+from tests.artifacts import SHAPE, make_artifact, mixed
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers
 
@@ -171,28 +171,12 @@ def test_a_model_that_fails_its_examples_is_not_loaded(repository: Path) -> None
 
 
 def test_a_model_whose_images_change_each_other_is_not_loaded_but_for_batches_of_one(tmp_path: Path) -> None:
-    """As one does whose batch norm was exported as it trains: it knows each example if it comes alone."""
+    """As a graph that other tools made: it knows each example if it comes alone."""
     path = make_artifact(tmp_path, "mixing") / "model.onnx"
-    write_artifact(tmp_path, "mixing", 2, _mixing(onnx.load(path)), None)
+    write_artifact(tmp_path, "mixing", 2, mixed(onnx.load(path)), None)
     with pytest.raises(ArtifactError, match=r"golden examples in a batch of 2: logits differ by .*--max-batch-size"):
         load(tmp_path, "mixing", 0)
     assert load(tmp_path, "mixing", 1).max_batch_size == 1
-
-
-def _mixing(model: onnx.ModelProto) -> bytes:
-    """The model, from whose logits the mean of the batch is further away."""
-    graph = model.graph
-    (last,) = (node for node in graph.node if "logits" in node.output)
-    last.output[:] = ["own"]
-    graph.node.extend(
-        [
-            onnx.helper.make_node("ReduceMean", ["own", "images"], ["mean"], keepdims=1),
-            onnx.helper.make_node("Sub", ["own", "mean"], ["from_mean"]),
-            onnx.helper.make_node("Add", ["own", "from_mean"], ["logits"]),
-        ]
-    )
-    graph.initializer.append(onnx.numpy_helper.from_array(np.array([0]), "images"))
-    return model.SerializeToString()
 
 
 def test_each_model_has_its_own_batches(serve: Servers, repository: Path) -> None:
