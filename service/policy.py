@@ -31,9 +31,9 @@ thirty times LEAD_NS. Less, and a pause of the scheduler counts; more, and reque
 longer."""
 
 DEMAND_NS = 1_000_000_000
-"""Age of a model's newest image up to which the model counts as in demand (a judgement). With several in demand batches
-are kept short. Less, and a model that is asked twice a second waits behind full batches of the others; more, and the
-others run in short batches for longer than there is a reason."""
+"""Age of a model's newest image up to which the model counts as in demand, if none waits (a judgement). With several in
+demand batches are kept short. Less, and a model that is asked twice a second waits behind full batches of the others;
+more, and the others run in short batches for longer than there is a reason."""
 
 # Quick images beside slow ones (`worker/worker.py`, `batching/express.py`): found with `benchmarks.fairness`, a digit
 # beside two overloaded networks of photographs, and the other way round.

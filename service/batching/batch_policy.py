@@ -39,6 +39,10 @@ class ModelQueue:
         self.newest_ns = task.queued_ns
         self.tasks[task] = None
 
+    def is_in_demand(self, now_ns: int) -> bool:
+        """Whether images of it wait, or came a short while ago."""
+        return bool(self.tasks) or self.newest_ns > now_ns - DEMAND_NS
+
     @property
     def fills_until_ns(self) -> int:
         """Until when a batch waits for more images; 0 if it does not."""
@@ -145,7 +149,7 @@ class Batch(NamedTuple):
 def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
     """The batch to be sent now, None if there is none; nothing is changed."""
     waiting = [model for model, queue in enumerate(queues) if queue.tasks]
-    demand = [queue for queue in queues if queue.newest_ns > now_ns - DEMAND_NS]
+    demand = [queue for queue in queues if queue.is_in_demand(now_ns)]
     contended = len(demand) > 1
     shared_ns = max(
         [queue.begun_ns for queue in queues], default=0.0

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, choose_worker, first_images, most_images
 from service.policy import (
-    DEMAND_NS,
     EXPRESS_BURST_IMAGES,
     EXPRESS_BURST_NS,
     EXPRESS_IMAGE_NS,
@@ -52,7 +51,7 @@ def express_batch(
     queues: Sequence[ModelQueue], budgets: Sequence[ExpressBudget], threads: Sequence[WorkerQueue], now_ns: int
 ) -> Batch | None:
     """The batch to be sent to an express thread now, None if there is none; nothing is changed."""
-    demand = [queue for queue in queues if queue.newest_ns > now_ns - DEMAND_NS]
+    demand = [queue for queue in queues if queue.is_in_demand(now_ns)]
     if len(demand) < 2:
         return None
     sound = [thread for thread in threads if not (thread.beside and thread.beside.is_in_doubt)]

@@ -33,12 +33,17 @@ class BatchSizes:
         self._ratios: defaultdict[int, list[float]] = defaultdict(list)  # of costs, by size that was tried
 
     def learn(self, report: ModelReport) -> None:
-        """Adopt what the first worker found at warm-up; a later one knows less than the batches since then."""
+        """Adopt what the first worker found at warm-up; a later one knows less than the batches since then.
+
+        But no worker is to run more than its engine is made for.
+        """
         if not self._most:
-            self._largest = self.limit = min(report.max_batch_size, MAX_BATCH_SIZE)
-            self._most = min(report.most_images, MAX_BATCH_SIZE)
-            self._is_open = self._largest < self._most
+            self._largest = report.max_batch_size
+            self._most = MAX_BATCH_SIZE
             self.paying = report.paying_batch_size
+        self._most = min(max(report.most_images, report.max_batch_size), self._most)
+        self._largest = self.limit = min(self._largest, self._most)
+        self._is_open = self._largest < self._most
 
     def observe(self, size: int, ns: int) -> None:
         """A batch of this size took so long."""

@@ -162,7 +162,7 @@ class HttpConnection(HttpToolsProtocol):
         if self._in_cycle:
             self.cycle.keep_alive = False
         else:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
+            self.loop.call_later(LINGER_S, self._close_if_idle, self._send_queue())
 
     def refuse_request(self, error: Exception) -> None:
         """The server's time is over: respond with this error to what is under way, whole or not, and close."""
@@ -180,39 +180,37 @@ class HttpConnection(HttpToolsProtocol):
         if not self.transport.can_write_eof():  # over TLS there is a goodbye, which may not be answered
             self.loop.call_later(LINGER_S, self.transport.abort)
 
-    def _close_if_idle(self) -> None:
+    def _close_if_idle(self, before: SendQueue | None) -> None:
         if self._deferred and not self._held:
-            self.loop.call_later(LINGER_S, self._close_if_idle)
-        elif self._request is None and not self._in_cycle:
-            self._close(is_idle=True)
+            self.loop.call_later(LINGER_S, self._close_if_idle, before)
+        elif self._request is None and not self._in_cycle and self._state is not CLOSING:
+            self._close(before)
 
-    def _close(self, *, is_idle: bool = False) -> None:
-        """Close once all that was written has gone out; a client that does not read has the time of an idle one."""
-        self._enter(CLOSING)
-        if self.transport.can_write_eof():
-            self.transport.close()
-            if self.transport.get_write_buffer_size():
-                self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
-        else:
-            before = self._send_queue()
-            self.transport.close()
-            has_all = is_idle and before is not None and before.is_empty
-            self._timeout.start(LINGER_S, self.transport.abort if has_all else partial(self._on_goodbye, before))
+    def _close(self, before: SendQueue | None = None) -> None:
+        """Close once all that was written has gone out; a client that does not read has the time of an idle one.
 
-    def _on_goodbye(self, before: SendQueue | None) -> None:
-        """Over TLS the other side is told of the end, and need not answer: once it has taken all, the end has come.
-
-        The acceptor has a bound for it. What waits to be sent is the kernel's to tell: TLS's transport does not know.
+        Over TLS the other side is told of the end, and need not answer; `before` is what a former look has found.
         """
+        self._enter(CLOSING)
         now = self._send_queue()
-        if now == before and (now is None or now.is_empty):
+        self.transport.close()
+        if now is not None:
+            has_all = now == before and now.is_empty
+            self._timeout.start(LINGER_S, self.transport.abort if has_all else partial(self._look_again, now))
+        elif self.transport.get_write_buffer_size():
+            self.loop.call_later(self.timeout_keep_alive, self.transport.abort)
+
+    def _look_again(self, before: SendQueue) -> None:
+        """Once the client has taken all, the end has come; the acceptor has a bound for it."""
+        now = self._send_queue()
+        if now is None or (now == before and now.is_empty):
             self.transport.abort()
         else:
-            self._timeout.start(LINGER_S, partial(self._on_goodbye, now))
+            self._timeout.start(LINGER_S, partial(self._look_again, now))
 
     def _send_queue(self) -> SendQueue | None:
-        """That of the connection; None if it is over."""
-        connection = self.transport.get_extra_info("socket")
+        """What the kernel has to send over TLS, whose transport does not know it; None without TLS, and at the end."""
+        connection = None if self.transport.can_write_eof() else self.transport.get_extra_info("socket")
         return None if connection is None else SendQueue.of(connection)
 
     def _linger(self) -> None:

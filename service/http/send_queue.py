@@ -37,5 +37,5 @@ class SendQueue(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether the client has all."""
-        return not (self.unacked or self.unsent)
+        """Whether the client has all; False where the kernel tells nothing."""
+        return self.taken > 0 and not (self.unacked or self.unsent)

@@ -43,9 +43,7 @@ def experiments() -> dict[str, TrainedExperiment | CountedExperiment]:
         "inception": TrainedExperiment(
             inception.run, "mnist", 1, 28, inception.QUICK, inception.FULL, "an hour and a half"
         ),
-        "branches": TrainedExperiment(
-            branches.run, "mnist", 1, 28, branches.QUICK, branches.FULL, "two hours and a half"
-        ),
+        "branches": TrainedExperiment(branches.run, "mnist", 1, 28, branches.QUICK, branches.FULL, "5 hours"),
         "bottleneck": CountedExperiment(bottleneck.run),
         "blocks": TrainedExperiment(blocks.run, "cifar10", 3, 32, blocks.QUICK, blocks.FULL, "8 hours"),
         "lesion": TrainedExperiment(lesion.run, "cifar10", 3, 32, lesion.QUICK, lesion.FULL, "13 hours"),

@@ -339,8 +339,8 @@ def test_a_model_that_was_idle_has_no_claim_on_all_the_time_that_others_had() ->
         world.arrive(model, 1000)
     world.run_until(world.now_ns + SECOND)
     grown = world.worked_ns - before
-    assert grown[0] > 0.3 * SECOND
-    assert grown[1] > 0.5 * SECOND
+    assert grown.total() > 0.8 * SECOND  # two batches of the first had been sent ahead
+    assert abs(grown[1] - grown[0]) < 0.1 * SECOND
 
 
 def test_a_model_alone_has_full_batches_and_one_sent_ahead() -> None:

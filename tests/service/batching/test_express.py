@@ -66,6 +66,7 @@ def test_quick_images_go_to_an_express_thread_while_slow_ones_are_in_demand() ->
     assert Scene(queue_of(QUICK_MS, task(3), task(4))).sent() == (2, [3, 4])
     assert Scene(queue_of(QUICK_MS)).sent() is None
     assert Scene(queue_of(QUICK_MS, task(3)), queue_of(SLOW_MS, age_ns=DEMAND_NS)).sent() is None
+    assert Scene(queue_of(QUICK_MS, task(3)), queue_of(SLOW_MS, task(4), age_ns=DEMAND_NS)).sent() == (2, [3])
 
 
 def test_images_are_quick_beside_those_of_which_each_takes_so_many_times_as_long() -> None:

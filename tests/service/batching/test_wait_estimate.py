@@ -114,6 +114,13 @@ def test_a_size_that_was_set_stays() -> None:
     assert set(under_load(sizes, lambda size: 100.0 * size, 40 * TRIAL_INTERVAL)) == {2}
 
 
+def test_none_is_larger_than_each_worker_can_run() -> None:
+    sizes = BatchSizes()
+    for most in (8, 4):
+        sizes.learn(report({size: 1 + size for size in (1, 2, 4, 8) if size <= most}, most=most))
+    assert max(under_load(sizes, NETWORKS["a small one"], 40 * TRIAL_INTERVAL)) == 4
+
+
 def test_a_worker_that_starts_later_does_not_undo_what_was_found() -> None:
     sizes = BatchSizes()
     sizes.learn(report({1: 1.0, 2: 1.5}))

@@ -362,8 +362,10 @@ def test_a_stop_does_not_wait_for_the_goodbye_of_an_idle_client_that_has_vanishe
 ) -> None:
     async def scene(server: Server) -> None:
         connection = await server.connect().send(message).rest()
-        cut = over_tls(connection, monkeypatch, chain([HAS_ALL], repeat(ON_ITS_WAY)))
+        cut = over_tls(connection, monkeypatch, chain([HAS_ALL] * 3, repeat(ON_ITS_WAY)))
         connection.protocol.shutdown()
+        await asyncio.sleep(SHORT_S / 2)
+        connection.protocol.shutdown()  # by uvicorn, a little later
         await cut.wait()
         connection.leave()
 

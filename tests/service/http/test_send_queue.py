@@ -14,7 +14,8 @@ def test_what_is_sent_is_in_the_queue_until_the_client_takes_it() -> None:
     ):
         server, _ = listener.accept()
         with server:
-            assert SendQueue.of(server).is_empty
+            server.sendall(b"first")
+            until(lambda: SendQueue.of(server).is_empty, "its arrival")
             before = SendQueue.of(server)
             server.setblocking(False)
             sent = 0
