@@ -103,8 +103,9 @@ class LatencyModel:
         """What it costs now."""
 
     def learn(self, report: ModelReport) -> None:
-        """Adopt what a worker measured at warm-up."""
-        self.sizes.learn(report)
+        """Adopt what a worker measured at warm-up, or that it has the model no more."""
+        if report.state == "ready":
+            self.sizes.learn(report)
         self._expected_ns = interpolate(report.batch_latency_ms)
         self.warm_ns = report.image_ms * 1e6
         self.image_ns = self._slowdown * self.warm_ns
