@@ -115,8 +115,7 @@ def _line(name: str, errors: list[list[float]]) -> Line:
 
 
 def _row(curves: Curves) -> tuple[str, ...]:
-    parameters = sum(parameter.numel() for parameter in curves.networks[0].parameters())
-    return curves.name, f"{parameters:,}", spread(curves.final_training()), spread(curves.final_test())
+    return curves.name, f"{curves.parameters():,}", spread(curves.final_training()), spread(curves.final_test())
 
 
 def _seen(net: Curves, whole: Curves) -> str:

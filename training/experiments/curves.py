@@ -40,6 +40,10 @@ class Curves:
         """Return each seed's test error after the last epoch."""
         return [errors[-1] for errors in self.test]
 
+    def parameters(self) -> int:
+        """Return how many parameters each of the networks has."""
+        return sum(parameter.numel() for parameter in self.networks[0].parameters())
+
     def line(self, errors: list[list[float]], *, dashed: bool = False) -> Line:
         """Return errors over epochs to draw."""
         return Line(self.name, list(range(1, len(errors[0]) + 1)), errors, dashed=dashed)

@@ -82,9 +82,8 @@ def _accuracies(errors: list[list[float]]) -> list[list[float]]:
 
 
 def _row(curves: Curves) -> tuple[str, ...]:
-    parameters = sum(parameter.numel() for parameter in curves.networks[0].parameters())
     finals = (spread([100 - error for error in errors]) for errors in (curves.final_training(), curves.final_test()))
-    return curves.name, f"{parameters:,}", *finals
+    return curves.name, f"{curves.parameters():,}", *finals
 
 
 def _seen(net: Curves, twin: Curves) -> str:

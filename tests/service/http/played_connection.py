@@ -32,6 +32,7 @@ TOO_LARGE = post(bytes(BYTES))
 CONNECT = b"CONNECT server:443 HTTP/1.1\r\nHost: server:443\r\n\r\n"
 GARBAGE = b"\x01\x02 this is no HTTP\r\n\r\n"
 CLOSE = "Connection: close"
+LAST_GOOD = post(picture(1), "/predict", CLOSE)
 EXPECT = "Expect: 100-continue"
 H2C = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA")
 CHUNKED = get("/predict", "Transfer-Encoding: chunked", method="POST") + b"".join(
@@ -111,6 +112,13 @@ class Server:
         keep_alive_s: Any = process.settings.keep_alive_timeout
         self.config = uvicorn.Config(app, log_config=None, timeout_keep_alive=keep_alive_s, lifespan="off", ws="none")
         self.config.load()
+
+    async def work_off(self) -> None:
+        """Let the worker answer what is not wanted any more, until nothing is held."""
+        while not self.process.is_whole():
+            if message := self.process.take():
+                self.process.reply(message)
+            await asyncio.sleep(0)
 
     def connect(self) -> "Connection":
         return Connection(self)

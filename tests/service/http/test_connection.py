@@ -15,6 +15,7 @@ from tests.service.http.played_connection import (
     CHUNKED,
     DELETE,
     GOOD,
+    LAST_GOOD,
     LIVEZ,
     NOWHERE,
     OTHER,
@@ -241,10 +242,7 @@ def test_a_client_that_never_reads_its_answers_is_left(artifact: Artifact, data:
         await connection.transport.over.wait()
         assert connection.transport.closing
         connection.leave()
-        while not server.process.is_whole():
-            if message := server.process.take():
-                server.process.reply(message)
-            await asyncio.sleep(0)
+        await server.work_off()
 
     serve(scene, artifact)
 
@@ -308,7 +306,7 @@ def test_the_time_to_read_the_last_answer_begins_with_it(artifact: Artifact) -> 
     async def scene(server: Server) -> None:
         connection = server.connect()
         connection.protocol._idle_since_s -= 2 * connection.protocol.timeout_keep_alive
-        await connection.send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        await connection.send(LAST_GOOD).rest()
         assert connection.state is CLOSING
         connection.transport.abort = lambda: cut.append("cut")  # type: ignore[method-assign]
         connection.protocol.timeout_keep_alive_handler(looked=True)
@@ -348,7 +346,7 @@ def test_a_last_answer_is_not_cut_before_the_client_has_all(
     async def scene(server: Server) -> None:
         connection = server.connect()
         cut = over_tls(connection, monkeypatch, left)
-        await connection.send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        await connection.send(LAST_GOOD).rest()
         await cut.wait()
         assert list(left) == []
         connection.leave()
@@ -382,10 +380,7 @@ def test_nor_does_the_end_of_grace_for_that_of_one_that_is_refused(
         assert connection.statuses() == [503]
         await cut.wait()
         connection.leave()
-        while not server.process.is_whole():
-            if message := server.process.take():
-                server.process.reply(message)
-            await asyncio.sleep(0)
+        await server.work_off()
 
     serve(scene, artifact)
 
@@ -407,7 +402,7 @@ def test_at_the_end_a_connection_whose_client_does_not_read_is_cut(artifact: Art
     """It would hold up the end of the process."""
 
     async def scene(server: Server) -> None:
-        connection = await server.connect().send(GOOD.replace(b"Host", b"Connection: close\r\nHost")).rest()
+        connection = await server.connect().send(LAST_GOOD).rest()
         assert connection.state is CLOSING
         connection.transport.closing = False  # what was written has not gone out
         connection.protocol.refuse_request(Unavailable("draining", "why"))
