@@ -182,8 +182,8 @@ several at once, and takes a while to free a large one's memory. Less, and the s
 is a death by another's hand, after the kill of a process that is not ours."""
 
 SUSPECT_NS = 1 << 50
-"""Added to the load of a worker that runs an image which was in a worker that died: thirteen days, far more than any
-load, so that no API process sends it anything until it has answered."""
+"""Added to the load of a worker that runs an image which was in a worker that died, or loads a model: thirteen days,
+far more than any load, so that no API process sends it anything until it has answered."""
 
 # Changes of the models (`supervisor/`, `prediction/model_switch.py`).
 
@@ -220,6 +220,10 @@ they keep those of loaded models out; less, and a burst for a model that is load
 
 RELEASE_MARGIN_S = 5.0
 """Time beyond the latest deadline of a request after which retired workers are ended in any case."""
+
+SETTLE_LOOK_S = 0.002
+"""Time between two looks of a new API process at whether workers still run what its predecessor sent. Less costs CPU
+beside that; more, and it is ready later."""
 
 RELEASE_LOOK_S = 0.02
 """Time between two looks of an API process at whether retired workers still have something of it. Less costs CPU; more,

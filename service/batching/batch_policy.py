@@ -57,7 +57,8 @@ class WorkerQueue:
 
     Attributes:
         api: which API process this is.
-        loads_ns: how long what each API process has sent there will take, in the shared state.
+        loads_ns: how long what each API process, and at last the supervisor, has sent there will take, in the shared
+            state.
         epoch: which of its lives the worker is in.
         models: indices of those that it has loaded.
         beside: if this is a worker's express thread, what its first thread has been sent.
@@ -86,7 +87,7 @@ class WorkerQueue:
 
     def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
         """It has been sent a batch that will take so long; nothing is to wait behind one that may never end."""
-        if tasks and tasks[0].retried:
+        if tasks[0].retried:
             load_ns += SUSPECT_NS
         self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
         self.loads_ns[self.api] += load_ns
@@ -116,7 +117,7 @@ class WorkerQueue:
 
     @property
     def is_in_doubt(self) -> bool:
-        """Whether it runs an image, of any API process, which was in a worker that died."""
+        """Whether it runs an image, of any API process, which was in a worker that died, or loads a model."""
         return self.load_ns >= SUSPECT_NS
 
     def takes_more(self, most: int) -> bool:

@@ -27,7 +27,7 @@ from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
-from service.policy import LEAD_NS
+from service.policy import LEAD_NS, SETTLE_LOOK_S
 
 _COPIES = -1
 """In place of a model's number: the copies for a shadow."""
@@ -65,8 +65,9 @@ class Batcher:
         self._express: list[WorkerQueue] = []  # express threads of workers that are up
         self._budgets = [ExpressBudget() for _ in self._queues]
         self._filling: set[int] = set()  # models with a timer for their batch delay, or _COPIES
-        self._fences: dict[int, asyncio.Future[None]] = {}  # by worker
-        self._ids = itertools.count(time.monotonic_ns())  # above every id of a predecessor
+        first_batch = time.monotonic_ns()  # above every id of a predecessor, of which workers begin no more from now on
+        self._shared_state.first_batches[api] = first_batch
+        self._ids = itertools.count(first_batch)
         self._results = ResultReader(
             api,
             channels,
@@ -76,7 +77,6 @@ class Batcher:
             release=release,
             count_batch=count_batch,
             on_free=self._dispatch,
-            on_fence=self._pass_fence,
         )
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._results.fd, self._results.advance)
@@ -184,8 +184,8 @@ class Batcher:
     def _send(self, batch: Batch) -> bool:
         """Send a batch; False if the worker's pipe has no room, which is then waited for."""
         worker, tasks = batch.worker, batch.tasks
-        k = max((task.top_k for task in tasks), default=1)
-        slots, most = tuple([task.slot for task in tasks]), 0 if tasks and tasks[0].retried else batch.most
+        k = max([task.top_k for task in tasks])
+        slots, most = tuple([task.slot for task in tasks]), 0 if tasks[0].retried else batch.most
         message = BatchMessage(self._api, batch.model, worker.epoch, next(self._ids), k, slots, most)
         try:
             os.write(self._writers[worker.worker], message.pack())
@@ -197,7 +197,7 @@ class Batcher:
         load_ns = int(len(tasks) * queue.latency.image_ns)
         worker.add(message.batch, tasks, load_ns)
         queue.begun_ns, queue.served_ns = batch.begins_ns, batch.begins_ns + load_ns
-        if worker.beside is not None and tasks:
+        if worker.beside is not None:
             workers = len(self._up) / self._shared_state.api_processes
             self._budgets[batch.model].spend(len(tasks), queue.latency.warm_ns, time.monotonic_ns(), workers)
         return True
@@ -205,8 +205,6 @@ class Batcher:
     def _on_room(self, worker: WorkerQueue) -> None:
         worker.full = False
         self._loop.remove_writer(self._writers[worker.worker])
-        if self._awaits_fence(worker) and not worker.batches:
-            self._send_fence(worker)
         self._dispatch()
 
     def _end(self, task: ImageTask, outcome: Outcome) -> None:
@@ -236,7 +234,7 @@ class Batcher:
     def holds_none_but(self, numbers: range) -> bool:
         """Whether no worker has a batch of any other model."""
         batches = itertools.chain.from_iterable(worker.batches.values() for worker in self._workers)
-        return all(not tasks or tasks[0].model in numbers for tasks in batches)
+        return all(tasks[0].model in numbers for tasks in batches)
 
     def worker_up(self, index: int, epoch: int, reports: Iterable[ModelReport]) -> None:
         """The worker is up in this epoch; its reports tell which models it has and which batches pay."""
@@ -269,7 +267,6 @@ class Batcher:
     def _recover_all(self, worker: WorkerQueue) -> list[ImageTask]:
         """Take back what a worker had that is dead; what it had begun is returned."""
         begun = int(self._shared_state.taken[worker.worker, self._api])
-        self._pass_fence(worker)
         lost = worker.take_all_back()
         for batch, tasks in sorted(lost.items(), reverse=True):
             for task in reversed(tasks):
@@ -293,26 +290,17 @@ class Batcher:
             tasks.move_to_end(task, last=False)
 
     async def settle(self) -> None:
-        """Wait until no worker works any more on what a predecessor of this process, which died, had sent.
+        """Wait until no worker runs any more what a predecessor of this process, which died, had sent.
 
-        Each worker that is up gets an empty batch, a fence: once that is answered, or the worker is dead, all is
-        finished that was sent before. Until then no slot may be used.
+        Until then no slot may be used. What a worker takes up after it could see this process's first batch, it leaves
+        alone if it is of a predecessor; what it took up before is waited for, unless it dies.
         """
-        for worker in (*self._up, *self._express):
-            self._fences[worker.worker] = self._loop.create_future()
-            self._send_fence(worker)
-        await asyncio.gather(*self._fences.values())
-
-    def _send_fence(self, worker: WorkerQueue) -> None:
-        self._send(Batch(worker, 0, [], []))
-
-    def _awaits_fence(self, worker: WorkerQueue) -> bool:
-        fence = self._fences.get(worker.worker)
-        return fence is not None and not fence.done()
-
-    def _pass_fence(self, worker: WorkerQueue) -> None:
-        if self._awaits_fence(worker):
-            self._fences[worker.worker].set_result(None)
+        shared_state, api = self._shared_state, self._api
+        while any(
+            shared_state.taken[worker.worker, api] != shared_state.done[worker.worker, api]
+            for worker in (*self._up, *self._express)
+        ):
+            await asyncio.sleep(SETTLE_LOOK_S)
 
     def set_models(self, index: int, models: frozenset[int]) -> None:
         """The worker, which is up, has these models now."""

@@ -33,8 +33,8 @@ class ResultReader:
     """Reads the replies to one API process.
 
     `release` gets back slots, `count_batch` hears of each batch that ran (model, images, ns), `on_free` is called when
-    workers have become free, before the outcomes are handed over, and `on_fence` when an empty batch is answered. What
-    requests put in the outbox as they get their outcomes leaves when all have theirs.
+    workers have become free, before the outcomes are handed over. What requests put in the outbox as they get their
+    outcomes leaves when all have theirs.
     """
 
     def __init__(
@@ -48,13 +48,12 @@ class ResultReader:
         release: Callable[[Sequence[int]], None],
         count_batch: Callable[[int, int, int], None],
         on_free: Callable[[], None],
-        on_fence: Callable[[WorkerQueue], None],
     ) -> None:
         self.fd = channels.replies[api].reader
         os.set_blocking(self.fd, False)
         self._slot_pool, self._workers, self._wait_estimate = channels.slot_pool, workers, wait_estimate
         self._outbox, self._release, self._count_batch = outbox, release, count_batch
-        self._on_free, self._on_fence = on_free, on_fence
+        self._on_free = on_free
         self.shadow: Shadow | None = None
 
     def advance(self) -> None:
@@ -67,16 +66,13 @@ class ResultReader:
         for reply in unpack_replies(data):
             worker = self._workers[reply.worker]
             if reply.epoch == worker.epoch and (tasks := worker.take_back(reply.batch)) is not None:
-                done.append((worker, tasks, reply))
+                done.append((tasks, reply))
         try:
             self._on_free()  # first: the workers go on while the responses are written
         finally:
             with self._outbox.gather():
-                for worker, tasks, reply in done:
-                    if tasks:
-                        self._finish(tasks, reply)
-                    else:
-                        self._on_fence(worker)
+                for tasks, reply in done:
+                    self._finish(tasks, reply)
 
     def _finish(self, tasks: list[ImageTask], reply: Reply) -> None:
         """Give back the slots of one message's images, and hand each its outcome."""

@@ -11,7 +11,6 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -23,7 +22,7 @@ from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, Releas
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
-from service.policy import LOAD_RETRY_S, LOAD_TRIES
+from service.policy import LOAD_RETRY_S, LOAD_TRIES, SUSPECT_NS
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_uses import ModelUses
@@ -332,8 +331,15 @@ class ModelBudget:
         return model not in pinned and sum(map(self._size, pinned)) + self._size(model) > self._budget
 
     def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
-        """Tell a worker to load or unload a model; if its pipe is full of batches, it is told at the next look."""
+        """Tell a worker to load or unload a model, and API processes that nothing is to wait behind that.
+
+        If its pipe is full of batches, it is told at the next look.
+        """
         command = ModelCommand(worker.epoch, model, load, math.ceil(self._start_timeout_s))
-        with suppress(BlockingIOError):
+        loads_ns = self._channels.shared_state.loads_ns[worker.index]
+        loads_ns[-1] = SUSPECT_NS
+        try:
             os.write(self._channels.requests[worker.index].writer, command.pack())
             self._command = worker, command
+        except BlockingIOError:
+            loads_ns[-1] = 0

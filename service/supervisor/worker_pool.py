@@ -158,10 +158,10 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _launch(self, child: WorkerChild) -> BaseProcess:
         shared_state = self._channels.shared_state
-        rows = list(shared_state.rows_of(child.index))
-        for pipe in (*(self._channels.requests[row] for row in rows), self._channels.reports[child.index]):
+        requests = [self._channels.requests[row] for row in shared_state.rows_of(child.index)]
+        for pipe in (*requests, self._channels.reports[child.index]):
             pipe.drain()
-        shared_state.began_ns[rows], shared_state.epochs[rows] = 0, (child.epoch, 0)
+        shared_state.begin_life(child.index, child.epoch)
         assert child.models
         wanted = self.budget.wanted(child) if self.budget else None
         child.wanted = len(child.models.catalog.artifacts if wanted is None else wanted)

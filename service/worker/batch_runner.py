@@ -58,7 +58,6 @@ class BatchRunner:
         self._more.register(self._requests, select.POLLIN)
         self._next: BatchMessage | None = None  # read, but not to be run with those before it
         self._commands: deque[ModelCommand] = deque()
-        self._shared_state.began_ns[row] = 0
 
     def serve(self) -> None:
         """Answer batches until the process is ended."""
@@ -67,14 +66,19 @@ class BatchRunner:
 
     def serve_one(self) -> None:
         """Wait for a batch, run it, and reply."""
-        messages = self._take()
+        taken, shared_state = self._take(), self._shared_state
         taken_ns = time.monotonic_ns()
-        for message in messages:
-            self._shared_state.taken[self._row, message.api] = message.batch
+        for message in taken:
+            shared_state.taken[self._row, message.api] = message.batch
+        first = shared_state.first_batches
+        messages = [message for message in taken if message.batch >= first[message.api]]  # none of a dead process
         ran = self._run(messages, taken_ns)
+        for message in taken:
+            shared_state.done[self._row, message.api] = message.batch
         self._reply(messages, taken_ns, ran)
         if self._commands:
             self._obey(self._commands.popleft())
+            self._tell_free()
 
     def _take(self) -> list[BatchMessage]:
         """The next message, waited for, and those behind it that are there already and may run with it."""
@@ -156,3 +160,9 @@ class BatchRunner:
             replies[message.api].append(reply.pack())
         for api, packed in replies.items():
             os.write(self._replies[api].writer, b"".join(packed))
+
+    def _tell_free(self) -> None:
+        """Have all API processes send again what they kept back from this worker: a reply to no batch."""
+        self._shared_state.loads_ns[self._row][-1] = 0
+        for pipe in self._replies:
+            os.write(pipe.writer, Reply(self._row, self._epoch, 0, 0, 0, 0, counts=False).pack())

@@ -12,7 +12,7 @@ import pytest
 
 from tests.artifacts import LABELS, make_artifact, value_at_start
 from tests.service.pictures import check, pixels, png
-from tests.service.served import DEADLINE_S, Served, until
+from tests.service.served import DEADLINE_S, Served, stopped, until
 
 BALLAST = 8 << 20
 ROUNDS = 10  # of two loads
@@ -170,20 +170,22 @@ def test_however_many_ask_for_a_model_it_is_loaded_once_in_each_worker(repositor
 
 @pytest.fixture(scope="module")
 def slow_repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("slow") / "repository"
-
-
-@pytest.fixture(scope="module")
-def slow(slow_repository: Path, sizes: dict[str, int]) -> Iterator[Served]:
-    """A server with room for one model beside the default one, of which one loads slowly and one is broken."""
-    folder, repository = slow_repository.parent, slow_repository
+    """Models of which one loads slowly, and one is broken."""
+    folder = tmp_path_factory.mktemp("slow")
+    repository = folder / "repository"
     for name in "ab":
         make_artifact(repository, name, ballast_bytes=BALLAST)
     make_artifact(repository, "broken", golden_error=1.0)
     loops = {value_at_start(folder): SLOW_LOOPS}
     make_artifact(repository, "slow", ballast_bytes=BALLAST, loops=loops)
+    return repository
+
+
+@pytest.fixture(scope="module")
+def slow(slow_repository: Path, sizes: dict[str, int]) -> Iterator[Served]:
+    """A server with room for one of these models beside the default one."""
     budget = sizes["a"] + sizes["b"] * 3 // 2
-    with serving(repository, budget, "--workers", "1", "--api-processes", "1") as served:
+    with serving(slow_repository, budget, "--workers", "1", "--api-processes", "1") as served:
         wait_until_tried(served, "a", "b", "broken", "slow")
         until(lambda: served.events("model unloaded", model="slow"), "the last model to be unloaded")
         yield served
@@ -252,6 +254,30 @@ def test_a_model_with_which_two_workers_die_is_refused(slow: Served) -> None:
         assert response.result().status_code == 503
         assert response.result().json()["detail"] == "the model failed to load: 2 workers that loaded it died"
     answer(slow, "a")
+
+
+def test_while_a_worker_loads_the_other_one_answers_also_for_an_api_process_that_is_new(
+    slow_repository: Path, sizes: dict[str, int]
+) -> None:
+    budget = 2 * (sizes["a"] + sizes["b"] * 3 // 2)
+    with (
+        serving(slow_repository, budget, "--workers", "2", "--api-processes", "1") as served,
+        ThreadPoolExecutor(1) as client,
+    ):
+        wait_until_tried(served, "a", "b", "broken", "slow")
+        until(lambda: served.events("model unloaded", model="slow"), "the last model to be unloaded")
+        cut = client.submit(ask, served, "slow")
+        await_load(served)
+        with stopped(served.worker(0)):  # which now loads for as long as the test wants
+            answer(served, "a")
+            (victim,) = served.api_processes()
+            os.kill(victim, signal.SIGKILL)
+            until(lambda: victim not in served.api_processes(), "its end")
+            assert isinstance(cut.exception(), httpx.TransportError)
+            until(lambda: served.api_processes() and served.status("/readyz") == 200, "its successor")
+            answer(served, "a")
+        answer(served, "slow")
+        assert served.stop() == 0, served.log
 
 
 def test_what_waits_for_a_model_when_the_server_stops_is_answered(repository: Path, sizes: dict[str, int]) -> None:

@@ -106,7 +106,7 @@ class Played:
                 pass  # it was meant for the worker's predecessor
         except BlockingIOError:
             return None
-        self.channels.shared_state.taken[worker, 0] = message.batch
+        self.channels.shared_state.taken[worker, message.api] = message.batch
         return message
 
     def _read(self, worker: int) -> BatchMessage:
@@ -131,7 +131,8 @@ class Played:
             len(message.slots),
             status != EXPIRED,
         )
-        os.write(self.channels.replies[0].writer, told.pack())
+        self.channels.shared_state.done[worker, message.api] = message.batch
+        os.write(self.channels.replies[message.api].writer, told.pack())
 
 
 async def turn() -> None:

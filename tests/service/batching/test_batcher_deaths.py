@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,29 +11,6 @@ from service.batching.image_task import ImageTask, Result
 from service.errors import Unavailable
 from service.ipc.messages import BatchMessage
 from tests.service.batching.played_batcher import SLOTS, Played, kinds, play, second, turn
-
-
-def test_a_successor_is_not_forgotten_while_its_predecessors_batches_fill_the_pipe() -> None:
-    async def scene(played: Played) -> None:
-        second(played, image_ms=0.01).close()
-        for name in range(SLOTS):
-            played.submit(name)
-            await turn()
-        successor = Played(beside=played)
-        successor.up()
-        settling = asyncio.ensure_future(successor.batcher.settle())
-        await turn()
-        fences = []
-        while message := played.take():
-            fences += [message] if not message.slots else []
-            await turn()
-        assert [fence.api for fence in fences] == [successor.api]
-        assert not settling.done()
-        successor.batcher.worker_down(0)
-        await asyncio.wait_for(settling, 10)
-        successor.close()
-
-    play(scene)
 
 
 def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
@@ -83,17 +61,49 @@ def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
     play(scene, max_batch_size=2)
 
 
-def test_a_successor_waits_until_the_workers_are_done_with_its_predecessors_slots() -> None:
+@pytest.mark.parametrize("how", ["it ends", "the worker dies"])
+def test_a_successor_waits_until_the_workers_are_done_with_its_predecessors_slots(how: str) -> None:
     async def scene(played: Played) -> None:
-        played.up()
-        settling = asyncio.ensure_future(played.batcher.settle())
+        predecessor = second(played, image_ms=3)
+        predecessor.submit(0)
         await turn()
-        fence = played.take()
-        assert fence is not None
-        assert fence.slots == ()
+        running = played.take()
+        assert running is not None
+        predecessor.close()
+        successor = Played(beside=played)
+        successor.up()
+        settling = asyncio.ensure_future(successor.batcher.settle())
+        await turn()
         assert not settling.done()
-        played.reply(fence)
+        if how == "it ends":
+            played.reply(running)
+        else:
+            successor.batcher.worker_down(0)
         await asyncio.wait_for(settling, 10)
+        successor.close()
+
+    play(scene)
+
+
+def test_a_successor_does_not_wait_for_what_lies_in_a_pipe_and_is_of_its_predecessor_by_its_number() -> None:
+    async def scene(played: Played) -> None:
+        predecessor = second(played, image_ms=3)
+        predecessor.submit(0)
+        await turn()
+        predecessor.close()
+        successor = Played(beside=played)
+        successor.up()
+        await asyncio.wait_for(successor.batcher.settle(), 10)
+        first = played.channels.shared_state.first_batches[successor.api]
+        message = played.take()
+        assert message is not None
+        assert message.batch < first
+        successor.submit(1)
+        await turn()
+        message = played.take()
+        assert message is not None
+        assert message.batch >= first
+        successor.close()
 
     play(scene)
 

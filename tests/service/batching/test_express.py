@@ -1,5 +1,6 @@
 """Which images express threads get, and that a model which asks for much gets none."""
 
+import asyncio
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -221,17 +222,13 @@ def test_no_retired_worker_is_given_up_while_its_express_thread_has_an_image() -
 def test_a_successor_waits_for_express_threads_too() -> None:
     async def scene(played: Played) -> None:
         await busy(played, [])
-        slow = played.take()
-        assert slow
-        played.reply(slow)
-        settling = played.batcher._loop.create_task(played.batcher.settle())
-        await turn()
+        shared_state = played.channels.shared_state
+        shared_state.taken[[0, EXPRESS], 0] = 5  # of a predecessor
+        settling = asyncio.ensure_future(played.batcher.settle())
         for row in (0, EXPRESS):
-            assert not settling.done()
-            fence = played.take(row)
-            assert fence
-            played.reply(fence, row)
             await turn()
-        await settling
+            assert not settling.done()
+            shared_state.done[row, 0] = 5
+        await asyncio.wait_for(settling, 10)
 
     play(scene, models=2)

@@ -50,16 +50,14 @@ def test_requests_are_admitted_once_they_can_be_answered(
 
 
 def test_a_successor_admits_none_before_the_workers_are_done_with_its_predecessors_slots(artifact: Artifact) -> None:
-    """It sends each worker that is up an empty batch; the reply tells that all before it is finished."""
-
     async def scene(process: PlayedProcess) -> None:
         process.services.admission.open = False
-        process.epoch = 1
+        shared_state = process.channels.shared_state
+        shared_state.taken[0, 0] = 5
         assert await tell(process, UP, Begin()) == (False, False)
-        fence = await process.taken()
-        assert fence.slots == ()
-        process.reply(fence)
-        await turn()
+        shared_state.done[0, 0] = 5
+        async with asyncio.timeout(DEADLINE_S):
+            await process.api._settling
         assert (process.services.admission.open, process.api.ready) == (True, True)
 
     play(scene, artifact)

@@ -1,5 +1,6 @@
 """Other models are served from one message on: what waits for a worker is done by it, all else by the new ones."""
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTake
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+from tests.service.served import DEADLINE_S
 
 SET = 5  # number of the set of models
 NEW, SEAT = 1, 1  # the new model's number, and the seat of its worker
@@ -119,19 +121,17 @@ def test_what_waits_for_a_retired_worker_that_died_is_done_by_its_successor(arti
 def test_a_successor_leaves_retired_workers_alone_once_its_predecessors_batches_are_done(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
         read = told(process)
-        process.epoch = 1
+        shared_state = process.channels.shared_state
+        shared_state.taken[0, 0] = 5
         retired = WorkerUp(0, 1, (replace(REPORT, model=7),), retired=True)  # of a model that it has never known
         process.api._on_message(retired)
         process.api._on_message(WorkerUp(SEAT, 1, (REPORT,)))
         process.api._on_message(Begin(SET))
-        fence = await process.taken()
-        assert fence.slots == ()
-        other = BatchMessage.unpack(os.read(process.channels.requests[SEAT].reader, PIPE_BUF))
-        os.write(process.channels.replies[0].writer, Reply(SEAT, 1, other.batch, 1, 1, 0, counts=False).pack())
         await turn()
         assert read() == []
-        process.reply(fence)
-        await turn()
+        shared_state.done[0, 0] = 5
+        async with asyncio.timeout(DEADLINE_S):
+            await process.api._settling
         assert read() == [ModelsTaken(SET, released=True)]
 
     play(scene, artifact)

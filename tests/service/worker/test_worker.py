@@ -15,9 +15,10 @@ from hypothesis.extra import numpy as npst
 from models.artifact.artifact import read_artifact
 from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
-from service.ipc.messages import WITH_LOGITS, BatchMessage, Reply, unpack_replies
+from service.ipc.messages import WITH_LOGITS, BatchMessage, ModelCommand, Reply, unpack_replies
 from service.ipc.reports import WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
+from service.policy import SUSPECT_NS
 from service.worker.batch_runner import write_results
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
@@ -196,10 +197,28 @@ def test_a_batch_meant_for_its_predecessor_is_left_alone(worker: tuple[Worker, C
     assert run(worker, [200], epoch=1) == ([-1], b"")
 
 
-def test_a_fence_is_answered(worker: tuple[Worker, Channels]) -> None:
-    statuses, replied = run(worker, [])
-    assert statuses == []
-    assert [Reply(*reply).batch for reply in unpack_replies(replied)] == [77]
+def test_a_batch_of_an_api_process_that_died_is_left_alone_once_its_successor_lives(
+    worker: tuple[Worker, Channels],
+) -> None:
+    shared_state = worker[1].shared_state
+    shared_state.first_batches[0] = 78
+    assert run(worker, [200], timeout_s=-1.0) == ([-1], b"")
+    assert run(worker, [200]) == ([-1], b"")
+    assert shared_state.taken[0, 0] == shared_state.done[0, 0] == 77
+    shared_state.first_batches[0] = 77
+    assert run(worker, [200])[0] == [OK]
+
+
+def test_a_worker_that_has_done_as_it_was_told_says_to_all_that_it_is_free(worker: tuple[Worker, Channels]) -> None:
+    process, channels = worker
+    loads_ns = channels.shared_state.loads_ns[0]
+    loads_ns[-1] = SUSPECT_NS
+    os.write(channels.requests[0].writer, ModelCommand(epoch=2, model=1, load=False, seconds=5).pack())
+    process.batches.serve_one()
+    assert loads_ns[-1] == 0
+    for api in range(2):
+        (reply,) = unpack_replies(replies(channels, api))
+        assert (reply.worker, reply.batch, reply.batch_size) == (0, 0, 0)
 
 
 def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None:
