@@ -59,12 +59,15 @@ class Admission:
         self._check_slots(1, model)
         self._check_wait(model, left_s, late_s)
 
-    def acquire(self, n: int, model: int, left_s: float) -> list[int]:
-        """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable."""
+    def acquire(self, n: int, model: int, left_s: float, decoding_s: float = 0.0) -> list[int]:
+        """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable.
+
+        To decode them takes `decoding_s` of that time.
+        """
         if n > self.capacity:
             raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
         self._check_slots(n, model)
-        self._check_wait(model, left_s)
+        self._check_wait(model, left_s, decoding_s=decoding_s)
         slots = self._free[-n:]
         del self._free[-n:]
         for slot in slots:
@@ -108,14 +111,16 @@ class Admission:
             kept = f", {reserved} are kept for other models" if reserved else ""
             raise Unavailable("full", f"{self.places_taken} of {self.capacity} places are taken{kept}")
 
-    def _check_wait(self, model: int, left_s: float, late_s: float = 0.0) -> None:
+    def _check_wait(self, model: int, left_s: float, late_s: float = 0.0, decoding_s: float = 0.0) -> None:
         """Raise Unavailable if the wait is too long; an empty server that is not late tries, however short the time."""
         wait_s = late_s + self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
-        most_s = min(left_s * WAIT_SHARE, self._target_latency_s)
+        most_s = min((left_s - decoding_s) * WAIT_SHARE, self._target_latency_s)
         if wait_s > most_s and (late_s > most_s or len(self._free) < self.capacity):
+            decoding = f", for its images take {decoding_s:.1f} s to decode" if decoding_s > left_s else ""
             raise Unavailable(
                 "full",
-                f"what came before it takes {wait_s:.1f} s; this request can wait {most_s:.1f} s at most",
+                f"what came before it takes {wait_s:.1f} s; this request can wait {max(0.0, most_s):.1f} s at most"
+                f"{decoding}",
                 retry_after_s=math.ceil(wait_s - most_s),
             )
 

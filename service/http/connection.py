@@ -8,7 +8,7 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.errors import RequestTimeout
+from service.errors import BadRequest, RequestTimeout
 from service.http.body_pace import BodyPace
 from service.http.connection_state import BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
@@ -16,7 +16,7 @@ from service.http.read_timeout import ReadTimeout
 from service.http.send_queue import SendQueue
 from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
-from service.prediction.request import PredictionRequest, RequestState
+from service.prediction.request import PredictionRequest, RequestState, late_body
 
 _BEGINNING = b"HTTP/1.1 "  # of every answer
 _STATUS_LINE_ENDS = {status: line.removeprefix(_BEGINNING) for status, line in STATUS_LINE.items()}
@@ -63,6 +63,9 @@ class HttpConnection(HttpToolsProtocol):
         raise NotImplementedError
 
     def _refuse(self, error: Exception) -> bool:
+        raise NotImplementedError
+
+    def _respond_without_request(self, error: Exception) -> None:
         raise NotImplementedError
 
     @property
@@ -223,6 +226,17 @@ class HttpConnection(HttpToolsProtocol):
                 self.transport.write_eof()
             self._timeout.start(LINGER_S, self._close)
 
+    def _answer_instead(self, error: Exception) -> None:
+        """Close; a FastAPI that waits for the rest of a body, and has answered nothing, leaves the answer to this."""
+        if not self._in_cycle or self.pipeline or self.cycle.response_started:
+            self._close()
+            return
+        self.cycle.disconnected = True
+        self.cycle.message_event.set()
+        self._keep_alive = False
+        self._respond_without_request(error)
+        self._linger()
+
     # Idle clients
 
     def timeout_keep_alive_handler(self, *, looked: bool = False) -> None:
@@ -283,7 +297,7 @@ class HttpConnection(HttpToolsProtocol):
         if self.pipeline:  # it is another's turn
             self._await_answer()
         elif not self.transport.is_closing():
-            self.transport.abort()
+            self._answer_instead(BadRequest("the request is not valid HTTP/1.1"))
 
     def _on_late_body(self) -> None:
         """The rest of a body did not come in time, unless it waits, or some of it came meanwhile."""
@@ -294,7 +308,7 @@ class HttpConnection(HttpToolsProtocol):
         elif (left_s := self._body_left_s(time.monotonic_ns())) > 0:
             self._timeout.start(left_s, self._on_late_body)
         elif self._request is None:
-            self._close()
+            self._answer_instead(late_body())
         else:
             self._keep_alive = False
             self._request.expire_body()

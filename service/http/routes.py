@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
@@ -10,6 +11,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import cors
@@ -129,7 +131,7 @@ async def _problem(request: Request, error: Exception) -> Response:
             error = MethodNotAllowed(request.method, allowed_methods(request.app, request.scope))
         else:
             page = f"; GET {PAGE} shows those that there are" if request.app.docs_url else ""
-            error = NotFound(f"no such route: {request.url.path}{page}")
+            error = NotFound(f"no such route: {request.url.path[:200]}{page}")
     return problem_answer(request.scope, error)
 
 
@@ -161,7 +163,8 @@ class CountRequests:
                     access_log.note(_as_noted(scope, route, message, began_ns, inner.get("key", "")), route)
             await send(message)
 
-        await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
+        with suppress(ClientDisconnect):  # before all of a body had come: no answer would reach the client
+            await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
 
 
 def _as_noted(scope: Scope, route: str, start: Message, began_ns: int, key: str) -> PredictionResponse:

@@ -169,7 +169,7 @@ class PredictionRequest:
 
     def expire_body(self) -> None:
         """The body did not arrive in time."""
-        self.refuse(RequestTimeout("the body did not arrive in time, or arrived too slowly"))
+        self.refuse(late_body())
 
     def refuse(self, error: Exception) -> None:
         """Respond with this error, unless there is a response already."""
@@ -259,7 +259,7 @@ class PredictionRequest:
         left_s = self._left_s("while the request was being received")
         tiny = are_pixels or all(map(_is_tiny, images))
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
-        self._slots = services.admission.acquire(len(images), model.index, left_s - decoding_s)
+        self._slots = services.admission.acquire(len(images), model.index, left_s, decoding_s)
         if services.model_demand is not None:
             services.model_demand.ask(model, len(images))
         self._watch_deadline()
@@ -398,3 +398,8 @@ class PredictionRequest:
         self._tasks.clear()
         if self._body:
             self._body.close()
+
+
+def late_body() -> RequestTimeout:
+    """The error of a request whose body is not there when it has to be."""
+    return RequestTimeout("the body did not arrive in time, or arrived too slowly")

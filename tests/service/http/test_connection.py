@@ -72,6 +72,23 @@ def test_whatever_the_answer_it_goes_on_where_it_has_begun(artifact: Artifact, s
     serve(scene, artifact)
 
 
+def test_a_client_that_leaves_within_a_body_that_fastapi_reads_is_no_fault_of_ours(
+    artifact: Artifact, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(get("/v2/repository/index", "Content-Length: 2", method="POST"))
+        answering = tuple(connection.protocol.tasks)
+        await asyncio.sleep(0)  # the application asks for the body
+        connection.leave()
+        await asyncio.gather(*answering)
+        assert answering
+        failed = {"route": "/v2/repository/index", "method": "POST", "code": "500"}
+        assert server.process.count("http_requests_total", **failed) == 0
+
+    serve(scene, artifact)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("data", [b"", GOOD[:30], GOOD[:-5], DELETE, get("/livez", "Content-Length: 3")])
 def test_a_client_to_whom_nothing_is_due_has_left(artifact: Artifact, data: bytes) -> None:
     async def scene(server: Server) -> None:

@@ -24,6 +24,8 @@ from tests.service.prediction.played import BYTES
 from tests.service.served import until
 from tests.service.wire import get, post
 
+INDEX = get("/v2/repository/index", "Content-Length: 2", method="POST")
+CHUNKED_INDEX = get("/v2/repository/index", "Transfer-Encoding: chunked", method="POST")
 LATE = {
     "one byte": (GOOD[:1], [408]),
     "half the headers": (GOOD[:30], [408]),
@@ -31,6 +33,9 @@ LATE = {
     "the body of a refused request": (DELETE[:-10], [405]),
     "the headers of a second request": (UNKNOWN + GOOD[:30], [404, 408]),
     "the body of a question, which is answered": (get("/livez", "Content-Length: 3"), [200]),
+    "the body of a question that is read": (INDEX + b"{", [408]),
+    "the body of a second one": (LIVEZ + INDEX + b"{", [200, 408]),
+    "what is a chunk of such a body": (CHUNKED_INDEX + b"no chunk\r\n", [400]),
 }
 
 
