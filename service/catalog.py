@@ -105,11 +105,11 @@ class Catalog:
         }
         if not versions:
             served = ", ".join(sorted({artifact.name for artifact in self.artifacts}))
-            raise NotFound(f"no model {name!r} here; served are: {served}")
+            raise NotFound(f"no model {name[:80]!r} here; served are: {served}")
         if version is None:
             return max((i for i in versions.values() if i != self.shadow), key=lambda i: self[i].version)
         if version not in versions:
-            raise NotFound(f"no version {version} of {name}; served are: {', '.join(sorted(versions, key=int))}")
+            raise NotFound(f"no version {version[:40]} of {name}; served are: {', '.join(sorted(versions, key=int))}")
         return versions[version]
 
 

@@ -84,8 +84,9 @@ WAIT_SHARE = 0.75
 deadlines under overload; less, and requests are refused that would have been answered."""
 
 UNKNOWN_NS_PER_BYTE = 50.0
-"""Assumed cost of decoding until an image of the type has been decoded: a JPEG of 100 kB takes some 5 ms. Less, and the
-first burst after a start is admitted whole; more, and parts of it are refused for nothing."""
+"""Assumed cost of decoding until an image of the type, and of the size or larger, has been decoded: a JPEG of 100 kB
+takes some 5 ms. Less, and the first burst after a start is admitted whole; more, and parts of it are refused for
+nothing."""
 
 # The batch size (`worker/warmup.py`, `batch_costs.py`, `batching/wait_estimate.py`).
 

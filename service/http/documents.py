@@ -48,7 +48,7 @@ def add_documents(app: FastAPI, tag: str) -> None:
     async def file(name: str) -> Response:
         """One of the page's files."""
         if name not in _FILES:
-            raise NotFound(f"no such route: {PAGE}/{name}")
+            raise NotFound(f"no such route: {PAGE}/{name[:80]}")
         return FileResponse(_SWAGGER_UI / name, media_type=_FILES[name])
 
     for path, endpoint in ((DOCUMENT, openapi), (PAGE, docs), (f"{PAGE}/{{name}}", file)):

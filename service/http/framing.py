@@ -24,7 +24,9 @@ def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
         if version == "1.0":  # section 6.1
             raise BadRequest("Transfer-Encoding is not part of HTTP/1.0")
         if codings.lower() != b"chunked":
-            raise NotImplementedHere(f"of the transfer codings only chunked is implemented, not {codings[:40]!r}")
+            raise NotImplementedHere(
+                f"of the transfer codings only chunked is implemented, not {codings[:40].decode('latin-1')!r}"
+            )
 
 
 def to_origin_form(method: bytes, url: bytes) -> bytes:

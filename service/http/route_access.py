@@ -47,7 +47,7 @@ class CheckAccess:
 
     def _check(self, scope: Scope, route: BaseRoute | None) -> None:
         if not self._site.state.ports.answers(scope["server"][1], area_of(route)):
-            raise NotFound(f"no such route: {scope['path']}")
+            raise NotFound(f"no such route: {scope['path'][:200]}")
         needed = needed_scope(route)
         if needed and scope["method"] != "OPTIONS":  # browsers ask so before they send a key
             scope["key"] = self._admit(scope, needed)

@@ -15,7 +15,7 @@ from models.validation import explain
 from service.errors import BadRequest, ServiceError
 from service.parsing.head import Head
 from service.parsing.payload import Payload, Source, too_many_images
-from service.parsing.sparse_json import SparseDocument, read_sparse
+from service.parsing.sparse_json import MOST_SHORT_BYTES, SparseDocument, read_sparse
 from service.parsing.tensor_data import read_elements, read_numbers, read_strings
 
 INPUT, OUTPUT = "image", "logits"
@@ -102,6 +102,8 @@ def read_inference(head: Head, body: bytes, shape: Shape, max_images: int) -> In
         request = _Request.model_validate(sparse.value)
     except ValidationError as error:
         raise BadRequest(f"the inference request is not as the protocol has it: {explain(error, 'request')}") from error
+    if request.id in sparse.texts:
+        raise BadRequest(f"the id of the request has more than {MOST_SHORT_BYTES} bytes with its quotation marks")
     (tensor,) = request.inputs
     payload.id, payload.timeout_ns = request.id, request.parameters.timeout * 1000
     payload.outputs = _outputs(request)

@@ -10,10 +10,11 @@ from service.errors import BadRequest
 from service.parsing.json_document import BYTE_ORDER_MARK
 from service.parsing.transfer_encoding import BLANKS
 
-_LONG = 1024  # bytes of a string, or between two, that are read with the document
+MOST_SHORT_BYTES = 1024
+"""Of a string with its quotation marks, or between two, that are read with the document."""
 _MOST_BYTES = 64 << 10  # of a document without what is long
 _MOST_STRINGS = 256  # beside those that are expected
-_SHORT_STRING = re.compile(rb'(?:[^"\\]|\\.){0,%d}"' % _LONG, re.DOTALL)
+_SHORT_STRING = re.compile(rb'(?:[^"\\]|\\.){0,%d}"' % MOST_SHORT_BYTES, re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -45,13 +46,13 @@ def read_sparse(document: bytes, most_strings: int) -> SparseDocument:
             return sparse
         at = _string_end(document, start + 1)
         string = document[start:at]
-        kept.append(_stand_in(string[1:-1], sparse.texts) if len(string) > _LONG else string)
+        kept.append(_stand_in(string[1:-1], sparse.texts) if len(string) > MOST_SHORT_BYTES else string)
     raise BadRequest(f"the JSON of the request has more than {_MOST_STRINGS} strings beside its images")
 
 
 def _without_array(between: bytes, texts: dict[str, bytes]) -> bytes:
     """What stands between two strings, without the array in it if it is long: that ends before the object does."""
-    start = between.find(b"[") if len(between) > _LONG else -1
+    start = between.find(b"[") if len(between) > MOST_SHORT_BYTES else -1
     if start < 0:
         return between
     end = between.find(b"}", start)

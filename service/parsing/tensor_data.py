@@ -65,7 +65,7 @@ def read_elements(data: bytes, count: int) -> list[bytes]:
 def read_strings(values: object, document: SparseDocument) -> Sequence[bytes | ServiceError]:
     """BYTES as base64 in a JSON array, flat or of arrays of one; an element that is not base64 has its own error."""
     if not isinstance(values, list):
-        raise BadRequest("the data of the tensor must be an array")
+        raise BadRequest("the data of the tensor must be an array of strings: in JSON encoded images are base64")
     return [_read_string(value, document) for value in values]
 
 

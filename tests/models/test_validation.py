@@ -1,5 +1,5 @@
 import pytest
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from models.validation import STRICT, explain
@@ -16,6 +16,14 @@ class Outer:
     share: float
 
 
+class Parameters(BaseModel):
+    timeout: int
+
+
+class Request(BaseModel):
+    parameters: Parameters
+
+
 @pytest.mark.parametrize(
     ("document", "told"),
     [
@@ -30,6 +38,12 @@ def test_each_wrong_value_is_told_by_its_place(document: str, told: str):
     with pytest.raises(ValidationError) as caught:
         TypeAdapter(Outer).validate_json(document)
     assert explain(caught.value) == told
+
+
+def test_no_class_of_ours_is_named():
+    with pytest.raises(ValidationError) as caught:
+        Request.model_validate({"parameters": None})
+    assert explain(caught.value) == "parameters: Input should be a valid dictionary"
 
 
 def test_an_error_of_the_whole_is_told_of_the_document():

@@ -56,7 +56,12 @@ def test_models_are_found_by_name_and_version(
 
 @pytest.mark.parametrize(
     ("name", "version", "says"),
-    [("zebra", None, "no model 'zebra' here; served are: colour, plain"), ("plain", "1", "no version 1 of plain.*: 2")],
+    [
+        ("zebra", None, "no model 'zebra' here; served are: colour, plain"),
+        ("plain", "1", "no version 1 of plain.*: 2"),
+        ("z" * 999, None, "'z{80}'"),
+        ("plain", "9" * 999, "version 9{40} of"),
+    ],
 )
 def test_what_is_not_served_is_not_found_and_what_is_is_told(
     repository: Path, tmp_path: Path, name: str, version: str | None, says: str

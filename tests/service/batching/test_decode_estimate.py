@@ -25,6 +25,17 @@ def test_an_image_costs_what_its_type_and_size_have_cost() -> None:
     assert MS < estimate.add(picture(PNG, 10_000)) < 10 * MS  # between the two sizes that are known
 
 
+def test_small_images_alone_do_not_make_a_large_one_dearer_than_where_nothing_is_known() -> None:
+    estimate = DecodeEstimate(1)
+    estimate.observe(picture(PNG, 745), 1_500_000)
+    large = picture(PNG, 8_600_000)
+    assert estimate.cost_ns(large) == len(large) * UNKNOWN_NS_PER_BYTE
+    estimate.observe(picture(PNG, 100_000), MS)  # 10 ns a byte
+    assert estimate.cost_ns(large) == len(large) * 10
+    estimate.observe(large, 400 * MS)
+    assert estimate.cost_ns(large) == pytest.approx(400 * MS)
+
+
 def test_before_anything_is_known_there_is_an_assumption() -> None:
     estimate = DecodeEstimate(2)
     assert estimate.add(picture(JPEG, 1000)) == 1000 * UNKNOWN_NS_PER_BYTE

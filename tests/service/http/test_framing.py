@@ -74,6 +74,7 @@ def test_a_transfer_coding_that_is_not_undone_is_501(server: Served, path: str, 
     fields = [f"Transfer-Encoding: {coding}" for coding in codings]
     answer = only_answer(server, get(path, *fields, method="POST") + CHUNKED)
     assert code(answer) == (501, "not_implemented")
+    assert b"not '%s'" % ",".join(codings).encode() in answer.body
 
 
 def test_chunks_are_undone_and_not_part_of_http_1_0(server: Served) -> None:

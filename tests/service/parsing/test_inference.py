@@ -75,7 +75,7 @@ def test_an_image_that_is_not_base64_is_named() -> None:
     ("document", "told"),
     [
         (b"text", "malformed"),
-        ([], "request: "),
+        ([], "request: Input should be a valid dictionary$"),
         ({}, "inputs: "),
         ({"inputs": []}, "inputs: "),
         ({"inputs": [tensor(), tensor()]}, "inputs: "),
@@ -88,6 +88,8 @@ def test_an_image_that_is_not_base64_is_named() -> None:
         ({"inputs": [tensor(shape=[])]}, "one image or more"),
         ({"inputs": [tensor(datatype="BYTES", shape=[1, 2], data=["QQ=="])]}, r"it must be \[n, 1\]"),
         ({"inputs": [tensor(datatype="BYTES", shape=[2], data=["QQ=="])]}, "has 1 elements, and by its shape 2"),
+        ({"inputs": [tensor(datatype="BYTES", shape=[1], data=[7] * 2000)]}, "an array of strings"),
+        ({"id": "7" * 2000, "inputs": [tensor()]}, "the id of the request has more than 1024 bytes"),
         ({"inputs": [tensor(data=[1, 2])]}, "has 2 elements, and by its shape 6"),
         ({"inputs": [tensor(data=[1] * 7)]}, "more than the 6 elements"),
         ({"inputs": [tensor(data=None)]}, "has no data"),
