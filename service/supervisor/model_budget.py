@@ -189,7 +189,7 @@ class ModelBudget:
         self._metrics.memory_budget_used.set(self._used)
         if not workers or self._command or self._catch_up(workers) or self._release:
             return
-        if self._used > self._budget or not self._load_next(workers[0]):
+        if self._used > self._room or not self._load_next(workers[0]):
             self._make_room()
 
     def _catch_up(self, workers: Sequence[WorkerChild]) -> bool:
@@ -222,7 +222,7 @@ class ModelBudget:
                 del self._asked[model]
             elif self._is_too_large(model):
                 self._refuse_as_too_large(model)
-            elif self._used + self._size(model) <= self._budget:
+            elif self._used + self._size(model) <= self._room:
                 self._send(worker, model, load=True)
                 return True
         if not self._asked and self._untried:
@@ -258,7 +258,7 @@ class ModelBudget:
             self._tell(ModelMoved(worker.index, report))
         elif report.state == "failed":
             self._fail(worker, report)
-        elif self._is_too_large(model) or (model not in self._asked and self._used + self._size(model) > self._budget):
+        elif self._is_too_large(model) or (model not in self._asked and self._used + self._size(model) > self._room):
             self._tell(ModelMoved(worker.index, replace(report, state="unloaded")))
             if self._is_too_large(model):
                 self._refuse_as_too_large(model)
@@ -277,8 +277,7 @@ class ModelBudget:
         self._refuse(report.model, f"the model failed to load: {report.reason}")
 
     def _refuse_as_too_large(self, model: int) -> None:
-        catalog = self._models.catalog
-        pinned = sum(map(self._size, catalog.pinned))
+        catalog, pinned = self._models.catalog, self._pinned_size
         needed = pinned + self._size(model)
         others = "the default model" if catalog.shadow is None else "the default model and the shadow"
         reason = (
@@ -325,10 +324,20 @@ class ModelBudget:
     def _used(self) -> int:
         return sum(map(self._size, self._loaded))
 
+    @property
+    def _pinned_size(self) -> int:
+        """Bytes of the models that are never unloaded."""
+        return sum(map(self._size, self._models.catalog.pinned))
+
+    @property
+    def _room(self) -> int:
+        """Bytes for all models: where those that are never unloaded take more than the budget, others are measured."""
+        return max(self._budget, self._pinned_size)
+
     def _is_too_large(self, model: int) -> bool:
-        """Whether a model does not fit beside those that are never unloaded."""
-        pinned = self._models.catalog.pinned
-        return model not in pinned and sum(map(self._size, pinned)) + self._size(model) > self._budget
+        """Whether a model is known not to fit beside those that are never unloaded."""
+        size = self._size(model)
+        return size > 0 and model not in self._models.catalog.pinned and self._pinned_size + size > self._budget
 
     def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
         """Tell a worker to load or unload a model, and API processes that nothing is to wait behind that.

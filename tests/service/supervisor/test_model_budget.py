@@ -159,6 +159,23 @@ def test_a_shadow_is_loaded_with_the_default_model_and_never_makes_room(tmp_path
         )
 
 
+def test_beside_a_default_model_that_takes_more_than_the_budget_the_others_are_measured_and_refused(
+    tmp_path: Path,
+) -> None:
+    for name in "abc":
+        make_artifact(tmp_path, name)
+    with loaded_house(Repository(tmp_path).read("a"), DEFAULT, most_bytes=SIZE // 2) as house:
+        assert house.loaded() == {DEFAULT}
+        house.budget.ask(B)
+        (refusal,) = house.take(ModelRefused)
+        assert isinstance(refusal, ModelRefused)
+        assert refusal.model == B
+        assert refusal.reason == (
+            "the model needs 100 bytes of memory, and --memory-budget leaves 0 beside the default model: start the "
+            "server with at least --memory-budget 200"
+        )
+
+
 def test_a_model_with_images_in_flight_is_kept_and_the_next_makes_room(house: House) -> None:
     house.use(B, 1.0)
     house.use(C, 2.0)
