@@ -331,20 +331,27 @@ class PredictionRequest:
                 self._fail(error)
 
     def _succeed(self, outcomes: list[Outcome]) -> None:
-        """Respond with what was found; a lone image's error is the response."""
-        response, timestamps, payload = self._response, self._response.timestamps, self._payload
+        """Respond with what was found, or with an error."""
+        response, timestamps = self._response, self._response.timestamps
         errors = [outcome for outcome in outcomes if isinstance(outcome, ServiceError)]
+        ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         response.image_bytes = self._image_bytes
         response.rejected = [error.code for error in errors]
-        if errors and not (payload and payload.several):
-            self.refuse(errors[0])  # if it were raised, it and this frame would refer to each other
+        if (error := self._whole_error(errors, none_ran=not ran)) is not None:
+            self.refuse(error)  # if it were raised, it and this frame would refer to each other
             return
-        ran = [outcome for outcome in outcomes if isinstance(outcome, Result)]
         timestamps.taken_ns = min(map(_taken_ns, ran), default=timestamps.pixels_ns)
         timestamps.done_ns = max(map(_done_ns, ran), default=timestamps.pixels_ns)
         timestamps.written_ns = time.monotonic_ns()  # for the timings in the response; set again once it is written
-        response.succeed(outcomes, self._model.labels, payload)
+        response.succeed(outcomes, self._model.labels, self._payload)
         self._finish()
+
+    def _whole_error(self, errors: Sequence[ServiceError], *, none_ran: bool) -> ServiceError | None:
+        """The error that is the response: a lone image's, or why the server has run none of several."""
+        if not (self._payload and self._payload.several):
+            return next(iter(errors), None)
+        refusals = (error for error in errors if isinstance(error, Unavailable | DeadlineExceeded))
+        return next(refusals, None) if none_ran else None
 
     def _watch_deadline(self) -> None:
         """Have the request expire at its deadline, unless it ends before."""

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from models.artifact.artifact import Artifact
+from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.slots import EXPIRED, FAILED
 from service.prediction.request import RequestState
 from tests.artifacts import LABELS
@@ -137,6 +138,46 @@ def test_what_the_worker_could_not_do_is_an_error(artifact: Artifact, status: in
         process.reply(await process.taken(), status)
         await sent.response()
         assert code(sent) == answer
+        check_ended(process, sent)
+
+    play(scene, artifact)
+
+
+@pytest.mark.parametrize(
+    ("error", "answer", "outcome"),
+    [
+        (Unavailable("worker_lost", "none is up", retry_after_s=7), (503, "unavailable"), "shed"),
+        (DeadlineExceeded("it waited for too long"), (504, "deadline_exceeded"), "expired"),
+    ],
+    ids=["no worker", "no time"],
+)
+def test_several_images_of_which_the_server_has_run_none_are_refused_as_one(
+    artifact: Artifact, error: ServiceError, answer: tuple[int, str], outcome: str
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        sent = many(process, picture(1), b"text", picture(2)).send()
+        while process.services.batcher.depth < 2:
+            await turn()
+        process.services.batcher.fail_all(error)
+        response = await sent.response()
+        assert code(sent) == answer
+        assert response.headers.get("retry-after") == error.headers.get("retry-after")
+        assert process.counted("requests_total") == {("plain", outcome, "2"): 1}
+        check_ended(process, sent)
+
+    play(scene, artifact)
+
+
+def test_what_the_server_has_run_of_several_images_is_answered_beside_what_it_has_not(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        sent = many(process, picture(1), picture(2)).send()
+        message = await process.taken()
+        process.reply(message)
+        process.channels.slot_pool.statuses[message.slots[1]] = EXPIRED
+        found, late = (await sent.response()) and sent.document["results"]  # type: ignore[misc]
+        assert sent.responses[0].status == 200
+        assert (found["predictions"][0]["label"], late["code"]) == (LABELS[1], "deadline_exceeded")
         check_ended(process, sent)
 
     play(scene, artifact)
