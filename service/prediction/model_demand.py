@@ -42,12 +42,16 @@ class ModelDemand:
         number = model.index
         if self._status.state(number) == "ready":
             return
-        reason, until_s = self._refused.get(number, ("", 0.0))
-        if (left_s := until_s - time.monotonic()) > 0:
-            raise Unavailable("loading", reason, retry_after_s=math.ceil(left_s))
+        self._check_refusal(number)
         if (waiting := self._wait_estimate.images(number) - images) > self._most_waiting:
             raise Unavailable("full", f"{waiting} images wait already until the model is loaded")
         self._ask_once(number)
+
+    def _check_refusal(self, number: int) -> None:
+        """Unavailable if the model is not loaded, and is not to be for a while."""
+        reason, until_s = self._refused.get(number, ("", 0.0))
+        if (left_s := until_s - time.monotonic()) > 0 and self._status.state(number) != "ready":
+            raise Unavailable("loading", reason, retry_after_s=math.ceil(left_s))
 
     def _ask_once(self, number: int) -> None:
         if number not in self._asked:
@@ -55,14 +59,14 @@ class ModelDemand:
             self._report.send(AskForModel(number))
 
     def take_over(self, model: ServedModel, slots: Sequence[int]) -> int:
-        """The model's number now, if others are served since its image was read, with these slots; Unavailable."""
-        if not model.retired or model.index not in self._successors:
-            return model.index
-        successor = self._successors[model.index]
-        if successor is None:
+        """The model's number now, with these slots; Unavailable if it was replaced or refused meanwhile."""
+        number = self._successors.get(model.index, model.index) if model.retired else model.index
+        if number is None:
             raise _replaced()
-        self._pass_on(slots, successor)
-        return successor
+        self._check_refusal(number)
+        if number != model.index:
+            self._pass_on(slots, number)
+        return number
 
     def follow(self, message: ModelMoved | ModelRefused | ReleaseModel) -> None:
         """Do what the supervisor's message says."""

@@ -106,6 +106,17 @@ def test_a_model_that_could_not_be_loaded_is_asked_for_again_after_a_while(
     run(scene)
 
 
+def test_what_is_still_decoded_when_its_model_is_refused_is_refused_too(run: Callable[[Scene], None]) -> None:
+    async def scene(process: PlayedProcess, _: Told) -> None:
+        request = ask(process, tiny=False)
+        process.api._on_message(ModelRefused(OTHER, "it is broken", 30.0))
+        assert request.responses == []
+        assert (await request.response()).status == 503
+        assert request.document["detail"] == "it is broken"
+
+    run(scene)
+
+
 def new_models(process: PlayedProcess, artifact: Artifact, version: int) -> NewModels:
     """The default model in another version, and the other one in this version, which the new worker does not have."""
     old = artifact, replace(artifact, name="other")
