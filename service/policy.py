@@ -259,6 +259,10 @@ COPIES_WAIT_NS = 100_000_000
 images that are answered. Less, and throughput falls with a shadow (by 8 % at a tenth with none); more, and copies of
 models that are asked for little hold their slots for longer."""
 
+COPIES_PLACES = 1 / 16
+"""Share of the places that waiting copies may hold, or one place (a judgement): requests find that much less when a
+burst comes, with few places. More, and it is refused; less, and batches of copies are smaller where places are few."""
+
 LEAST_COPIES = 0.005
 """Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
 and a full server answers less (3 % with 0.01, 4 to 7 % with all of a tenth); less, and --promote-after takes longer

@@ -18,7 +18,15 @@ from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import LatencyModel
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
-from service.policy import BUSY_LOOK_S, BUSY_LOOP, COPIES_WAIT_NS, LEAD_NS, LEAST_COPIES, LONG_LIFE_S
+from service.policy import (
+    BUSY_LOOK_S,
+    BUSY_LOOP,
+    COPIES_PLACES,
+    COPIES_WAIT_NS,
+    LEAD_NS,
+    LEAST_COPIES,
+    LONG_LIFE_S,
+)
 from service.served_model import ServedModel
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
@@ -111,8 +119,9 @@ class Shadow:
 
     @property
     def _room(self) -> int:
-        """Copies that may wait: what takes a worker no longer than two turns of the event loop, or one."""
-        return max(1, int(2 * LEAD_NS / max(1.0, self._latency.image_ns)))
+        """Copies that may wait: what takes a worker no longer than two turns of the event loop, and few places."""
+        quick = 2 * LEAD_NS / max(1.0, self._latency.image_ns)
+        return max(1, int(min(quick, COPIES_PLACES * self._admission.capacity)))
 
     @property
     def _most(self) -> int:

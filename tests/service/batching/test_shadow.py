@@ -9,6 +9,7 @@ import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
 from service.batching import shadow as shadow_module
+from service.batching.admission import Admission
 from service.catalog import Catalog
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
@@ -41,9 +42,10 @@ Scene = Callable[[PlayedProcess], Awaitable[None]]
 
 @pytest.fixture
 def run(live: Artifact, shadow: Artifact, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Play a scene in which copies do not wait for others, and the event loop, which turns all the time, has time."""
+    """Play a scene in which copies do not wait for others, there is a place for each, and the event loop has time."""
     monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 0)
     monkeypatch.setattr(shadow_module, "BUSY_LOOP", math.inf)
+    monkeypatch.setattr(shadow_module, "COPIES_PLACES", 1)
 
     def run(scene: Scene, **settings: object) -> None:
         async def whole(process: PlayedProcess) -> None:
@@ -134,6 +136,27 @@ def test_copies_wait_for_others_to_run_with_but_not_for_ever(
         process.reply(copies)
         await turn()
         assert counts(process) == {"agreed": 2}
+
+    run(scene)
+
+
+def test_waiting_copies_hold_no_more_than_their_share_of_the_places(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        monkeypatch.setattr(shadow_module, "COPIES_PLACES", 0.25)  # one of four
+        monkeypatch.setattr(Admission, "half_is_free", True)
+        running = await answer(process, 4)
+        for first in (5, 6):
+            sent = ask(process, first)
+            process.reply(await process.taken())
+            assert (await sent.response()).status == 200
+        assert process.services.admission.places_taken == 2
+        assert counts(process) == {"dropped": 1}
+        process.reply(running)
+        process.reply(await process.taken())
+        await turn()
+        assert counts(process) == {"agreed": 2, "dropped": 1}
 
     run(scene)
 
