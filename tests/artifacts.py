@@ -95,7 +95,8 @@ def mixed(model: onnx.ModelProto) -> bytes:
 
 def value_at_start(folder: Path) -> int:
     """The first pixel's value of a golden example: a start runs it, in proof and in warm-up. Makes a model there."""
-    return int(golden.pixels(read_artifact(make_artifact(folder, "usual")))[0].flat[0])
+    artifact = read_artifact(make_artifact(folder, "usual"))
+    return int(golden.verify(artifact, load_engine(artifact)).pixels.flat[0])
 
 
 def make_slow_starter(repository: Path, name: str, version: int = 1, labels: tuple[str, ...] = LABELS) -> Path:

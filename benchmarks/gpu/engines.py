@@ -46,8 +46,7 @@ def backends(trip: Trip) -> tuple[Backend, ...]:
 
 def _measure(trip: Trip, report: RowWriter, artifact: Artifact, costs: list[LayerCost], backend: Backend) -> None:
     engine = load_engine(artifact, backend, device=trip.device, threads=usable_cores(), max_batch=max(trip.batches))
-    golden.verify(artifact, engine)
-    pixels = golden.pixels(artifact)
+    pixels = golden.verify(artifact, engine).pixels
     for batch in trip.batches:
         images: NDArray[np.uint8] = np.resize(pixels, (batch, *artifact.input_shape))
         (rate,) = images_per_second([engine], images, 2 if trip.quick else _ROUNDS)

@@ -51,10 +51,11 @@ def make(artifact: Artifact, engine: Engine, seed: int = 0) -> tuple[GoldenExamp
     return tuple(examples)
 
 
-def verify(artifact: Artifact, engine: Engine) -> None:
+def verify(artifact: Artifact, engine: Engine) -> "GoldenBatch":
     """Compare pixels and logits of every golden example; ArtifactError at the first that differs.
 
-    An engine in 8 bits is held against the examples of the model in 8 bits, if it has one beside it.
+    Each is run alone; what is returned compares them in larger batches. An engine in 8 bits is held against the
+    examples of the model in 8 bits, if it has one beside it.
     """
     artifact = artifact.run_in(engine.precision)
     golden = artifact.metadata.golden
@@ -62,26 +63,17 @@ def verify(artifact: Artifact, engine: Engine) -> None:
         raise ArtifactError(f"{artifact.name}/{artifact.version} has no golden examples; export it again")
     tolerance = _tolerance(artifact, engine)
     preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
+    pixels = []
     for example in golden:
         try:
-            _verify_example(example, preprocessor, engine, tolerance)
+            pixels.append(_proved(example, preprocessor, engine, tolerance))
         except (ArtifactError, ImageError) as error:
             raise ArtifactError(
                 f"{artifact.name}/{artifact.version}: golden example {example.name!r}: {error}; "
                 f"here: {_versions(engine)}; made with {artifact.metadata.tools}; use these versions, or export it here"
                 f"{_of_8_bits(artifact)}"
             ) from error
-
-
-def pixels(artifact: Artifact) -> NDArray[np.uint8]:
-    """The pixels [n, height, width, channels] of all golden examples; ArtifactError if none can be had."""
-    preprocessor = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
-    try:
-        return np.stack([preprocessor(example.png) for example in artifact.metadata.golden])
-    except (ValueError, ImageError) as error:
-        raise ArtifactError(
-            f"{artifact.name}/{artifact.version}: no golden examples that decode: {error}; export it again"
-        ) from error
+    return GoldenBatch(np.stack(pixels), np.array([each.logits for each in golden], np.float32), tolerance)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +91,6 @@ class GoldenBatch:
     logits: NDArray[np.float32]
     tolerance: float
 
-    @classmethod
-    def of(cls, artifact: Artifact, engine: Engine) -> "GoldenBatch":
-        """Those that the engine is held against; ArtifactError if there are none."""
-        artifact = artifact.run_in(engine.precision)
-        logits = np.array([example.logits for example in artifact.metadata.golden], np.float32)
-        return cls(pixels(artifact), logits, _tolerance(artifact, engine))
-
     def images(self, size: int) -> NDArray[np.uint8]:
         """The pixels of a batch of this size."""
         return np.resize(self.pixels, (size, *self.pixels.shape[1:]))
@@ -122,12 +107,14 @@ class GoldenBatch:
                 ) from error
 
 
-def _verify_example(example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float) -> None:
+def _proved(example: GoldenExample, preprocessor: Preprocessor, engine: Engine, tolerance: float) -> NDArray[np.uint8]:
+    """The example's pixels [height, width, channels], if they and their logits are right; ArtifactError, ImageError."""
     pixels = preprocessor(example.png)
     if (digest := _digest(pixels)) != example.pixels_sha256:
         raise ArtifactError(f"pixels have SHA-256 {digest[:12]}..., expected {example.pixels_sha256[:12]}...")
     (logits,) = engine.run(pixels[None])
     _compare(logits, np.array(example.logits, np.float32), tolerance)
+    return pixels
 
 
 def _compare(logits: NDArray[np.float32], expected: NDArray[np.float32], tolerance: float) -> None:

@@ -79,8 +79,7 @@ def attempt(
         begin(candidate)
         try:
             engine = load_engine(artifact, candidate, device=device, threads=threads, max_batch=max_batch)
-            golden.verify(artifact, engine)
-            examples = golden.GoldenBatch.of(artifact, engine)
+            examples = golden.verify(artifact, engine)
             images = examples.images(size)
             examples.verify(engine.run(images))
         except (ArtifactError, EngineError) as error:

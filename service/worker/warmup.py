@@ -91,8 +91,7 @@ def load_model(artifact: Artifact, device: str, load: LoadOptions) -> LoadedMode
     """Load a model's engine, prove it by its golden examples and warm it; ArtifactError or EngineError if it fails."""
     candidate, most = load.choice(artifact, device).candidate, load.most_images(artifact, device)
     engine = load_engine(artifact, candidate, device=device, threads=load.threads, max_batch=most)
-    golden.verify(artifact, engine)
-    examples = golden.GoldenBatch.of(artifact, engine)
+    examples = golden.verify(artifact, engine)
     if load.max_batch_sizes.get(artifact.name):
         latency: dict[int, int] = {}
         for size in [*_doublings(most), most]:
