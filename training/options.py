@@ -218,7 +218,7 @@ class ExperimentOptions(Options):
     """Measure why residual networks work: a page NAME.md with table, picture and what was seen.
 
     Estimates of the full forms on two cores: degradation 17 hours, normalisation 50 hours, gradients half an hour,
-    inception an hour and a half, branches 5, blocks 8, lesion 13; bottleneck only counts, in seconds.
+    inception 3.5, branches 13, blocks 8, lesion 13; bottleneck only counts, in seconds.
     """
 
     name: CliPositionalArg[str] = Field(
