@@ -6,7 +6,6 @@ from multiprocessing.process import BaseProcess
 
 import structlog
 
-from service.ipc.channels import Channels
 from service.ipc.control import (
     CUT_SHORT,
     AskForChange,
@@ -20,11 +19,8 @@ from service.ipc.control import (
     ModelReleased,
     ModelsTaken,
 )
-from service.metrics.metrics import Metrics
 from service.supervisor.children import ApiChild
-from service.supervisor.launcher import Launcher
-from service.supervisor.process_pool import OomKills, ProcessPool
-from service.supervisor.reactor import Reactor
+from service.supervisor.process_pool import PoolContext, ProcessPool
 from service.supervisor.worker_pool import WorkerPool
 
 log = structlog.get_logger()
@@ -45,25 +41,16 @@ class ApiPool(ProcessPool[ApiChild]):
     noun, key = "API process", "index"
 
     def __init__(
-        self,
-        launcher: Launcher,
-        channels: Channels,
-        metrics: Metrics,
-        reactor: Reactor,
-        oom_kills: OomKills,
-        workers: Callable[[], WorkerPool],
-        ask: Callable[[ModelChange, Answer], None],
-        give_up: Callable[[str], None],
+        self, context: PoolContext, workers: Callable[[], WorkerPool], ask: Callable[[ModelChange, Answer], None]
     ) -> None:
-        super().__init__(
-            [ApiChild(index) for index in range(channels.shared_state.api_processes)], reactor, oom_kills, give_up
-        )
-        self._launcher, self._beats, self._metrics = launcher, channels.shared_state.beats, metrics
-        self._workers, self._ask, self._reports = workers, ask, channels.api_reports
+        channels = context.channels
+        super().__init__([ApiChild(index) for index in range(channels.shared_state.api_processes)], context)
+        self._beats, self._reports = channels.shared_state.beats, channels.api_reports
+        self._workers, self._ask = workers, ask
         self.lost = 0
         self.failed = False
         for api in self.children:
-            reactor.watch(self._reports[api.index].reader, partial(self._read_reports, api))
+            self._reactor.watch(self._reports[api.index].reader, partial(self._read_reports, api))
 
     def tell(self, message: ControlMessage) -> int:
         """Send this to every process; how many there are."""

@@ -5,6 +5,7 @@ import signal
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing.process import BaseProcess
 from typing import ClassVar, Generic, TypeVar
@@ -12,8 +13,11 @@ from typing import ClassVar, Generic, TypeVar
 import structlog
 
 from models.machine.cgroup import count_oom_kills
+from service.ipc.channels import Channels
+from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS, OOM_KILL_KEPT_S
 from service.supervisor.children import Child
+from service.supervisor.launcher import Launcher
 from service.supervisor.reactor import Reactor
 
 log = structlog.get_logger()
@@ -39,10 +43,22 @@ class OomKills:
         return True
 
 
+@dataclass(frozen=True, slots=True)
+class PoolContext:
+    """What all pools work with; `give_up` hears why the server cannot go on."""
+
+    launcher: Launcher
+    channels: Channels
+    metrics: Metrics
+    reactor: Reactor
+    give_up: Callable[[str], None]
+    oom_kills: OomKills = field(default_factory=OomKills)
+
+
 class ProcessPool(ABC, Generic[C]):
     """Places that processes of one kind fill: each is started, and, once it has ended, another after a while.
 
-    A process that cannot be started now is one that died at once. `give_up` hears why the server cannot go on.
+    A process that cannot be started now is one that died at once.
     """
 
     noun: ClassVar[str]
@@ -50,10 +66,10 @@ class ProcessPool(ABC, Generic[C]):
     key: ClassVar[str]
     """The field of a log record that holds its number."""
 
-    def __init__(
-        self, children: Sequence[C], reactor: Reactor, oom_kills: OomKills, give_up: Callable[[str], None]
-    ) -> None:
-        self.children, self._reactor, self._oom_kills, self._give_up = children, reactor, oom_kills, give_up
+    def __init__(self, children: Sequence[C], context: PoolContext) -> None:
+        self.children = children
+        self._launcher, self._channels, self._metrics = context.launcher, context.channels, context.metrics
+        self._reactor, self._oom_kills, self._give_up = context.reactor, context.oom_kills, context.give_up
         self._closing = False
 
     @property

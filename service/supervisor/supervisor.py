@@ -15,19 +15,17 @@ from service.auth.tls import ServerTls
 from service.ipc.channels import Channels
 from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
-from service.policy import READING_STARTS, WATCH_INTERVAL_S
+from service.policy import WATCH_INTERVAL_S
 from service.settings import Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.credentials import Credentials
 from service.supervisor.launcher import Launcher
-from service.supervisor.model_changes import ModelChanges
+from service.supervisor.model_control import ModelControl
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource
-from service.supervisor.process_pool import OomKills
+from service.supervisor.process_pool import PoolContext
 from service.supervisor.reactor import Reactor
-from service.supervisor.repository_reader import RepositoryReader
-from service.supervisor.repository_watch import Fingerprint, RepositoryWatch, fingerprint
-from service.supervisor.shadow_watch import ShadowWatch
+from service.supervisor.repository_watch import Fingerprint
 from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
 from service.supervisor.worker_pool import WorkerPool
 
@@ -52,51 +50,12 @@ class Supervisor:
         tls: ServerTls | None = None,
     ) -> None:
         self._launcher, self._metrics, self._settings = launcher, metrics, settings
-        self._reactor, oom_kills = Reactor(), OomKills()
-        self._apis = ApiPool(
-            launcher,
-            channels,
-            metrics,
-            self._reactor,
-            oom_kills,
-            lambda: self._workers,
-            lambda change, answer: self._changes.ask(change, answer),
-            self._give_up,
-        )
-        self._workers = WorkerPool(
-            launcher,
-            channels,
-            models,
-            metrics,
-            settings.start_timeout,
-            self._reactor,
-            oom_kills,
-            self._apis.tell,
-            self._give_up,
-            settings.memory_budget,
-        )
-        is_copy = isinstance(settings.model_repository, str)
-        reading_s = READING_STARTS * settings.start_timeout + (settings.fetch_timeout if is_copy else 0)
-        self._changes = ModelChanges(
-            RepositoryReader(self._reactor, reading_s),
-            self._workers,
-            self._apis,
-            source,
-            metrics,
-            settings,
-            lambda: is_copy and self._watch.busy,
-        )
-        self._watch = RepositoryWatch(
-            self._reactor,
-            lambda: fingerprint(settings.model_repository, source.fetch()),
-            served,
-            settings.poll_repository,
-            reading_s,
-            lambda answer, again: self._changes.ask(ModelChange("reread"), answer, again=again),
-            lambda: self._changes.needs_repository,
-        )
+        self._reactor = Reactor()
+        context = PoolContext(launcher, channels, metrics, self._reactor, self._give_up)
+        self._apis = ApiPool(context, lambda: self._workers, lambda change, answer: self._models.ask(change, answer))
+        self._workers = WorkerPool(context, models, settings.start_timeout, self._apis.tell, settings.memory_budget)
+        self._models = ModelControl(self._reactor, self._workers, self._apis, source, served, metrics, settings)
         self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
-        self._shadow_watch = ShadowWatch(metrics, settings.promote_after, settings.promote_agreement)
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._at_once = False
@@ -136,11 +95,8 @@ class Supervisor:
     def _look(self, now_s: float) -> None:
         """Do what is due. While API processes answer what they have accepted, workers are watched as ever."""
         self._apis.look(now_s)
-        self._watch.look(now_s)
         self._credentials.look(now_s)
-        if change := self._shadow_watch.look(self._workers.models, self._workers.deaths, now_s):
-            self._changes.ask(change, self._shadow_watch.on_ended)
-        self._changes.look(now_s)
+        self._models.look(now_s)
         if self._draining and not self._apis.alive:
             self._workers.close()
             self._workers.kill_all()  # they hold nothing any more
@@ -175,7 +131,7 @@ class Supervisor:
         if self._draining:
             return
         log.info("reloading", signal=RELOAD.name)
-        self._changes.ask(ModelChange("reread"))
+        self._models.ask(ModelChange("reread"))
         self._credentials.reload()
 
     def _give_up(self, why: str) -> None:
@@ -192,8 +148,7 @@ class Supervisor:
 
     def _end_within(self, grace_s: float) -> None:
         if not self._draining:
-            self._changes.close()
-            self._watch.close()
+            self._models.close()
             self._credentials.close()
             self._launcher.close_listener()
             self._apis.close()

@@ -10,17 +10,13 @@ from typing import NamedTuple
 import structlog
 
 from service.catalog import Catalog
-from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
-from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS
 from service.supervisor.children import WorkerChild
-from service.supervisor.launcher import Launcher
 from service.supervisor.model_budget import ModelBudget
 from service.supervisor.model_set import ModelSet
-from service.supervisor.process_pool import OomKills, ProcessPool
-from service.supervisor.reactor import Reactor
+from service.supervisor.process_pool import PoolContext, ProcessPool
 
 log = structlog.get_logger()
 
@@ -39,7 +35,7 @@ class Trial(NamedTuple):
 class WorkerPool(ProcessPool[WorkerChild]):
     """The workers: those whose models are served, and in spare seats those that are to be, or have been.
 
-    `tell` reaches the API processes, `give_up` hears why the server cannot go on.
+    `tell` reaches the API processes; `memory_budget` is in bytes, 0 if all models are to be loaded.
 
     Attributes:
         models: what is served.
@@ -52,32 +48,27 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def __init__(
         self,
-        launcher: Launcher,
-        channels: Channels,
+        context: PoolContext,
         models: ModelSet,
-        metrics: Metrics,
         start_timeout_s: float,
-        reactor: Reactor,
-        oom_kills: OomKills,
         tell: Callable[[ControlMessage], int],
-        give_up: Callable[[str], None],
-        memory_budget: int = 0,
+        memory_budget: int,
     ) -> None:
+        channels = context.channels
         workers = [WorkerChild(index) for index in range(channels.shared_state.seats)]
-        super().__init__(workers, reactor, oom_kills, give_up)
-        self._launcher, self._channels, self._metrics = launcher, channels, metrics
+        super().__init__(workers, context)
         self._start_timeout_s, self._tell = start_timeout_s, tell
         self.models = models
         self.trial: Trial | None = None
         self.deaths = 0
         """How many workers have died whose models were served."""
         self.budget = (
-            ModelBudget(memory_budget, models, channels, metrics, start_timeout_s, tell, self._serving)
+            ModelBudget(memory_budget, models, channels, context.metrics, start_timeout_s, tell, self._serving)
             if memory_budget
             else None
         )
         for worker in workers:
-            reactor.watch(channels.reports[worker.index].reader, partial(self._read_reports, worker))
+            self._reactor.watch(channels.reports[worker.index].reader, partial(self._read_reports, worker))
 
     # Sets of models
 

@@ -18,7 +18,7 @@ from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.repository import Repository
 from service.supervisor.model_set import ModelSet
-from service.supervisor.process_pool import OomKills
+from service.supervisor.process_pool import PoolContext
 from service.supervisor.reactor import Reactor
 from service.supervisor.worker_pool import WorkerPool
 from tests.artifacts import LABELS, SHAPE, make_artifact
@@ -91,9 +91,8 @@ def test_a_worker_that_dies_is_heard_to_the_end_before_a_model_is_blamed(channel
     def tell(_message: ControlMessage) -> int:
         return 1
 
-    pool = WorkerPool(
-        lives, channels, models, metrics, DEADLINE_S, reactor, OomKills(), tell, pytest.fail, memory_budget=100
-    )
+    context = PoolContext(lives, channels, metrics, reactor, pytest.fail)
+    pool = WorkerPool(context, models, DEADLINE_S, tell, memory_budget=100)
     pool.start_all()
     reactor.wait(DEADLINE_S)  # it is up, and told to load the other model
     while len(lives.wanted) < 4:
