@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.result_file import write_result
 from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
 from models.networks import registry
 from training.data import sources
@@ -115,7 +116,7 @@ def main() -> None:
             surroundings = training_surroundings("python -m benchmarks.averaged_weights --data FOLDER")
             rows.append({**row, "revision": surroundings.pop("revision")})
             document = {**surroundings, "runs": rows}
-            RESULTS_FILE.write_text(json.dumps(document, indent=2) + "\n")
+            write_result("averaged_weights", document)
             print(json.dumps(rows[-1]), flush=True)
     raise SystemExit(any(lost(row) > ALLOWED for row in rows))
 

@@ -22,12 +22,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.result_file import write_result
 from benchmarks.serving import wrk
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.ratios import METHOD, Ratio, Spread
 from benchmarks.serving.servers import SERVERS, Running, started
 from benchmarks.serving.workloads import Workload, mnist_workload, photo_workload
-from benchmarks.surroundings import RESULTS, serving_surroundings
+from benchmarks.surroundings import serving_surroundings
 from service.repository import ZOO
 
 OTHERS_PER_CORE = 4
@@ -126,7 +127,7 @@ def main() -> None:
         "quiet_per_second": asdict(Spread.of([quiet.per_second[-1] for _, quiet in pairs])),
         "lives": [asdict(life) for pair in pairs for life in pair],
     }
-    (RESULTS / f"busy_start-{options.job}.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_result(f"busy_start-{options.job}", document)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ is to the server as it is.
 """
 
 import argparse
-import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,8 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import switched
+from benchmarks.result_file import write_result
 from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, BurstRatios, Pair, Side, in_turn, standing
-from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.surroundings import ROOT, serving_surroundings
 from service import policy
 
 SWITCHED = ("LEAD_NS", "QUICK_IMAGE_NS", "TURN_NS")
@@ -90,7 +90,7 @@ def report(found: Mapping[tuple[str, float, int], BurstRatios]) -> None:
         "methods": {"switched": switched.METHOD, "started": METHOD},
         "changes": changes,
     }
-    (RESULTS / "constants.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_result("constants", document)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ process, first without the others and then while 32 connections in a closed loop
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,14 +19,15 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.result_file import write_result
 from benchmarks.serving import open_loop, wrk
 from benchmarks.serving.open_loop import OK, Arrivals
 from benchmarks.serving.photo import photo_jpeg
-from benchmarks.serving.ratios import Spread
+from benchmarks.serving.ratios import Spread, medians_of
 from benchmarks.serving.servers import Running, ServerSpec, started
 from benchmarks.serving.untrained import release_untrained
 from benchmarks.serving.workloads import Upload, Workload, digit_png, raw
-from benchmarks.surroundings import RESULTS, serving_surroundings
+from benchmarks.surroundings import serving_surroundings
 from models.artifact.artifact import read_artifact
 from service.repository import ZOO
 
@@ -135,11 +135,11 @@ def main() -> None:
         thirds = [one for one in found if one.model == name]
         ratio = Spread.of([one.beside_p99_ms / one.alone_p99_ms for one in thirds]).median
         figures = ("per_s", "alone_p50_ms", "alone_p99_ms", "beside_p50_ms", "beside_p99_ms")
-        medians = [Spread.of([getattr(one, figure) for one in thirds]).median for figure in figures]
+        medians = medians_of(thirds, figures)
         table.add_row(name, *(f"{value:.1f}" for value in (*medians, ratio)), str(sum(one.failed for one in thirds)))
     Console().print(table)
     document = {**serving_surroundings("benchmarks.fairness"), "thirds": [asdict(one) for one in found]}
-    (RESULTS / "fairness.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_result("fairness", document)
 
 
 if __name__ == "__main__":

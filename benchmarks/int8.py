@@ -16,8 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.result_file import write_result
 from benchmarks.serving.untrained import release_untrained
-from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
+from benchmarks.surroundings import ROOT, training_surroundings
 from models.artifact.artifact import read_artifact
 from training.commands.quantize import quantize
 from training.options import QuantizeOptions
@@ -27,7 +28,6 @@ from training.release.release import assemble
 
 UNTRAINED = ("resnet18", "resnet50")
 ZOO = ROOT / "models" / "zoo"
-RESULTS_FILE = RESULTS / "int8.json"
 ROUNDS = 15
 
 
@@ -88,7 +88,7 @@ def main() -> None:
             name = "/".join(directory.absolute().parts[-2:])
             found[name] = measure_released(directory, places, arguments.data_root, Path(folder))
     document = {**training_surroundings("benchmarks.int8", ("onnxruntime", "onnx", "torch", "numpy")), "rounds": ROUNDS}
-    RESULTS_FILE.write_text(json.dumps(document | {"models": found}, indent=2) + "\n")
+    write_result("int8", document | {"models": found})
     for name, figures in found.items():
         print(f"{name}: {json.dumps(figures)}")
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.result_file import write_result
 from benchmarks.serving import wrk
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.ratios import METHOD, Ratio, Spread
 from benchmarks.serving.servers import SERVERS, ServerSpec, started
 from benchmarks.serving.untrained import release_untrained
 from benchmarks.serving.workloads import Workload, raw
-from benchmarks.surroundings import RESULTS, cpu_kind, serving_surroundings
+from benchmarks.surroundings import cpu_kind, serving_surroundings
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines.loader import load_engine
 from training.release.int8_graph import to_int8
@@ -109,7 +110,7 @@ def main() -> None:
         **compare(found["per_second"]),
     }
     if not options.quick:
-        (RESULTS / f"int8-serving-{cpu_kind()}.json").write_text(json.dumps(document, indent=1) + "\n")
+        write_result(f"int8-serving-{cpu_kind()}", document)
     print(json.dumps({key: document[key] for key in ("chosen", "spread", "ratios")}, indent=1))
 
 

@@ -23,8 +23,9 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
-from benchmarks.surroundings import RESULTS, ROOT, serving_surroundings
+from benchmarks.surroundings import ROOT, serving_surroundings
 
 STEP_MIB, MOST_MIB = 16, 1024
 READY_S, END_S = 60.0, 20.0
@@ -127,7 +128,7 @@ def main() -> None:
         table.add_row(name, str(mib))
     console.print(table)
     document = {**serving_surroundings("benchmarks.memory"), "least_mib": least}
-    (RESULTS / "memory.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_result("memory", document)
 
 
 if __name__ == "__main__":

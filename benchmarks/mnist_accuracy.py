@@ -7,7 +7,6 @@ trained, through the preprocessing that serves. Writes benchmarks/results/mnist_
 """
 
 import argparse
-import json
 import statistics
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from scipy import stats
 
-from benchmarks.surroundings import RESULTS, training_surroundings
+from benchmarks.result_file import write_result
+from benchmarks.surroundings import training_surroundings
 from training.commands.evaluate import evaluate
 from training.commands.fit import fit
 from training.loop.checkpoint import read_checkpoint
@@ -25,7 +25,6 @@ from training.options import EvaluateOptions, FitOptions
 RECIPES = ("mnist-residual", "mnist-inception")
 SEEDS = (0, 1, 2)
 COMMAND = "python -m benchmarks.mnist_accuracy --data-root DIR --runs DIR"
-RESULTS_FILE = RESULTS / "mnist_accuracy.json"
 
 
 def train(recipe: str, seed: int, data_root: Path, runs: Path) -> Path:
@@ -88,7 +87,7 @@ def main() -> None:
         recipe: summary([measure(path, arguments.data_root) for path in paths]) for recipe, paths in checkpoints.items()
     }
     document = {**training_surroundings(COMMAND), "recipes": results}
-    RESULTS_FILE.write_text(json.dumps(document, indent=2) + "\n")
+    write_result("mnist_accuracy", document)
     for recipe, found in results.items():
         print(f"{recipe}: {found['mean_test_accuracy']:.2%} ± {found['binomial_error']:.2%} ({len(SEEDS)} seeds)")
 

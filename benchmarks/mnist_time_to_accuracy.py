@@ -10,7 +10,6 @@ machine changes less, stand beside it. Writes benchmarks/results/mnist_time_to_a
 """
 
 import argparse
-import json
 import statistics
 import time
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from benchmarks.surroundings import RESULTS, training_surroundings
+from benchmarks.result_file import write_result
+from benchmarks.surroundings import training_surroundings
 from models.networks import registry
 from training.data import sources
 from training.data.dataset import ImageSet, Normalization, hold_out, measure
@@ -38,7 +38,6 @@ TUTORIAL_EPOCHS = 3
 RECIPE = "mnist-residual-fast"
 TUTORIAL = Normalization(mean=(0.1307,), std=(0.3081,))
 COMMAND = "python -m benchmarks.mnist_time_to_accuracy --data-root DIR"
-RESULTS_FILE = RESULTS / "mnist_time_to_accuracy.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +134,7 @@ def main() -> None:
     for number in range(arguments.rounds):
         rounds.append(run_round(number, arguments.data_root, everything, test))
         found = document(rounds)
-        RESULTS_FILE.write_text(json.dumps(found, indent=2) + "\n")
+        write_result("mnist_time_to_accuracy", found)
     times = found["median_times_as_fast"]
     print(f"ours is {times['wall_s']:.1f} times as fast to {TARGET:.1%} ({times['cpu_s']:.1f} by CPU time)")
 

@@ -25,7 +25,8 @@ import torchvision
 from numpy.typing import NDArray
 from torch import nn
 
-from benchmarks.surroundings import RESULTS, training_surroundings
+from benchmarks.result_file import write_result
+from benchmarks.surroundings import training_surroundings
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
@@ -36,7 +37,6 @@ from training.onnx_import.proof import served_pixels
 from training.options import ImportOptions
 from training.stages import Stages
 
-RESULTS_FILE = RESULTS / "onnx_imports.json"
 SIDE, CLASSES = 64, 10
 LABELS = tuple(f"class {index}" for index in range(CLASSES))
 MEAN, STD = (0.5, 0.45, 0.4), (0.25, 0.2, 0.3)
@@ -176,7 +176,7 @@ def main() -> None:
     document = training_surroundings(
         "python -m benchmarks.onnx_imports", ("torch", "torchvision", "timm", "onnx", "onnxruntime")
     )
-    RESULTS_FILE.write_text(json.dumps(document | {"side": SIDE, "imports": rows}, indent=2) + "\n")
+    write_result("onnx_imports", document | {"side": SIDE, "imports": rows})
     raise SystemExit(any(row["same_class_as_pytorch"] < row["pictures"] for row in rows))
 
 

@@ -20,13 +20,14 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter, Session, running_session
 from benchmarks.serving.ratios import BOUND, Ratio, Spread
 from benchmarks.serving.traffic import behind_nginx
 from benchmarks.serving.workloads import Upload, digit_pngs
 from benchmarks.serving.wrk import replay
-from benchmarks.surroundings import RESULTS, serving_surroundings
+from benchmarks.surroundings import serving_surroundings
 
 START_S, LOOK_S = 60.0, 0.1
 PATH = "/predict?top_k=3"
@@ -182,4 +183,4 @@ def report(module: str, pairs: Mapping[int, Sequence[Pair]], other: str, result:
     Console().print(table)
     document: dict[str, object] = serving_surroundings(module) | told
     document |= {f"connections {count}": asdict(one) for count, one in found.items()}
-    (RESULTS / f"{result}.json").write_text(json.dumps(document, indent=1) + "\n")
+    write_result(result, document)

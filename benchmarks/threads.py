@@ -21,13 +21,14 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.result_file import write_result
 from benchmarks.serving import wrk
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter
-from benchmarks.serving.ratios import Spread
+from benchmarks.serving.ratios import Spread, medians_of
 from benchmarks.serving.servers import Running, ServerSpec, started
 from benchmarks.serving.workloads import Workload, photo_workload, raw
-from benchmarks.surroundings import RESULTS, serving_surroundings
+from benchmarks.surroundings import serving_surroundings
 from models.machine.cores import usable_cores
 
 WORKERS = (1, 2, 4)
@@ -82,9 +83,7 @@ def main() -> None:
     show(console, samples)
     if not options.quick:
         document = serving_surroundings("benchmarks.threads") | {"connections": CONNECTIONS, "seconds": seconds}
-        (RESULTS / "threads.json").write_text(
-            json.dumps(document | {"samples": list(map(asdict, samples))}, indent=1) + "\n"
-        )
+        write_result("threads", document | {"samples": list(map(asdict, samples))})
 
 
 def measure(workload: Workload, workers: int, seconds: int, folder: Path) -> ThreadSample:
@@ -161,10 +160,8 @@ def show(console: Console, samples: Sequence[ThreadSample]) -> None:
     for workers in WORKERS:
         of_these = [sample for sample in samples if sample.workers == workers]
         rate = Spread.of([sample.per_s for sample in of_these])
-        computing, runnable, waited, cpu_s, cores, others = (
-            Spread.of([getattr(sample, figure) for sample in of_these]).median
-            for figure in ("computing", "runnable", "waited", "cpu_s_per_1000", "cores", "others_cores")
-        )
+        figures = ("computing", "runnable", "waited", "cpu_s_per_1000", "cores", "others_cores")
+        computing, runnable, waited, cpu_s, cores, others = medians_of(of_these, figures)
         counts = (f"{computing:g}", f"{computing / workers:g}", f"{runnable:.2f}", f"{waited:.0%}")
         failed = str(sum(sample.failed for sample in of_these))
         rates = (f"{rate.median:.1f}", f"{rate.min:.1f}", f"{rate.max:.1f}", failed)

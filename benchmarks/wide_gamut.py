@@ -17,14 +17,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.surroundings import RESULTS, ROOT, training_surroundings
+from benchmarks.result_file import write_result
+from benchmarks.surroundings import ROOT, training_surroundings
 from models.artifact.artifact import read_artifact
 from models.engines.loader import load_engine
 from training.data import sources
 from training.data.preprocessing_spec import spec_of_files
 
 MODEL = ROOT / "models" / "zoo" / "cifar10-resnet20" / "1"
-RESULTS_FILE = RESULTS / "wide_gamut.json"
 BATCH = 100
 
 Levels = NDArray[np.uint8]
@@ -100,9 +100,8 @@ def main() -> None:
         "images": len(images),
         "spaces": {space: measured(space, images, labels, run) for space in XYZ if space != "sRGB"},
     }
-    text = json.dumps(document, indent=2) + "\n"
-    RESULTS_FILE.write_text(text)
-    print(text)
+    write_result("wide_gamut", document)
+    print(json.dumps(document, indent=1))
 
 
 if __name__ == "__main__":

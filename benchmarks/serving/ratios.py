@@ -30,6 +30,11 @@ class Spread:
         return cls(median(values), min(values), max(values))
 
 
+def medians_of(samples: Sequence[object], figures: Sequence[str]) -> list[float]:
+    """The median over the samples of each attribute."""
+    return [median(getattr(sample, figure) for sample in samples) for figure in figures]
+
+
 @dataclass(frozen=True, slots=True)
 class Ratio:
     """The median ratio of pairs, and its lower bound; None with too few pairs for the confidence."""

@@ -72,11 +72,17 @@ class Ledger:
         self._host, self._port = served.address
         self._timeout_s = timeout_s
         self._questions, self._labels = questions, labels or {}
-        self._headers = {"X-Request-Timeout-Ms": str(int(timeout_s * 1000))} | ({"X-API-Key": key} if key else {})
+        self._headers = {"X-Request-Timeout-Ms": str(int(timeout_s * 1000))}
+        if key:
+            self.take_key(key)
         self._ending = threading.Event()
         self.entries: list[Entry] = []
         self.wrong: list[AssertionError] = []
         self._threads = [threading.Thread(target=self._send_many, args=(i,)) for i in range(connections)]
+
+    def take_key(self, key: str) -> None:
+        """Send this key from the next request on."""
+        self._headers = self._headers | {"X-API-Key": key}
 
     def start(self) -> None:
         """Begin to send."""

@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 import subprocess
-import threading
 from collections import Counter
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -13,9 +12,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faults.ledger import DEFAULT_ALONE, load
 from tests.service.certificates import write_certificate
 from tests.service.commands.shell import resnet_serve
-from tests.service.pictures import check, pixels, png
+from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Wire, post
 
@@ -163,15 +163,6 @@ def test_keys_are_exchanged_under_load_without_a_failed_request(
     file.write_text(line("alice", "predict", ALICE))
     models = ("--model-repository", repository, "--default-model", "plain")
     served = serve(*FLAGS, *models, "--api-processes", "2", "--api-key-file", file).ready()
-    statuses: Counter[int] = Counter()
-    key, stop = [ALICE], threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
-            while not stop.is_set():
-                answer = client.post("/predict", content=png(3), headers={"x-api-key": key[0]})
-                statuses[answer.status_code] += 1
-                check(answer.json(), pixels(3))
 
     def reload(keys: str) -> None:
         before = len(served.events("keys changed"))
@@ -179,24 +170,14 @@ def test_keys_are_exchanged_under_load_without_a_failed_request(
         served.signal(signal.SIGHUP)
         until(lambda: len(served.events("keys changed")) == before + 2, "both processes to have the keys")
 
-    def answered(more: int) -> None:
-        enough = statuses[200] + more
-        until(lambda: statuses[200] >= enough or not all(thread.is_alive() for thread in threads), "answers")
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    answered(50)
-    reload(line("alice", "predict", ALICE) + line("alice", "predict", NEW))
-    answered(50)
-    key[0] = NEW
-    answered(50)
-    reload(line("alice", "predict", NEW))
-    answered(50)
-    stop.set()
-    for thread in threads:
-        thread.join(DEADLINE_S)
-    assert statuses.keys() == {200}
+    with load(served, connections=4, questions=DEFAULT_ALONE, key=ALICE) as ledger:
+        reload(line("alice", "predict", ALICE) + line("alice", "predict", NEW))
+        ledger.wait_for(50)
+        ledger.take_key(NEW)
+        ledger.wait_for(50)
+        reload(line("alice", "predict", NEW))
+        ledger.wait_for(50)
+    assert ledger.summary().keys() == {(200, "")}
     for _ in range(8):  # either process
         answer = httpx.post(f"{served.url}/predict", content=png(), headers={"x-api-key": ALICE}, timeout=DEADLINE_S)
         assert answer.status_code == 401

@@ -2,7 +2,7 @@ from itertools import product
 
 import pytest
 
-from benchmarks.serving.ratios import Ratio, Spread, lower_place
+from benchmarks.serving.ratios import Ratio, Spread, lower_place, medians_of
 
 
 @pytest.mark.parametrize("n", range(1, 13))
@@ -34,3 +34,8 @@ def test_three_pairs_give_no_bound():
 
 def test_a_spread_is_median_least_and_greatest():
     assert Spread.of([5.0, 1.0, 3.0]) == Spread(3.0, 1.0, 5.0)
+
+
+def test_medians_are_of_each_figure_by_itself() -> None:
+    samples = [Spread(3.0, 1.0, 9.0), Spread(1.0, 2.0, 8.0), Spread(2.0, 3.0, 7.0)]
+    assert medians_of(samples, ("median", "max", "min")) == [2.0, 8.0, 2.0]
