@@ -28,7 +28,7 @@ from benchmarks.serving.servers import Running, ServerSpec, started
 from benchmarks.serving.untrained import release_untrained
 from benchmarks.serving.workloads import Upload, Workload, digit_png, raw
 from benchmarks.surroundings import serving_surroundings
-from models.artifact.artifact import read_artifact
+from models.artifact.artifact import highest_version, read_artifact
 from service.repository import ZOO
 
 SHARE = 0.2  # of its capacity, that the third model is asked for
@@ -54,7 +54,7 @@ class Third:
 
 def make_repository(folder: Path) -> Workload:
     """A network for digits and two untrained ones for photographs, some two hundred and four hundred times as dear."""
-    newest = max(int(version.name) for version in (ZOO / DIGITS).glob("[0-9]*"))
+    newest = highest_version(ZOO, DIGITS)
     copytree(ZOO / DIGITS / str(newest), folder / DIGITS / str(newest))
     for architecture in PHOTOS:
         release_untrained(architecture, folder)

@@ -18,8 +18,9 @@ import numpy as np
 
 from benchmarks.result_file import write_result
 from benchmarks.serving.untrained import release_untrained
-from benchmarks.surroundings import ROOT, training_surroundings
+from benchmarks.surroundings import training_surroundings
 from models.artifact.artifact import read_artifact
+from service.repository import ZOO
 from training.commands.quantize import quantize
 from training.options import QuantizeOptions
 from training.release.int8_graph import to_int8
@@ -27,7 +28,6 @@ from training.release.int8_report import BATCHES, compare_speeds
 from training.release.release import assemble
 
 UNTRAINED = ("resnet18", "resnet50")
-ZOO = ROOT / "models" / "zoo"
 ROUNDS = 15
 
 

@@ -26,12 +26,12 @@ from rich.table import Table
 from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.surroundings import ROOT, serving_surroundings
+from service.repository import ZOO
 
 STEP_MIB, MOST_MIB = 16, 1024
 READY_S, END_S = 60.0, 20.0
 ASKED, CLIENTS = 64, 8
 WORKERS = (1, 2, 4)  # of the server of all models; those of one model have one
-ZOO = ROOT / "models" / "zoo"
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
 

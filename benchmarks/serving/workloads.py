@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.serving.untrained import release_untrained
-from models.artifact.artifact import Artifact, read_artifact
+from models.artifact.artifact import Artifact, highest_version, read_artifact
 
 _BOUNDARY = "benchmark-7d9f3c"
 
@@ -65,8 +65,8 @@ def multipart(image: bytes, media_type: str) -> Upload:
 def mnist_workload(repository: Path, folder: Path) -> Workload:
     """Handwritten digits, as 28 x 28 PNGs, for a repository's `mnist-residual`, which is copied to `folder`."""
     name = "mnist-residual"
-    newest = max((int(version.name) for version in (repository / name).glob("[0-9]*")), default=None)
-    if newest is None:
+    newest = highest_version(repository, name)
+    if not newest:
         raise SystemExit(f"{repository} has no model {name}; name another folder with --model-repository")
     alone = folder / "mnist"
     shutil.copytree(repository / name / str(newest), alone / name / str(newest))

@@ -10,14 +10,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from models.images.plain_png import PlainPng, is_supported
+from tests.models.images.pictures import encode
 
 HEADER, TAIL = 33, 12  # bytes: signature and IHDR; IEND
 
 
 def png(pixels, **options) -> bytes:
-    out = BytesIO()
-    Image.fromarray(pixels).save(out, "PNG", **options)
-    return out.getvalue()
+    return encode(Image.fromarray(pixels), **options)
 
 
 def pictures(mode):
