@@ -6,6 +6,8 @@ from typing import Self, TypeVar
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from training.console import print_text
+
 _T = TypeVar("_T")
 
 
@@ -40,7 +42,7 @@ class Stages:
         self._end()
         self._task = self._bars.add_task(what, total=total)
         if not self._console.is_terminal:
-            self._console.print(what, highlight=False, markup=False, soft_wrap=True)
+            print_text(self._console, what)
 
     def track(
         self, items: Iterable[_T], what: str, total: int, steps: Callable[[_T], int] = lambda _: 1

@@ -1,9 +1,13 @@
 """What runs a network: pixels in, logits out."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+Infer = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+"""Gives the logits [n, classes] of images [n, height, width, channels]."""
 
 
 class EngineError(Exception):

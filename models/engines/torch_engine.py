@@ -35,15 +35,15 @@ class TorchEngine:
 
     name = "torch"
 
-    def __init__(self, artifact: Artifact, candidate: Backend, *, device: str, threads: int, max_batch: int) -> None:
+    def __init__(self, artifact: Artifact, backend: Backend, *, device: str, threads: int, max_batch: int) -> None:
         torch.set_num_threads(threads)
         self.library = f"torch {torch.__version__}"
         self._device = _find_device(device)
-        self.device, self.precision = str(self._device), str(candidate.precision)
+        self.device, self.precision = str(self._device), str(backend.precision)
         self._classes = artifact.classes
-        self._half = _HALVES.get(candidate.precision)
+        self._half = _HALVES.get(backend.precision)
         network = _make_network(artifact, self._device, self._half)
-        self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if candidate.compiled else network
+        self._network: Callable[[Tensor], Tensor] = _compile(network, self._device) if backend.compiled else network
         self._lock: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
         # A copy, for PyTorch warns of read-only arrays and refuses reversed ones.
         self._upload: Callable[[NDArray[np.uint8]], Tensor] = lambda images: torch.from_numpy(images.copy())

@@ -1,5 +1,7 @@
 """How large the frames of an AV1 stream may be, by its sequence headers (AV1 specification, 5.3 and 5.5)."""
 
+import math
+
 from models.images.base_media import items, largest_picture
 from models.images.errors import CorruptImage
 from models.images.picture import Size
@@ -13,7 +15,7 @@ def avif_size(data: bytes) -> Size:
 
     The boxes may describe a small one and a stream hold a huge one, which is decoded before it is scaled.
     """
-    return max(largest_picture(data), *map(largest_frame, items(data)), key=_area)
+    return max(largest_picture(data), *map(largest_frame, items(data)), key=math.prod)
 
 
 def largest_frame(stream: bytes) -> Size:
@@ -21,7 +23,7 @@ def largest_frame(stream: bytes) -> Size:
     sizes, position = [(0, 0)], 0
     for _ in range(_MAX_UNITS):
         if position >= len(stream):
-            return max(sizes, key=_area)
+            return max(sizes, key=math.prod)
         head = stream[position]
         position += 2 if head & 4 else 1  # an extension
         size = len(stream) - position
@@ -31,10 +33,6 @@ def largest_frame(stream: bytes) -> Size:
             sizes.append(_size(_Bits(stream[position : position + min(size, 256)])))
         position += size
     raise CorruptImage(f"it has more than {_MAX_UNITS} parts")
-
-
-def _area(size: Size) -> int:
-    return size[0] * size[1]
 
 
 class _Bits:
@@ -70,6 +68,7 @@ def _size(bits: _Bits) -> Size:
 
 
 def _pass_operating_points(bits: _Bits) -> None:
+    """Over timing, decoder model and operating points, from timing_info_present_flag on."""
     delay_bits = 0
     if bits.take(1):  # timing
         bits.take(64)

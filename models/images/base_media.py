@@ -1,5 +1,6 @@
 """How large the pictures in an AVIF or HEIC file are and where they lie, by its boxes (ISO 14496-12 and 23008-12)."""
 
+import math
 from collections.abc import Iterator
 
 from models.images.errors import CorruptImage
@@ -19,7 +20,7 @@ def largest_picture(data: bytes) -> Size:
     ]
     if not sizes:
         raise CorruptImage("it ends before its picture begins")
-    return max(sizes, key=lambda size: size[0] * size[1])
+    return max(sizes, key=math.prod)
 
 
 def items(data: bytes) -> Iterator[bytes]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,8 +17,10 @@ from rich.table import Table
 
 from models.artifact.artifact import read_artifact, vacant_directory, write_artifact
 from models.artifact.reference import ReferenceDistribution
+from models.engines.engine import Infer
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
+from training.console import print_text
 from training.data.fingerprint import Fingerprint
 from training.data.image_files import FileSet
 from training.errors import DataError, UsageError
@@ -50,7 +52,7 @@ class RunnableModel:
     recipe: dict[str, JsonValue]
     data: str | None
     fingerprints: Sequence[Fingerprint] | None
-    run: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+    infer: Infer
 
 
 def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluation:
@@ -68,7 +70,7 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     if data is None:
         raise DataError(f"{options.model} does not say what it was trained on; choose with --data")
     images = load_split(data, options.data_root, split, model)
-    counts = ReferenceCounts(model.run, len(model.labels))
+    counts = ReferenceCounts(model.infer, len(model.labels))
     score = score_model(counts, model.labels, model.preprocessing, images, stages)
     unreadable, notes = (tuple(sorted(images.unreadable)), images.notes) if isinstance(images, FileSet) else ((), ())
     if options.csv is not None:
@@ -97,43 +99,41 @@ def _released(directory: Path) -> RunnableModel:
     artifact = read_artifact(directory)
     metadata = artifact.metadata
     data = metadata.recipe.get("data", metadata.metrics.get("data"))  # earlier exports tell only on what they measured
-    run = load_engine(artifact, threads=torch.get_num_threads()).run
+    infer = load_engine(artifact, threads=torch.get_num_threads()).run
     name = f"{artifact.name}/{artifact.version}"
     recipe, trained_on = metadata.recipe, None if data is None else str(data)
-    return RunnableModel(name, artifact.labels, metadata.preprocessing, recipe, trained_on, None, run)
+    return RunnableModel(name, artifact.labels, metadata.preprocessing, recipe, trained_on, None, infer)
 
 
 def _checkpoint(path: Path) -> RunnableModel:
     checkpoint = read_checkpoint(path)
     network = checkpoint.pixel_net()
 
-    def run(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def infer(images: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
             logits: NDArray[np.float32] = network(torch.from_numpy(images)).numpy()
         return logits
 
     labels, preprocessing = checkpoint.labels, checkpoint.preprocessing
     origin = checkpoint.recipe, checkpoint.data, checkpoint.fingerprints
-    return RunnableModel(str(path), labels, preprocessing, *origin, run)
+    return RunnableModel(str(path), labels, preprocessing, *origin, infer)
 
 
 def print_evaluation(evaluation: Evaluation, console: Console, *, as_json: bool = False) -> None:
     """Print accuracy, and the confusion matrix, or where that is too wide the worst classes and confusions."""
     if as_json:
-        console.print(evaluation.to_json(), highlight=False, markup=False, soft_wrap=True)
+        print_text(console, evaluation.to_json())
         return
     metrics = evaluation.metrics
-    console.print(
+    print_text(
+        console,
         f"{evaluation.model} on {evaluation.data}, {metrics['images']:,} images of the {evaluation.split} split: "
         f"accuracy {metrics['accuracy']:.2%} ± {metrics['standard_error']:.2%}, loss {metrics['loss']:.4f}",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
     )
     if evaluation.unreadable:
         console.print(f"passed over, as no images: {', '.join(evaluation.unreadable)}", highlight=False, markup=False)
     for note in evaluation.notes:
-        console.print(note, highlight=False, markup=False, soft_wrap=True)
+        print_text(console, note)
     if (matrix := _matrix(evaluation, console)) is not None:
         console.print(matrix)
         return

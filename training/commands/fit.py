@@ -11,6 +11,7 @@ from torch import nn
 
 from models.machine.cores import usable_cores
 from models.networks import registry
+from training.console import print_text
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
 from training.loop.checkpoint import Checkpoint, make_folder, read_run, remove_partial, write_atomically
@@ -54,7 +55,7 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
         if interrupt.agreed is None:
             _conclude(run)
         begun = int(earlier.state["progress"]["epoch"]) if earlier else 0
-        console.print(_conclusion(run, options.folder, interrupt, begun), highlight=False, markup=False, soft_wrap=True)
+        print_text(console, _conclusion(run, options.folder, interrupt, begun))
         return interrupt.exit_code
 
 

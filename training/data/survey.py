@@ -1,6 +1,7 @@
 """What there is in an image folder, seen by reading every file once."""
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +63,7 @@ class PartSurvey:
 
     def sizes_by_area(self) -> list[tuple[int, int]]:
         """Return the smallest, the median and the largest width and height; nothing if there is no image."""
-        ordered = sorted(self.sizes, key=lambda size: size[0] * size[1])
+        ordered = sorted(self.sizes, key=math.prod)
         return [ordered[0], ordered[len(ordered) // 2], ordered[-1]] if ordered else []
 
 

@@ -1,5 +1,7 @@
 """Do shortcuts or Inception modules beat a plain CNN with as many parameters, on digits?"""
 
+from functools import partial
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -46,7 +48,7 @@ def run(setup: Setup) -> Report:
     pairs = []
     for name, build, channels in PAIRS:
         net = train_curves(name, build, settings, setup)
-        twin = train_curves(f"plain, as large as {name}", _plain(channels), settings, setup)
+        twin = train_curves(f"plain, as large as {name}", partial(PlainCnn, channels), settings, setup)
         pairs.append((net, twin))
     curves = [each for pair in pairs for each in pair]
     return Report(
@@ -71,10 +73,6 @@ def run(setup: Setup) -> Report:
             ],
         ),
     )
-
-
-def _plain(channels: tuple[int, int]) -> Build:
-    return lambda classes: PlainCnn(channels, classes)
 
 
 def _accuracies(errors: list[list[float]]) -> list[list[float]]:

@@ -6,7 +6,7 @@ One file, written by `torch.save` and read with `weights_only=True`, so that rea
     architecture    name in `models.networks.registry`
     arguments       what its builder was given beyond the class count
     labels          name of each class, in the order of the logits
-    preprocessing   the fields of `models.artifact.metadata.Preprocessing`
+    preprocessing   the fields of `models.images.preprocessing.Preprocessing`
     recipe          the settings that were in force, as in the recipe's file
     data            name or path of the data set
     seed            seed of all that is random in the run

@@ -1,7 +1,7 @@
 """How well a network or a model does on labelled images that it was not trained on."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.engines.engine import Infer
 from models.images.preprocessing import Preprocessing
 from training.data.dataset import ImageSet, Normalization, renamed
 from training.data.served_images import batch_size, served_batches
 from training.data.sources import Images
 from training.errors import DataError
 from training.stages import Stages
-
-Run = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-"""What turns pixels [n, h, w, c] into logits [n, classes]."""
 
 _Batch = tuple[NDArray[np.uint8], Tensor]
 
@@ -57,10 +55,12 @@ class ScoreSums:
     def score(self) -> Score:
         """Return the score on all that was added; DataError if that was nothing."""
         if not (count := int(self.confusion.sum())):
-            raise DataError(
-                "none of the images can be read; `resnet-train inspect` tells why, give images that it counts"
-            )
+            raise _none_read()
         return Score(self.loss / count, self.confusion)
+
+
+def _none_read() -> DataError:
+    return DataError("none of the images can be read; `resnet-train inspect` tells why, give images that it counts")
 
 
 def standard_error(accuracy: float, images: int) -> float:
@@ -84,7 +84,7 @@ def score_network(network: nn.Module, images: ImageSet, normalization: Normaliza
 
 
 def score_model(
-    run: Run, labels: tuple[str, ...], preprocessing: Preprocessing, images: Images, stages: Stages | None = None
+    infer: Infer, labels: tuple[str, ...], preprocessing: Preprocessing, images: Images, stages: Stages | None = None
 ) -> Score:
     """Score what turns pixels [n, h, w, c] into logits of these labels, on the pixels that a server would give it.
 
@@ -92,7 +92,7 @@ def score_model(
     """
     sums, known = ScoreSums(len(labels)), renamed(images, labels, "the data")
     for pixels, truth in _told(served_batches(known, preprocessing), "measuring", len(images), stages):
-        sums.add(torch.from_numpy(run(pixels)), truth)
+        sums.add(torch.from_numpy(infer(pixels)), truth)
     return sums.score()
 
 
@@ -106,7 +106,7 @@ class PairedScore:
 
 
 def score_pair(
-    runs: tuple[Run, Run],
+    models: tuple[Infer, Infer],
     labels: tuple[str, ...],
     preprocessing: Preprocessing,
     images: Images,
@@ -115,17 +115,17 @@ def score_pair(
     stages: Stages | None = None,
 ) -> PairedScore:
     """Compare two models of the same labels and preprocessing on images, whose classes count if they are `labelled`."""
-    sums, same, count = [ScoreSums(len(labels)) for _ in runs], 0, 0
+    sums, same, count = [ScoreSums(len(labels)) for _ in models], 0, 0
     known = renamed(images, labels, "the data") if labelled else images
     for pixels, truth in _told(served_batches(known, preprocessing), "comparing", len(images), stages):
-        logits = [torch.from_numpy(run(pixels)) for run in runs]
+        logits = [torch.from_numpy(infer(pixels)) for infer in models]
         same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
         count += len(pixels)
         if labelled:
             for each, found in zip(sums, logits, strict=True):
                 each.add(found, truth)
     if not count:
-        raise DataError("none of the images can be read; `resnet-train inspect` tells why, give images that it counts")
+        raise _none_read()
     return PairedScore(count, same / count, (sums[0].score(), sums[1].score()) if labelled else None)
 
 

@@ -6,6 +6,7 @@ from rich.console import Console
 
 from models.images.preprocessing import Preprocessing
 from models.networks import registry
+from training.console import print_text
 from training.data import sources
 from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
@@ -48,22 +49,7 @@ def load_training_images(
     """
     spec, judged = _decodings(recipe)
     images, held_back = sources.load_training(data, root, recipe.validation)
-    if isinstance(images, FileSet):
-        notes = images.notes + (held_back.notes if isinstance(held_back, FileSet) else ())
-        for note in dict.fromkeys(notes):
-            console.print(note, highlight=False, markup=False, soft_wrap=True)
-        size = f"{spec.width}x{spec.height} pixels"
-        told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
-    elif recipe.crop is not None:
-        raise RecipeError(
-            f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
-            "recipe, or give a folder"
-        )
-    elif recipe.image_size not in (None, *images.images.shape[2:]):
-        height, width = images.images.shape[2:]
-        told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
-        console.print(told, highlight=False, markup=False, soft_wrap=True)
+    _report_source(images, held_back, data, recipe, spec, console)
     with Stages(console) as stages:
         # Both before the first is decoded, which may take an hour: then a full disk is told at once.
         room, room_held_back = _allocated(images, spec, folder), _allocated(held_back, judged, folder)
@@ -75,6 +61,28 @@ def load_training_images(
     _report_balance(decoded[0], console)
     _report_few(len(decoded[1]), console)
     return decoded
+
+
+def _report_source(
+    images: Images, held_back: Images, data: str, recipe: Recipe, spec: Preprocessing, console: Console
+) -> None:
+    """Tell what is read, and of which size; RecipeError if the recipe has a crop and the data are no picture files."""
+    if isinstance(images, FileSet):
+        notes = images.notes + (held_back.notes if isinstance(held_back, FileSet) else ())
+        for note in dict.fromkeys(notes):
+            print_text(console, note)
+        size = f"{spec.width}x{spec.height} pixels"
+        told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
+        print_text(console, told)
+    elif recipe.crop is not None:
+        raise RecipeError(
+            f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
+            "recipe, or give a folder"
+        )
+    elif recipe.image_size not in (None, *images.images.shape[2:]):
+        height, width = images.images.shape[2:]
+        told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
+        print_text(console, told)
 
 
 def _decodings(recipe: Recipe) -> tuple[Preprocessing, Preprocessing]:
@@ -104,19 +112,19 @@ def _report_unreadable(unreadable: dict[str, str], strict: bool, console: Consol
     told = "\n".join([f"{len(unreadable):,} files cannot be read as images:", *lines])
     if strict:
         raise DataError(f"{told}\nremove or replace them, or let them be skipped: without --strict")
-    console.print(f"{told}\nthey are skipped", highlight=False, markup=False, soft_wrap=True)
+    print_text(console, f"{told}\nthey are skipped")
 
 
 def _report_balance(images: ImageSet, console: Console) -> None:
     counts = images.labels.bincount(minlength=len(images.classes)).tolist()
-    named = list(zip(images.classes, counts, strict=True))
-    if missing := [name for name, count in named if not count]:
+    counted = list(zip(images.classes, counts, strict=True))
+    if missing := [name for name, count in counted if not count]:
         raise DataError(
             f"there is no image to train on of {', '.join(missing)}: add some that can be read, or remove the class"
         )
     if max(counts) > _BALANCED * min(counts):
-        told = ", ".join(f"{name} {count:,}" for name, count in sorted(named, key=lambda pair: -pair[1]))
-        console.print(f"the classes are unequal: {told}", highlight=False, markup=False, soft_wrap=True)
+        told = ", ".join(f"{name} {count:,}" for name, count in sorted(counted, key=lambda pair: -pair[1]))
+        print_text(console, f"the classes are unequal: {told}")
 
 
 def _report_learned(held_back: Images, start: Checkpoint, console: Console) -> None:
@@ -126,7 +134,7 @@ def _report_learned(held_back: Images, start: Checkpoint, console: Console) -> N
         f"at least {count:,} of the {len(held_back):,} images held back are among those that the start was trained on: "
         "their accuracy says too much; put images that are new to it into a val/"
     )
-    console.print(told, highlight=False, markup=False, soft_wrap=True)
+    print_text(console, told)
 
 
 def _report_few(held_back: int, console: Console) -> None:
@@ -137,4 +145,4 @@ def _report_few(held_back: int, console: Console) -> None:
     else:
         told = f"{held_back} images are held back to judge by, which are few: one is worth {100 / held_back:.1f} points"
     advice = "give a val/, or a recipe with a larger validation"
-    console.print(f"{told}; {advice}", highlight=False, markup=False, soft_wrap=True)
+    print_text(console, f"{told}; {advice}")

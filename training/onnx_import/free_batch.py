@@ -56,28 +56,21 @@ def one_by_one(model: ModelProto, name: str, output: str, size: int) -> ModelPro
     (end,) = (value for value in graph.output if value.name == output)
     shape = [each.dim_value for each in entry.type.tensor_type.shape.dim[1:]]
     kind, answer = entry.type.tensor_type.elem_type, end.type.tensor_type.elem_type
-    constants = [
-        numpy_helper.from_array(np.array([1, *shape], np.int64), "one/shape"),
-        numpy_helper.from_array(np.array(0, np.int64), "one/first"),
-    ]
-    inner = [
+    nodes = [
         helper.make_node("Reshape", ["one/picture", "one/shape"], ["one/batch"]),
         helper.make_node("Concat", ["one/batch"] * size, [name], axis=0),
         *graph.node,
         helper.make_node("Gather", [output, "one/first"], ["one/answer"], axis=0),
     ]
-    body = helper.make_graph(
-        inner,
-        "one",
-        [helper.make_tensor_value_info("one/picture", kind, shape)],
-        [helper.make_tensor_value_info("one/answer", answer, None)],
-    )
+    picture = helper.make_tensor_value_info("one/picture", kind, shape)
+    body = helper.make_graph(nodes, "one", [picture], [helper.make_tensor_value_info("one/answer", answer, None)])
     scan = helper.make_node("Scan", ["one/pictures"], ["one/answers"], body=body, num_scan_inputs=1)
     pictures = helper.make_tensor_value_info("one/pictures", kind, [BATCH, *shape])
     answers = helper.make_tensor_value_info("one/answers", answer, None)
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.append(scan)
-    graph.initializer.extend(constants)
+    graph.initializer.append(numpy_helper.from_array(np.array([1, *shape], np.int64), "one/shape"))
+    graph.initializer.append(numpy_helper.from_array(np.array(0, np.int64), "one/first"))
     graph.input.append(pictures)
     graph.output.append(answers)
     return result
