@@ -1,7 +1,10 @@
-"""Random changes to a whole batch of training images at once."""
+"""Random changes to a whole batch of training images at once.
+
+They are drawn and applied separately, so that several processes can each change their part of a batch.
+"""
 
 import math
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -19,18 +22,6 @@ _KNOTS = 4
 
 _TRIES = 10
 """Crops that are drawn until one fits into the image, as in torchvision's `RandomResizedCrop`."""
-
-
-class Augmentation(Protocol):
-    """Random changes, drawn and applied separately: several processes can each change their part of a batch."""
-
-    def draw(self, indices: Tensor, epoch: int, generator: Generator) -> Tensor:
-        """Return [n, ...], what to do to each of the images, which are at these indices of their data set."""
-        ...
-
-    def apply(self, images: Tensor, amounts: Tensor) -> Tensor:
-        """Return images [n, c, h, w], floats, changed by amounts [n, ...]; their size may change, too."""
-        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, config=STRICT)

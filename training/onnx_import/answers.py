@@ -64,8 +64,3 @@ def as_origin(logits: Scores, ending: Ending) -> Scores:
     if ending == "sigmoid":
         return of_two(softmax(logits)[:, 1:])
     return logits
-
-
-def sum_to_one(scores: Scores) -> bool:
-    """Whether these are probabilities, in half precision at least."""
-    return bool((scores >= 0).all() and np.abs(scores.sum(1) - 1).max() < 5e-3)

@@ -37,10 +37,6 @@ class Interface:
         height, width, channels = self.shape
         return (channels, height, width) if self.layout == "nchw" else self.shape
 
-    def arrange(self, planes: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Pictures [n, c, h, w] as the graph wants their axes."""
-        return planes if self.layout == "nchw" else planes.transpose(0, 2, 3, 1)
-
 
 def find_interface(
     source: OnnxSource, *, layout: LayoutChoice | None, side: int | None, output: str | None, labels: int | None
@@ -63,7 +59,7 @@ def find_interface(
         )
     kind, shape = found[0]
     name, values = _choose_output(source, _noise(source, kind, shape), output, labels)
-    return Interface(layout=kind, shape=shape, output=name, classes=values.shape[1], probabilities=_sum_to_one(values))
+    return Interface(layout=kind, shape=shape, output=name, classes=values.shape[1], probabilities=sum_to_one(values))
 
 
 def as_rows(values: NDArray[np.float32]) -> NDArray[np.float32] | None:
@@ -146,7 +142,7 @@ def _choose_output(
     if not scores:
         raise OnnxImportError(f"no output has one number for each class of a picture: {_names(source)}")
     fitting = {name: values for name, values in scores.items() if labels in (None, *_numbers(values))} or scores
-    logits = {name: values for name, values in fitting.items() if not _sum_to_one(values)} or fitting
+    logits = {name: values for name, values in fitting.items() if not sum_to_one(values)} or fitting
     if len(logits) > 1:
         raise OnnxImportError(
             f"several outputs may tell the classes: {', '.join(logits)}; say which by --output (all: {_names(source)})"
@@ -159,8 +155,9 @@ def _numbers(values: NDArray[Any]) -> tuple[int, ...]:
     return (2,) if values.shape[1] == 1 else (values.shape[1],)
 
 
-def _sum_to_one(values: NDArray[np.float32]) -> bool:
-    return values.shape[1] > 1 and bool((values >= 0).all() and np.abs(values.sum(1) - 1).max() < _SUM_ERROR)
+def sum_to_one(scores: NDArray[np.float32]) -> bool:
+    """Whether scores [n, classes] of two classes or more are probabilities, in half precision at least."""
+    return scores.shape[1] > 1 and bool((scores >= 0).all() and np.abs(scores.sum(1) - 1).max() < _SUM_ERROR)
 
 
 def _names(source: OnnxSource) -> str:

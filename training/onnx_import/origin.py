@@ -20,7 +20,6 @@ from training.onnx_import.interface import Interface
 
 Axes = Literal["nchw", "nhwc", "bytes as nchw", "numbers as nchw", "numbers as nhwc", "sides swapped"]
 Stage = Literal["decode", "resize", "normalise", "layout", "graph"]
-STAGES: tuple[Stage, ...] = ("decode", "resize", "normalise", "layout", "graph")
 
 _FILTERS = {
     "nearest": InterpolationMode.NEAREST,

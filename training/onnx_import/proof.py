@@ -12,7 +12,7 @@ from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.preprocessing import Preprocessing
 from models.postprocess import softmax
 from training.errors import OnnxImportError
-from training.onnx_import.answers import Agreement, Scores, as_origin, compare, of_two, sum_to_one
+from training.onnx_import.answers import Agreement, Scores, as_origin, compare, of_two
 from training.onnx_import.classifier_graph import Ending, front
 from training.onnx_import.diagnosis import (
     EQUAL,
@@ -23,7 +23,7 @@ from training.onnx_import.diagnosis import (
     input_changes,
     pixel_changes,
 )
-from training.onnx_import.interface import Interface, as_rows
+from training.onnx_import.interface import Interface, as_rows, sum_to_one
 from training.onnx_import.origin import Origin, Stage
 from training.onnx_import.pictures import SamplePicture
 from training.onnx_import.session import make_session

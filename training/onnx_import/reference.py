@@ -9,7 +9,7 @@ from torch import Tensor
 
 from models.postprocess import softmax
 from training.errors import OnnxImportError
-from training.onnx_import.answers import Agreement, Scores, compare, sum_to_one
+from training.onnx_import.answers import Agreement, Scores, compare
 from training.onnx_import.diagnosis import (
     EQUAL,
     TRIED,
@@ -19,6 +19,7 @@ from training.onnx_import.diagnosis import (
     input_changes,
     pixel_changes,
 )
+from training.onnx_import.interface import sum_to_one
 from training.onnx_import.origin import Origin
 from training.onnx_import.pictures import SamplePicture
 
