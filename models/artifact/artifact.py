@@ -81,6 +81,7 @@ def read_artifact(directory: Path, check_origin: OriginCheck | None = None, with
     directory = directory.absolute()
     try:
         name, version = directory.parent.name, directory.name
+        _check_there(directory)
         _check_place(name, version)
         files = _read_files(directory, within and within.resolve())
         if check_origin:
@@ -189,6 +190,14 @@ def parse_sums(data: bytes) -> dict[str, str]:
     return sums
 
 
+def _check_there(directory: Path) -> None:
+    if not directory.is_dir():
+        raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
+    newest = highest_version(directory.parent, directory.name)
+    if newest and not is_version(directory.name):
+        raise ArtifactError(f"a model with versions; name one of them, the newest is {directory / str(newest)}")
+
+
 def _check_place(name: str, version: str) -> None:
     if not is_model_name(name):
         raise ArtifactError(
@@ -204,8 +213,6 @@ def _sha256(data: bytes) -> str:
 
 def _read_files(directory: Path, within: Path | None) -> dict[str, tuple[bytes, str]]:
     """Every file that SHA256SUMS lists, and itself, read once, with its verified digest."""
-    if not directory.is_dir():
-        raise ArtifactError("no such directory; it must be <repository>/<model>/<version>")
     sums_file = directory / SUMS_FILE
     if not sums_file.is_file():
         raise ArtifactError(f"{SUMS_FILE} is missing; make it with `sha256sum * > {SUMS_FILE}` if you trust the files")

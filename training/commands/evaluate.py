@@ -65,7 +65,7 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
         make_folder(options.csv)
     if options.reference_version is not None:
         _vacant_version(options.model, options.reference_version)
-    model = _released(options.model) if options.model.is_dir() else _checkpoint(options.model)
+    model = _model(options.model)
     data, split = options.data or model.data, SPLITS[options.split]
     if data is None:
         raise DataError(f"{options.model} does not say what it was trained on; choose with --data")
@@ -78,6 +78,14 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     if options.reference_version is not None:
         _write_version(options.model, options.reference_version, counts.reference())
     return Evaluation(model.name, data, split, model.labels, score, unreadable, notes)
+
+
+def _model(path: Path) -> RunnableModel:
+    if not path.exists():
+        raise UsageError(
+            f"there is no {path}: give best.pt or last.pt of a run, or a release's <repository>/<model>/<version>"
+        )
+    return _released(path) if path.is_dir() else _checkpoint(path)
 
 
 def _vacant_version(directory: Path, version: int) -> None:

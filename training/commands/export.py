@@ -46,13 +46,17 @@ class Export:
 
     def report(self) -> str:
         """A few lines for people."""
-        figures = ", ".join(f"{name} {value}" for name, value in self.metrics.items())
+        figures = ", ".join(f"{name} {_readable(value)}" for name, value in self.metrics.items())
         return (
             f"{self.directory}\n"
             f"  the graph names {self.images} images as PyTorch does, in batches of {PARITY_BATCHES}; "
             f"its logits differ by {self.difference:.1e} at most\n"
             f"  {figures}"
         )
+
+
+def _readable(figure: str | int | float) -> str:
+    return f"{figure:.4g}" if isinstance(figure, float) else str(figure)
 
 
 def export_checkpoint(options: ExportOptions, stages: Stages | None = None) -> Export:

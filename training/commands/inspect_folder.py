@@ -38,7 +38,8 @@ def inspect_folder(options: InspectOptions, console: Console) -> None:
         )
     found = survey(layout)
     console.print(_parts_table(found))
-    console.print(_classes_table(found))
+    if any("" not in part.counts for part in found.parts):
+        console.print(_classes_table(found))
     for line in _remarks(layout, found):
         console.print(line, highlight=False, markup=False)
     if drawn := _samples(found.parts[0], options.output, options.folder):
@@ -86,19 +87,25 @@ def _remarks(layout: Layout, found: Survey) -> list[str]:
         elif part != "test":  # of which the layout's notes tell
             lines.append(held.reason)
     unreadable = {f"{name}: {reason}" for part in found.parts for name, reason in part.unreadable.items()}
-    lines += _some(sorted(unreadable), "files cannot be read as images")
+    lines += _some(sorted(unreadable), "cannot be read as an image", "cannot be read as images")
     if dim := sum(part.dim for part in found.parts):
         told = "grey pictures of 16 bits use less than a quarter of the range: scale them to 16 bits first"
         lines.append(f"{dim:,} {told}")
-    lines += _some([" = ".join(group) for group in found.duplicates], "files lie in two parts, or in two classes")
+    lines += _some(
+        [" = ".join(group) for group in found.duplicates],
+        "lies in two parts, or in two classes",
+        "lie in two parts, or in two classes",
+    )
     return lines
 
 
-def _some(listed: list[str], what: str) -> list[str]:
+def _some(listed: list[str], one: str, several: str) -> list[str]:
+    """The first files, below how many there are and what is true of one or of several."""
     if not listed:
         return []
     more = [f"  and {len(listed) - _MOST_LISTED:,} more"] if len(listed) > _MOST_LISTED else []
-    return [f"{len(listed):,} {what}:", *(f"  {each}" for each in listed[:_MOST_LISTED]), *more]
+    heading = f"1 file {one}:" if len(listed) == 1 else f"{len(listed):,} files {several}:"
+    return [heading, *(f"  {each}" for each in listed[:_MOST_LISTED]), *more]
 
 
 def _samples(part: PartSurvey, output: Path, folder: Path) -> str:

@@ -26,6 +26,7 @@ class ProgressBar(Observer):
             console=console,
         )
         progress = run.progress
+        self._is_finished = progress.epoch >= epochs
         self._task = self._bars.add_task(
             "",
             total=epochs * self._epoch_steps,
@@ -37,7 +38,8 @@ class ProgressBar(Observer):
         )
 
     def __enter__(self) -> Self:
-        self._bars.start()
+        if not self._is_finished:  # what is there would have no figures
+            self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:

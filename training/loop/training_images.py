@@ -109,7 +109,8 @@ def _report_unreadable(unreadable: dict[str, str], strict: bool, console: Consol
     lines = [f"  {name}: {reason}" for name, reason in sorted(unreadable.items())[:_MOST_NAMED]]
     if len(unreadable) > _MOST_NAMED:
         lines.append(f"  and {len(unreadable) - _MOST_NAMED:,} more")
-    told = "\n".join([f"{len(unreadable):,} files cannot be read as images:", *lines])
+    several = f"{len(unreadable):,} files cannot be read as images:"
+    told = "\n".join(["1 file cannot be read as an image:" if len(unreadable) == 1 else several, *lines])
     if strict:
         raise DataError(f"{told}\nremove or replace them, or let them be skipped: without --strict")
     print_text(console, f"{told}\nthey are skipped")

@@ -204,6 +204,12 @@ def test_a_missing_directory_is_an_artifact_error(tmp_path: Path):
         read_artifact(tmp_path / "animals" / "1")
 
 
+def test_a_model_of_which_no_version_is_named_tells_its_newest(directory: Path):
+    (directory.parent / "12").mkdir()
+    with pytest.raises(ArtifactError, match=r"name one of them, the newest is .*/animals/12$"):
+        read_artifact(directory.parent)
+
+
 def test_a_folder_inside_is_an_artifact_error(directory: Path):
     (directory / "model.safetensors").unlink()
     (directory / "model.safetensors").mkdir()

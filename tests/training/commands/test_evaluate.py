@@ -113,7 +113,7 @@ def test_classes_that_were_trained_on_are_no_test_split(digits_checkpoint: Path,
     write_checkpoint(path, dataclasses.replace(read_checkpoint(digits_checkpoint), data=str(folder)))
     with pytest.raises(DataError, match="no test split, it holds classes only, which are its training split"):
         evaluated(path)
-    with pytest.raises(DataError, match="no test split"):
+    with pytest.raises(DataError, match=r"no test split.*by --split val"):
         evaluated(path, data=str(folder / ".." / "folder"))
     assert evaluated(digits_checkpoint, data=str(folder)).metrics["images"] == 10
 
@@ -270,6 +270,17 @@ def test_a_broken_artifact_is_told(tmp_path: Path):
     result = resnet_train("evaluate", tmp_path / "digits" / "1")
     assert result.code == 1
     assert "SHA256SUMS is missing" in result.errors
+
+
+def test_a_path_of_nothing_and_a_model_without_its_version_are_told(artifact_directory: Path, tmp_path: Path):
+    absent, model = tmp_path / "digits" / "7", artifact_directory.parent
+    for path, code, told in (
+        (absent, 2, f"there is no {absent}: give best.pt or last.pt of a run, or a release's"),
+        (model, 1, f"a model with versions; name one of them, the newest is {artifact_directory}"),
+    ):
+        ended = resnet_train("evaluate", path)
+        assert (ended.code, ended.output) == (code, "")
+        assert told in ended.errors
 
 
 def test_a_released_model_learns_its_reference(artifact_directory: Path, digits: str) -> None:

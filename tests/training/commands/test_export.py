@@ -65,6 +65,7 @@ def test_the_proof_is_reported(export: Export):
     assert export.images >= 100
     assert 0 < export.difference < 1e-4
     assert f"{export.difference:.1e}" in export.report()
+    assert f"accuracy {export.metrics['accuracy']:.4g}, " in export.report()
 
 
 def test_the_metadata_tells_where_the_model_comes_from(export: Export, digits: str, digits_checkpoint: Path):

@@ -30,7 +30,7 @@ def test_tells_what_fit_would_read_on_80_columns(tmp_path):
         "runs/ is passed over",
         "no image of [b]x",
         "nothing can be measured on the test images",
-        "1 files cannot be read as images: Training/red/note.txt: not a PNG",
+        "1 file cannot be read as an image: Training/red/note.txt: not a PNG",
         "Training/red/0.png = valid/red/same.png",
     ):
         assert remark in told
@@ -57,6 +57,13 @@ def test_a_hundred_classes_are_told_by_those_with_the_fewest_images(tmp_path):
     words = [line.split() for line in ended.output.splitlines()]
     assert words.index(["species_057", "1"]) < words.index(["species_000", "2"])
     assert ["and", "60", "more", "to", "2"] in words
+
+
+def test_pictures_without_classes_have_no_table_of_them(tmp_path):
+    folder = pack(tmp_path, "folder", {f"{name}.png": picture("red", 7) for name in "ab"})
+    ended = resnet_train("inspect", folder, "--output", tmp_path / "samples.png")
+    assert ["class"] not in [line.split() for line in ended.output.splitlines()]
+    assert "make one folder of images for each class" in " ".join(ended.output.split())
 
 
 @pytest.mark.parametrize(("name", "told"), [("absent", "is no folder, and no .tar"), ("note.txt", "is no folder")])

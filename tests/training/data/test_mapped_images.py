@@ -147,7 +147,7 @@ def test_killed_run_on_picture_files_resumes_to_the_same_bits(recipe, photos, tm
 
 def test_of_two_processes_one_tells_what_is_wrong(recipe, photos, tmp_path):
     output, _ = _start(_command(recipe, photos, tmp_path / "run", "--strict"), 2).communicate()
-    assert output.count("error: 1 files cannot be read as images") == 1
+    assert output.count("error: 1 file cannot be read as an image") == 1
     assert "training/commands/fit.py" not in output  # no traceback through it, of the process that waited
 
 

@@ -32,6 +32,14 @@ def test_the_bar_counts_all_steps_from_where_the_run_is(run):
         assert part in shown
 
 
+def test_a_run_that_had_finished_shows_no_bar(run):
+    console = Console(file=io.StringIO(), width=200, force_terminal=True)
+    run.progress.epoch = run.recipe.epochs
+    with ProgressBar(console, run):
+        pass
+    assert console.file.getvalue() == ""
+
+
 @pytest.mark.parametrize("validated", [False, True])
 def test_an_epochs_line_has_its_figures_and_those_of_images_held_back_if_any(run, validated):
     figures = {"epoch": 2, "loss": 0.25, "accuracy": 0.5, "images_per_second": 1234.5}
