@@ -46,11 +46,11 @@ def _text(name: str, report: Report, conditions: Conditions) -> str:
 
 
 def _circumstances(conditions: Conditions) -> str:
-    today = dt.datetime.now(tz=dt.UTC).date()
+    today, threads = dt.datetime.now(tz=dt.UTC).date(), torch.get_num_threads()
     text = (
         f"{today}, in {_duration(conditions.seconds)}, on {cpu_name()}, {usable_cores()} cores, "
-        f"{torch.get_num_threads()} threads; Python {platform.python_version()}, torch {torch.__version__}, "
-        f"numpy {np.__version__}. This page was written by the command, sentences included."
+        f"{threads} {'thread' if threads == 1 else 'threads'}; Python {platform.python_version()}, "
+        f"torch {torch.__version__}, numpy {np.__version__}. This page was written by the command, sentences included."
     )
     if conditions.full_time:
         text += f" Without `--quick`: about {conditions.full_time} on two cores, an estimate."
