@@ -120,6 +120,11 @@ class WorkerQueue:
         """Whether it runs an image, of any API process, which was in a worker that died, or loads a model."""
         return self.load_ns >= SUSPECT_NS
 
+    @property
+    def runs_suspect(self) -> bool:
+        """Whether it runs such an image."""
+        return sum(self.loads_ns[:-1]) >= SUSPECT_NS
+
     def takes_more(self, most: int) -> bool:
         """Whether the worker may be sent another batch: up to so many, and more while all are short."""
         return self.up and not self.full and (len(self.batches) < most or self.load_ns < LEAD_NS)
@@ -214,7 +219,7 @@ def first_images(
             continue
         if tasks and (tasks[0].retried or len(tasks) == most):
             break
-        if task.retried and (tasks or workers is None or any(worker.is_in_doubt for worker in workers)):
+        if task.retried and (tasks or workers is None or any(worker.runs_suspect for worker in workers)):
             continue
         tasks.append(task)
     return tasks, expired

@@ -76,7 +76,7 @@ class Batcher:
             outbox,
             release=release,
             count_batch=count_batch,
-            on_free=self._dispatch,
+            on_free=self.dispatch,
         )
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._results.fd, self._results.advance)
@@ -126,11 +126,11 @@ class Batcher:
 
     def _end_turn(self) -> None:
         self._dispatch_is_due = False
-        self._dispatch()
+        self.dispatch()
         if self._shadow is not None:
             self._send_copies(self._shadow)
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
         """Send all batches that the policy has for the workers."""
         now_ns = time.monotonic_ns()
         while batch := (self._express_batch(now_ns) if self._express else next_batch(self._queues, self._up, now_ns)):
@@ -205,7 +205,7 @@ class Batcher:
     def _on_room(self, worker: WorkerQueue) -> None:
         worker.full = False
         self._loop.remove_writer(self._writers[worker.worker])
-        self._dispatch()
+        self.dispatch()
 
     def _end(self, task: ImageTask, outcome: Outcome) -> None:
         """End an image that no worker holds."""
@@ -244,7 +244,7 @@ class Batcher:
         if self._shared_state.epochs[express.worker] == epoch:
             express.begin_life(epoch, quick_models({report.model: report.image_ms for report in ready}))
         self._list_up()
-        self._dispatch()
+        self.dispatch()
 
     def _rows(self, seat: int) -> list[WorkerQueue]:
         """What the first and the express thread of a worker have been sent."""
@@ -261,7 +261,7 @@ class Batcher:
             thread.up = False
         self._list_up()
         begun = [task for thread in threads for task in self._recover_all(thread)]
-        self._dispatch()
+        self.dispatch()
         return begun
 
     def _recover_all(self, worker: WorkerQueue) -> list[ImageTask]:
@@ -305,7 +305,7 @@ class Batcher:
     def set_models(self, index: int, models: frozenset[int]) -> None:
         """The worker, which is up, has these models now."""
         self._workers[index].models = models
-        self._dispatch()
+        self.dispatch()
 
     def move_tasks(self, model: int, other: int) -> list[ImageTask]:
         """Have the images that wait for a model, which are returned, wait for another one."""

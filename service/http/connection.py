@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import BadRequest, RequestTimeout
 from service.http.body_pace import BodyPace
-from service.http.connection_state import BODY, CLOSING, IDLE, LAST, ConnectionState
+from service.http.connection_state import AWAITS_BODY, BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
 from service.http.read_timeout import ReadTimeout
 from service.http.send_queue import SendQueue
@@ -227,9 +227,12 @@ class HttpConnection(HttpToolsProtocol):
             self._timeout.start(LINGER_S, self._close)
 
     def _answer_instead(self, error: Exception) -> None:
-        """Close; a FastAPI that waits for the rest of a body, and has answered nothing, leaves the answer to this."""
+        """Close; FastAPI leaves the answer to this if it waits for the rest of a body, and is heard if it does not."""
         if not self._in_cycle or self.pipeline or self.cycle.response_started:
             self._close()
+            return
+        if not self.cycle.scope.get(AWAITS_BODY):
+            self._timeout.start(self._api.services.settings.body_timeout, partial(self._answer_instead, error))
             return
         self.cycle.disconnected = True
         self.cycle.message_event.set()

@@ -2,6 +2,9 @@
 
 from enum import IntEnum
 
+AWAITS_BODY = "awaits_body"
+"""Key of an ASGI scope: whether FastAPI waits for more of the request's body."""
+
 
 class ConnectionState(IntEnum):
     """Where a connection is, as far as its newest message goes; what FastAPI answers is left out."""

@@ -18,6 +18,7 @@ from service.auth import cors
 from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.http import inference_routes, openapi, schemas
 from service.http.admin_routes import ADMIN_ROUTES
+from service.http.connection_state import AWAITS_BODY
 from service.http.documents import DOCUMENT, PAGE, add_documents
 from service.http.inference_openapi import infer_routes
 from service.http.options import AnswerOptions, allowed_methods
@@ -163,8 +164,14 @@ class CountRequests:
                     access_log.note(_as_noted(scope, route, message, began_ns, inner.get("key", "")), route)
             await send(message)
 
+        async def noting_receive() -> Message:
+            scope[AWAITS_BODY] = True
+            message = await receive()
+            scope[AWAITS_BODY] = False
+            return message
+
         with suppress(ClientDisconnect):  # before all of a body had come: no answer would reach the client
-            await self._app(inner, receive, counting_send if scope["type"] == "http" else send)
+            await self._app(inner, noting_receive, counting_send if scope["type"] == "http" else send)
 
 
 def _as_noted(scope: Scope, route: str, start: Message, began_ns: int, key: str) -> PredictionResponse:

@@ -186,8 +186,12 @@ class ApiProcess:
         return Snapshot(self.ready, busy, self.status.snapshot())
 
     def _beat(self) -> None:
-        """Give a sign of life, publish gauges, as another process may be scraped, and write what has waited."""
+        """Give a sign of life, publish gauges, as another process may be scraped, and write what has waited.
+
+        Images that were kept back from a worker are sent, should nobody have told that it is free.
+        """
         self._shared_state.beats[self._index] += 1
+        self.services.batcher.dispatch()
         self._report.flush()
         self._gauges.publish()
         problem_log.flush()

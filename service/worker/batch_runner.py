@@ -6,6 +6,7 @@ import select
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from select import PIPE_BUF
 
 import numpy as np
@@ -163,6 +164,6 @@ class BatchRunner:
 
     def _tell_free(self) -> None:
         """Have all API processes send again what they kept back from this worker: a reply to no batch."""
-        self._shared_state.loads_ns[self._row][-1] = 0
         for pipe in self._replies:
-            os.write(pipe.writer, Reply(self._row, self._epoch, 0, 0, 0, 0, counts=False).pack())
+            with suppress(BlockingIOError):  # it is full of replies, which do as much
+                os.write(pipe.writer, Reply(self._row, self._epoch, 0, 0, 0, 0, counts=False).pack())

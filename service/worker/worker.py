@@ -130,8 +130,8 @@ class Worker:
             number = command.model
             report = self._load(number) if command.load else self._unload(number)
         finally:
-            shared_state.began_ns[self._index] = 0
-        self._report(report)
+            shared_state.began_ns[self._index] = shared_state.loads_ns[self._index][-1] = 0
+        self._report(report)  # whereupon there may be another command, with a mark of its own
 
     def _unload(self, index: int) -> ModelReport:
         self._models.pop(index, None)

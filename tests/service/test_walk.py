@@ -57,7 +57,7 @@ WAY = (
     "batching/outbox.py",
 )
 # What is called of a file that had been passed before, as a callable that was handed on.
-RETURNS_OF_ITS_BATCH = ("Batcher._dispatch", "Admission.release", "RequestMetrics.count_batch")
+RETURNS_OF_ITS_BATCH = ("Batcher.dispatch", "Admission.release", "RequestMetrics.count_batch")
 RETURNS = (
     "PredictionRequest._on_outcome",
     "PredictionRequest._write",

@@ -381,7 +381,7 @@ def send_next(queues: list[ModelQueue], seats: list[WorkerQueue]) -> tuple[int, 
 
 def test_a_retried_image_runs_alone_in_a_worker_that_others_do_not_wait_for() -> None:
     queues = [queue(task(0, retried=True), task(1, retried=True), task(2), task(3))]
-    seats = workers([[0], [0]])
+    seats = workers([[0, 0], [0, 0]])
     assert send_next(queues, seats) == (0, [0])
     assert send_next(queues, seats) == (1, [2, 3])
     assert send_next(queues, seats) is None  # the second one waits for the first
@@ -393,7 +393,7 @@ def test_a_retried_image_runs_alone_in_a_worker_that_others_do_not_wait_for() ->
 
 
 def test_a_retried_image_waits_for_one_worker_where_there_is_only_one() -> None:
-    queues, seats = [queue(task(0, retried=True), task(1))], workers([[0]])
+    queues, seats = [queue(task(0, retried=True), task(1))], workers([[0, 0]])
     assert send_next(queues, seats) == (0, [0])
     assert send_next(queues, seats) is None
     seats[0].take_back(1)
@@ -401,7 +401,7 @@ def test_a_retried_image_waits_for_one_worker_where_there_is_only_one() -> None:
 
 
 def test_other_api_processes_send_nothing_behind_it_either() -> None:
-    loads_ns = [[0, 0], [0, 0]]
+    loads_ns = [[0, 0, 0], [0, 0, 0]]
     other = workers(loads_ns, api=1)
     assert send_next([queue(task(0, retried=True))], workers(loads_ns, api=0)) == (0, [0])
     queues = [queue(task(1, retried=True), task(2))]
@@ -409,8 +409,17 @@ def test_other_api_processes_send_nothing_behind_it_either() -> None:
     assert send_next(queues, other) is None
 
 
+def test_a_worker_that_loads_a_model_gets_nothing_and_keeps_no_retried_image_from_another_one() -> None:
+    queues = [queue(task(0, retried=True), task(1))]
+    seats = workers([[0, SUSPECT_NS], [0, 0]])
+    assert send_next(queues, seats) == (1, [0])
+    assert send_next(queues, seats) is None
+    seats[0].loads_ns[-1] = 0
+    assert send_next(queues, seats) == (0, [1])
+
+
 def test_an_image_whose_deadline_has_passed_is_found_behind_those_that_wait() -> None:
-    loads_ns = [[0], [0]]
+    loads_ns = [[0, 0], [0, 0]]
     seats = workers(loads_ns)
     late = task(1)
     late.deadline_ns = 0

@@ -59,6 +59,31 @@ def test_what_does_not_come_in_time_ends_the_connection(
     serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
 
 
+def test_what_is_done_without_its_body_is_answered_as_it_ends_and_counted_once(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        begun, done = asyncio.Event(), asyncio.Event()
+
+        @server.config.app.post("/change")
+        async def change() -> None:
+            begun.set()
+            await done.wait()
+
+        connection = server.connect().send(get("/change", "Content-Length: 2", method="POST"))
+        await begun.wait()
+        late = server.connect().send(GOOD[:-5])  # whose time is over after that one's
+        await late.transport.over.wait()
+        assert (connection.statuses(), connection.transport.closing) == ([], False)
+        done.set()
+        await connection.transport.over.wait()
+        assert connection.statuses() == [200]
+        changed = {"route": "", "method": "POST"}
+        assert [server.process.count("http_requests_total", **changed, code=code) for code in ("200", "408")] == [1, 0]
+        for one in (connection, late):
+            one.leave()
+
+    serve(scene, artifact, body_timeout=SHORT_S)
+
+
 @pytest.mark.parametrize("cut", [30, -5], ids=["in the headers", "in the body"])
 def test_what_came_in_time_is_not_called_late_afterwards(artifact: Artifact, cut: int) -> None:
     """A client that begins later is late before anything happens to one that is through."""

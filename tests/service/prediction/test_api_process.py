@@ -10,7 +10,7 @@ import pytest
 from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
-from service.policy import RESTART_WAIT_FACTOR
+from service.policy import RESTART_WAIT_FACTOR, SUSPECT_NS
 from service.prediction import api_process
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 from tests.service.served import DEADLINE_S
@@ -59,6 +59,25 @@ def test_a_successor_admits_none_before_the_workers_are_done_with_its_predecesso
         async with asyncio.timeout(DEADLINE_S):
             await process.api._settling
         assert (process.services.admission.open, process.api.ready) == (True, True)
+
+    play(scene, artifact)
+
+
+def test_what_was_kept_back_from_a_worker_is_sent_at_the_next_beat_if_nobody_tells_that_it_is_free(
+    artifact: Artifact,
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        loads_ns = process.channels.shared_state.loads_ns[0]
+        loads_ns[-1] = SUSPECT_NS
+        asked = Sent(process, head(len(picture(1))), picture(1)).send()
+        await turn()
+        while process.services.batcher.depth == 0:
+            await turn()
+        assert process.take() is None
+        loads_ns[-1] = 0
+        process.reply(await process.taken())
+        assert (await asked.response()).status == 200
 
     play(scene, artifact)
 

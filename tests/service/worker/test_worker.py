@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from select import PIPE_BUF
 
@@ -209,16 +210,35 @@ def test_a_batch_of_an_api_process_that_died_is_left_alone_once_its_successor_li
     assert run(worker, [200])[0] == [OK]
 
 
-def test_a_worker_that_has_done_as_it_was_told_says_to_all_that_it_is_free(worker: tuple[Worker, Channels]) -> None:
+def obey(worker: tuple[Worker, Channels]) -> None:
     process, channels = worker
-    loads_ns = channels.shared_state.loads_ns[0]
-    loads_ns[-1] = SUSPECT_NS
+    channels.shared_state.loads_ns[0][-1] = SUSPECT_NS
     os.write(channels.requests[0].writer, ModelCommand(epoch=2, model=1, load=False, seconds=5).pack())
     process.batches.serve_one()
-    assert loads_ns[-1] == 0
+
+
+def test_a_worker_that_has_done_as_it_was_told_says_to_all_that_it_is_free(
+    worker: tuple[Worker, Channels], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process, channels = worker
+    marks: list[int] = []
+    monkeypatch.setattr(process, "_report", lambda _: marks.append(channels.shared_state.loads_ns[0][-1]))
+    obey(worker)
+    assert marks == [0]  # what the supervisor says upon the report has a mark of its own
     for api in range(2):
         (reply,) = unpack_replies(replies(channels, api))
         assert (reply.worker, reply.batch, reply.batch_size) == (0, 0, 0)
+
+
+def test_a_worker_does_as_it_is_told_though_an_api_process_reads_no_replies(worker: tuple[Worker, Channels]) -> None:
+    _, channels = worker
+    with suppress(BlockingIOError):
+        while True:
+            os.write(channels.replies[1].writer, bytes(PIPE_BUF))
+    obey(worker)
+    assert len(list(unpack_replies(replies(channels, 0)))) == 1
+    while replies(channels, 1):
+        pass
 
 
 def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None:
