@@ -379,6 +379,11 @@ def fit_together(settings: Settings) -> Settings:
     if settings.drain_delay >= settings.grace:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
         raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")
+    if settings.tls_client_ca and settings.metrics_port and settings.metrics_port == settings.admin_port:
+        raise SettingError(
+            f"{_quote(settings, 'metrics_port')} is also the --admin-port, which asks for the certificates of "
+            "--tls-client-ca, and probes have none: give each a port of its own"
+        )
     return settings.model_copy(update=lowered)
 
 

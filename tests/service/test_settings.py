@@ -179,9 +179,13 @@ def test_a_default_that_bounds_what_was_chosen_is_named() -> None:
         ({"shadow": "digits/12", "promote_agreement": 0.5}, "--promote-agreement without --promote-after has"),
         ({"admin_host": "::1"}, "--admin-host without --metrics-port or --admin-port has"),
         ({"rate_burst": 5}, "--rate-burst without --rate-limit has"),
+        (
+            {"tls_client_ca": Path("ca"), "metrics_port": 9000, "admin_port": 9000},
+            "--metrics-port 9000 is also the --admin-port, which asks for the certificates",
+        ),
     ],
 )
-def test_what_has_no_effect_alone_is_refused(alone: dict[str, Any], needs: str) -> None:
+def test_what_has_no_effect_alone_or_contradicts_another_is_refused(alone: dict[str, Any], needs: str) -> None:
     with pytest.raises(SettingError, match=needs):
         fit_together(Settings(**alone, _cli_parse_args=False))
 

@@ -103,8 +103,9 @@ def _part(data: str, layout: Layout, split: Split) -> FileSet:
     if None in layout.parts and split == "train":
         return layout.files(None)
     held = ", ".join(f"{part}/" for part in layout.parts if part) or "classes only, which are its training split"
+    instead = "; or measure on the images that training held back, by --split val" if split == "test" else ""
     raise DataError(
-        f"{data} has no {split} split, it holds {held}: give data that has one, or name the folder {split}/"
+        f"{data} has no {split} split, it holds {held}: give data that has one, or name the folder {split}/{instead}"
     )
 
 

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from training.data import sources
 from training.data.image_files import FileSet
 from training.data.sources import Images
-from training.errors import CheckpointError, DataError
+from training.errors import CheckpointError
 from training.loop.learned_images import Learner, count_learned
 from training.loop.scoring import Score, standard_error
 from training.options import SplitChoice
@@ -100,7 +100,7 @@ def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: Trai
 
 def _test_split(data: str, data_root: Path, trained: TrainingOrigin) -> Images:
     if trained.data is not None and _absolute(data) == _absolute(trained.data):
-        return _own_test_split(data, data_root)
+        return sources.load(data, data_root, "test")
     images, is_whole = sources.load_test(data, data_root)
     if not is_whole:
         return images
@@ -112,13 +112,6 @@ def _test_split(data: str, data_root: Path, trained: TrainingOrigin) -> Images:
     if trained.fingerprints is None and isinstance(images, FileSet):
         return replace(images, notes=(*images.notes, _UNKNOWN.format(data)))
     return images
-
-
-def _own_test_split(data: str, data_root: Path) -> Images:
-    try:
-        return sources.load(data, data_root, "test")
-    except DataError as error:
-        raise DataError(f"{error}; or measure on the images that training held back, by --split val") from error
 
 
 def _absolute(data: str) -> Path:

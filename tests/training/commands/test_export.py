@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +67,7 @@ def test_the_proof_is_reported(export: Export):
     assert 0 < export.difference < 1e-4
     assert f"{export.difference:.1e}" in export.report()
     assert f"accuracy {export.metrics['accuracy']:.4g}, " in export.report()
+    assert re.search(r"standard_error 0\.0*[1-9]\d{0,3}\b", export.report())
 
 
 def test_the_metadata_tells_where_the_model_comes_from(export: Export, digits: str, digits_checkpoint: Path):
