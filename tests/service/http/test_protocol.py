@@ -233,7 +233,7 @@ def bytes_of(data: bytes) -> Iterable[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
 
 
-def test_garbage_in_a_body_that_fastapi_waits_for_ends_the_connection(artifact: Artifact) -> None:
+def test_garbage_in_a_body_that_fastapi_waits_for_is_told_and_ends_the_connection(artifact: Artifact) -> None:
     """Also if its client has ended its side: both look like one that waits for its answer."""
 
     async def scene(server: Server) -> None:
@@ -242,7 +242,7 @@ def test_garbage_in_a_body_that_fastapi_waits_for_ends_the_connection(artifact: 
         assert connection.state is LAST
         assert connection.end()
         await connection.transport.over.wait()
-        assert (connection.transport.closing, connection.statuses()) == (True, [])
+        assert (connection.state, connection.statuses()) == (CLOSING, [400])
         connection.leave()
 
     serve(scene, artifact, body_timeout=SHORT_S)
