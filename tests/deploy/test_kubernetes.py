@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +199,8 @@ def test_what_has_keys_read_again_needs_no_program_that_the_image_lacks(tmp_path
     comment = (ROOT / "deploy" / "kubernetes" / "components" / "keys" / "kustomization.yaml").read_text()
     (command,) = re.findall(r"`kubectl exec POD -- (.*) 1'`", comment)
     (tmp_path / "sh").symlink_to(shutil.which("sh") or "")
-    with subprocess.Popen(["sleep", "60"]) as process:
+    hears = partial(signal.signal, signal.SIGHUP, signal.SIG_DFL)  # also under nohup, whose children do not
+    with subprocess.Popen(["sleep", "60"], preexec_fn=hears) as process:
         words = shlex.split(f"{command} {process.pid}'")
         subprocess.run([str(tmp_path / words[0]), *words[1:]], check=True, env={"PATH": str(tmp_path)})
         assert process.wait() == -signal.SIGHUP
