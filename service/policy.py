@@ -215,6 +215,11 @@ LOAD_RETRY_S = 30.0
 """Time after which a model that could not be loaded is tried again, if it is asked for (a judgement). Less, and a
 broken model keeps the workers busy; more, and one that is mended is missing for longer."""
 
+RELEASE_LIMIT_S = 1.0
+"""Time in which API processes say that a model may be unloaded (a judgement); after it another one makes room, or what
+needs none is loaded, and they are asked again. A busy one takes a turn of its event loop. Less, and it is asked in
+vain; more, and all wait for one that stands still."""
+
 UNLOADED_SHARE = 0.25
 """Share of an API process's places that images may take which wait for one model to be loaded (a judgement). More, and
 they keep those of loaded models out; less, and a burst for a model that is loaded in a moment is refused."""

@@ -256,6 +256,7 @@ class Batcher:
 
     def worker_down(self, index: int) -> list[ImageTask]:
         """The worker is dead: retry alone, once, what it had begun, which is returned; queue again what it had not."""
+        self._results.advance()  # what it had finished it has not begun
         threads = self._rows(index)
         for thread in threads:
             thread.up = False

@@ -31,6 +31,11 @@ class SharedState:
         """The row of a seat, and the one of its worker's express thread."""
         return seat, self.seats + seat
 
+    def end_life(self, api: int) -> None:
+        """An API process is dead: what it held, and had sent, does not count against what others hold and send."""
+        for times_ns in (self.held_ns, *self.loads_ns):
+            times_ns[api] = 0
+
     def begin_life(self, seat: int, epoch: int) -> None:
         """A worker is to live in this seat, whose last one is dead: nothing of that one runs any more."""
         rows = list(self.rows_of(seat))

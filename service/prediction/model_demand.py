@@ -98,6 +98,7 @@ class ModelDemand:
         """Let workers unload a model, unless there is an image of it."""
         released = not self._wait_estimate.images(message.model)
         if released:
+            self._asked.discard(message.model)  # no worker will have it again without another question
             self._status.release(message.model)
             for worker in self._status.workers:
                 self._batcher.set_models(worker, self._status.ready_in(worker))

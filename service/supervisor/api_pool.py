@@ -112,6 +112,7 @@ class ApiPool(ProcessPool[ApiChild]):
         code = self._reap(child)
         reason = self._reason(child, code)
         child.close_control()
+        self._channels.shared_state.end_life(child.index)
         self._forget_answers()
         lost = self._metrics.lose(child.index)
         if self._closing:

@@ -22,7 +22,7 @@ from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, Releas
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
-from service.policy import LOAD_RETRY_S, LOAD_TRIES, SUSPECT_NS
+from service.policy import LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_uses import ModelUses
@@ -41,11 +41,14 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class Release:
-    """A model that is to be unloaded, and how many API processes have not yet said that they send no more of it."""
+    """A model that is to be unloaded, how many API processes have not yet said that they send no more of it, and since
+    when they are asked.
+    """
 
     number: int
     model: int
     missing: int
+    asked_s: float
 
 
 class ModelBudget:
@@ -102,9 +105,10 @@ class ModelBudget:
         return frozenset(new | catalog.pinned)
 
     def shown(self, worker: WorkerChild) -> tuple[ModelReport, ...]:
-        """What API processes are to know of a worker's models: not what it is about to unload."""
+        """What API processes are to know of a worker's models: not what it is about to unload, or may be."""
         known = worker.reports.values()
-        return tuple(report for report in known if report.state == "failed" or report.model in self._loaded)
+        had = self._loaded - {self._release.model} if self._release else self._loaded
+        return tuple(report for report in known if report.state == "failed" or report.model in had)
 
     # What is heard
 
@@ -175,8 +179,10 @@ class ModelBudget:
                     self._tell(ModelMoved(worker.index, report))
 
     def look(self) -> None:
-        """Go on where images in flight were waited for."""
+        """Go on where images in flight were waited for, or an API process that does not answer."""
         self._held.clear()
+        if self._release and time.monotonic() - self._release.asked_s > RELEASE_LIMIT_S:
+            self.cancel_release()
         self._uses.look(self._models.catalog)
         self._advance()
 
@@ -187,7 +193,7 @@ class ModelBudget:
         workers = self._workers()
         self._drop_broken(workers)
         self._metrics.memory_budget_used.set(self._used)
-        if not workers or self._command or self._catch_up(workers) or self._release:
+        if not workers or self._command or self._release or self._catch_up(workers):
             return
         if self._used > self._room or not self._load_next(workers[0]):
             self._make_room()
@@ -237,7 +243,7 @@ class ModelBudget:
             self._uses.look(catalog)
             model = min(victims, key=lambda model: self._uses.last(catalog[model].name))
             number = next(self._numbers)
-            release = self._release = Release(number, model, 0)
+            release = self._release = Release(number, model, 0, time.monotonic())
             release.missing = self._tell(ReleaseModel(number, model))
             self._end_release(release)
 

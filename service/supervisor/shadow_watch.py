@@ -89,21 +89,30 @@ class _Counts:
     ) -> None:
         self._metrics = metrics
         self._cells = [counter.cell(artifact.name, str(artifact.version), outcome) for outcome in outcomes]
-        self._deaths = deaths
+        self._deaths, self._recent = deaths, _Recent()
         self.begin()
 
     def begin(self) -> None:
-        """Count anew."""
+        """Count anew, but for deaths."""
         self._before = self._metrics.total(self._cells)
-        self._died_s: list[float] = []
 
     def read(self, deaths: int, now_s: float) -> list[int]:
         """Of each outcome, and of deaths."""
-        self._died_s += [now_s] * (deaths - self._deaths)
-        self._died_s = [died_s for died_s in self._died_s if now_s - died_s < DEATHS_WITHIN_S]
-        self._deaths = deaths
+        died, self._deaths = deaths - self._deaths, deaths
         grown = self._metrics.total(self._cells) - self._before
-        return [*map(int, grown), len(self._died_s)]
+        return [*map(int, grown), self._recent.add(died, now_s)]
+
+
+class _Recent:
+    """When something happened that only counts for a while."""
+
+    def __init__(self) -> None:
+        self._times_s: list[float] = []
+
+    def add(self, times: int, now_s: float) -> int:
+        """It has happened so often now; how often of late."""
+        self._times_s = [time_s for time_s in self._times_s if now_s - time_s < DEATHS_WITHIN_S] + times * [now_s]
+        return len(self._times_s)
 
 
 def _fails(failed: int, of: int) -> bool:
@@ -115,6 +124,7 @@ class _ShadowJudge:
 
     def __init__(self, counts: _Counts, name: str, version: int, after: int, agreement: float) -> None:
         self._counts, self._name, self._version, self._after, self._agreement = counts, name, version, after, agreement
+        self._lost, self._losses = 0, _Recent()
 
     def look(self, deaths_now: int, now_s: float) -> ModelChange | None:
         """Promote it, take it back, or neither."""
@@ -122,8 +132,9 @@ class _ShadowJudge:
         images = agreed + differed + failed + lost
         agreement = agreed / max(1, images)
         about = f"{agreed} of {images} images got the same class"
-        if min(lost, deaths) >= DEATHS:
-            return self._take_back(f"{deaths} workers died, with {lost} of its images")
+        losses, self._lost = self._losses.add(int(lost > self._lost), now_s), lost  # once, however large a batch is
+        if min(losses, deaths) >= DEATHS:
+            return self._take_back(f"{deaths} workers died, and {losses} times with images of it")
         if _fails(failed, images):
             return self._take_back(f"it failed for {failed} of {images} images")
         if images < (self._after or JUDGED_IMAGES):
@@ -134,6 +145,7 @@ class _ShadowJudge:
         if self._after and agreement < self._agreement - FAR_AGREEMENT:
             return self._take_back(about)
         self._counts.begin()
+        self._lost = 0
         return None
 
     def _take_back(self, why: str) -> ModelChange:

@@ -40,6 +40,20 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
     assert len(play(scene).free) == SLOTS
 
 
+def test_what_the_dead_worker_had_answered_is_done_though_nobody_has_read_it() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.reply(message)
+        assert played.batcher.worker_down(0) == []
+        assert kinds(played.outcomes[0]) == [Result]
+
+    assert len(play(scene).free) == SLOTS
+
+
 def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
     async def scene(played: Played) -> None:
         played.up()

@@ -29,6 +29,16 @@ def test_what_a_forked_process_writes_another_reads_in_its_place_alone() -> None
     assert list(shared_state.first_batches) == [0, 5]
 
 
+def test_what_a_dead_api_process_held_and_had_sent_counts_no_more() -> None:
+    shared_state = SharedState(seats=1, api_processes=2)
+    for times_ns in (shared_state.held_ns, *shared_state.loads_ns):
+        for api in range(len(times_ns)):
+            times_ns[api] = 1 + api
+    shared_state.end_life(0)
+    assert list(shared_state.held_ns) == [0, 2]
+    assert [list(loads) for loads in shared_state.loads_ns] == [[0, 2, 3]] * 2
+
+
 def test_nothing_of_a_dead_worker_runs_any_more_in_its_seat() -> None:
     shared_state = SharedState(seats=2, api_processes=2)
     for row in range(4):

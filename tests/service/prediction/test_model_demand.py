@@ -7,7 +7,16 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from service.catalog import Catalog
-from service.ipc.control import AskForModel, ControlMessage, ModelMoved, ModelRefused, NewModels, WorkerUp
+from service.ipc.control import (
+    AskForModel,
+    ControlMessage,
+    ModelMoved,
+    ModelRefused,
+    ModelReleased,
+    NewModels,
+    ReleaseModel,
+    WorkerUp,
+)
 from service.ipc.reports import ModelReport
 from service.parsing.head import Target
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play, turn
@@ -60,6 +69,28 @@ def test_a_model_is_asked_for_once_and_what_waits_is_answered_when_it_is_there(r
         assert process.take() is None
         load(process)
         await answer(process, *requests)
+
+    run(scene)
+
+
+def test_a_model_that_a_new_worker_came_up_with_is_asked_for_again_once_it_has_made_room(
+    run: Callable[[Scene], None],
+) -> None:
+    async def scene(process: PlayedProcess, read: Told) -> None:
+        request = ask(process)
+        await turn()
+        assert read() == [AskForModel(OTHER)]
+        process.die()
+        process.epoch += 1
+        process.api._on_message(WorkerUp(0, process.epoch, (REPORT, replace(REPORT, model=OTHER))))
+        await answer(process, request)
+        process.api._on_message(ReleaseModel(0, OTHER))
+        assert read() == [ModelReleased(0, released=True)]
+        again = ask(process)
+        await turn()
+        assert read() == [AskForModel(OTHER)]
+        load(process)
+        await answer(process, again)
 
     run(scene)
 

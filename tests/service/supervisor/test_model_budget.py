@@ -17,7 +17,7 @@ from service.ipc.messages import PROBE, BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.policy import LOAD_TRIES
+from service.policy import LOAD_TRIES, RELEASE_LIMIT_S
 from service.repository import Repository
 from service.selection import Selection
 from service.shadow_version import add_shadow
@@ -219,10 +219,45 @@ def test_an_api_process_that_comes_or_goes_has_the_question_put_again(house: Hou
     house.budget.look()
     new = released(house)
     house.budget.on_released(old.number, released=True)
-    assert old.model in house.loaded()
+    assert house.commands() == []
     house.budget.on_released(new.number, released=True)
     house.obey()
     assert D in house.loaded()
+
+
+def test_a_worker_that_comes_up_while_a_model_is_to_be_unloaded_is_shown_without_it(house: House) -> None:
+    house.use(C, 1.0)
+    house.budget.ask(D)
+    question = released(house)
+    assert question.model == B
+    other = house.start_other()
+    assert other is not None
+    assert {report.model for report in house.budget.shown(other)} == {DEFAULT, C}
+    house.budget.on_released(question.number, released=True)
+    house.obey()
+    assert house.loaded() == {DEFAULT, C, D}
+    assert set(other.reports) == set(house.worker.reports) == {DEFAULT, C, D}
+
+
+def test_an_api_process_that_does_not_answer_is_asked_for_another_model(house: House) -> None:
+    house.use(C, 1.0)
+    house.budget.ask(D)
+    first = released(house)
+    house.budget.look()
+    assert house.take(ReleaseModel) == []
+    assert house.budget._release
+    house.budget._release.asked_s -= 2 * RELEASE_LIMIT_S
+    house.budget.look()
+    assert [message for message in house.told if isinstance(message, ModelMoved)] == [
+        ModelMoved(0, house.worker.reports[B])
+    ]
+    second = released(house)
+    assert (first.model, second.model) == (B, C)
+    house.budget.on_released(first.number, released=True)
+    assert house.commands() == []
+    house.budget.on_released(second.number, released=True)
+    house.obey()
+    assert house.loaded() == {DEFAULT, B, D}
 
 
 def test_a_worker_whose_pipe_is_full_is_told_later(house: House) -> None:

@@ -105,7 +105,10 @@ def test_a_shadow_that_fails_or_whose_images_workers_die_with_is_taken_back(
     dying.count("agreed", 500)
     dying.deaths += DEATHS
     assert dying.look() is None  # with images of others
-    dying.count("lost", DEATHS)
+    for _ in range(DEATHS - 1):
+        dying.count("lost", 2 * DEATHS)  # images of one batch
+        assert dying.look() is None
+    dying.count("lost", 1)
     assert dying.look() == TAKE_BACK
 
 
@@ -150,13 +153,38 @@ def test_workers_that_die_long_after_each_other_take_nothing_back(
     it = scene(0)
     it.look()
     look = it.promote() if promoted else it.look
-    it.count("lost", 2 * DEATHS)
-    for _ in range(2 * DEATHS):
+
+    def die() -> None:
+        it.count("lost", 1)
         it.deaths += 1
+
+    for _ in range(2 * DEATHS):
+        die()
         assert look() is None
         it.now_s += DEATHS_WITHIN_S + 1
-    it.deaths += DEATHS - 1
-    assert look() is None
+    for _ in range(DEATHS - 1):
+        die()
+        assert look() is None
+    die()
+    assert look() == (FORMER if promoted else TAKE_BACK)
+
+
+@pytest.mark.parametrize("promoted", [False, True])
+def test_workers_that_die_within_the_hour_count_however_many_images_come_between(
+    scene: Callable[[int], Scene], promoted: bool
+) -> None:
+    it = scene(0)
+    it.look()
+    look = it.promote() if promoted else it.look
+    for _ in range(DEATHS - 1):
+        it.count("lost", 1)
+        it.deaths += 1
+        assert look() is None
+        it.count("agreed", 2 * JUDGED_IMAGES)
+        it.metrics.requests.inc("plain", "2", "ok", by=2 * JUDGED_IMAGES)
+        assert look() is None
+        it.now_s += DEATHS_WITHIN_S / DEATHS
+    it.count("lost", 1)
     it.deaths += 1
     assert look() == (FORMER if promoted else TAKE_BACK)
 
