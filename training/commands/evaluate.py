@@ -96,11 +96,11 @@ def _vacant_version(directory: Path, version: int) -> None:
 
 
 def _write_version(directory: Path, version: int, reference: ReferenceDistribution) -> None:
-    """The same model beside itself, with this reference."""
+    """The same model beside itself, in 8 bits too if it is, with this reference."""
     source = read_artifact(directory)
     metadata = dataclasses.replace(source.metadata, reference=reference)
-    model = with_metadata(source.model, metadata)
-    write_artifact(directory.absolute().parent.parent, source.name, version, model, source.weights)
+    model, int8 = with_metadata(source.model, metadata), source.int8.model if source.int8 else None
+    write_artifact(directory.absolute().parent.parent, source.name, version, model, source.weights, int8)
 
 
 def _released(directory: Path) -> RunnableModel:

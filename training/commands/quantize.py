@@ -97,7 +97,8 @@ def _place(options: QuantizeOptions, source: Artifact, repository: Path) -> tupl
 
 
 def _data(options: QuantizeOptions, source: Artifact) -> str:
-    data = options.data or source.metadata.metrics.get("data")
+    metadata = source.metadata
+    data = options.data or metadata.recipe.get("data") or metadata.metrics.get("data")  # earlier exports tell only this
     if data is None:
         raise DataError(
             f"{options.artifact} does not say what it was trained on: give with --data a data set of its classes, or a "

@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import gzip
+import lzma
 import os
 import tarfile
 import unicodedata
@@ -16,7 +17,7 @@ from typing import BinaryIO, Protocol, TypeVar
 
 from training.errors import DataError
 
-READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+READ_ERRORS = (OSError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError)
 """Errors of reading one file that is gone, damaged, encrypted, or packed by an unknown method."""
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".zip")

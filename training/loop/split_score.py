@@ -26,6 +26,11 @@ _UNKNOWN = (
     "accuracy holds only if these are none of them"
 )
 
+_DRAWN = (
+    "on which images the model was trained is not known: the accuracy holds only if no images were added to {} or "
+    "removed since, as others would be held back now"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
@@ -95,6 +100,8 @@ def load_split(data: str, data_root: Path, split: EvaluationSplit, trained: Trai
             "model was trained on: with images added or removed since, others are drawn. Give --data as it was, put "
             "images that are new to the model into a val/, or measure on the test split, by --split test"
         )
+    if trained.fingerprints is None and isinstance(images, FileSet) and sources.validation_folder(data) is None:
+        return replace(images, notes=(*images.notes, _DRAWN.format(data)))
     return images
 
 

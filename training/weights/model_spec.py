@@ -32,7 +32,7 @@ _BEFORE_CROP = ("resize", "crop_pct", "crop", "other_crop")
 class ModelSpec:
     """None where it is not known; `mean` and `std` are fractions of 255, `size` and `resize` pixels.
 
-    `crop_pct` is `size` as a fraction of `resize`; neither is read where `crop` squashes; `other_crop` says how
+    `crop_pct` is `size` as a fraction of `resize`, which is not read where `crop` squashes; `other_crop` says how
     pictures are brought to size instead, in a way that the server has not.
     """
 
@@ -74,6 +74,11 @@ class ModelSpec:
         if self.other_crop:
             raise WeightsError(
                 f"{self.other_crop}; to resize the shorter side and take the centre instead, say --resize"
+            )
+        if self.crop == "squash" and self.crop_pct not in (None, 1):
+            raise WeightsError(
+                f"pictures are squeezed to more than the network's size, of which the middle is {self.crop_pct:g}: the "
+                "server squeezes to that size itself; say --crop-pct 1, and measure what that changes"
             )
         wanted = self.interpolation or _INTERPOLATIONS[0]
         interpolation = next((each for each in _INTERPOLATIONS if each == wanted), None)

@@ -295,6 +295,20 @@ def test_a_released_model_learns_its_reference(artifact_directory: Path, digits:
         evaluate(EvaluateOptions(**options))
 
 
+def test_a_model_in_both_precisions_learns_its_reference_in_both(
+    artifact_directory: Path, digits: str, tmp_path: Path
+) -> None:
+    source = read_artifact(artifact_directory)
+    options = ("--beside", "--force", "--images", 100, "--repository", tmp_path)
+    assert resnet_train("quantize", artifact_directory, *options).code == 0
+    (directory,) = (tmp_path / source.name).iterdir()
+    evaluate(EvaluateOptions(model=directory, data=digits, reference_version=7))
+    before, after = read_artifact(directory).int8, read_artifact(directory.parent / "7").int8
+    assert before is not None
+    assert after is not None
+    assert after.model == before.model
+
+
 def test_a_checkpoint_is_no_released_model(digits_checkpoint: Path) -> None:
     ended = resnet_train("evaluate", digits_checkpoint, "--reference-version", 2)
     assert ended.code == 2

@@ -162,11 +162,23 @@ def test_an_8_bit_model_is_not_quantised_again(released: Path):
 
 def test_a_model_that_does_not_know_its_data_has_to_be_told(released: Path, tmp_path: Path):
     source = read_artifact(released)
-    draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics={}))
+    recipe = {name: value for name, value in source.metadata.recipe.items() if name != "data"}
+    draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics={}, recipe=recipe))
     directory = write_artifact(tmp_path, "digits", 1, draft.model, None)
     result = run_quantize(directory)
     assert result.code == 1
     assert "give with --data a data set of its classes, or a folder of any pictures" in result.errors
+
+
+def test_it_is_calibrated_on_what_it_was_trained_on_whatever_it_was_measured_on(
+    released: Path, digits: str, tmp_path: Path
+):
+    source = read_artifact(released)
+    metrics = source.metadata.metrics | {"data": str(tmp_path / "elsewhere")}
+    draft = assemble("digits", 1, source.model, dataclasses.replace(source.metadata, metrics=metrics))
+    result = run_quantize(write_artifact(tmp_path, "digits", 1, draft.model, None), "--force")
+    assert result.code == 0, result.errors
+    assert read_artifact(tmp_path / "digits-int8" / "1").metadata.metrics["data"] == digits
 
 
 def pictures(digits: str, folder: Path, count: int) -> Path:

@@ -30,6 +30,7 @@ def test_large_pictures_are_cropped_and_small_ones_only_resized(side, resize):
         (ModelSpec(mean=(123.675, 116.28, 103.53)).over(KNOWN), "scale to 255.* --mean 0.485,0.456,0.406"),
         (ModelSpec(std=(58.395, 57.12, 57.375)).over(KNOWN), "scale to 255.* --std 0.229,0.224,0.225"),
         (ModelSpec(interpolation="lanczos").over(KNOWN), "resized with lanczos, .* bilinear and bicubic.*--interp"),
+        (ModelSpec(crop="squash", crop_pct=0.95).over(KNOWN), r"the middle is 0\.95.* say --crop-pct 1"),
         (ModelSpec(other_crop="pictures are squeezed").over(KNOWN), "pictures are squeezed.* say --resize"),
         (ModelSpec(labels=("cat", "dog", "elk")).over(KNOWN), "has 2 classes, but there are 3 labels"),
         (ModelSpec(labels=("cat",)).over(KNOWN), "2 labels at least"),
