@@ -188,7 +188,7 @@ class ApiProcess:
     def _beat(self) -> None:
         """Give a sign of life, publish gauges, as another process may be scraped, and write what has waited.
 
-        Images that were kept back from a worker are sent, should nobody have told that it is free.
+        Waiting images are dispatched, too, in case the notice that a worker is free was lost.
         """
         self._shared_state.beats[self._index] += 1
         self.services.batcher.dispatch()

@@ -38,6 +38,11 @@ class Scene:
     def count(self, outcome: str, images: int) -> None:
         self.metrics.shadow_images.inc("plain", "2", outcome, by=images)
 
+    def lose_worker(self) -> None:
+        """A worker dies while it runs an image of the shadow."""
+        self.count("lost", 1)
+        self.deaths += 1
+
     def look(self, models: ModelSet | None = None) -> ModelChange | None:
         """At these models, or at both versions."""
         return self.watch.look(models or self.both, self.deaths, self.now_s)
@@ -153,19 +158,14 @@ def test_workers_that_die_long_after_each_other_take_nothing_back(
     it = scene(0)
     it.look()
     look = it.promote() if promoted else it.look
-
-    def die() -> None:
-        it.count("lost", 1)
-        it.deaths += 1
-
     for _ in range(2 * DEATHS):
-        die()
+        it.lose_worker()
         assert look() is None
         it.now_s += DEATHS_WITHIN_S + 1
     for _ in range(DEATHS - 1):
-        die()
+        it.lose_worker()
         assert look() is None
-    die()
+    it.lose_worker()
     assert look() == (FORMER if promoted else TAKE_BACK)
 
 
@@ -177,15 +177,13 @@ def test_workers_that_die_within_the_hour_count_however_many_images_come_between
     it.look()
     look = it.promote() if promoted else it.look
     for _ in range(DEATHS - 1):
-        it.count("lost", 1)
-        it.deaths += 1
+        it.lose_worker()
         assert look() is None
         it.count("agreed", 2 * JUDGED_IMAGES)
         it.metrics.requests.inc("plain", "2", "ok", by=2 * JUDGED_IMAGES)
         assert look() is None
         it.now_s += DEATHS_WITHIN_S / DEATHS
-    it.count("lost", 1)
-    it.deaths += 1
+    it.lose_worker()
     assert look() == (FORMER if promoted else TAKE_BACK)
 
 
