@@ -78,9 +78,6 @@ class WorkerQueue:
     batches: dict[int, list[ImageTask]] = field(default_factory=dict)
     _batch_loads_ns: dict[int, int] = field(default_factory=dict)
 
-    def __post_init__(self) -> None:
-        self.loads_ns[self.api] = 0  # not any more what a predecessor sent that died
-
     def begin_life(self, epoch: int, models: frozenset[int]) -> None:
         """It takes batches, of these models."""
         self.epoch, self.up, self.models = epoch, True, models

@@ -138,7 +138,6 @@ class WaitEstimate:
         self._held_ns = 0.0
         self._workers: set[int] = set()
         self._s_per_ns = 1e-9  # of worker time: each second holds as many as there are workers
-        self._times_ns[api] = 0  # not any more what a predecessor held that died
 
     def begin_models(self, numbers: range) -> None:
         """Other models are served now: none is asked for yet, and those before are in demand no more."""
