@@ -19,7 +19,8 @@ from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
 from service.repository import RepositoryError
-from service.settings import ENV_PREFIX, SettingError, Settings, drop_service_links
+from service.service_links import drop_service_links
+from service.settings import ENV_PREFIX, SettingError, Settings
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 
