@@ -23,6 +23,7 @@ PROGRAMS = {
     "`resnet-serve`, at its start and in the shell": (
         "service/cli.py",
         "service/settings.py",
+        "service/setting_types.py",
         "service/service_links.py",
         "service/settings_file.py",
         "service/repository.py",

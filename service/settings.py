@@ -1,22 +1,35 @@
 """Every setting of the server: one typed model, from which flags, environment variables, help and documents come."""
 
-import os
-import re
-from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from models.command_line import command_line, flag
 from models.images.decoder import MAX_PIXELS
-from models.images.image_type import TYPE_NAMES, USUAL_TYPES, ImageType
-from models.images.optional_readers import lacks
+from models.images.image_type import TYPE_NAMES, USUAL_TYPES
 from service.repository import ZOO
 from service.repository_place import RepositoryPlace
 from service.selection import UNDECIDED, Selection
+from service.setting_types import (
+    CacheDir,
+    DeviceName,
+    EngineName,
+    FetchTimeout,
+    ImageTypes,
+    Origins,
+    Positive,
+    PrecisionName,
+    Rate,
+    RootPath,
+    Seconds,
+    SecondsOrNone,
+    ShadowName,
+    SigningKey,
+    SuccessShare,
+    WantsTraces,
+)
 from service.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
@@ -25,112 +38,6 @@ MOST_IN_BATCH = 512  # images
 
 class SettingError(Exception):
     """A setting that cannot be meant as it is; the message says which and what to do."""
-
-
-Positive = Annotated[int, Field(gt=0)]
-EngineName = Literal["auto", "onnxruntime", "tensorrt", "torch"]
-PrecisionName = Literal["auto", "fastest", "fp32", "tf32", "fp16", "bf16", "int8"]
-DeviceName = Literal["auto", "cpu", "cuda"]
-MOST_SECONDS = 86_400.0  # a day; with times without end there is no deadline, and clocks in nanoseconds run over
-Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
-SecondsOrNone = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
-"""0 turns off what has this time."""
-
-
-def _split(value: object) -> object:
-    return [name.strip().lower() for name in value.split(",")] if isinstance(value, str) else value
-
-
-def _can_be_read(kind: ImageType) -> ImageType:
-    if lacking := lacks(kind):
-        raise ValueError(f"needs {lacking}")
-    return kind
-
-
-ImageTypes = Annotated[
-    tuple[Annotated[ImageType, AfterValidator(_can_be_read)], ...],
-    NoDecode,
-    BeforeValidator(_split),
-    Field(min_length=1),
-]
-"""Names with commas between them."""
-
-
-def _can_be_traced(wanted: bool) -> bool:
-    if not wanted:
-        return False
-    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
-        raise ValueError("needs OpenTelemetry's SDK and its OTLP exporter: pip install 'resnet-serve[tracing]'")
-    for name, value in _TRACED_BY.items():
-        if (given := os.environ.get(name, value)) != value:
-            raise ValueError(f"exports by {value}, but {name} is {given}: unset it, or turn this off")
-    return True
-
-
-_TRACED_BY = {
-    "OTEL_TRACES_EXPORTER": "otlp",
-    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
-    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
-}
-"""Variables of OpenTelemetry that could ask for another exporter than ours."""
-
-CacheDir = Annotated[
-    Path | None, Field(description="where models from an address are copied; default: resnet-serve in ~/.cache")
-]
-FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an address, in seconds")]
-
-
-def _can_be_verified(key: Path) -> Path:
-    if find_spec("model_signing") is None or find_spec("OpenSSL") is None:
-        raise ValueError("needs OpenSSF Model Signing: pip install 'resnet-serve[signing]'")
-    return key
-
-
-SigningKey = Annotated[
-    Annotated[Path, AfterValidator(_can_be_verified)] | None,
-    Field(description="serve only models signed with this key, a public one in a PEM file"),
-]
-
-
-def _is_rate(per_s: float) -> float:
-    if 0 < per_s < 1 / MOST_SECONDS:
-        raise ValueError(f"is less than one request a day: give {1 / MOST_SECONDS:.1g} or more, or 0 for no limit")
-    return per_s
-
-
-_SHARES = {"off": None, "errors": 0.0, "all": 1.0}
-
-
-def _success_share(value: object) -> float | None:
-    if isinstance(value, str) and value in _SHARES:
-        return _SHARES[value]
-    with suppress(ValueError):
-        if isinstance(value, int | float | str) and 0 <= float(value) <= 1:
-            return float(value)
-    raise ValueError("must be off, errors, all or a number from 0 to 1")
-
-
-SuccessShare = Annotated[float | None, BeforeValidator(_success_share)]
-"""The share of requests that end well which have a line in the access log; None if there is no such log."""
-
-
-_ORIGIN = re.compile(r"https?://[a-z0-9.\-\[\]:]+")
-
-
-def _is_origin(origin: str) -> str:
-    if not _ORIGIN.fullmatch(origin):
-        raise ValueError("name each origin, such as https://example.org, without a path")
-    return origin
-
-
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
-"""With commas between them."""
-
-ShadowName = Annotated[str, Field(pattern=r"^[^/.][^/]*/[1-9][0-9]{0,8}$")]
-"""A model and its version."""
-
-RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
-"""A path without an end of its own, empty for none."""
 
 
 class Batching(BaseModel):
@@ -200,8 +107,8 @@ class Settings(BaseSettings):
         description="bytes of the largest network input that can be loaded later; 0: as at start",
     )
     most_classes: int = Field(0, ge=0, le=1 << 20, description="most classes of a model loaded later; 0: as at start")
-    engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
-    device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
+    engine: EngineName = "auto"
+    device: DeviceName = "auto"
     precision: PrecisionName = Field(
         "auto",
         description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU, fastest is what a trial finds",
@@ -280,11 +187,8 @@ class Settings(BaseSettings):
         description="who may ask: NAME SCOPE[,SCOPE] SHA256 a line, as resnet-serve key prints; SIGHUP reads it again",
     )
     api_keys: SecretStr | None = Field(None, description="the same lines with ; between them; give it as a variable")
-    rate_limit: Annotated[float, AfterValidator(_is_rate)] = Field(
-        0.0,
-        ge=0,
-        le=1_000_000,
-        description="requests a second that are taken of one key, or of one address without keys; 0: no limit",
+    rate_limit: Rate = Field(
+        0.0, description="requests a second that are taken of one key, or of one address without keys; 0: no limit"
     )
     rate_burst: int = Field(
         0, ge=0, le=1_000_000, description="how many of these may come at once; 0: as many as in a second"
@@ -296,7 +200,7 @@ class Settings(BaseSettings):
     grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
-    tracing: Annotated[bool, AfterValidator(_can_be_traced)] = Field(
+    tracing: WantsTraces = Field(
         False,
         description="export a trace of each prediction request by OTLP over HTTP; needs the extra [tracing], and heeds"
         " OpenTelemetry's variables, such as OTEL_EXPORTER_OTLP_ENDPOINT",

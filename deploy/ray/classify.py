@@ -30,7 +30,7 @@ from models.postprocess import softmax
 from service.remote.fetch import fetch
 from service.repository import ZOO, Repository, RepositoryError, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
+from service.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
 
 COLUMNS = pa.schema(
     [("path", pa.string()), ("label", pa.string()), ("probability", pa.float32()), ("problem", pa.string())]

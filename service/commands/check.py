@@ -18,16 +18,8 @@ from models.machine.memory import memory_since, own_memory, trim_memory, usable_
 from service.remote.fetch import fetch
 from service.repository import ModelFolder, list_models, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import (
-    ENV_PREFIX,
-    MOST_IN_BATCH,
-    CacheDir,
-    DeviceName,
-    EngineName,
-    FetchTimeout,
-    PrecisionName,
-    SigningKey,
-)
+from service.setting_types import CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName, SigningKey
+from service.settings import ENV_PREFIX, MOST_IN_BATCH
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
 
@@ -46,8 +38,8 @@ class Check(BaseSettings):
     cache_dir: CacheDir = None
     fetch_timeout: FetchTimeout = 600.0
     require_signature: SigningKey = None
-    engine: EngineName = Field("auto", description="what runs the networks; auto is onnxruntime")
-    device: DeviceName = Field("auto", description="auto is cuda where nvidia-smi lists a GPU, else cpu")
+    engine: EngineName = "auto"
+    device: DeviceName = "auto"
     precision: PrecisionName = Field("auto", description="of the arithmetic; auto is fp32 on a CPU and tf32 on a GPU")
     max_accuracy_loss: float = Field(0.5, ge=0, le=100, description="points of accuracy that fastest may cost")
     compile: bool = Field(False, description="compile the networks of --engine torch, which takes minutes")

@@ -27,7 +27,8 @@ from models.postprocess import softmax
 from service.remote.fetch import fetch
 from service.repository import ZOO, Repository, signed_by
 from service.repository_place import RepositoryPlace
-from service.settings import ENV_PREFIX, CacheDir, FetchTimeout, ImageTypes, Positive, SettingError, SigningKey
+from service.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
+from service.settings import ENV_PREFIX, SettingError
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 

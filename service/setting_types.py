@@ -1,0 +1,128 @@
+"""What values settings may have, where that is more than a type and its bounds: of the server, and of commands."""
+
+import os
+import re
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from models.images.image_type import ImageType
+from models.images.optional_readers import lacks
+
+MOST_SECONDS = 86_400.0  # a day; with times without end there is no deadline, and clocks in nanoseconds run over
+
+Positive = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0, le=MOST_SECONDS)]
+SecondsOrNone = Annotated[float, Field(ge=0, le=MOST_SECONDS)]
+"""0 turns off what has this time."""
+
+EngineName = Annotated[
+    Literal["auto", "onnxruntime", "tensorrt", "torch"],
+    Field(description="what runs the networks; auto is onnxruntime"),
+]
+DeviceName = Annotated[
+    Literal["auto", "cpu", "cuda"], Field(description="auto is cuda where nvidia-smi lists a GPU, else cpu")
+]
+PrecisionName = Literal["auto", "fastest", "fp32", "tf32", "fp16", "bf16", "int8"]
+
+CacheDir = Annotated[
+    Path | None, Field(description="where models from an address are copied; default: resnet-serve in ~/.cache")
+]
+FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an address, in seconds")]
+
+ShadowName = Annotated[str, Field(pattern=r"^[^/.][^/]*/[1-9][0-9]{0,8}$")]
+"""A model and its version."""
+
+RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+"""A path without an end of its own, empty for none."""
+
+
+def _split(value: object) -> object:
+    return [name.strip().lower() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _can_be_read(kind: ImageType) -> ImageType:
+    if lacking := lacks(kind):
+        raise ValueError(f"needs {lacking}")
+    return kind
+
+
+ImageTypes = Annotated[
+    tuple[Annotated[ImageType, AfterValidator(_can_be_read)], ...],
+    NoDecode,
+    BeforeValidator(_split),
+    Field(min_length=1),
+]
+"""Names with commas between them."""
+
+
+def _is_origin(origin: str) -> str:
+    if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin):
+        raise ValueError("name each origin, such as https://example.org, without a path")
+    return origin
+
+
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
+"""With commas between them."""
+
+
+def _can_be_verified(key: Path) -> Path:
+    if find_spec("model_signing") is None or find_spec("OpenSSL") is None:
+        raise ValueError("needs OpenSSF Model Signing: pip install 'resnet-serve[signing]'")
+    return key
+
+
+SigningKey = Annotated[
+    Annotated[Path, AfterValidator(_can_be_verified)] | None,
+    Field(description="serve only models signed with this key, a public one in a PEM file"),
+]
+
+_TRACED_BY = {
+    "OTEL_TRACES_EXPORTER": "otlp",
+    "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+}
+"""Variables of OpenTelemetry that could ask for another exporter than ours."""
+
+
+def _can_be_traced(wanted: bool) -> bool:
+    if not wanted:
+        return False
+    if find_spec("opentelemetry") is None or find_spec("opentelemetry.sdk") is None:
+        raise ValueError("needs OpenTelemetry's SDK and its OTLP exporter: pip install 'resnet-serve[tracing]'")
+    for name, value in _TRACED_BY.items():
+        if (given := os.environ.get(name, value)) != value:
+            raise ValueError(f"exports by {value}, but {name} is {given}: unset it, or turn this off")
+    return True
+
+
+WantsTraces = Annotated[bool, AfterValidator(_can_be_traced)]
+
+
+def _is_rate(per_s: float) -> float:
+    if 0 < per_s < 1 / MOST_SECONDS:
+        raise ValueError(f"is less than one request a day: give {1 / MOST_SECONDS:.1g} or more, or 0 for no limit")
+    return per_s
+
+
+Rate = Annotated[float, Field(ge=0, le=1_000_000), AfterValidator(_is_rate)]
+"""Requests a second, 0 for as many as come."""
+
+_SHARES = {"off": None, "errors": 0.0, "all": 1.0}
+
+
+def _success_share(value: object) -> float | None:
+    if isinstance(value, str) and value in _SHARES:
+        return _SHARES[value]
+    with suppress(ValueError):
+        if isinstance(value, int | float | str) and 0 <= float(value) <= 1:
+            return float(value)
+    raise ValueError("must be off, errors, all or a number from 0 to 1")
+
+
+SuccessShare = Annotated[float | None, BeforeValidator(_success_share)]
+"""The share of requests that end well which have a line in the access log; None if there is no such log."""
