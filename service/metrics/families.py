@@ -22,7 +22,8 @@ class HistogramCells(NamedTuple):
 class Family:
     """A metric's series: cells in the row for each combination of label values.
 
-    Some are known from the start, others come with a model, and stay.
+    `keys` are the combinations that are known from the start, others come with a model, and stay; without labels there
+    is one series.
 
     `sparse` families have far more combinations than ever happen; they are exported once they are not zero.
     """
@@ -37,12 +38,12 @@ class Family:
         name: str,
         text: str,
         labels: tuple[str, ...] = (),
-        keys: Iterable[tuple[str, ...]] = ((),),
+        keys: Iterable[tuple[str, ...]] = (),
         *,
         sparse: bool = False,
     ) -> None:
         self.name, self.text, self.labels, self.sparse = f"resnet_{name}", text, labels, sparse
-        self.first_keys = tuple(keys)
+        self.first_keys = tuple(keys) if labels else ((),)
         self._places: dict[tuple[str, ...], int] = {}
         self._row: Any = None
 
@@ -118,7 +119,7 @@ class Gauge(Family):
         name: str,
         text: str,
         labels: tuple[str, ...] = (),
-        keys: Iterable[tuple[str, ...]] = ((),),
+        keys: Iterable[tuple[str, ...]] = (),
         *,
         highest: bool = False,
         sparse: bool = False,
@@ -140,7 +141,7 @@ class Histogram(Family):
         text: str,
         buckets: Sequence[float],
         labels: tuple[str, ...] = (),
-        keys: Iterable[tuple[str, ...]] = ((),),
+        keys: Iterable[tuple[str, ...]] = (),
     ) -> None:
         super().__init__(name, text, labels, keys)
         self._buckets = buckets
@@ -180,7 +181,7 @@ class SizeTable(Family):
 
     def __init__(self, name: str, labels: tuple[str, ...], largest: int) -> None:
         """Sizes from 1 to `largest`."""
-        super().__init__(name, "", labels, ())
+        super().__init__(name, "", labels)
         self.width = 2 * largest
 
     def by_size(self, sums: NDArray[np.float64], *labels: str) -> dict[int, tuple[int, float]]:

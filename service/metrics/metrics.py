@@ -65,8 +65,10 @@ class Metrics(Collector):
         """`longest_s`: the latest deadline that a request may have."""
         self._add_requests(routes)
         self._add_durations(longest_s)
-        self._add_work(workers)
-        self._add_budget()
+        self._add_capacity()
+        self._add_batches()
+        self._add_processes(workers)
+        self._add_models()
         self._add_images()
         self._add_shadows(longest_s)
         self._families = [family for family in vars(self).values() if isinstance(family, Family)]
@@ -111,8 +113,13 @@ class Metrics(Collector):
         yield self.predictions, product([name], model.series)
         yield self.drift, product([name], DRIFTS)
         for family in (
-            *(self.batch_size, self.batches, self.last_inference, self.model_load_seconds, self.confidence),
-            *(self.model_loads, self.model_unloads),
+            self.batch_size,
+            self.batches,
+            self.last_inference,
+            self.model_load_seconds,
+            self.confidence,
+            self.model_loads,
+            self.model_unloads,
         ):
             yield family, [(name,)]
         if model.is_shadow:
@@ -150,12 +157,10 @@ class Metrics(Collector):
             "How long answered requests spent in each stage.",
             stage_buckets(longest_s),
             ("model", "stage"),
-            (),
         )
         self.requests_lost = Counter("requests_lost", "Prediction requests whose API process died before their answer.")
 
-    def _add_work(self, workers: int) -> None:
-        numbers = [(str(worker),) for worker in range(workers)]
+    def _add_capacity(self) -> None:
         self.queue_depth = Gauge("queue_depth", "Images that wait for a worker.")
         self.queue_capacity = Gauge("queue_capacity", "Images that the server holds at most.")
         self.decode_queue_depth = Gauge("decode_queue_depth", "Images that wait for a decoder.")
@@ -173,22 +178,26 @@ class Metrics(Collector):
         self.saturation = Gauge(
             "saturation_ratio", "Share in use of the resource that is scarcest, averaged over 15 s.", highest=True
         )
-        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",), ())
+
+    def _add_batches(self) -> None:
+        self.batch_size = Histogram("batch_size", "Images in each batch that ran.", BATCH_BUCKETS, ("model",))
         self.batches = SizeTable("batches", ("model",), MOST_IN_BATCH)
         self.last_inference = Gauge(
             "last_inference_timestamp_seconds",
             "When the last batch of the model ended, in seconds since 1970.",
             ("model",),
-            (),
             highest=True,
             sparse=True,
         )
+
+    def _add_processes(self, workers: int) -> None:
+        numbers = [(str(worker),) for worker in range(workers)]
         self.worker_up = Gauge("worker_up", "1 while the worker takes batches.", ("worker",), numbers)
         self.worker_restarts = Counter("worker_restarts", "Workers replaced.", ("reason",), product(RESTART_REASONS))
         self.api_restarts = Counter("api_restarts", "API processes replaced.", ("reason",), product(RESTART_REASONS))
-        self.model_load_seconds = Gauge(
-            "model_load_seconds", "How long loading, proving and warming took.", ("model",), ()
-        )
+
+    def _add_models(self) -> None:
+        self.model_load_seconds = Gauge("model_load_seconds", "How long loading, proving and warming took.", ("model",))
         self.model_load_failures = Counter(
             "model_load_failures", "Versions that could not be read, and models that a worker could not load or prove."
         )
@@ -199,17 +208,15 @@ class Metrics(Collector):
         self.model_swaps = Counter(
             "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
         )
-
-    def _add_budget(self) -> None:
         self.memory_budget = Gauge("memory_budget_bytes", "What loaded models may take: --memory-budget.", sparse=True)
         self.memory_budget_used = Gauge(
             "memory_budget_used_bytes", "What the loaded models take of it, in all workers.", sparse=True
         )
         self.model_loads = Counter(
-            "model_loads", "How often a model was loaded under --memory-budget.", ("model",), (), sparse=True
+            "model_loads", "How often a model was loaded under --memory-budget.", ("model",), sparse=True
         )
         self.model_unloads = Counter(
-            "model_unloads", "How often one made room for another under --memory-budget.", ("model",), (), sparse=True
+            "model_unloads", "How often one made room for another under --memory-budget.", ("model",), sparse=True
         )
 
     def _add_images(self) -> None:
@@ -221,20 +228,18 @@ class Metrics(Collector):
             product(REJECTIONS),
         )
         self.confidence = Histogram(
-            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BOUNDS, ("model",), ()
+            "prediction_confidence", "Probability of the top class.", CONFIDENCE_BOUNDS, ("model",)
         )
         self.predictions = Counter(
             "predictions",
             "Top classes answered.",
             ("model", "label"),
-            (),
             sparse=True,
         )
         self.drift = Gauge(
             "prediction_drift",
             "Population stability index of recent answers and those on the pictures that the model was measured on.",
             ("model", "of"),
-            (),
             highest=True,
             sparse=True,
         )
@@ -244,21 +249,18 @@ class Metrics(Collector):
             "shadow_images",
             "Images that a shadow was to get: it found the same class or not, failed, was lost, or there was no time.",
             ("model", "version", "outcome"),
-            (),
         )
         self.shadow_difference = Histogram(
             "shadow_confidence_difference",
             "Between the probability of the class that a shadow found and that of the answer, without its sign.",
             DIFFERENCE_BUCKETS,
             ("model", "version"),
-            (),
         )
         self.shadow_inference = Histogram(
             "shadow_inference_seconds",
             "What an image took of its batch's time in a worker, where it was answered and in the shadow.",
             stage_buckets(longest_s),
             ("model", "version", "of"),
-            (),
         )
 
     def attach(self, row: int) -> None:
