@@ -20,9 +20,9 @@ class SharedMemory:
         os.ftruncate(self.fd, size)
         self.map = mmap.mmap(self.fd, size)
 
-    def array(self, dtype: str, shape: tuple[int, ...], offset: int = 0) -> NDArray[Any]:
+    def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A view, as an array of this type and shape."""
-        return np.ndarray(shape, dtype, self.map, offset)
+        return np.ndarray(shape, dtype, self.map)
 
 
 class _SharedFile:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 SNAPSHOT_TRIES = 5  # a process would have to end during each for the counter to be wrong until the next scrape
 
@@ -25,7 +24,7 @@ class _Stat(NamedTuple):
     virtual_bytes: int
 
 
-class ProcessTree(Collector):
+class ProcessTree:
     """One process and all that have come from it."""
 
     def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
