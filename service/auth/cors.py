@@ -4,8 +4,15 @@ from collections.abc import Collection, Mapping
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 ASKED = (
-    *("Authorization", "X-API-Key", "Content-Type", "Content-Encoding", "Inference-Header-Content-Length"),
-    *("X-Request-ID", "X-Request-Timeout-Ms", "traceparent", "tracestate"),
+    "Authorization",
+    "X-API-Key",
+    "Content-Type",
+    "Content-Encoding",
+    "Inference-Header-Content-Length",
+    "X-Request-ID",
+    "X-Request-Timeout-Ms",
+    "traceparent",
+    "tracestate",
 )
 """Header fields that a page may send."""
 TOLD = (

@@ -21,7 +21,11 @@ from service.served_model import ServedModel
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "/v2/repository/index"
 ROUTES = (
-    *("/v2", "/v2/health/live", "/v2/health/ready", "/v2/models/stats", _INDEX),
+    "/v2",
+    "/v2/health/live",
+    "/v2/health/ready",
+    "/v2/models/stats",
+    _INDEX,
     *(route + suffix for suffix in ("", "/config", "/ready", "/stats") for route in (_MODEL, _VERSION)),
 )
 REPOSITORY_ROUTES = ("/v2/repository/models/{model}/load", "/v2/repository/models/{model}/unload")

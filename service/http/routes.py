@@ -33,7 +33,13 @@ _OPENMETRICS = "application/openmetrics-text"
 GetApi = Callable[[], ApiProcess]
 
 PLAIN_ROUTES = (
-    *("/models", "/models/{model}", "/livez", "/readyz", "/metrics", PAGE, DOCUMENT),
+    "/models",
+    "/models/{model}",
+    "/livez",
+    "/readyz",
+    "/metrics",
+    PAGE,
+    DOCUMENT,
     *inference_routes.ROUTES,
 )
 ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)

@@ -137,16 +137,22 @@ class ApiProcess:
         batcher = Batcher(
             self._index, channels, delays_s, estimate, outbox, admission.release, request_metrics.count_batch
         )
+        demand = ModelDemand(self.status, admission, batcher, estimate, report) if settings.memory_budget else None
         share = settings.access_log
-        access_log = None if share is None else AccessLog(share, settings.log_format)
-        tracing = _tracing(settings, self.metrics)
-        cors = Cors(settings.cors_origins) if settings.cors_origins else None
-        demand = None
-        if settings.memory_budget:
-            demand = ModelDemand(self.status, admission, batcher, estimate, report)
         return Services(
-            *(settings, models, admission, decoder, batcher, outbox, request_metrics, Deadlines()),
-            *(access_log, tracing, guard, cors, demand),
+            settings=settings,
+            models=models,
+            admission=admission,
+            decoder=decoder,
+            batcher=batcher,
+            outbox=outbox,
+            request_metrics=request_metrics,
+            deadlines=Deadlines(),
+            access_log=None if share is None else AccessLog(share, settings.log_format),
+            tracing=_tracing(settings, self.metrics),
+            guard=guard,
+            cors=Cors(settings.cors_origins) if settings.cors_origins else None,
+            model_demand=demand,
         )
 
     def close(self) -> None:
