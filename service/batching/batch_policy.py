@@ -154,9 +154,8 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
     waiting = [model for model, queue in enumerate(queues) if queue.tasks]
     demand = [queue for queue in queues if queue.is_in_demand(now_ns)]
     contended = len(demand) > 1
-    shared_ns = max(
-        [queue.begun_ns for queue in queues], default=0.0
-    )  # one that was idle has no claim on what the others had
+    # A model that was idle has no claim on what the others had.
+    shared_ns = max([queue.begun_ns for queue in queues], default=0.0)
     for model in sorted(waiting, key=lambda model: (max(queues[model].served_ns, shared_ns), queues[model].served_ns)):
         queue = queues[model]
         if queue.fills_until_ns <= now_ns and (worker := choose_worker(workers, model, queue, now_ns, contended)):

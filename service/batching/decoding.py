@@ -105,9 +105,8 @@ class Decoder:
         """Run a call on one of the threads, then call `on_done` with what became of it, also if it was cancelled."""
         waiting = [call]
         running = self._loop.run_in_executor(self._pool, _run_one, waiting)
-        running.add_done_callback(
-            lambda _: waiting.clear()
-        )  # frees what the call holds as soon as it is cancelled, as `_on_end` does for images
+        # What the call holds is free as soon as it is cancelled, as `_on_end` has it for images.
+        running.add_done_callback(lambda _: waiting.clear())
         running.add_done_callback(on_done)
         return running
 

@@ -18,9 +18,8 @@ class Result(NamedTuple):
     batch_size: int
     taken_ns: int
     done_ns: int
-    logits: NDArray[np.float32] | None = (
-        None  # if they were asked for; behind them zeros, or what a model with more left
-    )
+    # If they were asked for; behind them zeros, or what a model with more left.
+    logits: NDArray[np.float32] | None = None
 
 
 Outcome = Result | ServiceError

@@ -16,9 +16,8 @@ from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN, DESCRIPTOR_PAUSE_S,
 
 log = structlog.get_logger()
 
-BACKLOG = (
-    65535  # connections that the kernel may hold until they are accepted; net.core.somaxconn bounds it, often 4096
-)
+BACKLOG = 65535
+"""Connections that the kernel may hold until they are accepted; net.core.somaxconn bounds it, often 4096."""
 HANDSHAKE_S = 0.1  # time for a TCP handshake under way to end
 
 _SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)

@@ -12,9 +12,8 @@ from service.http import schemas
 from service.http.route_access import PROBES
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
 
-EXAMPLE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="  # one white pixel
-)
+EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
+"""One white pixel, a PNG in base64."""
 _FILE = {"type": "string", "format": "binary"}
 _IMAGE = _FILE | {"minLength": 1}
 _DIGIT, _PADDING = r"[A-Za-z0-9+/_-][ \t\r\n]*", r"=[ \t\r\n]*"  # either alphabet, and lines

@@ -60,9 +60,8 @@ class ModelCommand(NamedTuple):
 
 _HEAD = struct.Struct("<HHIQHHH")
 MAX_BATCH_SIZE = (PIPE_BUF - _HEAD.size) // 4  # images for which one message has room
-PROBE = BatchMessage(
-    api=0, model=0, epoch=0, batch=0, top_k=1, slots=()
-).pack()  # its epoch is no worker's: it is read and thrown away
+PROBE = BatchMessage(api=0, model=0, epoch=0, batch=0, top_k=1, slots=()).pack()
+"""Read and thrown away: its epoch is no worker's."""
 
 
 class Reply(NamedTuple):
