@@ -1,8 +1,6 @@
 """The routes beside prediction: plain FastAPI."""
 
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 
 from fastapi import FastAPI, Request, Response
@@ -11,22 +9,18 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.requests import ClientDisconnect
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth import cors
 from service.errors import MethodNotAllowed, NotFound, ServiceError
 from service.http import inference_routes, openapi, schemas
 from service.http.admin_routes import ADMIN_ROUTES
-from service.http.connection_state import AWAITS_BODY
 from service.http.documents import DOCUMENT, PAGE, add_documents
 from service.http.inference_openapi import infer_routes
 from service.http.options import AnswerOptions, allowed_methods
+from service.http.request_count import CountRequests
 from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
-from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES, Head, Target
+from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES
 from service.prediction.api_process import ApiProcess
-from service.prediction.response import Response as PredictionResponse
-from service.prediction.response import begin_response
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -123,7 +117,7 @@ def _add_middleware(app: FastAPI, api: GetApi, origins: Sequence[str]) -> None:
             allow_headers=cors.ASKED,
             expose_headers=cors.TOLD,
         )
-    app.add_middleware(CountRequests, api=api)
+    app.add_middleware(CountRequests, api=api, routes=(*PLAIN_ROUTES, *ADMIN_ROUTES))
 
 
 def _accepts(request: Request) -> list[str]:
@@ -148,43 +142,3 @@ async def _fault(request: Request, error: Exception) -> Response:
     if allowed := request.app.state.api.services.cors:
         answer.headers.update(allowed.headers(dict(request.scope["headers"])))
     return answer
-
-
-class CountRequests:
-    """ASGI middleware that counts every request by its route, and notes it in the access log if there is one."""
-
-    def __init__(self, app: ASGIApp, api: GetApi) -> None:
-        self._app, self._api = app, api
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on, HEAD as GET (uvicorn leaves the body out), and count the status that goes back."""
-        inner = {**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope
-        began_ns = time.monotonic_ns()
-
-        async def counting_send(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                path = getattr(inner.get("route"), "path", scope["path"])
-                route = path if path in (*PLAIN_ROUTES, *ADMIN_ROUTES) else ""
-                self._api().metrics.count_http(route, scope["method"], message["status"])
-                if access_log := self._api().services.access_log:
-                    access_log.note(_as_noted(scope, route, message, began_ns, inner.get("key", "")), route)
-            await send(message)
-
-        async def noting_receive() -> Message:
-            scope[AWAITS_BODY] = True
-            message = await receive()
-            scope[AWAITS_BODY] = False
-            return message
-
-        with suppress(ClientDisconnect):  # before all of a body had come: no answer would reach the client
-            await self._app(inner, noting_receive, counting_send if scope["type"] == "http" else send)
-
-
-def _as_noted(scope: Scope, route: str, start: Message, began_ns: int, key: str) -> PredictionResponse:
-    """A response for the access log; its id is the one that it carries, if any."""
-    head = Head(scope["method"], Target(route), b"", dict(scope["headers"]))
-    response = begin_response(head, began_ns, scope["client"])
-    response.status, response.key = start["status"], key
-    response.request_id = dict(start["headers"]).get(b"x-request-id", b"").decode() or response.request_id
-    response.timestamps.written_ns = time.monotonic_ns()
-    return response
