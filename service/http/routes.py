@@ -24,8 +24,6 @@ from service.prediction.api_process import ApiProcess
 
 _OPENMETRICS = "application/openmetrics-text"
 
-GetApi = Callable[[], ApiProcess]
-
 PLAIN_ROUTES = (
     "/models",
     "/models/{model}",
@@ -39,7 +37,7 @@ PLAIN_ROUTES = (
 ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 
 
-def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequence[str] = ()) -> None:
+def add_routes(app: FastAPI, api: Callable[[], ApiProcess], *, docs: bool = True, origins: Sequence[str] = ()) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
     app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
     app.docs_url = PAGE if docs else None
@@ -61,7 +59,7 @@ def add_routes(app: FastAPI, api: GetApi, *, docs: bool = True, origins: Sequenc
     )
 
 
-def _add_models(app: FastAPI, api: GetApi) -> None:
+def _add_models(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
     async def models() -> JSONResponse:
         """Every model: labels, input, metrics, engine, device, state."""
         return JSONResponse({"models": api().status.describe_all()})
@@ -78,7 +76,7 @@ def _add_models(app: FastAPI, api: GetApi) -> None:
         app.add_api_route(path, endpoint, tags=["models"], response_model=document, responses=responses)
 
 
-def _add_probes(app: FastAPI, api: GetApi) -> None:
+def _add_probes(app: FastAPI, api: Callable[[], ApiProcess]) -> None:
     async def livez() -> Response:
         """The event loop is alive."""
         return Response("ok\n", media_type="text/plain")
@@ -105,7 +103,7 @@ def _add_probes(app: FastAPI, api: GetApi) -> None:
         app.add_api_route(path, endpoint, tags=[PROBES], response_class=Response, responses=responses)
 
 
-def _add_middleware(app: FastAPI, api: GetApi, origins: Sequence[str]) -> None:
+def _add_middleware(app: FastAPI, api: Callable[[], ApiProcess], origins: Sequence[str]) -> None:
     """What is added first stands next to the routes."""
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CheckAccess, site=app, api=api)
