@@ -6,12 +6,27 @@ from typing import Any
 from fastapi import APIRouter
 
 from service.http import inference_schemas as schemas
-from service.http.openapi import EXAMPLE, PROBLEMS
+from service.http.openapi import DEADLINE, EXAMPLE, PROBLEMS, path_parameters
 from service.parsing.head import INFER_METHODS, INFER_ROUTES, MAX_NUMBER
 from service.parsing.inference import ENCODED, INPUT, OUTPUT, PIXELS
 
 TAG = "open inference protocol"
 _SIZE = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}
+_HEADERS: list[dict[str, Any]] = [
+    {
+        "name": "Inference-Header-Content-Length",
+        "in": "header",
+        "description": "bytes of the JSON, where binary data comes behind it",
+        "schema": _SIZE,
+    },
+    DEADLINE,
+    {
+        "name": "X-Request-ID",
+        "in": "header",
+        "description": "its name in the log, if it is at most 128 visible characters of ASCII",
+        "schema": {"type": "string"},
+    },
+]
 INDEX_BODY, REPOSITORY_BODY = (
     {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
     for kind in (schemas.RepositoryIndexRequest, schemas.RepositoryRequest)
@@ -49,7 +64,7 @@ def infer_routes(max_images: int) -> APIRouter:
             methods=list(INFER_METHODS),
             response_model=schemas.InferenceAnswer,
             responses=problems_of(PROBLEMS) | {200: {"content": {"application/octet-stream": {"schema": _BINARY}}}},
-            openapi_extra={"requestBody": _body(max_images), "parameters": _parameters(route)},
+            openapi_extra={"requestBody": _body(max_images), "parameters": path_parameters(route) + _HEADERS},
         )
     return router
 
@@ -90,20 +105,3 @@ def _body(max_images: int) -> dict[str, Any]:
         "application/octet-stream": {"schema": _BINARY},
     }
     return {"required": True, "content": content}
-
-
-def _parameters(route: str) -> list[dict[str, Any]]:
-    named = [name for name in ("model", "version") if f"{{{name}}}" in route]
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
-    headers = {
-        "Inference-Header-Content-Length": (_SIZE, "bytes of the JSON, where binary data comes behind it"),
-        "X-Request-Timeout-Ms": (
-            _SIZE | {"minimum": 1},
-            "the deadline; the latest that the server takes where that is earlier",
-        ),
-        "X-Request-ID": ({"type": "string"}, "its name in the log, if it is at most 128 visible characters of ASCII"),
-    }
-    return path + [
-        {"name": name, "in": "header", "schema": schema, "description": text}
-        for name, (schema, text) in headers.items()
-    ]

@@ -30,19 +30,20 @@ _ANY_BASE64 = {
     "pattern": '^[^"]*$',
     "description": "one that is not base64 fails alone",
 }
-_PARAMETERS = [
+DEADLINE = {
+    "name": "X-Request-Timeout-Ms",
+    "in": "header",
+    "description": "the deadline; the latest that the server takes where that is earlier",
+    "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
+}
+_PARAMETERS: list[dict[str, Any]] = [
     {
         "name": "top_k",
         "in": "query",
         "description": "how many classes; all of them where there are fewer",
         "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER, "default": DEFAULT_TOP_K},
     },
-    {
-        "name": "X-Request-Timeout-Ms",
-        "in": "header",
-        "description": "the deadline; the latest that the server takes where that is earlier",
-        "schema": {"type": "integer", "minimum": 1, "maximum": MAX_NUMBER},
-    },
+    DEADLINE,
     {
         "name": "X-Request-ID",
         "in": "header",
@@ -117,15 +118,15 @@ def _predict_routes(max_images: int) -> APIRouter:
             methods=[method],
             response_model=schemas.PredictAnswer | schemas.PredictSeveralAnswer,
             responses={status: answer for status, answer in PROBLEMS.items() if status != ChangeRefused.status},
-            openapi_extra={"requestBody": _body(max_images), "parameters": _parameters(route)},
+            openapi_extra={"requestBody": _body(max_images), "parameters": path_parameters(route) + _PARAMETERS},
         )
     return router
 
 
-def _parameters(route: str) -> list[dict[str, Any]]:
+def path_parameters(route: str) -> list[dict[str, Any]]:
+    """Those that stand in the path of a route, which name a model or a version of it."""
     named = [name for name in ("model", "version") if f"{{{name}}}" in route]
-    path = [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
-    return [*path, *_PARAMETERS]
+    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named]
 
 
 def describe(
