@@ -162,20 +162,5 @@ def _address(client: tuple[str, int] | None) -> str:
 
 def _timings_ms(timestamps: Timestamps, total_ns: int) -> dict[str, float]:
     """Milliseconds of each stage that the request has passed, and of all."""
-    read, decode, queue, inference, respond = timestamps.stages_ns()
-    total_ms = total_ns // 1000 / 1000
-    if timestamps.done_ns:
-        return {
-            "read": read // 1000 / 1000,
-            "decode": decode // 1000 / 1000,
-            "queue": queue // 1000 / 1000,
-            "inference": inference // 1000 / 1000,
-            "respond": respond // 1000 / 1000,
-            "total": total_ms,
-        }
-    timings_ms = {"total": total_ms}
-    if timestamps.body_ns:
-        timings_ms["read"] = read // 1000 / 1000
-    if timestamps.pixels_ns:
-        timings_ms["decode"] = decode // 1000 / 1000
-    return timings_ms
+    spans_ns = {name: to_ns - from_ns for name, from_ns, to_ns in timestamps.passed()} | {"total": total_ns}
+    return {name: ns // 1000 / 1000 for name, ns in spans_ns.items()}

@@ -43,6 +43,14 @@ class Timestamps:
             self.written_ns - self.done_ns,
         )
 
+    def passed(self) -> Iterator[tuple[str, int, int]]:
+        """Each of `STAGES` up to the one in which the request ended, with its two stamps."""
+        stamps = (self.headers_ns, self.body_ns, self.pixels_ns, self.taken_ns, self.done_ns, self.written_ns)
+        for name, from_ns, to_ns in zip(STAGES, stamps, stamps[1:], strict=False):
+            if not to_ns:
+                return
+            yield name, from_ns, to_ns
+
     @property
     def total_ns(self) -> int:
         """Nanoseconds from headers complete to response written."""

@@ -7,7 +7,7 @@ What OpenTelemetry's own variables (OTEL_*) say is heeded by its SDK. This is th
 
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -20,9 +20,8 @@ from opentelemetry.trace import SpanKind, StatusCode, format_trace_id, set_span_
 from opentelemetry.util.types import AttributeValue
 
 from service.metrics.exemplars import Exemplars
-from service.metrics.stages import STAGES
 from service.parsing.head import Head
-from service.prediction.response import Response, Timestamps
+from service.prediction.response import Response
 
 _NAME = "resnet-serve"
 
@@ -91,7 +90,7 @@ class Tracing:
         if not span.is_recording():
             return
         inner = set_span_in_context(span, context)
-        for name, from_ns, to_ns in _stages(timestamps):
+        for name, from_ns, to_ns in timestamps.passed():
             stage = self._tracer.start_span(name, inner, start_time=from_ns + since_epoch_ns)
             stage.end(to_ns + since_epoch_ns)
         if outcome != "cancelled" and response.status >= 500:
@@ -101,15 +100,6 @@ class Tracing:
         response.trace_id = format_trace_id(ids.trace_id)
         if duration_s is not None:
             self._exemplars.note(duration_s, ids.trace_id, ids.span_id, response.model, outcome)
-
-
-def _stages(timestamps: Timestamps) -> Iterator[tuple[str, int, int]]:
-    """Each stage that the request has passed, from and to (ns of the monotonic clock)."""
-    t = timestamps
-    stamps = (t.headers_ns, t.body_ns, t.pixels_ns, t.taken_ns, t.done_ns, t.written_ns)
-    for name, from_ns, to_ns in zip(STAGES, stamps, stamps[1:], strict=False):
-        if from_ns and to_ns:
-            yield name, from_ns, to_ns
 
 
 def _attributes(response: Response, head: Head, image_bytes: Sequence[int], outcome: str) -> dict[str, AttributeValue]:
