@@ -50,6 +50,31 @@ class Child:
 
 
 @dataclass(eq=False, slots=True)
+class StillWatch:
+    """For how long a value has stood still, as far as the supervisor was awake to notice.
+
+    A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it no more
+    counts than of a usual one.
+    """
+
+    value: int | bytes | None = 0
+    still_s: float = 0.0
+    looked_s: float = 0.0
+
+    def look(self, value: int | bytes | None, now_s: float) -> float:
+        """Seconds for which it has been this value."""
+        gap_s, self.looked_s = now_s - self.looked_s, now_s
+        self.still_s = self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) if value == self.value else 0.0
+        self.value = value
+        return self.still_s
+
+
+def _watch_threads() -> tuple[StillWatch, StillWatch]:
+    """One for each thread of a worker."""
+    return StillWatch(), StillWatch()
+
+
+@dataclass(eq=False, slots=True)
 class WorkerChild(Child):
     """A seat for a worker.
 
@@ -69,8 +94,8 @@ class WorkerChild(Child):
     lacks_default: bool = False
     reports: dict[int, ModelReport] = field(default_factory=dict)
     unparsed: bytes = b""
-    unread: tuple["StillWatch", "StillWatch"] = field(default_factory=lambda: (StillWatch(), StillWatch()))
-    running: tuple["StillWatch", "StillWatch"] = field(default_factory=lambda: (StillWatch(), StillWatch()))
+    unread: tuple[StillWatch, StillWatch] = field(default_factory=_watch_threads)
+    running: tuple[StillWatch, StillWatch] = field(default_factory=_watch_threads)
     probed_s: float = 0.0
 
     def begin_life(self, now_s: float) -> None:
@@ -78,7 +103,7 @@ class WorkerChild(Child):
         Child.begin_life(self, now_s)
         self.epoch += 1
         self.reports, self.unparsed, self.up = {}, b"", False
-        self.unread, self.running = (StillWatch(), StillWatch()), (StillWatch(), StillWatch())
+        self.unread, self.running = _watch_threads(), _watch_threads()
 
     def free(self) -> None:
         """No worker is to live here until it is given other models."""
@@ -110,26 +135,6 @@ class WorkerChild(Child):
             with suppress(BlockingIOError):  # it has become full meanwhile, so there is something to be read
                 os.write(pipe.writer, PROBE)
         return hung
-
-
-@dataclass(eq=False, slots=True)
-class StillWatch:
-    """For how long a value has stood still, as far as the supervisor was awake to notice.
-
-    A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it no more
-    counts than of a usual one.
-    """
-
-    value: int | bytes | None = 0
-    still_s: float = 0.0
-    looked_s: float = 0.0
-
-    def look(self, value: int | bytes | None, now_s: float) -> float:
-        """Seconds for which it has been this value."""
-        gap_s, self.looked_s = now_s - self.looked_s, now_s
-        self.still_s = self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) if value == self.value else 0.0
-        self.value = value
-        return self.still_s
 
 
 @dataclass(eq=False, slots=True)
