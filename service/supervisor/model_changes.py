@@ -23,7 +23,7 @@ from service.selection import Selection
 from service.settings import Settings
 from service.supervisor.api_pool import Answer, ApiPool
 from service.supervisor.model_set import ModelSet
-from service.supervisor.model_source import ModelSource, Refusals
+from service.supervisor.model_source import LoadFailures, ModelSource
 from service.supervisor.repository_reader import RepositoryReader
 from service.supervisor.worker_pool import Trial, WorkerPool
 
@@ -73,7 +73,7 @@ class ModelChanges:
         self._settings, self._is_copied = settings, is_copied
         self._source = source
         self._selection = settings.selection
-        self._refusals: Refusals = {}
+        self._load_failures: LoadFailures = {}
         self._waiting: deque[RunningChange] = deque()
         self._running: RunningChange | None = None
         self._closed = False
@@ -132,13 +132,13 @@ class ModelChanges:
         self._running, change = running, running.change
         running.selection = _decide(self._selection, change, self._workers.models.catalog)
         if running.again:
-            self._refusals.clear()
+            self._load_failures.clear()
         tell = log.info if running.again else log.debug
         tell("models are read", action=change.action, model=change.model or None, version=change.version)
         self._read(running)
 
     def _read(self, running: RunningChange) -> None:
-        find = partial(self._source.find, self._workers.models, running.selection, running.change, self._refusals)
+        find = partial(self._source.find, self._workers.models, running.selection, running.change, self._load_failures)
         self._reader.read(find, self._on_read)
 
     def _on_read(self, found: ModelSet | str) -> None:
@@ -197,7 +197,7 @@ class ModelChanges:
         if new.keys() & set(map(identity, self._workers.models.catalog.artifacts)):
             self._refuse("; ".join(new.values()))  # what is served cannot be loaded again now
             return
-        self._refusals |= new
+        self._load_failures |= new
         running.ends_at_s = math.inf
         self._running = None  # until the seats are free again
         running.again = False

@@ -28,7 +28,7 @@ from service.worker.trial import Selector
 
 log = structlog.get_logger()
 
-Refusals = dict[Identity, str]
+LoadFailures = dict[Identity, str]
 """Why workers could not load a version."""
 
 
@@ -73,7 +73,7 @@ class ModelSource:
         self._metrics.repository_problems.set(len(repository.problems))
         return repository.folder
 
-    def find(self, models: ModelSet, selection: Selection, change: ModelChange, refusals: Refusals) -> Found:
+    def find(self, models: ModelSet, selection: Selection, change: ModelChange, load_failures: LoadFailures) -> Found:
         """What is to be served in place of these models; RepositoryError or NotFound if nothing is."""
         folder = self.fetch()
         served = replace(models.catalog, artifacts=tuple(models.files))
@@ -85,7 +85,7 @@ class ModelSource:
             selection = selection.load(change.model, change.version)  # exactly this version, not a newer one
         elif change.model:
             served.find(change.model, None)
-        repository = Repository(folder, partial(self._check, refusals), self._check_origin)
+        repository = Repository(folder, partial(self._check, load_failures), self._check_origin)
         catalog = repository.read_again(served, selection, change.model or None)
         reasons = [reason for (name, _), reason in catalog.failed.items() if name == change.model]
         if names_target and reasons:
@@ -115,9 +115,9 @@ class ModelSource:
         chosen = Selector(where.device, where.load, self._settings.start_timeout).choices(new)
         return {one: choice for one, choice in choices.items() if one in old} | chosen
 
-    def _check(self, refusals: Refusals, artifact: Artifact) -> None:
+    def _check(self, load_failures: LoadFailures, artifact: Artifact) -> None:
         """Raise ArtifactError if workers have failed to load this, or there is no room for its images and classes."""
-        if reason := refusals.get(identity(artifact)):
+        if reason := load_failures.get(identity(artifact)):
             raise ArtifactError(reason)
         height, width, channels = artifact.input_shape
         if (size := height * width * channels) > self._input_bytes:
