@@ -1,6 +1,7 @@
 """`resnet-serve check`: would this repository be served?"""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, CliPositionalArg
@@ -50,6 +51,21 @@ class Check(BaseSettings):
     )
 
 
+class MeasuredModel(NamedTuple):
+    """What runs a model, the most images in a batch that pay, what an image takes alone and in it, and the memory."""
+
+    engine: str
+    batch_size: int
+    alone_ms: float
+    batched_ms: float
+    memory_bytes: int
+
+    def cells(self) -> tuple[str, ...]:
+        """As a row of the table."""
+        memory_mib = self.memory_bytes / MIB
+        return self.engine, str(self.batch_size), f"{self.alone_ms:.3f}", f"{self.batched_ms:.3f}", f"{memory_mib:.1f}"
+
+
 def check(options: Check) -> int:
     """Print a line a model; 0 if all would be served, else 1."""
     accelerator, _ = choose_device(options.device)
@@ -63,42 +79,56 @@ def check(options: Check) -> int:
         options.engine, options.precision, options.compile, usable_cores(), sizes, options.max_accuracy_loss
     )
     selector = Selector(device, load, TRIAL_S)
-    table = Table(
-        Column("model", no_wrap=True),
-        "state",
-        Column("run by", no_wrap=True),
-        *("batch", "ms alone", "ms in batch", "MiB"),
-        caption="batch: most images that pay; ms: of an image; MiB: in each worker",
-    )
-    failures: dict[str, str] = {}
-    taken: list[int] = []  # bytes of memory, by each model that can be loaded
+    table = _empty_table()
+    problems: list[str] = []
+    taken = 0  # bytes of memory, by all models that can be loaded
     for folder in folders:
         place = f"{folder.name}/{folder.versions[0].name}" if folder.versions else folder.name
         try:
-            artifact = _read(folder, check_origin)
-            choices = selector.choices([artifact])
-            trim_memory()
-            before = own_memory()
-            model = load_model(artifact, device, replace(load, choices=choices))
+            model = _measure(_read(folder, check_origin), device, load, selector)
         except (ArtifactError, EngineError) as error:
-            failures[place] = str(error)
+            problems.append(f"{place}: {error}")
             table.add_row(place, "[red]failed[/red]")
         else:
-            size, latency = model.max_batch_size, model.latency_ns
-            ms = f"{latency[1] / 1e6:.3f}", f"{latency[size] / size / 1e6:.3f}"
-            engine = f"{model.engine.name} {model.engine.precision}"
-            taken.append(memory_since(before))
-            table.add_row(place, "ready", engine, str(size), *ms, f"{taken[-1] / MIB:.1f}")
-            del model  # the next one is measured without it
+            taken += model.memory_bytes
+            table.add_row(place, "ready", *model.cells())
     console = Console()
     console.print(table)
     if accelerator == "cpu":
-        console.print(_tell_memory(sum(taken), options), highlight=False, soft_wrap=True)
-    for place, reason in failures.items():
-        console.print(f"{place}: {reason}", highlight=False, markup=False, soft_wrap=True)
-    for problem in repository.problems:
+        console.print(_tell_memory(taken, options), highlight=False, soft_wrap=True)
+    problems += repository.problems
+    for problem in problems:
         console.print(problem, highlight=False, markup=False, soft_wrap=True)
-    return 1 if failures or repository.problems else 0
+    return 1 if problems else 0
+
+
+def _empty_table() -> Table:
+    return Table(
+        Column("model", no_wrap=True),
+        "state",
+        Column("run by", no_wrap=True),
+        "batch",
+        "ms alone",
+        "ms in batch",
+        "MiB",
+        caption="batch: most images that pay; ms: of an image; MiB: in each worker",
+    )
+
+
+def _measure(artifact: Artifact, device: str, load: LoadOptions, selector: Selector) -> MeasuredModel:
+    """Load, prove and warm a model, which is gone before the next one is measured; ArtifactError or EngineError."""
+    choices = selector.choices([artifact])
+    trim_memory()
+    before = own_memory()
+    model = load_model(artifact, device, replace(load, choices=choices))
+    size, latency_ns = model.max_batch_size, model.latency_ns
+    return MeasuredModel(
+        f"{model.engine.name} {model.engine.precision}",
+        size,
+        latency_ns[1] / 1e6,
+        latency_ns[size] / size / 1e6,
+        memory_since(before),
+    )
 
 
 def _tell_memory(taken: int, options: Check) -> str:
