@@ -35,8 +35,8 @@ DEMAND_NS = 1_000_000_000
 demand batches are kept short. Less, and a model that is asked twice a second waits behind full batches of the others;
 more, and the others run in short batches for longer than there is a reason."""
 
-# Quick images beside slow ones (`worker/worker.py`, `batching/express.py`): found with `benchmarks.fairness`, a digit
-# beside two overloaded networks of photographs, and the other way round.
+# Quick images beside slow ones (`batch_costs.py`, `batching/express.py`, `worker/worker.py`): found with
+# `benchmarks.fairness`, a digit beside two overloaded networks of photographs, and the other way round.
 
 EXPRESS_RATIO = 4
 """Times the cost of a model's image that another's must have for express threads to run the first (a judgement): such
@@ -129,7 +129,7 @@ TRIALS = 5
 """Intervals with a trial of a size that decide about it, by the quickest (a judgement). Fewer, and interruptions
 decide; more, and a start on a busy machine is mended later."""
 
-# Hangs and restarts (`worker/warmup.py`, `supervisor/`, `prediction/api_process.py`).
+# Hangs and restarts (`worker/warmup.py`, `supervisor/`, `prediction/api_process.py`, `batching/batch_policy.py`).
 
 HANG_FLOOR_NS = 2_000_000_000
 """Least time a batch may take before its worker counts as hung (a judgement): less, and a stall of the machine
@@ -186,7 +186,8 @@ SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died, or loads a model: thirteen days,
 far more than any load, so that no API process sends it anything until it has answered."""
 
-# Changes of the models (`supervisor/`, `prediction/model_switch.py`).
+# Changes while the server runs (`supervisor/`, `prediction/model_demand.py`, `prediction/model_switch.py`,
+# `batching/batcher.py`).
 
 CHANGES_WAITING = 16
 """Changes that wait for others (a judgement): each takes as long as a worker's start. More, and their clients wait for
@@ -235,7 +236,7 @@ RELEASE_LOOK_S = 0.02
 """Time between two looks of an API process at whether retired workers still have something of it. Less costs CPU; more,
 and their memory is free later."""
 
-# Shadows (`supervisor/shadow_watch.py`).
+# Shadows (`supervisor/shadow_watch.py`, `batching/shadow.py`).
 
 FAILED_LEAST = 5
 FAILED_SHARE = 0.05
@@ -282,7 +283,8 @@ BUSY_LOOK_S = 0.1
 """Time over which that share is measured, at the least: some ten turns of a busy loop. Less, and a single turn decides;
 more, and the beginning of a rush is late by so much."""
 
-# Fairness between connections (`http/`).
+# Connections: fairness between them, and what their heads and responses cost (`http/`, `parsing/head.py`,
+# `batching/outbox.py`).
 
 TURN_NS = 10_000_000
 """Time in one turn of the event loop for reading data; later data waits for the next turn, in its order. Much more, and
@@ -333,7 +335,7 @@ KEPT_VALUES = 256
 """Request lines and queries that are remembered with what they mean (a judgement): a process has few clients of
 different kinds at a time. Fewer, and they are read again; more cost memory."""
 
-# Metrics (`prediction/api_process.py`, `metrics/metrics.py`).
+# Metrics (`metrics/`, `prediction/saturation.py`, `prediction/metrics_endpoint.py`).
 
 LATER_CELLS = 1 << 18
 """Counts of a row for which there is room when models come while the server runs: a new model with 1,000 classes takes
@@ -364,7 +366,7 @@ SCRAPE_INTERVAL_S = 0.1
 thousand classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for
 longer."""
 
-# The log of refusals and errors (`prediction/problem_log.py`).
+# Logs (`prediction/problem_log.py`, `prediction/access_log.py`, `log_stream.py`).
 
 FOLDING_S = 1.0
 """Time in which equal refusals and errors become one line of the log. Less, and an overload fills the disk; more, and
@@ -378,18 +380,20 @@ ACCESS_LOG_INTERVAL_S = 0.01
 Less, and each line finds code and memory cold (at 2 ms requests cost 1 to 2 % more CPU time); more, and lines come
 later, and more are lost with a process that is killed."""
 
-LOCK_PATIENCE_S = 0.1
-"""Time that a request waits for another API process to be done with the buckets of the rate limit (a judgement), which
-takes microseconds. Less, and one that only waits for a core is passed by, and a token taken twice; more, and one that
-is stopped there holds up the others, which so seem to be stopped, too, until SILENCE_LIMIT_S is over."""
-
 LOG_PATIENCE_S = 0.5
 LOG_PAUSE_S = 10.0
 """Time that a line waits for room, and after which another does if one has waited in vain (a judgement): between the
 two lines without room are lost at once. More patience, or a shorter pause, and a log that is not read holds up
 requests for longer; less, and a reader that is only slow misses lines."""
 
-# Decoding (`prediction/request.py`, `batching/decoding.py`) and processes (`commands/serve.py`).
+# The rate limit (`auth/rate_limit.py`).
+
+LOCK_PATIENCE_S = 0.1
+"""Time that a request waits for another API process to be done with the buckets of the rate limit (a judgement), which
+takes microseconds. Less, and one that only waits for a core is passed by, and a token taken twice; more, and one that
+is stopped there holds up the others, which so seem to be stopped, too, until SILENCE_LIMIT_S is over."""
+
+# Decoding (`prediction/request.py`, `batching/decoding.py`).
 
 TINY_BYTES = 4096
 """Size up to which a PNG of TINY_PIXELS is decoded on the event loop, as that costs less than to hand it to a thread.
@@ -402,6 +406,8 @@ TRIMMED_BYTES = 16 << 20
 """Memory that decoding an image took, above which the allocator is asked to give it back; below, glibc returns or
 reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
 took."""
+
+# Processes and their memory (`commands/serve.py`, `supervisor/`).
 
 LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: two
@@ -421,8 +427,7 @@ SECOND_API_PROCESS_CORES = 4
 """Cores from which a second API process is started. With a small network one keeps a core busy and one worker another:
 on two cores a second one took 12 to 16 % more CPU a request, for -2 to +6 % requests. Four is a judgement."""
 
-# Bodies (`parsing/body.py`, `parsing/content_coding.py`, `parsing/form.py`, `prediction/request.py`,
-# `http/body_pace.py`).
+# Bodies (`parsing/`, `prediction/request.py`, `prediction/inference_response.py`, `http/body_pace.py`).
 
 SMALL_BODY_BYTES = 64 << 10
 """Size up to which a form or JSON is taken apart on the event loop, in 0.1 ms: a thread costs as much. More, and one

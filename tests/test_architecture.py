@@ -208,3 +208,24 @@ def test_the_table_of_the_design_says_what_the_folders_of_the_service_may_import
     told = {folder: set(re.findall(r"`(\w+)`", imports)) for folder, imports in rows}
     folders = MAP["service"].keys() - {"cli", "root"}
     assert told == {folder: set(MAP["service"][folder].split()) - {"root", "models"} for folder in folders}
+
+
+def constants_by_section() -> Iterator[tuple[list[str], set[str]]]:
+    """Of each section of `service/policy.py` the places that its head names, and its constants."""
+    _, *sections = re.split(r"\n\n((?:# .*\n)+)", (ROOT / "service" / "policy.py").read_text())
+    for head, body in zip(sections[::2], sections[1::2], strict=True):
+        names = re.findall(r"^([A-Z_0-9, ]+) = ", body, re.MULTILINE)
+        yield re.findall(r"`([\w/]+(?:\.py|/))`", head), set(", ".join(names).split(", "))
+
+
+def test_tuned_constants_are_read_where_the_heads_of_their_sections_say() -> None:
+    service = ROOT / "service"
+    words = {
+        str(path.relative_to(service)): set(re.findall(r"\w+", path.read_text()))
+        for path in service.rglob("*.py")
+        if path != service / "policy.py"
+    }
+    for places, constants in constants_by_section():
+        reads = {place: set().union(*(words[file] for file in words if file.startswith(place))) for place in places}
+        assert constants - set().union(*reads.values()) == set()
+        assert [place for place in places if not constants & reads[place]] == []
