@@ -40,7 +40,7 @@ class Catalog:
         return range(self.first, self.first + len(self.artifacts))
 
     def beside(self, other: "Catalog") -> "Catalog":
-        """The same with numbers that another catalog does not have."""
+        """The catalog with numbers that another one does not have."""
         first = 0 if len(self.artifacts) <= other.first else other.first + len(other.artifacts)
         by = first - self.first
         shadow = None if self.shadow is None else self.shadow + by
@@ -73,7 +73,7 @@ class Catalog:
         return found
 
     def keeping(self, weights: bool, int8: bool) -> "Catalog":
-        """The same without the copies of the network that no engine will run: they would stay in memory."""
+        """The catalog without the copies of networks that no engine will run: they would stay in memory."""
         kept = (
             replace(each, weights=each.weights if weights else None, int8=each.int8 if int8 else None)
             for each in self.artifacts
@@ -81,16 +81,16 @@ class Catalog:
         return replace(self, artifacts=tuple(kept))
 
     def without_files(self) -> "Catalog":
-        """The same with what the files say, and no copy of them."""
+        """The catalog with what the models' files say, and no copy of them."""
         return replace(self, artifacts=tuple(map(_without_files, self.artifacts)))
 
     def pickle(self) -> bytes:
-        """For another process of this server, without the files."""
+        """The catalog for another process of this server, without the models' files."""
         return pickle.dumps(self.without_files(), pickle.HIGHEST_PROTOCOL)
 
     @classmethod
     def unpickle(cls, data: bytes) -> "Catalog":
-        """What `pickle` gave in another process of this server."""
+        """The catalog that `pickle` gave in another process of this server."""
         catalog: Catalog = pickle.loads(data)  # nosec B301 # noqa: S301 - the supervisor wrote it
         return catalog
 

@@ -144,7 +144,7 @@ class UnsupportedCoding(ServiceError):
 
 
 class UndecodableImage(ServiceError):
-    """It says that it is an image and does not decode."""
+    """What begins as an image of a known type does not decode."""
 
     status, code, title = 422, "undecodable_image", "Undecodable image"
 

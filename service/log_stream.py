@@ -27,7 +27,7 @@ class LogStream:
         self._patient_from_s = 0.0
 
     def write(self, text: str) -> None:
-        """As `logging.StreamHandler` needs it."""
+        """Write a text of whole lines: the method that `logging.StreamHandler` calls."""
         self.write_lines(text.encode("utf-8", "backslashreplace"))
 
     def write_lines(self, lines: bytes) -> None:
@@ -58,7 +58,7 @@ class LogStream:
         return not rest
 
     def _put(self, data: bytes) -> bytes:
-        """What there was no room for."""
+        """Write what there is room for; what is left."""
         try:
             return data[os.write(self._fd, data[:PIPE_BUF]) :]
         except BlockingIOError:

@@ -57,7 +57,7 @@ ImageTypes = Annotated[
     BeforeValidator(_split),
     Field(min_length=1),
 ]
-"""Names with commas between them."""
+"""Names of types with commas between them."""
 
 
 def _is_origin(origin: str) -> str:
@@ -67,7 +67,7 @@ def _is_origin(origin: str) -> str:
 
 
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
-"""With commas between them."""
+"""Origins with commas between them."""
 
 
 def _can_be_verified(key: Path) -> Path:

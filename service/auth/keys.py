@@ -28,7 +28,7 @@ class ApiKey:
     digest: bytes
 
     def __str__(self) -> str:
-        """As a line of a file of keys."""
+        """The key as a line of a file of keys."""
         return f"{self.name} {','.join(scope for scope in SCOPES if scope in self.scopes)} {self.digest.hex()}"
 
 

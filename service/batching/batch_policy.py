@@ -79,11 +79,11 @@ class WorkerQueue:
     _batch_loads_ns: dict[int, int] = field(default_factory=dict)
 
     def begin_life(self, epoch: int, models: frozenset[int]) -> None:
-        """It takes batches, of these models."""
+        """Let the worker, which is in this epoch, have batches of these models."""
         self.epoch, self.up, self.models = epoch, True, models
 
     def add(self, batch: int, tasks: list[ImageTask], load_ns: int) -> None:
-        """It has been sent a batch that will take so long; nothing is to wait behind one that may never end."""
+        """Note a batch that was sent and will take so long; nothing is to wait behind one that may never end."""
         if tasks[0].retried:
             load_ns += SUSPECT_NS
         self.batches[batch], self._batch_loads_ns[batch] = tasks, load_ns
@@ -119,7 +119,7 @@ class WorkerQueue:
 
     @property
     def runs_suspect(self) -> bool:
-        """Whether it runs such an image."""
+        """Whether it runs an image, of any API process, which was in a worker that died."""
         return sum(self.loads_ns[:-1]) >= SUSPECT_NS
 
     def takes_more(self, most: int) -> bool:

@@ -32,7 +32,7 @@ class ExpressBudget:
     pause_until_ns: int = 0
 
     def spend(self, images: int, image_ns: float, now_ns: int, workers: float) -> None:
-        """So many images are sent, whose network takes so long for each; refilled by the time of so many workers."""
+        """Take the time of so many images, `image_ns` of network each, after a refill by that of so many workers."""
         refill_ns = (now_ns - self.filled_ns) * EXPRESS_SHARE * workers
         each_ns = image_ns + EXPRESS_IMAGE_NS
         most_ns = max(EXPRESS_BURST_NS, EXPRESS_BURST_IMAGES * each_ns)
@@ -41,7 +41,7 @@ class ExpressBudget:
             self._pause(now_ns)
 
     def _pause(self, now_ns: int) -> None:
-        """Longer than the last time, unless that is long ago: a model that is overloaded is tried ever more rarely."""
+        """Pause longer than the last time, unless that is long ago: an overloaded model is tried ever more rarely."""
         in_a_row = now_ns - self.pause_until_ns < self.pause_ns
         self.pause_ns = min(2 * self.pause_ns, EXPRESS_PAUSE_MOST_NS) if in_a_row else EXPRESS_PAUSE_NS
         self.pause_until_ns, self.left_ns = now_ns + self.pause_ns, math.inf

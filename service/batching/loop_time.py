@@ -18,7 +18,7 @@ class LoopTime:
         self._wanted_ns, self._now_ns = self._read_ns(), time.monotonic_ns()
 
     def __call__(self) -> float:
-        """Of the time since the last call."""
+        """The share since the last call."""
         wanted_ns, now_ns = self._read_ns(), time.monotonic_ns()
         share = (wanted_ns - self._wanted_ns) / max(1, now_ns - self._now_ns)
         self._wanted_ns, self._now_ns = wanted_ns, now_ns

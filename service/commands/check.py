@@ -61,7 +61,7 @@ class MeasuredModel(NamedTuple):
     memory_bytes: int
 
     def cells(self) -> tuple[str, ...]:
-        """As a row of the table."""
+        """The model as cells of a row in the table."""
         memory_mib = self.memory_bytes / MIB
         return self.engine, str(self.batch_size), f"{self.alone_ms:.3f}", f"{self.batched_ms:.3f}", f"{memory_mib:.1f}"
 

@@ -16,7 +16,7 @@ class BodyPace:
         self._bytes = 0
 
     def note(self, n: int, now_ns: int) -> None:
-        """So many bytes have come."""
+        """Count n bytes that have come now."""
         self._bytes += n
         self._heard_ns = now_ns
 

@@ -32,7 +32,7 @@ def add_documents(app: FastAPI, tag: str) -> None:
         return JSONResponse(app.openapi() | ({"servers": [{"url": prefix}]} if prefix else {}))
 
     async def docs() -> HTMLResponse:
-        """The page."""
+        """Swagger UI, with a nonce for its script."""
         page = get_swagger_ui_html(
             openapi_url=DOCUMENT[1:],
             title=app.title,
@@ -46,7 +46,7 @@ def add_documents(app: FastAPI, tag: str) -> None:
         return HTMLResponse(text, headers={"content-security-policy": _POLICY.format(nonce=nonce)})
 
     async def file(name: str) -> Response:
-        """One of the page's files."""
+        """A script or style sheet of the page."""
         if name not in _FILES:
             raise NotFound(f"no such route: {PAGE}/{name[:80]}")
         return FileResponse(_SWAGGER_UI / name, media_type=_FILES[name])

@@ -100,9 +100,9 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     }.items()
 }
 EVERYWHERE: dict[int | str, dict[str, Any]] = {status: PROBLEMS[status] for status in (400, 408, 431, 500, 501)}
-"""Of every route: what comes is read, or is not, before the route is known."""
+"""Problems of every route: what comes is read, or is not, before the route is known."""
 GUARDED = EVERYWHERE | {status: PROBLEMS[status] for status in (401, 403, 429)}
-"""Of routes that are for holders of keys."""
+"""Problems of routes that are for holders of keys."""
 
 
 def predict() -> None:

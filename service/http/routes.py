@@ -135,7 +135,7 @@ async def _problem(request: Request, error: Exception) -> Response:
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    """The same for a fault of our own, which is answered outside of all middleware."""
+    """The problem document of a fault of our own, which is answered outside of all middleware, and so without CORS."""
     answer = await _problem(request, error)
     if allowed := request.app.state.api.services.cors:
         answer.headers.update(allowed.headers(dict(request.scope["headers"])))

@@ -32,7 +32,7 @@ class SendQueue(NamedTuple):
 
     @classmethod
     def of(cls, connection: TcpSocket) -> "SendQueue":
-        """As it is now; OSError if that is no TCP connection."""
+        """The queue of this socket now; OSError if it is no TCP connection."""
         return cls(*_INFO.unpack(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)))
 
     @property

@@ -9,7 +9,7 @@ from select import PIPE_BUF
 from typing import NamedTuple
 
 WITH_LOGITS = 0xFFFF
-"""As `top_k`: the logits, beside every class; the largest number that a message has room for."""
+"""The `top_k` that asks for the logits beside every class: the largest number that a message has room for."""
 
 
 class BatchMessage(NamedTuple):

@@ -94,7 +94,7 @@ class Drift:
 
 
 def _measures(metrics: Metrics, model: MeteredModel) -> Iterator[tuple[str, DriftMeasure]]:
-    """Of the classes, as far as they have series of their own, and of the confidence in them."""
+    """A measure of the classes, as far as they have series of their own, and one of the confidence in them."""
     reference = model.reference
     if reference is None:
         return

@@ -15,7 +15,7 @@ from service.metrics.families import Histogram
 
 _RECORD = Struct("=d16s8sdd")
 _FIELDS = np.dtype([("time_s", "f8"), ("trace_id", "V16"), ("span_id", "V8"), ("value", "f8"), ("written_s", "f8")])
-"""The same for NumPy. The last field repeats the first: while they differ the record is being written."""
+"""The record for NumPy. The last field repeats the first: while they differ the record is being written."""
 
 
 class Exemplar(NamedTuple):
@@ -39,7 +39,7 @@ class Exemplar(NamedTuple):
 
 
 class Exemplars:
-    """Those of one histogram's buckets: a record for each cell of the metrics, of which its own are used."""
+    """The exemplars of one histogram's buckets: a record for each cell of the metrics, of which its own are used."""
 
     def __init__(self, histogram: Histogram, rows: int, width: int) -> None:
         """`rows`, `width`: of the metrics."""

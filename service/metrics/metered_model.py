@@ -28,7 +28,7 @@ class MeteredModel(NamedTuple):
 
     @classmethod
     def of(cls, artifact: Artifact, most_series: int, *, is_shadow: bool = False) -> "MeteredModel":
-        """The same of a released model."""
+        """What the metrics must know of this released model."""
         reference = artifact.metadata.reference
         return cls(artifact.name, str(artifact.version), artifact.labels, most_series, reference, is_shadow)
 

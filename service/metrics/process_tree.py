@@ -16,7 +16,7 @@ SNAPSHOT_TRIES = 5  # a process would have to end during each for the counter to
 
 
 class _Stat(NamedTuple):
-    """Of /proc/PID/stat, in clock ticks and bytes."""
+    """What /proc/PID/stat tells of a process, in clock ticks and bytes."""
 
     cpu: int
     waited_for: int  # what its children took that have ended, and that it has waited for
@@ -50,7 +50,7 @@ class ProcessTree:
         yield _gauge("max_fds", "Limit of each process.", self._max_fds())
 
     def _stats(self) -> dict[int, _Stat]:
-        """Of each process, as of one moment: the time of one that ends moves to its parent, and must count once."""
+        """Every process at one moment: the time of one that ends moves to its parent, and must count once."""
         for _ in range(SNAPSHOT_TRIES):
             before = self._stat(self._pid)
             stats = {pid: stat for pid in self._pids() if (stat := self._stat(pid))}
@@ -68,14 +68,14 @@ class ProcessTree:
             waiting += self._children(pid)
 
     def _children(self, pid: int) -> Iterator[int]:
-        """Of each of its threads; those of a process that ends meanwhile are not listed to the end."""
+        """The children of each of its threads; the list is cut short if the process ends meanwhile."""
         with suppress(OSError):
             for children in (self._proc / str(pid) / "task").glob("*/children"):
                 with suppress(OSError):
                     yield from map(int, children.read_text().split())
 
     def _stat(self, pid: int) -> _Stat | None:
-        """None of a process that has gone."""
+        """What is told of a process; None if it has gone."""
         try:
             fields = (self._proc / str(pid) / "stat").read_text().rpartition(")")[2].split()  # from the third on
         except OSError:

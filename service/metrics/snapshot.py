@@ -35,7 +35,7 @@ class Snapshot(NamedTuple):
     models: list[ModelSnapshot]
 
     def collect(self) -> Iterator[Metric]:
-        """Its families."""
+        """The snapshot as families that prometheus_client renders."""
         yield GaugeMetricFamily("resnet_ready", "1 while GET /readyz answers 200.", float(self.ready))
         yield GaugeMetricFamily("resnet_workers_busy", "Workers that run a batch.", float(self.busy_workers))
         labels = ["model", "version", "state"]

@@ -24,7 +24,7 @@ PREDICT_ROUTES = (
     "/predictions/{model}",  # as TorchServe has it
 )
 INFER_ROUTES = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
-"""Of the Open Inference Protocol."""
+"""Routes of the Open Inference Protocol."""
 DEFAULT_TOP_K = 5
 MAX_NUMBER = 2**53 - 1  # largest whole number that every reader of JSON knows exactly (RFC 8259, 6)
 

@@ -11,7 +11,7 @@ from service.parsing.json_document import BYTE_ORDER_MARK
 from service.parsing.transfer_encoding import BLANKS
 
 MOST_SHORT_BYTES = 1024
-"""Of a string with its quotation marks, or between two, that are read with the document."""
+"""Most bytes of a string with its quotation marks, or between two strings, that are read with the document."""
 _MOST_BYTES = 64 << 10  # of a document without what is long
 _MOST_STRINGS = 256  # beside those that are expected
 _SHORT_STRING = re.compile(rb'(?:[^"\\]|\\.){0,%d}"' % MOST_SHORT_BYTES, re.DOTALL)

@@ -107,7 +107,7 @@ class AccessLog:
         return fields
 
     def _good_line(self, noted: _Good) -> bytes:
-        """The same of a request that ended well, in half the time: most of it is text already."""
+        """The line of a request that ended well, in half the time of others: most of it is text already."""
         written_ns, asked, request_id, client, images, size, timings, trace_id, batch_size = noted
         trace = f'"trace_id":"{trace_id}",' if trace_id else ""
         line = (

@@ -177,7 +177,7 @@ class ApiProcess:
 
     @property
     def _refusals(self) -> float:
-        """Of this process and its predecessors, because of a drain."""
+        """Requests that this process and its predecessors refused because of a drain."""
         return float(self.metrics.row[self.metrics.shed.cell("draining")])
 
     @property

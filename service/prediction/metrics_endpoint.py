@@ -31,7 +31,7 @@ class MetricsEndpoint:
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def text(self, *, openmetrics: bool = False) -> bytes:
-        """As Prometheus or OpenMetrics has it."""
+        """The text in the format of Prometheus, or of OpenMetrics."""
         return await self._scrapes[openmetrics].text()
 
     async def _render(self, openmetrics: bool) -> bytes:

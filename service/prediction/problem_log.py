@@ -74,4 +74,4 @@ def _write(problem: ProblemKind, **about: Any) -> None:  # noqa: ANN401 - fields
 
 
 problem_log = ProblemLog()
-"""Of this process."""
+"""The log of this process."""

@@ -217,7 +217,7 @@ class PredictionRequest:
 
     @property
     def _most_classes(self) -> int:
-        """As many as the model has, and a message to a worker can ask for."""
+        """Classes that may be asked for: as many as the model has, and a message to a worker has room for."""
         return min(len(self._model.labels), WITH_LOGITS - 1)
 
     def _on_payload(self, parsing: asyncio.Future[Payload]) -> None:

@@ -128,7 +128,7 @@ class RequestMetrics:
                 self._metrics.images_rejected.inc(code)
 
     def _observe(self, cells: HistogramCells, value: float) -> None:
-        """As `Histogram.observe`, with the series looked up already."""
+        """Count a value as `Histogram.observe` does, with the series looked up already."""
         row = self._row
         row[cells.first + bisect_left(cells.buckets, value)] += 1.0
         row[cells.sum] += value

@@ -64,14 +64,14 @@ def resources(
 
 
 class Refusals:
-    """1 if anything has been refused for want of capacity since the last call."""
+    """Whether anything has been refused for want of capacity since the last call, as a share."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._row, self._cells = metrics.row, [metrics.shed.cell(reason) for reason in _SPENT]
         self._count = self._read()
 
     def __call__(self) -> float:
-        """0 or 1."""
+        """1 if anything has, else 0."""
         before, self._count = self._count, self._read()
         return float(self._count > before)
 

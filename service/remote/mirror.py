@@ -115,7 +115,7 @@ def _copy_files(store: RemoteStore, path: str, cache: Cache) -> dict[str, str]:
 
 
 def _keep(content: bytes, cache: Cache) -> str:
-    """Its digest; what the cache has stays as it is, and with it the folders that link to it."""
+    """Keep a small file; its digest. What the cache has stays as it is, and with it the folders that link to it."""
     digest = hashlib.sha256(content).hexdigest()
     return digest if cache.has(digest) else cache.add([content])
 

@@ -106,7 +106,7 @@ class WorkerChild(Child):
         self.unread, self.running = _watch_threads(), _watch_threads()
 
     def free(self) -> None:
-        """No worker is to live here until it is given other models."""
+        """Leave the seat empty until it is given other models."""
         self.models, self.deaths, self.restart_at_s, self.ever_up = None, 0, math.inf, False
 
     def is_hung(self, shared_state: SharedState, now_s: float) -> bool:
@@ -173,7 +173,7 @@ class ApiChild(Child):
         return self.control
 
     def close_control(self) -> None:
-        """Close it, for there is no life any more."""
+        """Close the pipe of the life that has ended."""
         if self.control:
             self.control.close()
         self.control = self.writer = None

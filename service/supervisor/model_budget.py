@@ -189,7 +189,7 @@ class ModelBudget:
     # What is decided
 
     def _advance(self) -> None:
-        """Do the next that can be done now."""
+        """Do the next thing that can be done now."""
         workers = self._workers()
         self._drop_broken(workers)
         self._metrics.memory_budget_used.set(self._used)
@@ -301,7 +301,7 @@ class ModelBudget:
         self._forget(model)
 
     def _forget(self, model: int) -> None:
-        """It is decided about this model."""
+        """Drop what is kept of a model until it is decided about."""
         self._asked.pop(model, None)
         self._deaths.pop(model, None)
         if model in self._untried:

@@ -14,7 +14,7 @@ _numbers = itertools.count()
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class ModelSet:
-    """What a catalog has, for as long as a worker has it; no process but the workers keeps copies of the files.
+    """The models of one catalog, for as long as a worker has them; only workers keep copies of their files.
 
     Attributes:
         catalog: without the models' files.

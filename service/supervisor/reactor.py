@@ -18,7 +18,7 @@ class Reactor:
         self._selector.register(fd, selectors.EVENT_READ, callback)
 
     def forget(self, fd: int) -> None:
-        """Watch it no more."""
+        """Watch this descriptor no more."""
         self._selector.unregister(fd)
 
     def await_room(self, fd: int) -> None:
@@ -37,4 +37,4 @@ class Reactor:
 
 
 def _do_nothing() -> None:
-    """What is called of a descriptor that has room: who waited for it writes after each wait."""
+    """Called when a descriptor has room: what waited for that is written after each wait in any case."""

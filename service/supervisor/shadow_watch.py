@@ -97,7 +97,7 @@ class _Counts:
         self._before = self._metrics.total(self._cells)
 
     def read(self, deaths: int, now_s: float) -> list[int]:
-        """Of each outcome, and of deaths."""
+        """How often each outcome was counted, and last how many workers have died of late."""
         died, self._deaths = deaths - self._deaths, deaths
         grown = self._metrics.total(self._cells) - self._before
         return [*map(int, grown), self._recent.add(died, now_s)]
@@ -110,7 +110,7 @@ class _Recent:
         self._times_s: list[float] = []
 
     def add(self, times: int, now_s: float) -> int:
-        """It has happened so often now; how often of late."""
+        """Note that it has happened so often now; how often it has of late."""
         self._times_s = [time_s for time_s in self._times_s if now_s - time_s < DEATHS_WITHIN_S] + times * [now_s]
         return len(self._times_s)
 
@@ -120,7 +120,7 @@ def _fails(failed: int, of: int) -> bool:
 
 
 class _ShadowJudge:
-    """Of a shadow."""
+    """Judges a shadow: whether it is served, or taken back."""
 
     def __init__(self, counts: _Counts, name: str, version: int, after: int, agreement: float) -> None:
         self._counts, self._name, self._version, self._after, self._agreement = counts, name, version, after, agreement
@@ -154,7 +154,7 @@ class _ShadowJudge:
 
 
 class _LiveJudge:
-    """Of a version that was a shadow and is served now in place of a former one."""
+    """Judges a version that was a shadow and is served now in place of a former one: whether that comes back."""
 
     def __init__(self, counts: _Counts, name: str, version: int, former: int) -> None:
         self._counts, self.name, self.version, self._former = counts, name, version, former

@@ -127,7 +127,7 @@ class SideReader(Generic[T]):
             return Failure(f"{self._what} cannot be read now: {error or 'there is no memory for it'}")
 
     def _reap(self) -> None:
-        """Its own side processes end with a reader that is killed; process 1 of a container becomes their parent."""
+        """Reap the side processes of readers that were killed, whose parent is now process 1 of the container."""
         for group in list(self._killed):
             try:
                 while os.waitpid(-group, os.WNOHANG)[0]:

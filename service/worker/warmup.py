@@ -66,7 +66,7 @@ class LoadedModel:
     latency_ns: dict[int, int]
     max_batch_size: int
     most_images: int
-    """That the engine can run at a time, as quickly as it should."""
+    """Images that the engine can run at a time, as quickly as it should."""
 
     @property
     def image_ns(self) -> float:
