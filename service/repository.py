@@ -36,7 +36,7 @@ class ModelFolder:
 
     name: str
     versions: tuple[Path, ...]
-    problem: str = ""
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,8 +145,8 @@ class Batch(NamedTuple):
     model: int
     tasks: list[ImageTask]
     expired: list[ImageTask]
-    begins_ns: float = 0.0
-    most: int = 0
+    begins_ns: float
+    most: int
 
 
 def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now_ns: int) -> Batch | None:
@@ -167,7 +167,7 @@ def next_batch(queues: Sequence[ModelQueue], workers: Sequence[WorkerQueue], now
 
 
 def choose_worker(
-    workers: Sequence[WorkerQueue], model: int, queue: ModelQueue, now_ns: int, contended: bool = False
+    workers: Sequence[WorkerQueue], model: int, queue: ModelQueue, now_ns: int, contended: bool
 ) -> WorkerQueue | None:
     """The worker with the least work, None if all have enough; an idle one is woken only if the others have enough.
 

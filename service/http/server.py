@@ -21,9 +21,7 @@ DATE_S = 1.0  # time between two updates of the Date header
 class ApiServer(uvicorn.Server):
     """uvicorn's server, stopped by the supervisor instead of by signals."""
 
-    def __init__(
-        self, config: uvicorn.Config, ports: Ports, tls: ServerTls | None = None, patience_s: float = 5
-    ) -> None:
+    def __init__(self, config: uvicorn.Config, ports: Ports, tls: ServerTls | None, patience_s: float) -> None:
         """`patience_s`: how long a client may take for its TLS handshake."""
         super().__init__(config)
         self._ports, self._tls, self._patience_s = ports, tls, patience_s

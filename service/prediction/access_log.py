@@ -29,9 +29,7 @@ class AccessLog:
     takes twice as long. None ever holds anything of the request's images but their number and size.
     """
 
-    def __init__(
-        self, success_share: float, log_format: str = "json", write: Callable[[bytes], object] | None = None
-    ) -> None:
+    def __init__(self, success_share: float, log_format: str, write: Callable[[bytes], object] | None = None) -> None:
         """`write` takes whole lines, at most PIPE_BUF bytes of several; standard error unless it is given."""
         self._success_share, self._write = success_share, write or log_stream().write_lines
         self._render, self._is_json = line_renderer(log_format), not is_for_people(log_format)
