@@ -1,11 +1,8 @@
 """Encoded images to pixels, on threads: Pillow releases the interpreter's lock."""
 
 import asyncio
-import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -15,9 +12,10 @@ import structlog
 from numpy.typing import NDArray
 
 from models.images.decoder import Preprocessor
-from models.images.errors import ImageError, ImageTooLarge
+from models.images.errors import ImageError
 from models.machine.memory import trim_memory
 from service.batching.decode_estimate import DecodeEstimate
+from service.batching.decode_memory import DecodeMemory
 from service.batching.thread_pool import started_pool
 from service.errors import InternalError, ServiceError, from_image_error
 from service.policy import TRIMMED_BYTES
@@ -41,48 +39,12 @@ def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | Se
         return InternalError(str(error))
 
 
-class MemoryBudget:
-    """The memory that all decoders of a process may take together; what does not fit yet waits for its turn."""
-
-    def __init__(self, total_bytes: int) -> None:
-        self._total = self._left = total_bytes
-        self._returned = threading.Condition()
-        self.waiting: deque[object] = deque()
-        """Those for which there is not enough yet: the first gets what comes back, however small the others are."""
-        self.holders = 0
-        """How many hold some of it now."""
-
-    @contextmanager
-    def taken(self, size: int) -> Iterator[None]:
-        """Hold so many bytes; ImageTooLarge if there will never be as many."""
-        if size > self._total:
-            raise ImageTooLarge(
-                f"decoding it takes {size >> 20} MiB of memory, at most {self._total >> 20} are allowed"
-            )
-        with self._returned:
-            if self.waiting or self._left < size:
-                turn = object()
-                self.waiting.append(turn)
-                self._returned.wait_for(lambda: self.waiting[0] is turn and self._left >= size)
-                self.waiting.popleft()
-                self._returned.notify_all()  # there may be enough for the next one, too
-            self._left -= size
-            self.holders += 1
-        try:
-            yield
-        finally:
-            with self._returned:
-                self._left += size
-                self.holders -= 1
-                self._returned.notify_all()
-
-
 class Decoder:
     """Decodes for one API process, on as many threads and in as much memory as it may use."""
 
     def __init__(self, threads: int, memory_bytes: int) -> None:
         self.estimate = DecodeEstimate(threads)
-        self._budget = MemoryBudget(memory_bytes)
+        self._memory = DecodeMemory(memory_bytes)
         self._pool = started_pool(threads, "decode")
         self._jobs: set[_Job] = set()
         self._loop = asyncio.get_running_loop()
@@ -95,7 +57,7 @@ class Decoder:
     @property
     def busy(self) -> int:
         """Images that are being decoded."""
-        return self._budget.holders
+        return self._memory.holders
 
     def close(self) -> None:
         """Forget what has not begun."""
@@ -112,7 +74,7 @@ class Decoder:
 
     def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
-        job = _Job(preprocessor, dict(enumerate(images)), self._budget)
+        job = _Job(preprocessor, dict(enumerate(images)), self._memory)
         self._jobs.add(job)
         costs_ns = [self.estimate.add(image) for image in images]
         decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, job.decode, i) for i in range(len(images))])
@@ -138,16 +100,16 @@ class _Job:
 
     preprocessor: Preprocessor
     waiting: dict[int, bytes]
-    budget: MemoryBudget
+    memory: DecodeMemory
     took_ns: dict[int, int] = field(default_factory=dict)
 
     def decode(self, i: int) -> Pixels | ServiceError:
         """One image's pixels or error; nothing of worth if the request was cancelled meanwhile."""
-        return decode(partial(self._within_budget, i), self.waiting.get(i, b""))
+        return decode(partial(self._within_memory, i), self.waiting.get(i, b""))
 
-    def _within_budget(self, i: int, image: bytes) -> Pixels:
+    def _within_memory(self, i: int, image: bytes) -> Pixels:
         size = self.preprocessor.memory_bytes(image)
-        with self.budget.taken(size):
+        with self.memory.taken(size):
             if self.waiting.pop(i, None) is None:  # its request has ended meanwhile
                 return np.empty(0, np.uint8)
             began_ns = time.monotonic_ns()

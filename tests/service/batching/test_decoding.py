@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from service.batching.decoding import Decoder, MemoryBudget
+from service.batching.decoding import Decoder
 from tests.service.served import until
 
 DEADLINE_S = 10.0
@@ -70,7 +70,7 @@ def test_an_image_whose_request_ends_while_it_waits_for_memory_is_never_decoded(
             first = decoder.decode(slow, [running], lambda _: None)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
             second = decoder.decode(slow, [waiting], lambda _: None)
-            await asyncio.to_thread(until, lambda: decoder._budget.waiting, "it to wait for memory")
+            await asyncio.to_thread(until, lambda: decoder._memory.waiting, "it to wait for memory")
             second.cancel()
             await asyncio.wait([second], timeout=DEADLINE_S)
             slow.may_go_on.set()
@@ -104,22 +104,3 @@ def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -
         assert decoder.waiting == 0
 
     asyncio.run(scene())
-
-
-def test_a_large_image_gets_its_memory_before_small_ones_that_came_later() -> None:
-    """There is always room for a small one: one after the other they would take what the large one waits for."""
-    budget, order = MemoryBudget(10), list[int]()
-
-    def take(size: int) -> None:
-        with budget.taken(size):
-            order.append(size)
-
-    threads = [threading.Thread(target=take, args=(size,), daemon=True) for size in (10, 4, 5)]
-    with budget.taken(6):
-        for waiting, thread in enumerate(threads, 1):
-            thread.start()
-            until(lambda waiting=waiting: len(budget.waiting) == waiting, "it to wait")  # type: ignore[misc]
-    for thread in threads:
-        thread.join(DEADLINE_S)
-    assert order[0] == 10
-    assert sorted(order) == [4, 5, 10]
