@@ -1,6 +1,6 @@
 """The documentation of the predict routes, which are answered before FastAPI sees them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import product
 from typing import Any
 
@@ -151,23 +151,26 @@ def describe(
     return app.openapi_schema
 
 
+def _operations(document: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for operations in document["paths"].values():
+        yield from operations.values()
+
+
 def _add_keys(document: dict[str, Any]) -> None:
     """Tell in which fields a key is sent, and for which operations."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
     }
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            if PROBES not in operation.get("tags", ()):
-                operation["security"] = [{"bearer": []}, {"header": []}]
+    for operation in _operations(document):
+        if PROBES not in operation.get("tags", ()):
+            operation["security"] = [{"bearer": []}, {"header": []}]
 
 
 def _drop_validation(document: dict[str, Any]) -> None:
     """Leave out what FastAPI tells of parameters that do not validate: ours are strings."""
-    for operations in document["paths"].values():
-        for operation in operations.values():
-            if "HTTPValidationError" in str(operation["responses"].get("422")):
-                del operation["responses"]["422"]
+    for operation in _operations(document):
+        if "HTTPValidationError" in str(operation["responses"].get("422")):
+            del operation["responses"]["422"]
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
