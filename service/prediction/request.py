@@ -65,11 +65,14 @@ class PredictionRequest:
 
     The response may be there before the body is complete: a refusal. What still comes of the body is then ignored. When
     the client leaves before the response, `abandon` ends the request without one. Every error becomes a response.
+
+    Attributes:
+        deadline_ns: when the response has to be there, on the monotonic clock; known once the request is admitted.
+
     """
 
     __slots__ = (
         "_body",
-        "_deadline_ns",
         "_head",
         "_image_bytes",
         "_missing",
@@ -82,6 +85,7 @@ class PredictionRequest:
         "_slots",
         "_tasks",
         "_top_k",
+        "deadline_ns",
         "state",
     )
 
@@ -113,11 +117,6 @@ class PredictionRequest:
         """How much of the body is still to come; 0 if its length is not declared."""
         return self._body.missing_bytes if self._body else 0
 
-    @property
-    def deadline_ns(self) -> int:
-        """When the response has to be there, on the monotonic clock; known once the request is admitted."""
-        return self._deadline_ns
-
     def begin(self) -> None:
         """The headers are complete: admit the request, or refuse it at once."""
         services, head, settings = self._services, self._head, self._services.settings
@@ -129,7 +128,7 @@ class PredictionRequest:
             if head.method not in head.target.methods:
                 raise MethodNotAllowed(head.method, head.target.methods)
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
-            self._deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
+            self.deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
             left_s = self._left_s("while the server had no time for the request")
             services.admission.check(model.index, left_s, late_s=timeout_s - left_s)
             self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
@@ -245,7 +244,7 @@ class PredictionRequest:
         self._payload = payload
         if isinstance(payload, InferencePayload) and payload.timeout_ns:
             headers_ns = self._response.timestamps.headers_ns
-            self._deadline_ns = min(self._deadline_ns, headers_ns + payload.timeout_ns)
+            self.deadline_ns = min(self.deadline_ns, headers_ns + payload.timeout_ns)
         images, payload.images = payload.images, []  # which the decoder holds now
         self._decode(images)
 
@@ -312,7 +311,7 @@ class PredictionRequest:
         self._missing = len(decoded)
         request_id = self._response.request_id
         for pixels in decoded:
-            task = ImageTask(self._slots.pop(), model, self._top_k, self._deadline_ns, self._on_outcome, request_id)
+            task = ImageTask(self._slots.pop(), model, self._top_k, self.deadline_ns, self._on_outcome, request_id)
             self._tasks.append(task)
             if isinstance(pixels, ServiceError):
                 self._services.admission.release((task.slot,))
@@ -356,13 +355,13 @@ class PredictionRequest:
     def _watch_deadline(self) -> None:
         """Have the request expire at its deadline, unless it ends before."""
         deadlines = self._services.deadlines
-        deadlines.open[self] = self._deadline_ns
-        if self._deadline_ns < deadlines.looks_ns:
-            deadlines.look_at(self._deadline_ns)
+        deadlines.open[self] = self.deadline_ns
+        if self.deadline_ns < deadlines.looks_ns:
+            deadlines.look_at(self.deadline_ns)
 
     def _left_s(self, when: str) -> float:
         """Seconds until the deadline, DeadlineExceeded if it has passed."""
-        left_s = (self._deadline_ns - time.monotonic_ns()) / 1e9
+        left_s = (self.deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
             raise DeadlineExceeded(f"the deadline passed {when}")
         return left_s

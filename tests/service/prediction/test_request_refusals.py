@@ -125,7 +125,7 @@ REFUSED_WHEN_COMPLETE = {
     "late": (
         {},
         picture(1),
-        lambda _, sent: setattr(sent.request, "_deadline_ns", time.monotonic_ns()),
+        lambda _, sent: setattr(sent.request, "deadline_ns", time.monotonic_ns()),
         (504, "deadline_exceeded"),
     ),
 }
