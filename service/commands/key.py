@@ -3,7 +3,7 @@
 import sys
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, CliPositionalArg, NoDecode
 
 from models.command_line import command_line
@@ -20,7 +20,7 @@ class NewKey(BaseSettings):
     model_config = command_line("resnet-serve key")
 
     name: CliPositionalArg[str] = Field(description="whose it is; told in log and metrics")
-    scopes: Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_split), AfterValidator(tuple)] = Field(
+    scopes: Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_split)] = Field(
         ("predict",), min_length=1, description=f"what it is good for, of {', '.join(SCOPES)}"
     )
 
