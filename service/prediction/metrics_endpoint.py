@@ -37,9 +37,9 @@ class MetricsEndpoint:
     async def _render(self, openmetrics: bool) -> bytes:
         """On a thread, as it takes milliseconds; what the event loop changes is read before."""
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self._render_with, self._look(), openmetrics)
+        return await loop.run_in_executor(self._thread, self._render_on_thread, self._look(), openmetrics)
 
-    def _render_with(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
+    def _render_on_thread(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
         of_keys = self._guard.counts.collect() if self._guard else ()
         others = [*snapshot.collect(), *self._process_tree.collect(), *of_keys]
         return self._metrics.render(others, openmetrics=openmetrics)

@@ -92,7 +92,7 @@ class ModelChanges:
         if answer is None and same is not None:
             same.again |= again
             return
-        answer = answer or _tell_nobody
+        answer = answer or _ignore_answer
         if self._closed:
             answer("the server is shutting down", False)
         elif len(self._waiting) >= CHANGES_WAITING:
@@ -272,7 +272,7 @@ def _log_refusal(change: ModelChange, reason: str) -> None:
     log.error("change refused", action=change.action, model=change.model or None, reason=reason)
 
 
-def _tell_nobody(_refused: str, _changed: bool) -> None:
+def _ignore_answer(_refused: str, _changed: bool) -> None:
     """The answer to a change that no client has asked for."""
 
 
