@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from service.catalog import Identity, identity
+from service.catalog import identity
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import ModelCommand
@@ -25,6 +25,7 @@ from service.metrics.metrics import Metrics
 from service.policy import LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
+from service.supervisor.model_sizes import ModelSizes
 from service.supervisor.model_uses import ModelUses
 
 log = structlog.get_logger()
@@ -68,9 +69,9 @@ class ModelBudget:
         tell: Callable[[ControlMessage], int],
         workers: Callable[[], Sequence[WorkerChild]],
     ) -> None:
-        self._budget, self._channels, self._metrics = budget, channels, metrics
+        self._channels, self._metrics = channels, metrics
         self._start_timeout_s, self._tell, self._workers = start_timeout_s, tell, workers
-        self._bytes: dict[Identity, int] = {}  # in one worker, the most that any has measured
+        self._sizes = ModelSizes(budget, channels.workers, models.catalog)
         self._uses = ModelUses(metrics)
         self._numbers = itertools.count()  # of releases
         metrics.memory_budget.set(budget)
@@ -78,12 +79,12 @@ class ModelBudget:
 
     def begin(self, models: ModelSet) -> None:
         """These models are served from now on; what their workers have loaded stays, as far as there is room."""
-        self._models = models
+        self._models, self._sizes.catalog = models, models.catalog
         reports = [report for worker in self._workers() for report in worker.reports.values()]
         self._loaded = {report.model for report in reports if report.state == "ready"} | models.catalog.pinned
         """Models that every worker is to have, but for those that failed at it."""
         self._asked: dict[int, None] = {}  # to be loaded, in the order in which they were first asked for
-        self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._size(n))
+        self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._sizes.size(n))
         self._held: set[int] = set()  # had images in flight when they were last to be unloaded
         self._refusals: dict[int, Refusal] = {}
         self._deaths = Counter[int]()  # of workers that loaded a model, since one was last ready
@@ -192,10 +193,11 @@ class ModelBudget:
         """Do the next thing that can be done now."""
         workers = self._workers()
         self._drop_broken(workers)
-        self._metrics.memory_budget_used.set(self._used)
+        used = self._sizes.total(self._loaded)
+        self._metrics.memory_budget_used.set(used)
         if not workers or self._command or self._release or self._catch_up(workers):
             return
-        if self._used > self._room or not self._load_next(workers[0]):
+        if used > self._sizes.room or not self._load_next(workers[0]):
             self._make_room()
 
     def _catch_up(self, workers: Sequence[WorkerChild]) -> bool:
@@ -226,9 +228,9 @@ class ModelBudget:
         for model in list(self._asked):
             if model in self._loaded:
                 del self._asked[model]
-            elif self._is_too_large(model):
+            elif self._sizes.is_too_large(model):
                 self._refuse_as_too_large(model)
-            elif self._used + self._size(model) <= self._room:
+            elif self._fits(model):
                 self._send(worker, model, load=True)
                 return True
         if not self._asked and self._untried:
@@ -264,9 +266,9 @@ class ModelBudget:
             self._tell(ModelMoved(worker.index, report))
         elif report.state == "failed":
             self._fail(worker, report)
-        elif self._is_too_large(model) or (model not in self._asked and self._used + self._size(model) > self._room):
+        elif self._sizes.is_too_large(model) or (model not in self._asked and not self._fits(model)):
             self._tell(ModelMoved(worker.index, replace(report, state="unloaded")))
-            if self._is_too_large(model):
+            if self._sizes.is_too_large(model):
                 self._refuse_as_too_large(model)
             self._forget(model)
         else:
@@ -283,15 +285,7 @@ class ModelBudget:
         self._refuse(report.model, f"the model failed to load: {report.reason}")
 
     def _refuse_as_too_large(self, model: int) -> None:
-        catalog, pinned = self._models.catalog, self._pinned_size
-        needed = pinned + self._size(model)
-        others = "the default model" if catalog.shadow is None else "the default model and the shadow"
-        reason = (
-            f"the model needs {self._size(model)} bytes of memory, and --memory-budget leaves "
-            f"{max(0, self._budget - pinned)} beside {others}: start the server with at least "
-            f"--memory-budget {needed}"
-        )
-        artifact = catalog[model]
+        artifact, reason = self._models.catalog[model], self._sizes.why_too_large(model)
         log.warning("model does not fit", model=artifact.name, version=artifact.version, reason=reason)
         self._refuse(model, reason)
 
@@ -319,31 +313,11 @@ class ModelBudget:
         for report in reports:
             if report.state == "ready":
                 self._deaths.pop(report.model, None)
-                one = identity(self._models.catalog[report.model])
-                self._bytes[one] = max(report.memory_bytes, self._bytes.get(one, 1))
+                self._sizes.note(report.model, report.memory_bytes)
 
-    def _size(self, model: int) -> int:
-        """Bytes that a model takes in all workers, 0 if that is not known yet."""
-        return self._channels.workers * self._bytes.get(identity(self._models.catalog[model]), 0)
-
-    @property
-    def _used(self) -> int:
-        return sum(map(self._size, self._loaded))
-
-    @property
-    def _pinned_size(self) -> int:
-        """Bytes of the models that are never unloaded."""
-        return sum(map(self._size, self._models.catalog.pinned))
-
-    @property
-    def _room(self) -> int:
-        """Bytes for all models: where those that are never unloaded take more than the budget, others are measured."""
-        return max(self._budget, self._pinned_size)
-
-    def _is_too_large(self, model: int) -> bool:
-        """Whether a model is known not to fit beside those that are never unloaded."""
-        size = self._size(model)
-        return size > 0 and model not in self._models.catalog.pinned and self._pinned_size + size > self._budget
+    def _fits(self, model: int) -> bool:
+        """Whether there is room for a model beside all that are loaded; of what it takes nothing may be known yet."""
+        return self._sizes.total(self._loaded) + self._sizes.size(model) <= self._sizes.room
 
     def _send(self, worker: WorkerChild, model: int, *, load: bool) -> None:
         """Tell a worker to load or unload a model, and API processes that nothing is to wait behind that.
