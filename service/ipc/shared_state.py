@@ -7,8 +7,9 @@ class SharedState:
     """One row for each seat of a worker, and behind them one for the express thread of each, in shared memory.
 
     Written by the supervisor: `epochs`, which life each worker is in. Written by a worker: in which epoch it has an
-    express thread; of each thread when its batch began (ns of the monotonic clock, 0 when idle), how long that may
-    take, and for each API process the last batch that it took up and the last that it is done with.
+    express thread; `loading`, the number of the model that it loads plus one, 0 while it loads none; of each thread
+    when its batch began (ns of the monotonic clock, 0 when idle), how long that may take, and for each API process the
+    last batch that it took up and the last that it is done with.
     Written by each API process: its element of each row's `loads_ns`, how long what it has sent there will take, and
     of `held_ns`, the worker time that all images it has admitted will take; of `first_batches`, the number of its own
     first one; and of `beats`, which it counts up several times a second as long as its event loop turns.
@@ -18,10 +19,10 @@ class SharedState:
     def __init__(self, seats: int, api_processes: int) -> None:
         self.seats, self.api_processes = seats, api_processes
         count, n = 2 * seats, api_processes
-        memory = SharedMemory((count * (3 + 2 * n + n + 1) + 3 * n) * 8)
-        rows = memory.array("i8", (count, 3 + 2 * n))
-        self.epochs, self.began_ns, self.limit_ns = rows[:, 0], rows[:, 1], rows[:, 2]
-        self.taken, self.done = rows[:, 3 : 3 + n], rows[:, 3 + n :]
+        memory = SharedMemory((count * (4 + 2 * n + n + 1) + 3 * n) * 8)
+        rows = memory.array("i8", (count, 4 + 2 * n))
+        self.epochs, self.began_ns, self.limit_ns, self.loading = rows.T[:4]
+        self.taken, self.done = rows[:, 4 : 4 + n], rows[:, 4 + n :]
         words = memoryview(memory.map).cast("q")[rows.size :]  # read and written faster than an array's elements
         self.held_ns, self.beats, self.first_batches = words[:n], words[n : 2 * n], words[2 * n : 3 * n]
         loads = words[3 * n :]
@@ -39,7 +40,7 @@ class SharedState:
     def begin_life(self, seat: int, epoch: int) -> None:
         """A worker is to live in this seat, whose last one is dead: nothing of that one runs any more."""
         rows = list(self.rows_of(seat))
-        self.epochs[rows], self.began_ns[rows] = (epoch, 0), 0
+        self.epochs[rows], self.began_ns[rows], self.loading[rows] = (epoch, 0), 0, 0
         self.done[rows] = self.taken[rows]
         for row in rows:
             self.loads_ns[row][-1] = 0

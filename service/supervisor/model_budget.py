@@ -88,7 +88,6 @@ class ModelBudget:
         self._held: set[int] = set()  # had images in flight when they were last to be unloaded
         self._refusals: dict[int, Refusal] = {}
         self._deaths = Counter[int]()  # of workers that loaded a model, since one was last ready
-        self._starting: dict[int, frozenset[int]] = {}  # what each worker loads that starts, by its seat
         self._command: tuple[WorkerChild, ModelCommand] | None = None
         self._release: Release | None = None
         self._note_ready(reports)
@@ -97,8 +96,7 @@ class ModelBudget:
         """What a worker that starts loads of its models: what is loaded, and of other sets also what is new."""
         assert worker.models
         if worker.models is self._models:
-            self._starting[worker.index] = frozenset(self._loaded - self._deadly)
-            return self._starting[worker.index]
+            return frozenset(self._loaded - self._deadly)
         served, catalog = self._models.catalog, worker.models.catalog
         names = {served[number].name for number in self._loaded - self._deadly}
         known = set(map(identity, served.artifacts))
@@ -124,7 +122,6 @@ class ModelBudget:
 
     def on_worker_up(self, worker: WorkerChild) -> None:
         """A worker has loaded what it was to load when it was started."""
-        self._starting.pop(worker.index, None)
         self._note_ready(worker.reports.values())
         self._advance()
 
@@ -144,12 +141,10 @@ class ModelBudget:
     def on_end(self, worker: WorkerChild) -> None:
         """A worker has died: what it was loading, as it was told or at its start, is tried once more."""
         if self._command and self._command[0] is worker:
-            command, self._command = self._command[1], None
-            if command.load:
-                self._on_death(worker, command.model)
-        missing = self._starting.pop(worker.index, frozenset()) - worker.reports.keys()
-        if missing:
-            self._on_death(worker, min(missing))  # models are loaded in their order
+            self._command = None
+        loading = int(self._channels.shared_state.loading[worker.index])
+        if loading and worker.models is self._models:
+            self._on_death(worker, loading - 1)
         self._advance()
 
     def _on_death(self, worker: WorkerChild, model: int) -> None:

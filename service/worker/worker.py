@@ -91,7 +91,9 @@ class Worker:
     def _load(self, index: int) -> ModelReport:
         """Load a model, and measure what it takes: without what loading it took."""
         began, memory = time.monotonic(), own_memory()
+        self._shared_state.loading[self._index] = index + 1
         report = self._try_to_load(index, self._artifacts[index - self._first])
+        self._shared_state.loading[self._index] = 0
         if report.state == "failed":
             return report
         load_seconds = time.monotonic() - began

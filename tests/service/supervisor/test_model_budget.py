@@ -68,13 +68,19 @@ class House:
         other = WorkerChild(1, epoch=1, models=self.models)
         for model in sorted(self.budget.wanted(other)):
             if model in dies_of:
-                self.budget.on_end(other)
+                self.die(other, model)
                 return None
             other.reports[model] = ModelReport(model, "ready", memory_bytes=SIZE)
         other.up = True
         self.others.append(other)
         self.budget.on_worker_up(other)
         return other
+
+    def die(self, worker: WorkerChild, model: int | None = None) -> None:
+        """A worker dies, of the model that it is loading if any."""
+        self.channels.shared_state.loading[worker.index] = 0 if model is None else model + 1
+        self.budget.on_end(worker)
+        self.channels.shared_state.begin_life(worker.index, worker.epoch + 1)
 
     def use(self, model: int, when_s: float) -> None:
         name = "abcd"[model]
@@ -335,9 +341,26 @@ def test_workers_that_die_of_what_they_are_told_to_load_and_then_of_starting_wit
     house.budget.look()
     assert house.commands(1) == [(C, True)]
     house.others.clear()
-    house.budget.on_end(other)
+    house.die(other, C)
     assert house.start_other(C) is None
-    assert house.start_other(C)
+    other = house.start_other(C)
+    assert other
+    assert other.reports.keys() == {DEFAULT, B}
+
+
+def test_a_model_is_not_blamed_for_a_worker_that_died_before_it_began_to_load_it(house: House) -> None:
+    for _ in range(LOAD_TRIES):
+        other = WorkerChild(1, epoch=1, up=True, models=house.models)
+        other.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in (DEFAULT, B)}
+        house.others.append(other)
+        house.budget.look()
+        assert house.commands(1) == [(C, True)]
+        house.others.clear()
+        house.die(other)  # of a batch that lay before the command
+        house.die(WorkerChild(1, epoch=1, models=house.models))  # and its successor before it loaded anything
+    other = house.start_other()
+    assert other
+    assert other.reports.keys() == {DEFAULT, B, C}
 
 
 def test_a_model_that_workers_died_of_is_refused_once_none_has_it(house: House) -> None:

@@ -13,11 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from models.artifact.artifact import read_artifact
+from models.artifact.artifact import Artifact, read_artifact
 from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
 from service.ipc.messages import WITH_LOGITS, BatchMessage, ModelCommand, Reply, unpack_replies
-from service.ipc.reports import WorkerReport
+from service.ipc.reports import ModelReport, WorkerReport
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.policy import SUSPECT_NS
 from service.worker.batch_runner import write_results
@@ -249,3 +249,19 @@ def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None
     Worker(0, "cpu", [artifact], LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels)
     assert channels.shared_state.epochs[express] == 0
     assert threading.active_count() == threads
+
+
+def test_a_worker_tells_which_model_it_loads_as_long_as_it_does(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channels, loading, load = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES), [], Worker._try_to_load
+
+    def try_to_load(process: Worker, index: int, artifact: Artifact) -> ModelReport:
+        loading.append(int(channels.shared_state.loading[0]))
+        return load(process, index, artifact)
+
+    monkeypatch.setattr(Worker, "_try_to_load", try_to_load)
+    artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong", "faulty")]
+    Worker(0, "cpu", artifacts, LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels, wanted={1, 2})
+    assert loading == [2, 3]
+    assert channels.shared_state.loading[0] == 0
