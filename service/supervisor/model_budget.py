@@ -75,14 +75,16 @@ class ModelBudget:
         self._uses = ModelUses(metrics)
         self._numbers = itertools.count()  # of releases
         metrics.memory_budget.set(budget)
+        self._models, self._deaths = models, Counter[int]()
+        self._loaded = set[int]()  # models that every worker is to have, but for those that failed at it
         self.begin(models)
 
     def begin(self, models: ModelSet) -> None:
         """These models are served from now on; what their workers have loaded stays, as far as there is room."""
+        self._retired, self._retired_loaded = self._models, frozenset(self._loaded - self._deadly)
         self._models, self._sizes.catalog = models, models.catalog
         reports = [report for worker in self._workers() for report in worker.reports.values()]
         self._loaded = {report.model for report in reports if report.state == "ready"} | models.catalog.pinned
-        """Models that every worker is to have, but for those that failed at it."""
         self._asked: dict[int, None] = {}  # to be loaded, in the order in which they were first asked for
         self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._sizes.size(n))
         self._held: set[int] = set()  # had images in flight when they were last to be unloaded
@@ -93,10 +95,14 @@ class ModelBudget:
         self._note_ready(reports)
 
     def wanted(self, worker: WorkerChild) -> frozenset[int]:
-        """What a worker that starts loads of its models: what is loaded, and of other sets also what is new."""
+        """What a worker that starts loads of its models: what is loaded; of a set that is tried also what is new, of
+        the one before, which may still have images, what was loaded last.
+        """
         assert worker.models
         if worker.models is self._models:
             return frozenset(self._loaded - self._deadly)
+        if worker.models is self._retired:
+            return self._retired_loaded
         served, catalog = self._models.catalog, worker.models.catalog
         names = {served[number].name for number in self._loaded - self._deadly}
         known = set(map(identity, served.artifacts))

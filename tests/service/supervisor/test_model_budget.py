@@ -383,3 +383,19 @@ def test_a_model_that_failed_in_one_worker_is_tried_there_again_when_it_is_loade
     house.budget.on_released(released(house).number, released=True)
     house.obey()
     assert other.reports[D].state == "ready"
+
+
+def test_a_worker_of_the_models_before_loads_again_what_it_had_though_that_makes_room_now(
+    house: House, tmp_path: Path
+) -> None:
+    before = house.models
+    catalog = Repository(tmp_path).read("a").beside(before.catalog)
+    served = house.worker.models = ModelSet.of(catalog, {})
+    house.worker.reports = {n: ModelReport(n, "ready", memory_bytes=SIZE) for n in catalog.numbers[:3]}
+    house.budget.begin(served)
+    house.budget.ask(catalog.numbers[D])
+    house.budget.on_released(released(house).number, released=True)
+    house.obey()
+    assert house.budget.wanted(WorkerChild(1, epoch=1, models=before)) == {DEFAULT, B, C}
+    assert house.budget.wanted(house.worker) == house.loaded() != set(catalog.numbers[:3])
+    served.close()
