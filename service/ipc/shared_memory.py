@@ -4,7 +4,8 @@ import mmap
 import os
 import pickle
 from collections.abc import Sequence
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, ClassVar, Generic, TypeVar, overload
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,11 @@ class SharedMemory:
 class _SharedFile:
     """An anonymous file that is written once; it takes no other memory of a process, which gives it up by `close`."""
 
+    known: ClassVar[WeakSet["_SharedFile"]] = WeakSet()
+
     def __init__(self) -> None:
         self._fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
+        self.known.add(self)
 
     def _map(self) -> mmap.mmap:
         return mmap.mmap(self._fd, 0, access=mmap.ACCESS_READ)  # processes share the file's position
@@ -89,3 +93,10 @@ class SharedSequence(_SharedFile, Sequence[T]):
                 raise IndexError(index)
             value: T = pickle.loads(data[ends[index] : ends[index + 1]])  # nosec B301 # noqa: S301 - as above
         return value
+
+
+def close_inherited(keep: SharedSequence[Any] | None = None) -> None:
+    """In a process that was forked: give up every object and sequence of its parent but this one."""
+    for file in _SharedFile.known:
+        if file is not keep:
+            file.close()

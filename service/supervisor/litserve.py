@@ -15,7 +15,6 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
-from weakref import WeakSet
 
 import structlog
 import uvicorn
@@ -35,6 +34,7 @@ from service.http.server import ApiServer
 from service.ipc.channels import Channels
 from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
+from service.ipc.shared_memory import close_inherited
 from service.logs import log_crash
 from service.metrics.metrics import Metrics
 from service.parent_death import die_with_parent
@@ -107,7 +107,6 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             devices=placement.devices,
             timeout=False,
         )
-        self._model_sets: WeakSet[ModelSet] = WeakSet()
         self.ports = Ports(settings)
 
     def register_endpoints(self) -> None:
@@ -134,7 +133,6 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
         """Fork a worker."""
-        self._model_sets.add(models)
         return self._fork(f"worker-{seat % self._channels.workers}", self._run_worker, seat, models, wanted)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
@@ -162,8 +160,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     def _run_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> None:
         self.close_listener()
-        for others in self._model_sets - {models}:
-            others.close()
+        close_inherited(keep=models.files)
         names = {artifact.name for artifact in models.catalog.artifacts}
         self.lit_api.take(models, wanted, {name: self._settings.max_batch_size_of(name) for name in names})
         device = self.devices[seat % len(self.devices)]  # of GPUs each is a list of one
@@ -173,8 +170,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     def _run_api(self, index: int, control: Pipe, catalog: Catalog) -> None:
         gc.set_threshold(COLLECTED_OBJECTS)
-        for models in self._model_sets:
-            models.close()
+        close_inherited()
         config = self._uvicorn_config()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

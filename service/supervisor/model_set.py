@@ -12,7 +12,7 @@ from service.ipc.shared_memory import SharedSequence
 _numbers = itertools.count()
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
+@dataclass(eq=False, slots=True)
 class ModelSet:
     """The models of one catalog, for as long as a worker has them; only workers keep copies of their files.
 

@@ -10,7 +10,7 @@ import pytest
 from service.policy import FIRST_STARTS
 from tests.artifacts import LABELS, make_artifact, make_slow_starter
 from tests.faults.ledger import DEFAULT_ALONE, load
-from tests.service.served import Served, Servers, until
+from tests.service.served import Served, Servers, memory_files, until
 
 SWAPS = int(os.environ.get("RESNET_TEST_SWAPS", "4"))
 LABELS_OF = {"1": LABELS, "2": LABELS[:7]}  # and so other weights
@@ -82,6 +82,8 @@ def test_models_are_swapped_under_load_without_a_failed_or_wrong_request(serve: 
             swap(served, versions)
         after = memory(served)
         assert descriptors(served) == held
+    first, api, worker = map(memory_files, (served.process.pid, *served.api_processes(), *served.workers()))
+    assert api == worker == first - 1  # no one but the supervisor keeps the models' files
     assert set(ledger.summary()) == {(200, "")}
     assert len(served.processes()) == processes
     grown = [now - then for now, then in zip(after, before, strict=True)]

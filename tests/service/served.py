@@ -197,6 +197,12 @@ class Served:
         self.process.stderr.close()
 
 
+def memory_files(pid: int) -> int:
+    """How many files in memory a process has open."""
+    links = [path.readlink() for path in Path(f"/proc/{pid}/fd").iterdir() if path.is_symlink()]
+    return sum(str(link).startswith("/memfd:resnet-serve") for link in links)
+
+
 @contextmanager
 def stopped(*pids: int) -> Iterator[None]:
     """Processes that stand still; the last to be stopped is the first to go on."""
