@@ -55,7 +55,7 @@ class Lives(Played):
         self.wanted.append(set(wanted))
         if len(self.wanted) == 1:
             return start(obey_once, self._channels, seat)
-        process = start(report, self._channels, seat, DEFAULT)
+        process = start(die_of_next, self._channels, seat)
         process.join(DEADLINE_S)  # so that it has ended before its report is read
         return process
 
@@ -64,6 +64,11 @@ def report(channels: Channels, seat: int, model: int) -> None:
     epoch = int(channels.shared_state.epochs[seat])
     line = WorkerReport(epoch, ModelReport(model, "ready", memory_bytes=1)).to_line()
     channels.reports[seat].write(line)
+
+
+def die_of_next(channels: Channels, seat: int) -> None:
+    report(channels, seat, DEFAULT)
+    channels.shared_state.loading[seat] = B + 1
 
 
 def obey_once(channels: Channels, seat: int) -> None:
