@@ -1,12 +1,16 @@
 """What a message's head must and must not hold, so that no two readers take it for different messages."""
 
+import re
 from collections.abc import Sequence
 
 import httptools
 
 from service.errors import BadRequest, NotImplementedHere
+from service.parsing.head import HOST
 
 Field = tuple[bytes, bytes]
+
+_HOST = re.compile(HOST)
 
 
 def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
@@ -18,6 +22,8 @@ def check_head(method: bytes, version: str, fields: Sequence[Field]) -> None:
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) > 1 or (not hosts and version == "1.1"):  # section 3.2
         raise BadRequest(f"a request needs exactly one Host field; this one has {len(hosts)}")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise BadRequest(f"Host names a host, and a port if need be, not {hosts[0][:40].decode('latin-1')!r}")
     if sum(name == b"content-encoding" for name, _ in fields) > 1:
         raise BadRequest("Content-Encoding is given more than once")
     if codings := b",".join(value for name, value in fields if name == b"transfer-encoding"):

@@ -34,9 +34,13 @@ _PATTERNS = [
 _REQUEST_ID = re.compile(rb"[!-~]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
 
+HOST = rb"(?:\[[\w\-.~!$&'()*+,;=:]+\]|[\w\-.~%!$&'()*+,;=]*)(?::[0-9]*)?"
+"""What a Host field may say: a name or an address and a port, any of which may be missing (RFC 9110, 7.2)."""
+
 _PLAIN_LINE = re.compile(rb"(POST|PUT) (/[\w\-.~%/]*)(?:\?([\w\-.~%&=+]*))? HTTP/1\.1", re.ASCII)
 _PLAIN_FIELDS = re.compile(
-    rb"(?:\r\n(?!transfer-encoding:|content-encoding:|expect:|upgrade:|proxy-connection:|connection:(?! ?keep-alive\r))"
+    rb"(?:\r\n(?!transfer-encoding:|content-encoding:|expect:|upgrade:|proxy-connection:|connection:(?! ?keep-alive\r)"
+    rb"|host:(?! ?" + HOST + rb"\r))"
     rb"[!#$%&'*+\-.^_`|~0-9a-z]+:[\t -~\x80-\xff]*)+\r\n\r\n"
 )
 """Fields in lower case, each behind the end of a line. None frames the body or ends the connection in another way than

@@ -62,6 +62,7 @@ REQUESTS: dict[str, tuple[int, bytes]] = {
     "a whole URL": (1, get("http://server/livez")),
     "no `Host`": (1, without_host(GET)),
     "two `Host`": (1, get("/livez", "Host: other")),
+    "a `Host` with a blank": (1, GET.replace(b"Host: server", b"Host: a server")),
     "HTTP/1.0": (1, old(without_host(GET))),
     "HTTP/1.0 with `Connection: keep-alive`": (1, old(get("/livez", "Connection: keep-alive"))),
     "HTTP/2.0": (1, GET.replace(b"HTTP/1.1", b"HTTP/2.0")),

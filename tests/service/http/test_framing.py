@@ -56,6 +56,20 @@ def test_a_request_names_one_host(server: Served, path: bytes, hosts: bytes) -> 
     assert code(only_answer(server, b"POST " + path + b" HTTP/1.1\r\n" + hosts + b"\r\n")) == (400, "bad_request")
 
 
+@pytest.mark.parametrize("value", [b"x y", b"user@x", b"x/predict", b"http://x", b"x:http", b"x, x", b"[::1", b"\xe9"])
+@pytest.mark.parametrize("path", [b"/predict", b"/livez"])
+def test_a_host_is_a_name_or_an_address(server: Served, path: bytes, value: bytes) -> None:
+    """RFC 9112, 3.2: what is none must be refused, or a proxy and we may take it for different ones."""
+    head = b"POST " + path + b" HTTP/1.1\r\nContent-Length: 0\r\nHost: " + value + b"\r\n\r\n"
+    assert code(only_answer(server, head)) == (400, "bad_request")
+
+
+@pytest.mark.parametrize("value", [b"", b"x:", b"X_1.example:80", b"127.0.0.1:8000", b"[::1]:8000", b"[fe80::1]", b"a%20b"])
+def test_any_host_that_is_one_is_taken(server: Served, value: bytes) -> None:
+    for request in (post(png(), "/predict", "Connection: close"), get("/livez", "Connection: close")):
+        assert only_answer(server, request.replace(b"Host: server", b"Host: " + value + b" \t")).status == 200
+
+
 def test_http_1_0_needs_no_host_and_is_closed_also_if_it_would_stay(server: Served) -> None:
     """As `ab -k` sends it: it would wait for a word that the connection stays."""
     request = post(png(), "/predict", "Connection: Keep-Alive").replace(HOST, b"").replace(b"HTTP/1.1", b"HTTP/1.0")
