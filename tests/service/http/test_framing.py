@@ -64,7 +64,9 @@ def test_a_host_is_a_name_or_an_address(server: Served, path: bytes, value: byte
     assert code(only_answer(server, head)) == (400, "bad_request")
 
 
-@pytest.mark.parametrize("value", [b"", b"x:", b"X_1.example:80", b"127.0.0.1:8000", b"[::1]:8000", b"[fe80::1]", b"a%20b"])
+@pytest.mark.parametrize(
+    "value", [b"", b"x:", b"X_1.example:80", b"127.0.0.1:8000", b"[::1]:8000", b"[fe80::1]", b"a%20b"]
+)
 def test_any_host_that_is_one_is_taken(server: Served, value: bytes) -> None:
     for request in (post(png(), "/predict", "Connection: close"), get("/livez", "Connection: close")):
         assert only_answer(server, request.replace(b"Host: server", b"Host: " + value + b" \t")).status == 200
