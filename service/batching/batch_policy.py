@@ -12,7 +12,16 @@ from typing import NamedTuple
 
 from service.batching.image_task import ImageTask
 from service.batching.wait_estimate import LatencyModel
-from service.policy import BATCHES_PER_WORKER, DEMAND_NS, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
+from service.policy import (
+    BATCHES_PER_WORKER,
+    DEMAND_NS,
+    LATE_NS,
+    LEAD_NS,
+    QUICK_IMAGE_NS,
+    SUSPECT_NS,
+    WAIT_SHARE,
+    WAKE_NS,
+)
 
 
 @dataclass(eq=False, slots=True)
@@ -48,7 +57,11 @@ class ModelQueue:
         """Until when a batch waits for more images; 0 if it does not."""
         if not self.delay_ns or len(self.tasks) >= self.latency.sizes.limit:
             return 0
-        return next(iter(self.tasks)).queued_ns + self.delay_ns
+        return min([self._waits_until_ns(task) for task in self.tasks])
+
+    def _waits_until_ns(self, task: ImageTask) -> int:
+        """Until when an image waits for others: no longer than admission lets it wait for anything."""
+        return task.queued_ns + min(self.delay_ns, int((task.deadline_ns - task.queued_ns) * WAIT_SHARE))
 
 
 @dataclass(eq=False, slots=True)

@@ -64,7 +64,9 @@ class Batcher:
         self._up: list[WorkerQueue] = []
         self._express: list[WorkerQueue] = []  # express threads of workers that are up
         self._budgets = [ExpressBudget() for _ in self._queues]
-        self._filling: set[int] = set()  # models with a timer for their batch delay, or _COPIES
+        self._filling: dict[
+            int, tuple[int, asyncio.TimerHandle]
+        ] = {}  # by model or _COPIES: a timer, and its end in ns
         first_batch = time.monotonic_ns()  # above every id of a predecessor, of which workers begin no more from now on
         self._shared_state.first_batches[api] = first_batch
         self._ids = itertools.count(first_batch)
@@ -143,7 +145,7 @@ class Batcher:
                     del tasks[task]
         for model, queue in enumerate(self._queues):
             if queue.delay_ns and queue.tasks:
-                self._fill(model, queue.fills_until_ns - now_ns)
+                self._fill(model, queue.fills_until_ns, now_ns)
 
     def _express_batch(self, now_ns: int) -> Batch | None:
         """One for an express thread, if there is one."""
@@ -156,7 +158,7 @@ class Batcher:
         The few that are due do not wait for such a worker.
         """
         now_ns = time.monotonic_ns()
-        self._fill(_COPIES, shadow.wait_until_ns - now_ns)
+        self._fill(_COPIES, shadow.wait_until_ns, now_ns)
         copies = shadow.next_copies(now_ns)
         if not copies:
             return
@@ -171,14 +173,20 @@ class Batcher:
                 worker.weigh(LEAD_NS)
                 shadow.forget(copies)
 
-    def _fill(self, model: int, left_ns: int) -> None:
-        """Dispatch again when the model's first image has waited long enough, if that is still to come."""
-        if left_ns > 0 and model not in self._filling:
-            self._filling.add(model)
-            self._loop.call_later(left_ns / 1e9, self._end_filling, model)
+    def _fill(self, model: int, until_ns: int, now_ns: int) -> None:
+        """Dispatch again when an image of the model has waited long enough, if that is still to come."""
+        if until_ns <= now_ns:
+            return
+        if filling := self._filling.get(model):
+            ends_ns, timer = filling
+            if ends_ns <= until_ns:
+                return
+            timer.cancel()
+        timer = self._loop.call_later((until_ns - now_ns) / 1e9, self._end_filling, model)
+        self._filling[model] = until_ns, timer
 
     def _end_filling(self, model: int) -> None:
-        self._filling.remove(model)
+        del self._filling[model]
         self._end_turn()
 
     def _send(self, batch: Batch) -> bool:

@@ -180,6 +180,14 @@ SITUATIONS = [
         id="the delay of the oldest is over",
     ),
     pytest.param(
+        Situation([Queued([image(1), image(2, age_ns=3, left_ns=1)], delay_ns=DELAY_NS)]),
+        Expected([1, 2]),
+        id="three quarters of the time of the most urgent are over",
+    ),
+    pytest.param(
+        Situation([Queued([image(1, age_ns=2, left_ns=2)], delay_ns=DELAY_NS)]), None, id="half of its time is left"
+    ),
+    pytest.param(
         Situation([Queued(images(1, 2), 2, delay_ns=DELAY_NS)]), Expected([1, 2]), id="a full batch waits for no more"
     ),
     pytest.param(

@@ -295,6 +295,19 @@ def test_a_batch_that_may_fill_waits_for_others_and_then_goes() -> None:
     play(scene, delay=0.02)
 
 
+def test_a_batch_goes_in_time_for_the_deadline_of_any_of_its_images() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        played.submit(1, timeout_s=2.0)
+        while (message := played.take()) is None:
+            await asyncio.sleep(0)
+        assert played.names(message) == [0, 1]
+
+    play(scene, delay=30.0)
+
+
 def test_a_full_batch_does_not_wait() -> None:
     async def scene(played: Played) -> None:
         played.up()
