@@ -35,13 +35,14 @@ class CheckAccess:
         self._app, self._site, self._api = app, site, api
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on, with the name of its key as `scope["key"]`, or refuse it."""
+        """Pass the request on, with the name of its key as `scope["key"]`, or refuse it by its `scope["route"]`."""
         answer: ASGIApp = self._app
         if scope["type"] == "http":
+            route = find_route(self._site, scope)
             try:
-                self._check(scope, find_route(self._site, scope))
+                self._check(scope, route)
             except ServiceError as error:
-                scope["key"] = error.key
+                scope.update({"key": error.key, "route": route})
                 answer = problem_answer(scope, error)
         await answer(scope, receive, partial(_send_private, send) if scope.get("key") else send)
 
@@ -93,9 +94,13 @@ def path_of(scope: Scope) -> str:
 
 
 def problem_answer(scope: Scope, error: Exception) -> Response:
-    """What tells of an error: a problem document, or what the Open Inference Protocol has for it."""
+    """What tells of an error: a problem document, or what the Open Inference Protocol has for it.
+
+    The access log finds the document as `scope["problem"]`.
+    """
     kind = InferenceResponse if is_inference_path(path_of(scope)) else PredictionResponse
     head = Head(scope["method"], Target(scope["path"]), b"", dict(scope["headers"]))
     problem = begin_response(head, time.monotonic_ns(), kind=kind)
     problem.fail(error)
+    scope["problem"] = problem.problem
     return Response(problem.body, problem.status, problem.headers)

@@ -46,7 +46,6 @@ def add_routes(app: FastAPI, api: Callable[[], ApiProcess], *, docs: bool = True
     _add_models(app, api)
     _add_probes(app, api)
     inference_routes.add_inference_routes(app, api)
-    app.add_exception_handler(Exception, _fault)
     app.add_exception_handler(HTTPException, _problem)
     app.add_exception_handler(ServiceError, _problem)
     _add_middleware(app, api, origins)
@@ -132,11 +131,3 @@ async def _problem(request: Request, error: Exception) -> Response:
             page = f"; GET {PAGE} shows those that there are" if request.app.docs_url else ""
             error = NotFound(f"no such route: {request.url.path[:200]}{page}")
     return problem_answer(request.scope, error)
-
-
-async def _fault(request: Request, error: Exception) -> Response:
-    """The problem document of a fault of our own, which is answered outside of all middleware, and so without CORS."""
-    answer = await _problem(request, error)
-    if allowed := request.app.state.api.services.cors:
-        answer.headers.update(allowed.headers(dict(request.scope["headers"])))
-    return answer

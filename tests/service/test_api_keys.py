@@ -120,6 +120,17 @@ def test_the_name_of_a_key_stands_in_log_and_metrics_and_the_key_nowhere(guarded
         assert hashlib.sha256(key.encode()).hexdigest() not in guarded.log
 
 
+def test_who_is_refused_is_noted_by_the_route_that_was_asked_for(guarded: Served, asking: httpx.Client) -> None:
+    route = "/v2/models/{model}/stats"
+    series = f'resnet_http_requests_total{{code="401",method="GET",route="{route}"}}'
+    before = guarded.metrics().get(series, 0)
+    problem = asking.get("/v2/models/plain/stats", headers={"X-Request-ID": "stranger"})
+    noted = guarded.wait_for_event("request", request_id="stranger")
+    assert (noted["route"], noted["status"], noted["code"]) == (route, 401, "unauthorized")
+    assert noted["detail"] == problem.json()["error"]
+    assert guarded.metrics()[series] == before + 1
+
+
 def test_predict_from_the_shell_takes_a_key(guarded: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "1.png").write_bytes(png())
     ask = ("predict", "--url", guarded.url, "1.png")

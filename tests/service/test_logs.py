@@ -256,7 +256,7 @@ def test_each_request_has_a_line_with_what_its_answer_tells(serve: Servers, repo
     for stage in ("read", "decode", "queue", "inference"):  # the rest was measured before the answer was written
         assert lines["mine"]["timings_ms"][stage] == pytest.approx(good["timings_ms"][stage], abs=0.0011)
     assert lines[mixed["request_id"]]["rejected"] == ["unsupported_media_type"]
-    for problem in (text, missing, late, malformed):
+    for problem in (text, missing, unknown, late, malformed):
         assert (lines[problem["request_id"]]["code"]) == problem["code"]
         assert (lines[problem["request_id"]]["detail"]) == problem["detail"]
 
