@@ -57,6 +57,8 @@ class RemoteStore:
                 if (total := total + len(chunk)) > most_bytes:
                     raise StoreError(f"{self._name(path)} is larger than {most_bytes} bytes, which no such file may be")
                 yield chunk
+                if len(chunk) < CHUNK_BYTES and file.size and total < file.size:  # fsspec would go on, bit by bit
+                    raise OSError(f"it ended after {total} of its {file.size} bytes")
 
     def _join(self, path: str) -> str:
         return f"{self._root.rstrip('/')}/{path}".rstrip("/")

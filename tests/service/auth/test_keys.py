@@ -100,7 +100,14 @@ def test_keys_come_from_the_file_and_the_variable(tmp_path: Path) -> None:
     (tmp_path / "keys").write_text(f"alice predict {DIGEST}\n")
     variable = SecretStr(f"bob admin {'0' * 64}; carol admin {'1' * 64}")
     lines = read_keys(settings(api_key_file=tmp_path / "keys", api_keys=variable))
-    assert [key.name for key in ring(lines or "").keys] == ["bob", "carol", "alice"]
+    assert [key.name for key in ring(lines or "").keys] == ["alice", "bob", "carol"]
+
+
+@pytest.mark.parametrize("variable", [None, SecretStr(f"bob admin {'0' * 64}; carol admin {'1' * 64}")])
+def test_an_error_tells_the_line_of_the_file(tmp_path: Path, variable: SecretStr | None) -> None:
+    (tmp_path / "keys").write_text(f"alice predict {DIGEST}\nmallory predict\n")
+    with pytest.raises(SettingError, match="line 2: it has 2 words"):
+        ring(read_keys(settings(api_key_file=tmp_path / "keys", api_keys=variable)) or "")
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"\xff\xfe", "it is no text in UTF-8")])

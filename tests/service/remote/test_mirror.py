@@ -5,17 +5,19 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterable
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
 from models.artifact.artifact import read_artifact
 from service.remote import mirror as module
+from service.remote import store
 from service.remote.cache import Cache
 from service.remote.errors import NothingKept, StoreError, Unreachable
 from service.remote.mirror import mirror
 from tests.artifacts import make_artifact
-from tests.service.remote.stores import RunningStore, files, web
+from tests.service.remote.stores import RunningStore, WebHandler, files, web
 
 
 def copy(url: str, tmp_path: Path) -> tuple[Path, list[str]]:
@@ -191,3 +193,24 @@ def test_too_many_folders_are_refused(released: Path, tmp_path: Path, monkeypatc
     monkeypatch.setattr(module, "MOST_MODELS", 1)
     with web(released) as store, pytest.raises(StoreError, match="has 2 folders, more than 1"):
         copy(store.url, tmp_path)
+
+
+def test_a_server_that_sends_less_than_a_file_has_is_not_asked_for_every_bit(
+    website: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = WebHandler.answer
+
+    def answer_in_part(handler: WebHandler, path: str) -> None:
+        if handler.command == "HEAD" or not path.endswith(".onnx"):
+            answer(handler, path)
+            return
+        handler.send_response(HTTPStatus.OK)
+        handler.send_header("Content-Length", "4")
+        handler.end_headers()
+        handler.wfile.write(b"page")
+
+    monkeypatch.setattr(WebHandler, "answer", answer_in_part)
+    monkeypatch.setattr(store, "RETRY_WAITS_S", ())
+    with pytest.raises(Unreachable, match="it ended after 4 of its"):
+        copy(f"{website.url}/digits/10", tmp_path)
+    assert website.requests["/digits/10/model.onnx"] == 2  # one for its size, one for its content
