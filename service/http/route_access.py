@@ -42,7 +42,7 @@ class CheckAccess:
             try:
                 self._check(scope, route)
             except ServiceError as error:
-                scope.update({"key": error.key, "route": route})
+                scope.update(key=error.key, route=route)
                 answer = problem_answer(scope, error)
         await answer(scope, receive, partial(_send_private, send) if scope.get("key") else send)
 
