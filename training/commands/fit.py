@@ -1,6 +1,7 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
 import copy
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models.networks import registry
 from training.console import print_text
 from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
-from training.loop.checkpoint import Checkpoint, make_folder, read_run, remove_partial, write_atomically
+from training.loop.checkpoint import Checkpoint, claimed, make_folder, read_run, write_atomically
 from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.device import choose_device
 from training.loop.distributed import TrainingProcesses, joined, local
@@ -47,7 +48,10 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
     number, there = local()
     cores = max(1, usable_cores() // there)
     torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
-    with joined(choose_device(options.device, number)) as processes:
+    with (
+        joined(choose_device(options.device, number)) as processes,
+        claimed(options.folder) if processes.leads else nullcontext(),
+    ):
         console = console if processes.leads else Console(quiet=True)
         run = _prepare(options, recipe, earlier, processes, console)
         with Interrupt(patient=processes.size > 1) as interrupt, ProgressBar(console, run) as bar:
@@ -87,9 +91,7 @@ def _earlier(options: FitOptions) -> Checkpoint | None:
                 f"there is no {path}: nothing was saved there yet. Begin by the same command without --resume, or give "
                 "the --output of another run"
             )
-        earlier = read_run(path)
-        remove_partial(options.folder)
-        return earlier
+        return read_run(path)
     if path.exists():
         raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
     make_folder(options.folder)

@@ -18,9 +18,11 @@ One file, written by `torch.save` and read with `weights_only=True`, so that rea
 
 import contextlib
 import dataclasses
+import fcntl
 import io
 import os
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,29 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another --output") from error
+
+
+@contextlib.contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keep other runs out of the folder within this context; CheckpointError if one is at work there.
+
+    What writers that were killed left half-written is removed.
+    The kernel holds the lock, and takes it back from a process that dies; on file systems that know none there is none.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise CheckpointError(
+                f"another process is training in {folder}: wait until it has ended, or give another --output"
+            ) from error
+        except OSError:
+            pass
+        remove_partial(folder)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def remove_partial(folder: Path) -> None:

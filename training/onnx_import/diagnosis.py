@@ -101,6 +101,12 @@ def _decoding(origin: Origin) -> Iterator[Change]:
         "put them over white, as the server does",
         replace(origin, background=(0, 0, 0)),
     )
+    yield Change(
+        "decode",
+        "takes 255 for all above it in grey pictures of 16 bits, as Pillow's convert does",
+        "divide their levels by 256, as the server does, or leave them out",
+        replace(origin, high_bytes=False),
+    )
 
 
 def _resizing(origin: Origin) -> Iterator[Change]:

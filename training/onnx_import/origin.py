@@ -34,7 +34,8 @@ class Origin:
     """How a picture becomes the origin's input; each step can be another one, so that each can be tried.
 
     `resize` is the shorter side before the central crop, None squeezes the picture to size; `mean` and `std` are
-    fractions of 255 in the order of the network's channels.
+    fractions of 255 in the order of the network's channels. Of grey pictures of 16 bits the `high_bytes` are taken, or
+    255 for all above it, as by Pillow's own conversion.
     """
 
     height: int
@@ -42,6 +43,7 @@ class Origin:
     channels: int
     background: tuple[int, int, int]
     upright: bool = True
+    high_bytes: bool = True
     resize: int | None
     interpolation: str
     antialias: bool = True
@@ -73,6 +75,8 @@ class Origin:
         image.load()
         if self.upright:
             image = ImageOps.exif_transpose(image)
+        if self.high_bytes and image.mode.startswith("I;16"):
+            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
         if image.has_transparency_data:
             backdrop = Image.new("RGBA", image.size, (*self.background, 255))
             image = Image.alpha_composite(backdrop, image.convert("RGBA")).convert("RGB")

@@ -25,7 +25,7 @@ from training.data import dataset, sources
 from training.data.fingerprint import names as fingerprint_names
 from training.errors import CheckpointError, DataError, Diverged, RecipeError
 from training.loop import scoring
-from training.loop.checkpoint import read_checkpoint
+from training.loop.checkpoint import claimed, read_checkpoint
 from training.loop.progress import Progress
 from training.loop.recipe import Recipe, load_recipe
 from training.options import FitOptions
@@ -277,6 +277,31 @@ def test_progress_shows_loss_accuracy_speed_and_time_left(options):
 def test_run_is_not_overwritten(options, whole):
     with pytest.raises(CheckpointError, match=r"holds a run: go on with it by --resume"):
         _fit(_changed(options, output=whole))
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_folder_that_a_run_is_writing_to_is_left_to_it(options, whole, resume):
+    """Both would write last.pt and best.pt there, in turn, and the later one take the other's half-written away."""
+    if resume:
+        shutil.copytree(whole, options.folder)
+    options.folder.mkdir(exist_ok=True)
+    with claimed(options.folder):
+        (partial := options.folder / ".last.pt.1n_use.part").write_bytes(b"half")
+        with pytest.raises(CheckpointError, match="another process is training in"):
+            _fit(_changed(options, resume=resume))
+        assert partial.exists()
+    assert _fit(_changed(options, resume=resume))[0] == 0
+
+
+def test_a_second_process_is_refused_while_the_first_trains(recipe, digits, tmp_path):
+    """The first starts the second in the midst of its epoch; neither's end is guessed at."""
+    words = ["-m", "training", "fit", str(recipe), "--data", digits, "--output", str(tmp_path / "run")]
+    second = (
+        f"import subprocess; print(subprocess.run([sys.executable, *{words!r}], capture_output=True, text=True).stderr)"
+    )
+    first = _run(recipe, digits, tmp_path / "run", "--epochs", "1", program=acting(tmp_path, 0, 5, second))
+    assert (first.returncode, first.stderr) == (0, "")
+    assert f"error: another process is training in {tmp_path}/run" in first.stdout
 
 
 def test_nothing_to_resume_is_told(options):

@@ -1,7 +1,8 @@
 """Faults planted in what is made of an ONNX file: the proof names the stage of each."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper, numpy_helper
+from PIL import Image
 
 from models.engines.loader import load_engine
 from models.images.preprocessing import Preprocessing
@@ -17,7 +19,7 @@ from training.errors import OnnxImportError
 from training.onnx_import.classifier_graph import classifier_graph
 from training.onnx_import.interface import Interface, find_interface
 from training.onnx_import.origin import Origin
-from training.onnx_import.pictures import make_pictures
+from training.onnx_import.pictures import SamplePicture, make_pictures
 from training.onnx_import.proof import OnnxProof, OnnxProver
 from training.onnx_import.source import OnnxSource, read_source
 from training.release.release import assemble, describe
@@ -46,6 +48,7 @@ class Import:
         bgr: bool = False,
         interface: Interface | None = None,
         edit: Callable[[bytes], bytes] = bytes,
+        pictures: Sequence[SamplePicture] = (),
         **origin: bool,
     ) -> OnnxProof:
         """`told` is what the origin does, `made` what the graph is made for, `served` what a server is to do."""
@@ -55,7 +58,7 @@ class Import:
         )
         artifact = assemble("theirs", 1, edit(graph.candidates[0].build()), metadata)
         way = replace(Origin.of(told, self.interface, bgr=False), **origin)
-        prover = OnnxProver(self.source, self.interface, graph.ending, way, make_pictures(SIDE, SIDE))
+        prover = OnnxProver(self.source, self.interface, graph.ending, way, pictures or make_pictures(SIDE, SIDE))
         return prover.prove(artifact, load_engine(artifact))
 
 
@@ -104,6 +107,19 @@ def test_pictures_that_are_not_turned_upright_are_the_decoding(sound: Import) ->
         OnnxImportError, match=r"stage decode: .* does not turn pictures as their EXIF orientation asks"
     ):
         sound.prove(served=replace(PREPROCESSING, exif_transpose=False))
+
+
+def test_grey_pictures_of_16_bits_keep_their_high_bytes_as_in_the_server(sound: Import) -> None:
+    pictures = [_sixteen_bit(seed) for seed in range(64)]
+    assert sound.prove(pictures=pictures).whole.same == 64
+    with pytest.raises(OnnxImportError, match=r"stage decode: pixels differ"):
+        sound.prove(pictures=pictures, high_bytes=False)
+
+
+def _sixteen_bit(seed: int) -> SamplePicture:
+    levels = np.random.default_rng(seed).integers(0, 1 << 16, (SIDE, SIDE), np.uint16)
+    Image.fromarray(levels).save(stream := BytesIO(), "PNG")
+    return SamplePicture(f"{seed}.png", stream.getvalue())
 
 
 def test_probabilities_taken_for_logits_are_the_graph(tmp_path: Path) -> None:

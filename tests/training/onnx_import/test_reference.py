@@ -8,10 +8,11 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.postprocess import softmax
 from tests.training.command import Ended, resnet_train
-from tests.training.onnx_import.exported import LABELS, export, tiny
+from tests.training.onnx_import.exported import LABELS, SIDE, export, tiny
 from tests.training.onnx_import.pictures_of_theirs import MEAN, STD, inputs, photos
 
 Logits = NDArray[np.float32]
@@ -44,12 +45,12 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return export(tiny(), folder / "net.onnx")
 
 
-def run(network: Path, folder: Path, **arrays: NDArray[np.float32]) -> Ended:
-    """Import with a reference of these arrays."""
+def run(network: Path, folder: Path, pictures: Path | None = None, **arrays: NDArray[np.float32]) -> Ended:
+    """Import with a reference of these arrays, on the pictures beside the network if no others are given."""
     np.savez(folder / "reference.npz", **arrays)
     numbers = [",".join(map(str, values)) for values in (MEAN, STD)]
     words = ["--labels", ",".join(LABELS), "--mean", numbers[0], "--std", numbers[1], "--name", "theirs"]
-    more = ["--pictures", network.parent / "pictures", "--reference", folder / "reference.npz"]
+    more = ["--pictures", pictures or network.parent / "pictures", "--reference", folder / "reference.npz"]
     return resnet_train("import", network, *words, *more, "--repository", folder / "models")
 
 
@@ -62,6 +63,16 @@ def answers(network: Path, given: NDArray[np.float32]) -> Logits:
 
 def files(network: Path) -> list[Path]:
     return sorted((network.parent / "pictures").iterdir())
+
+
+def test_a_script_that_clips_grey_pictures_of_16_bits_is_told_so(network: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "grey").mkdir()
+    levels = np.random.default_rng(4).integers(0, 1 << 16, (64, 3 * SIDE, 3 * SIDE), np.uint16)
+    for index, each in enumerate(levels):
+        Image.fromarray(each >> index % 8).save(folder / f"{index:02}.png")
+    ended = run(network, tmp_path, folder, logits=answers(network, inputs(sorted(folder.iterdir()))))
+    assert ended.code == 1
+    assert "Stage decode: the maker's script takes 255 for all above it in grey pictures of 16 bits" in ended.errors
 
 
 @pytest.mark.parametrize("with_inputs", [False, True])
