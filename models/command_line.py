@@ -1,11 +1,13 @@
 """The command-line kit of both programs: options are typed models, from which flags, help and checks come."""
 
 import io
+import json
 import os
 import re
 import sys
 from argparse import Action, RawDescriptionHelpFormatter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -35,12 +37,21 @@ def read_options(
     SettingsError if they do not fit, with a line for each value. What argparse finds exits with a usage message, or is
     a SettingsError too, without `exit_on_error`.
     """
-    source = CliSettingsSource[Any](model, formatter_class=_HelpFormatter, cli_exit_on_error=exit_on_error)
+    source = _Source(model, formatter_class=_HelpFormatter, cli_exit_on_error=exit_on_error)
     try:
         return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
         env_prefix = model.model_config.get("env_prefix") or ""
         raise SettingsError(_explain(error, env_prefix, subcommands=subcommands)) from error
+
+
+class _Source(CliSettingsSource[Any]):
+    """Takes names of files as they are, where pydantic-settings strips blanks, parts at commas and reads brackets."""
+
+    def _merge_parsed_list(self, parsed_list: list[str], field_name: str) -> str:
+        if any(each.field_info.annotation == list[Path] for each in self._parser_map.get(field_name, {}).values()):
+            return json.dumps(parsed_list)
+        return super()._merge_parsed_list(parsed_list, field_name)
 
 
 _NO_DEFAULT = re.compile(r" \(default: (None|\(\)|\[\]|\{\})?\)$")

@@ -5,7 +5,7 @@ from typing import Literal
 
 import pytest
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, CliApp, SettingsError
+from pydantic_settings import BaseSettings, CliApp, CliPositionalArg, SettingsError
 
 from models.command_line import check_arguments, command_line, read_options
 
@@ -130,3 +130,15 @@ def test_help_speaks_of_values_and_not_of_types(capsys: pytest.CaptureFixture[st
         "--stops": "TEXT,...",
     }.items():
         assert told[told.index(flag) + 1] == value
+
+
+@pytest.mark.parametrize(
+    "name", ["a,b.png", "[x].png", '"q".png', "it's.png", "{1}.png", " blank .png", "7", "bad\udcff", "a\\b"]
+)
+def test_names_of_files_are_taken_as_they_are(name):
+    class Files(BaseSettings):
+        model_config = command_line("files")
+
+        files: CliPositionalArg[list[Path]]
+
+    assert read_options(Files, [name, "other"]).files == [Path(name), Path("other")]
