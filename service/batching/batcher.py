@@ -11,6 +11,7 @@ import itertools
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,13 @@ from service.policy import LEAD_NS, SETTLE_LOOK_S
 
 _COPIES = -1
 """In place of a model's number: the copies for a shadow."""
+
+
+class _Filling(NamedTuple):
+    """A timer for a batch that waits for more images, and when it ends, on the monotonic clock."""
+
+    until_ns: int
+    timer: asyncio.TimerHandle
 
 
 class Batcher:
@@ -64,9 +72,7 @@ class Batcher:
         self._up: list[WorkerQueue] = []
         self._express: list[WorkerQueue] = []  # express threads of workers that are up
         self._budgets = [ExpressBudget() for _ in self._queues]
-        self._filling: dict[
-            int, tuple[int, asyncio.TimerHandle]
-        ] = {}  # by model or _COPIES: a timer, and its end in ns
+        self._filling: dict[int, _Filling] = {}  # by the number of a model whose batch waits, or _COPIES
         first_batch = time.monotonic_ns()  # above every id of a predecessor, of which workers begin no more from now on
         self._shared_state.first_batches[api] = first_batch
         self._ids = itertools.count(first_batch)
@@ -178,12 +184,11 @@ class Batcher:
         if until_ns <= now_ns:
             return
         if filling := self._filling.get(model):
-            ends_ns, timer = filling
-            if ends_ns <= until_ns:
+            if filling.until_ns <= until_ns:
                 return
-            timer.cancel()
+            filling.timer.cancel()
         timer = self._loop.call_later((until_ns - now_ns) / 1e9, self._end_filling, model)
-        self._filling[model] = until_ns, timer
+        self._filling[model] = _Filling(until_ns, timer)
 
     def _end_filling(self, model: int) -> None:
         del self._filling[model]
