@@ -44,10 +44,11 @@ class Admission:
         """Slots that are not free."""
         return self.capacity - len(self._free)
 
-    def check(self, model: int, left_s: float, late_s: float = 0.0) -> None:
+    def check(self, model: int, left_s: float, late_s: float = 0.0, *, needs_decoder: bool = True) -> None:
         """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused.
 
-        It has lain here for `late_s` before the event loop came to it; so will those that arrive now.
+        It has lain here for `late_s` before the event loop came to it; so will those that arrive now. Only one that
+        `needs_decoder` waits for those.
         """
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
@@ -57,17 +58,17 @@ class Admission:
             raise no_worker(self.restart_s)
         self._wait_estimate.note_demand(model)
         self._check_slots(1, model)
-        self._check_wait(model, left_s, late_s)
+        self._check_wait(model, left_s, needs_decoder, late_s)
 
     def acquire(self, n: int, model: int, left_s: float, decoding_s: float = 0.0) -> list[int]:
         """Slots for n images of a model in a request with so many seconds left: all, or none and Unavailable.
 
-        To decode them takes `decoding_s` of that time.
+        To decode them takes `decoding_s` of that time, 0 if they need no decoder.
         """
         if n > self.capacity:
             raise TooLarge(f"{n} images in one request; this server holds {self.capacity} at a time")
         self._check_slots(n, model)
-        self._check_wait(model, left_s, decoding_s=decoding_s)
+        self._check_wait(model, left_s, decoding_s > 0, decoding_s=decoding_s)
         slots = self._free[-n:]
         del self._free[-n:]
         for slot in slots:
@@ -111,9 +112,13 @@ class Admission:
             kept = f", {reserved} are kept for other models" if reserved else ""
             raise Unavailable("full", f"{self.places_taken} of {self.capacity} places are taken{kept}")
 
-    def _check_wait(self, model: int, left_s: float, late_s: float = 0.0, decoding_s: float = 0.0) -> None:
+    def _check_wait(
+        self, model: int, left_s: float, needs_decoder: bool, late_s: float = 0.0, decoding_s: float = 0.0
+    ) -> None:
         """Raise Unavailable if the wait is too long; an empty server that is not late tries, however short the time."""
-        wait_s = late_s + self._wait_estimate.wait_s(model) + self._decode_estimate.wait_s
+        wait_s = late_s + self._wait_estimate.wait_s(model)
+        if needs_decoder:
+            wait_s += self._decode_estimate.wait_s
         most_s = min((left_s - decoding_s) * WAIT_SHARE, self._target_latency_s)
         if wait_s > most_s and (late_s > most_s or len(self._free) < self.capacity):
             decoding = f", for its images take {decoding_s:.1f} s to decode" if decoding_s > left_s else ""

@@ -130,8 +130,10 @@ class PredictionRequest:
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self.deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
             left_s = self._left_s("while the server had no time for the request")
-            services.admission.check(model.index, left_s, late_s=timeout_s - left_s)
-            self._body = IncomingBody(services.admission, settings.max_body_bytes, head.content_length)
+            size = head.content_length
+            needs_decoder = not head.target.is_inference and (size is None or size > TINY_BYTES)  # as far as is known
+            services.admission.check(model.index, left_s, timeout_s - left_s, needs_decoder=needs_decoder)
+            self._body = IncomingBody(services.admission, settings.max_body_bytes, size)
         except Exception as error:
             self._fail(error)
 

@@ -268,6 +268,10 @@ def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_
         admission.check(0, LEFT_S)
     with pytest.raises(Unavailable, match=r"takes 0\.6 s; .* 0\.0 s at most, for its images take 20\.0 s to decode"):
         admission.acquire(1, 0, LEFT_S, decoding_s=20.0)
+    with pytest.raises(Unavailable):
+        admission.acquire(1, 0, LEFT_S, decoding_s=0.001)
+    admission.check(0, LEFT_S, needs_decoder=False)
+    admission.acquire(1, 0, LEFT_S)
     for cost in costs:
         decoders.remove(cost)
     assert decoders.wait_s == 0

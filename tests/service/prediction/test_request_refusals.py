@@ -1,14 +1,18 @@
 """What is refused, at its headers, in the middle or when it is complete, has one response and holds nothing."""
 
 import gzip
+import json
 import time
 from typing import Any
 
+import numpy as np
 import pytest
 
 from models.artifact.artifact import Artifact
 from service.parsing.head import Target
+from service.policy import TINY_BYTES
 from service.prediction.request import RequestState
+from tests.service.pictures import encode, pixels
 from tests.service.prediction.played import (
     BYTES,
     SLOTS,
@@ -18,6 +22,7 @@ from tests.service.prediction.played import (
     code,
     head,
     lone,
+    many,
     picture,
     play,
     several,
@@ -25,6 +30,7 @@ from tests.service.prediction.played import (
 )
 
 PLAIN = "plain", "2"
+INFER = Target("/v2/models/{model}/infer", "plain", is_inference=True)
 
 
 def late(sent: Sent, seconds: int) -> None:
@@ -75,6 +81,36 @@ def test_what_is_refused_at_its_headers_has_one_response_and_its_body_is_ignored
         assert process.count("inflight_requests") == 0
         if prepare is None:
             assert process.is_whole()
+
+    play(scene, artifact)
+
+
+def test_only_what_needs_a_decoder_is_refused_while_they_have_enough_to_do(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        process.up()
+        photograph, tiny, wide = b"\xff\xd8\xff" + bytes(BYTES // 8), picture(3), encode(np.zeros((80, 80), np.uint8))
+        assert len(wide) <= TINY_BYTES
+        tensor = {"name": "image", "shape": [1, *pixels().shape], "datatype": "UINT8", "data": pixels(3).tolist()}
+        inference = json.dumps({"inputs": [tensor]}).encode().ljust(TINY_BYTES + 1)
+        other = process.services.admission.acquire(1, 0, left_s=1.0)
+        estimate = process.services.decoder.estimate
+        costs = [estimate.add(photograph) for _ in range(2000)]
+        refused = [
+            lone(process, photograph).begin(),  # at its headers
+            lone(process, wide).send(),  # at its headers it might have been tiny
+            Sent(process, head(None), tiny).begin(),
+        ]
+        assert [code(sent) for sent in refused] == [(503, "unavailable")] * 3
+        taken = [lone(process, tiny), many(process, tiny), lone(process, inference, target=INFER)]
+        for sent in taken:
+            assert sent.send().responses == []
+            process.reply(await process.taken())
+            assert (await sent.response()).status == 200
+        for cost in costs:
+            estimate.remove(cost)
+        process.services.admission.release(other)
+        for sent in refused + taken:
+            check_ended(process, sent)
 
     play(scene, artifact)
 
