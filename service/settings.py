@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         0, ge=0, le=MOST_IN_BATCH, description="most images in one batch; 0: as many as pay, measured at warm-up"
     )
     batch_delay: float = Field(
-        0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds; at most 3/4 of its request's time"
+        0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds; less before a deadline"
     )
     batching: dict[str, Batching] = Field(
         {}, description='other values for single models: {"NAME": {"max_batch_size": 8, "batch_delay": 0.002}}'

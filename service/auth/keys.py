@@ -67,17 +67,18 @@ def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
 def read_keys(settings: Settings) -> str | None:
     """The lines of keys that the settings name, as they are now; None if they name none. SettingError.
 
-    The file's come first, so that errors number them as it does.
+    The file's come first, and are numbered through.
     """
     given = settings.api_keys
     lines = None if given is None else given.get_secret_value().replace(";", "\n")
     if settings.api_key_file is None:
         return lines
     try:
-        return f"{settings.api_key_file.read_text(encoding='utf-8-sig')}\n{lines or ''}"
+        in_file = settings.api_key_file.read_text(encoding="utf-8-sig").removesuffix("\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text in UTF-8"
         raise SettingError(f"--api-key-file {settings.api_key_file} cannot be read: {reason}") from error
+    return in_file if lines is None else f"{in_file}\n{lines}"
 
 
 def _parse(lines: str, origin: str) -> Iterator[ApiKey]:

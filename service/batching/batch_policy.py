@@ -42,11 +42,15 @@ class ModelQueue:
     begun_ns: float = 0.0
     served_ns: float = 0.0
     tasks: OrderedDict[ImageTask, None] = field(default_factory=OrderedDict)
+    _oldest_ns: int = 0  # when the first of them was queued, and by when they are to be sent
+    _until_ns: int = 0
 
     def add(self, task: ImageTask) -> None:
         """Queue an image that has just arrived."""
         self.newest_ns = task.queued_ns
         self.tasks[task] = None
+        if self.delay_ns:
+            self._until_ns = min(self._until_ns, self._waits_until_ns(task))
 
     def is_in_demand(self, now_ns: int) -> bool:
         """Whether images of it wait, or came a short while ago."""
@@ -57,11 +61,15 @@ class ModelQueue:
         """Until when a batch waits for more images; 0 if it does not."""
         if not self.delay_ns or len(self.tasks) >= self.latency.sizes.limit:
             return 0
-        return min([self._waits_until_ns(task) for task in self.tasks])
+        oldest_ns = next(iter(self.tasks)).queued_ns
+        if oldest_ns != self._oldest_ns:  # those before it have left
+            self._oldest_ns, self._until_ns = oldest_ns, min(map(self._waits_until_ns, self.tasks))
+        return self._until_ns
 
     def _waits_until_ns(self, task: ImageTask) -> int:
-        """Until when an image waits for others: no longer than admission lets it wait for anything."""
-        return task.queued_ns + min(self.delay_ns, int((task.deadline_ns - task.queued_ns) * WAIT_SHARE))
+        """Until when an image waits for others: no longer than leaves it the time that they all will run."""
+        most_ns = int((task.deadline_ns - task.queued_ns) * WAIT_SHARE - len(self.tasks) * self.latency.image_ns)
+        return task.queued_ns + min(self.delay_ns, max(0, most_ns))
 
 
 @dataclass(eq=False, slots=True)

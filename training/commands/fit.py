@@ -18,7 +18,7 @@ from training.errors import CheckpointError, RecipeError
 from training.loop.checkpoint import Checkpoint, claimed, make_folder, read_run, write_atomically
 from training.loop.class_results import class_results, confusions, write_csv
 from training.loop.device import choose_device
-from training.loop.distributed import TrainingProcesses, joined, local
+from training.loop.distributed import TrainingProcesses, joined, leads, local
 from training.loop.interrupt import Interrupt
 from training.loop.pretrained import read_pretrained
 from training.loop.recipe import Recipe, load_recipe
@@ -43,15 +43,18 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
+    _find_folder(options)
+    with claimed(options.folder) if leads() else nullcontext():
+        return _fit(options, console, save_seconds)
+
+
+def _fit(options: FitOptions, console: Console, save_seconds: float) -> int:
     earlier = _earlier(options)
     recipe = _recipe(options, earlier)
     number, there = local()
     cores = max(1, usable_cores() // there)
     torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
-    with (
-        joined(choose_device(options.device, number)) as processes,
-        claimed(options.folder) if processes.leads else nullcontext(),
-    ):
+    with joined(choose_device(options.device, number)) as processes:
         console = console if processes.leads else Console(quiet=True)
         run = _prepare(options, recipe, earlier, processes, console)
         with Interrupt(patient=processes.size > 1) as interrupt, ProgressBar(console, run) as bar:
@@ -82,19 +85,25 @@ def _epochs(options: FitOptions, earlier: Checkpoint) -> int:
     return epochs
 
 
+def _find_folder(options: FitOptions) -> None:
+    """Make the run's folder, or be sure that there is one to go on in."""
+    path = options.folder / LAST
+    if not options.resume:
+        make_folder(options.folder)
+    elif not path.exists():
+        raise CheckpointError(
+            f"there is no {path}: nothing was saved there yet. Begin by the same command without --resume, or give the "
+            "--output of another run"
+        )
+
+
 def _earlier(options: FitOptions) -> Checkpoint | None:
-    """The checkpoint to go on from; a run is never overwritten, and one that is not there never begun by mistake."""
+    """The checkpoint to go on from, None for a run that begins; no run is ever overwritten."""
     path = options.folder / LAST
     if options.resume:
-        if not path.exists():
-            raise CheckpointError(
-                f"there is no {path}: nothing was saved there yet. Begin by the same command without --resume, or give "
-                "the --output of another run"
-            )
         return read_run(path)
     if path.exists():
         raise CheckpointError(f"{options.folder} holds a run: go on with it by --resume, or give another --output")
-    make_folder(options.folder)
     return None
 
 

@@ -148,6 +148,11 @@ def joined(device: torch.device) -> Iterator[TrainingProcesses]:
         dist.destroy_process_group()
 
 
+def leads() -> bool:
+    """Return whether this is the first of all processes, before they have met."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
 def local() -> tuple[int, int]:
     """Return this process's number among those on this machine, and how many there are."""
     return int(os.environ.get("LOCAL_RANK", "0")), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))

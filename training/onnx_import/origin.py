@@ -76,7 +76,7 @@ class Origin:
         if self.upright:
             image = ImageOps.exif_transpose(image)
         if self.high_bytes and image.mode.startswith("I;16"):
-            image = Image.fromarray((np.asarray(image) // 256).astype(np.uint8))
+            image = _high_bytes(image)
         if image.has_transparency_data:
             backdrop = Image.new("RGBA", image.size, (*self.background, 255))
             image = Image.alpha_composite(backdrop, image.convert("RGBA")).convert("RGB")
@@ -130,6 +130,15 @@ class Origin:
             n, height, width, channels = pixels.shape
             pixels = pixels.reshape(n, channels, height, width).transpose(0, 2, 3, 1)
         return self.arrange(self.normalise(pixels))
+
+
+def _high_bytes(image: Image.Image) -> Image.Image:
+    """A grey picture of 16 bits in 8; the level that is to be seen through becomes alpha."""
+    levels = np.asarray(image)
+    grey = Image.fromarray((levels // 256).astype(np.uint8))
+    if (clear := image.info.get("transparency")) is not None:
+        grey.putalpha(Image.fromarray(np.where(levels == clear, 0, 255).astype(np.uint8)))
+    return grey
 
 
 def _without_antialias(image: Image.Image, size: list[int], interpolation: str) -> NDArray[np.uint8]:

@@ -110,6 +110,12 @@ def test_an_error_tells_the_line_of_the_file(tmp_path: Path, variable: SecretStr
         ring(read_keys(settings(api_key_file=tmp_path / "keys", api_keys=variable)) or "")
 
 
+def test_lines_of_the_variable_are_numbered_behind_those_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "keys").write_text(f"alice predict {DIGEST}\n")
+    with pytest.raises(SettingError, match="line 2: it has 2 words"):
+        ring(read_keys(settings(api_key_file=tmp_path / "keys", api_keys=SecretStr("bob admin"))) or "")
+
+
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (b"\xff\xfe", "it is no text in UTF-8")])
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path, content: bytes | None, reason: str) -> None:
     file = tmp_path / "keys"

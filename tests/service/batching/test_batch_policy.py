@@ -11,7 +11,7 @@ from service.batching.batch_policy import Batch, ModelQueue, WorkerQueue, choose
 from service.batching.image_task import ImageTask
 from service.batching.wait_estimate import LatencyModel
 from service.ipc.reports import ModelReport
-from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAKE_NS
+from service.policy import BATCHES_PER_WORKER, LATE_NS, LEAD_NS, QUICK_IMAGE_NS, SUSPECT_NS, WAIT_SHARE, WAKE_NS
 
 NOW_NS = 10 * LATE_NS
 QUICK_NS, SLOW_NS = QUICK_IMAGE_NS, QUICK_IMAGE_NS + 1  # of an image at warm-up, on either side of the bound
@@ -21,6 +21,12 @@ DELAY_NS = 1000
 def image(name: int, *, age_ns: int = 0, left_ns: int = LATE_NS, retried: bool = False) -> ImageTask:
     """An image that has waited for so long and has so much time left; its slot is its name here."""
     return ImageTask(name, 0, 1, NOW_NS + left_ns, lambda: None, queued_ns=NOW_NS - age_ns, retried=retried)
+
+
+def urgent(name: int, age_ns: int, images: int) -> ImageTask:
+    """An image of this age that can wait for half of DELAY_NS in all, if so many run together."""
+    time_ns = int((images * SLOW_NS + DELAY_NS // 2) / WAIT_SHARE)
+    return image(name, age_ns=age_ns, left_ns=time_ns - age_ns)
 
 
 def latency(image_ns: int, largest: int = 1) -> LatencyModel:
@@ -180,12 +186,19 @@ SITUATIONS = [
         id="the delay of the oldest is over",
     ),
     pytest.param(
-        Situation([Queued([image(1), image(2, age_ns=3, left_ns=1)], delay_ns=DELAY_NS)]),
+        Situation([Queued([image(1), urgent(2, DELAY_NS // 2, images=2)], delay_ns=DELAY_NS)]),
         Expected([1, 2]),
-        id="three quarters of the time of the most urgent are over",
+        id="the most urgent has just the time left that both will run",
     ),
     pytest.param(
-        Situation([Queued([image(1, age_ns=2, left_ns=2)], delay_ns=DELAY_NS)]), None, id="half of its time is left"
+        Situation([Queued([image(1), urgent(2, DELAY_NS // 2 - 5, images=2)], delay_ns=DELAY_NS)]),
+        None,
+        id="the most urgent has more time left than both will run",
+    ),
+    pytest.param(
+        Situation([Queued([image(1, left_ns=SLOW_NS)], delay_ns=DELAY_NS)]),
+        Expected([1]),
+        id="no time to wait",
     ),
     pytest.param(
         Situation([Queued(images(1, 2), 2, delay_ns=DELAY_NS)]), Expected([1, 2]), id="a full batch waits for no more"

@@ -118,7 +118,8 @@ def test_grey_pictures_of_16_bits_keep_their_high_bytes_as_in_the_server(sound: 
 
 def _sixteen_bit(seed: int) -> SamplePicture:
     levels = np.random.default_rng(seed).integers(0, 1 << 16, (SIDE, SIDE), np.uint16)
-    Image.fromarray(levels).save(stream := BytesIO(), "PNG")
+    clear = {"transparency": int(levels[0, 0])} if seed % 2 else {}
+    Image.fromarray(levels).save(stream := BytesIO(), "PNG", **clear)
     return SamplePicture(f"{seed}.png", stream.getvalue())
 
 
