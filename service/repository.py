@@ -225,4 +225,5 @@ def _choose_default(repository: Path, wanted: str | None, folders: Sequence[Mode
         return names[0]
     if repository.resolve() == ZOO and ZOO_DEFAULT in names:
         return ZOO_DEFAULT
-    raise RepositoryError(f"{repository} holds several models; choose with --default-model one of: {choices}")
+    flags = "--default-model, or --model of `predict`"
+    raise RepositoryError(f"{repository} holds several models; choose one by {flags}: {choices}")

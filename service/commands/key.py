@@ -21,7 +21,7 @@ class NewKey(BaseSettings):
 
     name: CliPositionalArg[str] = Field(description="whose it is; told in log and metrics")
     scopes: Annotated[tuple[Scope, ...], NoDecode, BeforeValidator(_split)] = Field(
-        ("predict",), min_length=1, description=f"what it is good for, of {', '.join(SCOPES)}"
+        ("predict",), description=f"what it is good for, of {', '.join(SCOPES)}"
     )
 
 

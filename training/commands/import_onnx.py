@@ -65,7 +65,7 @@ class OnnxImport:
             f"{spec.mean}, std {spec.std}\n"
             f"  compared with the file itself, behind Pillow, torchvision's resize and NumPy, on {self.shown}:\n"
             f"    the graphs, in batches of {', '.join(map(str, PARITY_BATCHES))}: {self.proof.graph}\n"
-            f"    all stages: {self.proof.whole}; {self.proof.whole.distinct} classes among the answers\n"
+            f"    all stages: {self.proof.whole}; classes among the answers: {self.proof.whole.distinct}\n"
             f"  the origin: {self.told}"
         )
 

@@ -19,3 +19,4 @@ def test_what_is_no_name_or_scope_is_refused(tmp_path: Path) -> None:
         code, line, told = resnet_serve("key", *arguments, cwd=tmp_path)
         assert (code, line) == (2, "")
         assert "the key" not in told.replace("the key's name", "")
+        assert told.count("\n") == 1  # one fault, one line
