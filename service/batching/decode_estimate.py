@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from models.images.image_type import image_type
+from service.batching.decode_memory import DecodeMemory
 from service.policy import NEWEST_WEIGHT, OUTLIER_FACTOR, UNKNOWN_NS_PER_BYTE
 
 
@@ -12,13 +13,14 @@ class DecodeEstimate:
 
     An image costs as much a byte as those of its type whose size was within a factor of two; where there was none, as
     those of the size that is nearest. What is known of smaller ones alone, which cost little for their bytes, makes a
-    larger one no dearer than where nothing is known.
+    larger one no dearer than where nothing is known. As many are decoded at a time as there are threads, or as have
+    memory, while others wait for theirs.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, memory: DecodeMemory | None = None) -> None:
         self.wait_s = 0.0
         """Seconds until the decoders have done all that they hold."""
-        self._threads, self._held_ns = threads, 0.0
+        self._threads, self._memory, self._held_ns = threads, memory, 0.0
         self._ns_per_byte: defaultdict[str | None, dict[int, float]] = defaultdict(dict)
         """By type and binary logarithm of the size."""
 
@@ -49,7 +51,13 @@ class DecodeEstimate:
 
     def _hold(self, cost_ns: float) -> None:
         self._held_ns = max(0.0, self._held_ns + cost_ns)
-        self.wait_s = self._held_ns / 1e9 / self._threads
+        self.wait_s = self._held_ns / 1e9 / self._at_once
+
+    @property
+    def _at_once(self) -> int:
+        if self._memory is None or not self._memory.waiting:
+            return self._threads
+        return max(1, self._memory.holders)
 
 
 def _rate_near(rates: Mapping[int, float], size: int) -> float:

@@ -43,8 +43,8 @@ class Decoder:
     """Decodes for one API process, on as many threads and in as much memory as it may use."""
 
     def __init__(self, threads: int, memory_bytes: int) -> None:
-        self.estimate = DecodeEstimate(threads)
         self._memory = DecodeMemory(memory_bytes)
+        self.estimate = DecodeEstimate(threads, self._memory)
         self._pool = started_pool(threads, "decode")
         self._jobs: set[_Job] = set()
         self._loop = asyncio.get_running_loop()

@@ -1,9 +1,13 @@
 """What decoding costs: learned by type and size, whatever comes first."""
 
+import threading
+
 import pytest
 
 from service.batching.decode_estimate import DecodeEstimate
+from service.batching.decode_memory import DecodeMemory
 from service.policy import UNKNOWN_NS_PER_BYTE
+from tests.service.served import DEADLINE_S, until
 
 JPEG, PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
 MS = 1_000_000
@@ -40,6 +44,27 @@ def test_before_anything_is_known_there_is_an_assumption() -> None:
     estimate = DecodeEstimate(2)
     assert estimate.add(picture(JPEG, 1000)) == 1000 * UNKNOWN_NS_PER_BYTE
     assert estimate.wait_s == pytest.approx(500 * UNKNOWN_NS_PER_BYTE / 1e9)
+
+
+def test_while_pictures_wait_for_memory_only_those_that_have_it_count_as_decoders() -> None:
+    memory = DecodeMemory(10)
+    estimate = DecodeEstimate(4, memory)
+    cost_ns = estimate.add(picture(JPEG, 1000))
+    assert estimate.wait_s == pytest.approx(cost_ns / 4 / 1e9)
+
+    def take() -> None:
+        with memory.taken(6):
+            pass
+
+    second = threading.Thread(target=take, daemon=True)
+    with memory.taken(6):
+        second.start()
+        until(lambda: memory.waiting, "the second to wait")
+        estimate.add(picture(JPEG, 1000))
+        assert estimate.wait_s == pytest.approx(2 * cost_ns / 1e9)
+    second.join(DEADLINE_S)
+    estimate.remove(cost_ns)
+    assert estimate.wait_s == pytest.approx(cost_ns / 4 / 1e9)
 
 
 def test_one_image_that_was_held_up_does_not_sway_the_estimate() -> None:
