@@ -17,7 +17,7 @@ from service.http.connection_state import ConnectionState
 from service.http.protocol import PredictionProtocol
 from service.http.routes import add_routes
 from service.parsing.head import Head
-from service.prediction.problem_log import ProblemLog
+from service.prediction.problem_log import ProblemLog, problem_log
 from service.prediction.request import PredictionRequest
 from tests.service.pictures import png
 from tests.service.test_walk import House
@@ -194,6 +194,7 @@ class _Failures(logging.Handler):
 
 @pytest.fixture(scope="module")
 def scene(repository: Path) -> Iterator[Scene]:
+    problem_log.flush(all_=True)  # what other tests have left in it is no error of these
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("service.http.read_budget.TURN_NS", 1 << 62)  # data waits for another turn on no machine
         scene = Scene(repository)
