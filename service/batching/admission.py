@@ -48,7 +48,7 @@ class Admission:
         """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused.
 
         It has lain here for `late_s` before the event loop came to it; so will those that arrive now. Only one that
-        `needs_decoder` waits for those.
+        `needs_decoder` waits for what the decoders have to do.
         """
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")

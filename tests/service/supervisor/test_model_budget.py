@@ -76,6 +76,16 @@ class House:
         self.budget.on_worker_up(other)
         return other
 
+    def other_that_is_told_to_load_c(self) -> WorkerChild:
+        """Another worker that is up with the models before, and has not begun to do as it is told."""
+        other = WorkerChild(1, epoch=1, up=True, models=self.models)
+        other.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in (DEFAULT, B)}
+        self.others.append(other)
+        self.budget.look()
+        assert self.commands(1) == [(C, True)]
+        self.others.clear()
+        return other
+
     def die(self, worker: WorkerChild, model: int | None = None) -> None:
         """A worker dies, of the model that it is loading if any."""
         self.channels.shared_state.loading[worker.index] = 0 if model is None else model + 1
@@ -335,13 +345,7 @@ def test_a_model_that_other_workers_die_of_is_left_to_the_one_that_has_it(house:
 
 
 def test_workers_that_die_of_what_they_are_told_to_load_and_then_of_starting_with_it(house: House) -> None:
-    other = WorkerChild(1, epoch=1, up=True, models=house.models)
-    other.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in (DEFAULT, B)}
-    house.others.append(other)
-    house.budget.look()
-    assert house.commands(1) == [(C, True)]
-    house.others.clear()
-    house.die(other, C)
+    house.die(house.other_that_is_told_to_load_c(), C)
     assert house.start_other(C) is None
     other = house.start_other(C)
     assert other
@@ -350,13 +354,7 @@ def test_workers_that_die_of_what_they_are_told_to_load_and_then_of_starting_wit
 
 def test_a_model_is_not_blamed_for_a_worker_that_died_before_it_began_to_load_it(house: House) -> None:
     for _ in range(LOAD_TRIES):
-        other = WorkerChild(1, epoch=1, up=True, models=house.models)
-        other.reports = {model: ModelReport(model, "ready", memory_bytes=SIZE) for model in (DEFAULT, B)}
-        house.others.append(other)
-        house.budget.look()
-        assert house.commands(1) == [(C, True)]
-        house.others.clear()
-        house.die(other)  # of a batch that lay before the command
+        house.die(house.other_that_is_told_to_load_c())  # of a batch that lay before the command
         house.die(WorkerChild(1, epoch=1, models=house.models))  # and its successor before it loaded anything
     other = house.start_other()
     assert other
