@@ -23,7 +23,7 @@ def copy(repository: Path, tmp_path: Path, *names: str) -> Path:
 @pytest.mark.parametrize(
     ("models", "wanted", "says"),
     [
-        (["plain", "colour"], None, "--default-model one of: colour, plain"),
+        (["plain", "colour"], None, "choose one by --default-model, or --model of `predict`: colour, plain"),
         (["plain", "colour"], "zebra", "no model 'zebra' .*: colour, plain"),
         (["plain", "damaged"], "damaged", "the default model cannot be served: .*SHA-256"),
     ],
