@@ -42,6 +42,7 @@ PROGRAMS = {
     ),
     "Answers of the server": (
         "service/catalog.py",
+        "service/routes",
         "service/http",
         "service/parsing",
         "service/prediction",

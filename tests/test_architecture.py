@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MAP = {
     "service": {
         "cli": "commands root models",
-        "commands": "supervisor http auth worker metrics ipc remote root models",
-        "supervisor": "http prediction auth worker metrics ipc remote root models",
+        "commands": "supervisor routes http auth worker metrics ipc remote root models",
+        "supervisor": "routes http prediction auth worker metrics ipc remote root models",
+        "routes": "http prediction parsing auth root",
         "http": "prediction parsing auth root",
         "prediction": "batching parsing auth metrics ipc root models",
         "batching": "metrics ipc root models",

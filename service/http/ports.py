@@ -3,8 +3,10 @@
 import socket
 
 from service.http.acceptor import listen
-from service.http.route_access import ADMIN, MAIN, PROBES
 from service.settings import SettingError, Settings
+
+PROBES, ADMIN, MAIN = "probes", "admin", "main"
+"""Areas of which each port answers some: routes with the tag of the first or the second, and everything else."""
 
 
 class Ports:

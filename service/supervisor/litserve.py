@@ -25,11 +25,9 @@ from litserve.loops import LitLoop, inference_worker
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
 from service.catalog import Catalog
-from service.http.admin_routes import add_admin_routes
 from service.http.hangup_watch import HangupWatch
 from service.http.ports import Ports
 from service.http.read_budget import ReadBudget
-from service.http.routes import add_routes
 from service.http.server import ApiServer
 from service.ipc.channels import Channels
 from service.ipc.control import CUT_SHORT
@@ -41,6 +39,8 @@ from service.parent_death import die_with_parent
 from service.policy import COLLECTED_OBJECTS
 from service.prediction.api_process import ApiProcess
 from service.process_name import name_process
+from service.routes.admin_routes import add_admin_routes
+from service.routes.routes import add_routes
 from service.settings import Settings
 from service.side_process import no_leak
 from service.supervisor.model_set import ModelSet

@@ -15,10 +15,10 @@ from uvicorn.server import ServerState
 
 from service.http.connection_state import ConnectionState
 from service.http.protocol import PredictionProtocol
-from service.http.routes import add_routes
 from service.parsing.head import Head
 from service.prediction.problem_log import ProblemLog, problem_log
 from service.prediction.request import PredictionRequest
+from service.routes.routes import add_routes
 from tests.service.pictures import png
 from tests.service.test_walk import House
 from tests.service.wire import get, post

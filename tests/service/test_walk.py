@@ -21,7 +21,6 @@ import service
 from service.http.hangup_watch import HangupWatch
 from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
-from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import Begin, ControlWriter, WorkerUp
 from service.ipc.pipe import Pipe
@@ -31,6 +30,7 @@ from service.metrics.metrics import Metrics
 from service.prediction import api_process
 from service.prediction.api_process import ApiProcess
 from service.repository import Repository
+from service.routes.routes import ROUTES
 from service.settings import Settings
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker

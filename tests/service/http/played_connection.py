@@ -16,7 +16,7 @@ from service.http.connection_state import ANSWERING, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
 from service.http.protocol import MAX_HEAD_BYTES, PredictionProtocol
 from service.http.read_budget import ReadBudget
-from service.http.routes import add_routes
+from service.routes.routes import add_routes
 from tests.service.prediction.played import BYTES, PlayedProcess, picture, play
 from tests.service.wire import Answer, get, post, read_answer
 

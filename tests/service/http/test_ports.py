@@ -8,8 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.http.ports import Ports
-from service.http.route_access import ADMIN, MAIN, PROBES
+from service.http.ports import ADMIN, MAIN, PROBES, Ports
 from service.settings import SettingError, Settings
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import png

@@ -19,7 +19,6 @@ from prometheus_client import CollectorRegistry
 from models.artifact.artifact import Artifact
 from service.catalog import Catalog
 from service.errors import ServiceError, Unavailable
-from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import WorkerDown, WorkerUp
 from service.ipc.messages import BatchMessage, Reply
@@ -32,6 +31,7 @@ from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
+from service.routes.routes import ROUTES
 from service.settings import Settings
 from tests.artifacts import LABELS
 from tests.service.pictures import encode, pixels, png

@@ -9,13 +9,13 @@ import httpx
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
-from service.http.routes import ROUTES
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 from service.metrics.stages import STAGES
 from service.parsing.head import Head, Target
 from service.prediction.response import begin_response
 from service.prediction.tracing import Tracing
+from service.routes.routes import ROUTES
 from tests.otlp import Receiver, receiving, values
 from tests.prometheus import scraping
 from tests.service.pictures import png

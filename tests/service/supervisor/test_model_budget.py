@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from service.catalog import Catalog
-from service.http.routes import ROUTES
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import PROBE, BatchMessage, ModelCommand
@@ -19,6 +18,7 @@ from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import LOAD_TRIES, RELEASE_LIMIT_S
 from service.repository import Repository
+from service.routes.routes import ROUTES
 from service.selection import Selection
 from service.shadow_version import add_shadow
 from service.supervisor import model_budget

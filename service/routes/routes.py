@@ -12,15 +12,16 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.auth import cors
 from service.errors import MethodNotAllowed, NotFound, ServiceError
-from service.http import inference_routes, openapi, schemas
-from service.http.admin_routes import ADMIN_ROUTES
-from service.http.documents import DOCUMENT, PAGE, add_documents
-from service.http.inference_openapi import infer_routes
-from service.http.options import AnswerOptions, allowed_methods
-from service.http.request_count import CountRequests
-from service.http.route_access import DOCUMENTS, PROBES, CheckAccess, problem_answer
+from service.http.ports import PROBES
 from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES
 from service.prediction.api_process import ApiProcess
+from service.routes import inference_routes, openapi, schemas
+from service.routes.admin_routes import ADMIN_ROUTES
+from service.routes.documents import DOCUMENT, PAGE, add_documents
+from service.routes.inference_openapi import infer_routes
+from service.routes.options import AnswerOptions, allowed_methods
+from service.routes.request_count import CountRequests
+from service.routes.route_access import DOCUMENTS, CheckAccess, problem_answer
 
 _OPENMETRICS = "application/openmetrics-text"
 

@@ -5,10 +5,10 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from service.http import inference_schemas as schemas
-from service.http.openapi import DEADLINE, EXAMPLE, PROBLEMS, path_parameters
 from service.parsing.head import INFER_METHODS, INFER_ROUTES, MAX_NUMBER
 from service.parsing.inference import ENCODED, INPUT, OUTPUT, PIXELS
+from service.routes import inference_schemas as schemas
+from service.routes.openapi import DEADLINE, EXAMPLE, PROBLEMS, path_parameters
 
 TAG = "open inference protocol"
 _SIZE = {"type": "integer", "minimum": 0, "maximum": MAX_NUMBER}

@@ -7,10 +7,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.http.connection_state import AWAITS_BODY
-from service.http.route_access import problem_answer
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response, begin_response
+from service.routes.route_access import problem_answer
 
 
 class CountRequests:

@@ -8,9 +8,9 @@ from fastapi import APIRouter, FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from service.errors import ChangeRefused
-from service.http import schemas
-from service.http.route_access import PROBES
+from service.http.ports import PROBES
 from service.parsing.head import DEFAULT_TOP_K, MAX_NUMBER, METHODS, PREDICT_ROUTES
+from service.routes import schemas
 
 EXAMPLE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mP4DwABAQEAHLCMmQAAAABJRU5ErkJggg=="
 """One white pixel, a PNG in base64."""

@@ -12,17 +12,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.auth.keys import Scope as KeyScope
 from service.errors import Forbidden, NotFound, ServiceError
+from service.http.ports import ADMIN, MAIN, PROBES
 from service.parsing.head import Head, Target, is_inference_path
 from service.prediction.api_process import ApiProcess
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response as PredictionResponse
 from service.prediction.response import begin_response
 
-PROBES, DOCUMENTS, ADMIN = "probes", "documents", "admin"
-"""Tags of routes: the first two need no key, the third one with the scope admin, any other route one with predict."""
-
-MAIN = "main"
-"""Beside PROBES and ADMIN what a port may answer: everything else."""
+DOCUMENTS = "documents"
+"""A tag of routes. With it or PROBES they need no key, with ADMIN one with the scope admin, without any predict."""
 
 
 class CheckAccess:

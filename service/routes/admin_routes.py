@@ -5,10 +5,10 @@ from collections.abc import Callable
 from fastapi import FastAPI
 
 from service.errors import NotFound
-from service.http import openapi, schemas
-from service.http.inference_routes import REPOSITORY_ROUTES, add_repository_routes
-from service.http.route_access import ADMIN
+from service.http.ports import ADMIN
 from service.prediction.api_process import ApiProcess
+from service.routes import openapi, schemas
+from service.routes.inference_routes import REPOSITORY_ROUTES, add_repository_routes
 
 _ROUTES = (
     "/models/{model}/load",

@@ -9,9 +9,10 @@ from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
 from service.auth.guard import Guard
-from service.http.route_access import ADMIN, DOCUMENTS, PROBES, CheckAccess
-from service.http.routes import PLAIN_ROUTES, add_routes
+from service.http.ports import ADMIN, PROBES
 from service.prediction.api_process import ApiProcess
+from service.routes.route_access import DOCUMENTS, CheckAccess
+from service.routes.routes import PLAIN_ROUTES, add_routes
 from tests.service.auth.test_guard import KEYS, bearing
 
 

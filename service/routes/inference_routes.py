@@ -9,13 +9,13 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
 from service.errors import BadRequest, TooLarge
-from service.http import inference_schemas as schemas
-from service.http.inference_openapi import INDEX_BODY, REPOSITORY_BODY, TAG, problems_of
-from service.http.openapi import EVERYWHERE, GUARDED
-from service.http.route_access import ADMIN, PROBES
+from service.http.ports import ADMIN, PROBES
 from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
 from service.prediction.api_process import ApiProcess
 from service.prediction.model_statistics import statistics
+from service.routes import inference_schemas as schemas
+from service.routes.inference_openapi import INDEX_BODY, REPOSITORY_BODY, TAG, problems_of
+from service.routes.openapi import EVERYWHERE, GUARDED
 from service.served_model import ServedModel
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
