@@ -21,10 +21,11 @@ ROUNDS ?= 3
 HOSTILE ?= 10000
 # The oracle of the Open Inference Protocol's tests; its Python backend is built for this numpy.
 TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4
+TORCHSERVE := torchserve==0.12.0 torch-model-archiver==0.12.0 psutil==7.2.2 pyyaml==6.0.4
 # Of `make test`: how many processes of pytest; auto is one for each core.
 JOBS ?= auto
 
-.PHONY: help install install-dev serve test test-gpu check train bench wrk soak triton image test-image lock sbom clean
+.PHONY: help install install-dev serve test test-gpu check train bench wrk soak triton torchserve image test-image lock sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -86,6 +87,9 @@ soak: install-dev ## faults in rounds, then half an hour of mixed clients: make 
 triton: | $(BIN)/python ## get a real Triton server for the tests (220 MB in .triton); it needs libpython of Python 3.11
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .triton $(TRITON)
 
+torchserve: install-dev ## get a real TorchServe for the tests (50 MB in .torchserve); it needs Java 17
+	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .torchserve $(TORCHSERVE)
+
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .
 
@@ -105,4 +109,4 @@ sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's pac
 	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)
 
 clean: ## remove what make made
-	rm -rf $(VENV) .triton build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .triton .torchserve build *.egg-info .mypy_cache .pytest_cache .ruff_cache

@@ -55,7 +55,7 @@ def write_repository(folder: Path) -> None:
 
 
 @contextmanager
-def triton_server(folder: Path) -> Iterator[str]:
+def triton_server(folder: Path, *flags: str) -> Iterator[str]:
     """Its URL; skips the test where it cannot run."""
     server = PACKAGE / "pytriton" / "tritonserver"
     stub = server / "python_backend_stubs" / "{}.{}".format(*sys.version_info) / "triton_python_backend_stub"
@@ -71,7 +71,15 @@ def triton_server(folder: Path) -> Iterator[str]:
     with closing(socket.create_server(("127.0.0.1", 0))) as place:
         port = place.getsockname()[1]
     command = [program, "--model-repository", folder / "models", "--backend-directory", backends]
-    command += ["--http-port", str(port), "--http-address", "127.0.0.1", "--allow-grpc=false", "--allow-metrics=false"]
+    command += [
+        "--http-port",
+        str(port),
+        "--http-address",
+        "127.0.0.1",
+        "--allow-grpc=false",
+        "--allow-metrics=false",
+        *flags,
+    ]
     libraries = [str(PACKAGE / "nvidia_pytriton.libs"), f"{sys.base_prefix}/lib"]  # the second: libpython of a build
     with (folder / "log").open("wb") as log:
         environment = os.environ | {"LD_LIBRARY_PATH": ":".join(libraries)}
