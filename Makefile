@@ -21,11 +21,12 @@ ROUNDS ?= 3
 HOSTILE ?= 10000
 # The oracle of the Open Inference Protocol's tests; its Python backend is built for this numpy.
 TRITON := nvidia-pytriton==0.7.0 numpy==1.26.4
+KSERVE := kserve==0.21.0
 TORCHSERVE := torchserve==0.12.0 torch-model-archiver==0.12.0 psutil==7.2.2 pyyaml==6.0.4
 # Of `make test`: how many processes of pytest; auto is one for each core.
 JOBS ?= auto
 
-.PHONY: help install install-dev serve test test-gpu check train bench wrk soak triton torchserve image test-image lock sbom clean
+.PHONY: help install install-dev serve test test-gpu check train bench wrk soak triton torchserve kserve image test-image lock sbom clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.* ## /\1|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "make %-12s %s\n", $$1, $$2 }'
@@ -90,6 +91,10 @@ triton: | $(BIN)/python ## get a real Triton server for the tests (220 MB in .tr
 torchserve: install-dev ## get a real TorchServe for the tests (50 MB in .torchserve); it needs Java 17
 	$(BIN)/python -m pip install --quiet --no-deps --upgrade --target .torchserve $(TORCHSERVE)
 
+kserve: | $(BIN)/python ## get KServe's client for the tests (450 MB in .kserve: it needs older packages)
+	$(BIN)/python -m venv .kserve
+	.kserve/bin/python -m pip install --quiet $(KSERVE)
+
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .
 
@@ -109,4 +114,4 @@ sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's pac
 	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)
 
 clean: ## remove what make made
-	rm -rf $(VENV) .triton .torchserve build *.egg-info .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .triton .torchserve .kserve build *.egg-info .mypy_cache .pytest_cache .ruff_cache
