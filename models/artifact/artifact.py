@@ -91,7 +91,7 @@ def read_artifact(directory: Path, check_origin: OriginCheck | None = None, with
         metadata, int8 = read_metadata(model), None
         if INT8_FILE in files:
             graph, digest = files[INT8_FILE]
-            int8 = Artifact(name, int(version), _read_int8(graph, metadata), graph, digest, None)
+            int8 = Artifact(name, int(version), _read_int8(graph, metadata, sha256), graph, digest, None)
         return Artifact(name, int(version), metadata, model, sha256, weights, int8)
     except ArtifactError as error:
         raise ArtifactError(error.reason, directory) from error
@@ -111,8 +111,8 @@ def read_metadata(model: bytes) -> Metadata:
     return metadata
 
 
-def _read_int8(graph: bytes, metadata: Metadata) -> Metadata:
-    """The metadata of `model.int8.onnx`, which must be the model of `metadata` in 8 bits."""
+def _read_int8(graph: bytes, metadata: Metadata, sha256: str) -> Metadata:
+    """The metadata of `model.int8.onnx`, which must be the model of `metadata`, whose file is `sha256`, in 8 bits."""
     try:
         int8 = read_metadata(graph)
     except ArtifactError as error:
@@ -126,6 +126,12 @@ def _read_int8(graph: bytes, metadata: Metadata) -> Metadata:
         if getattr(metadata, name) != getattr(int8, name):
             raise ArtifactError(
                 f"{INT8_FILE} has other {name} than {MODEL_FILE}; make it of that with `resnet-train quantize --beside`"
+            )
+    match int8.recipe.get("quantization"):
+        case {"sha256": str() as origin} if origin != sha256:
+            raise ArtifactError(
+                f"{INT8_FILE} was made of another {MODEL_FILE}, beside which its accuracy was measured; make it of "
+                "this one with `resnet-train quantize --beside`"
             )
     return int8
 
@@ -152,7 +158,7 @@ def write_artifact(
     directory = vacant_directory(repository, name, version)
     metadata = read_metadata(model)
     if int8 is not None:
-        _read_int8(int8, metadata)
+        _read_int8(int8, metadata, _sha256(model))
     parts = {MODEL_FILE: model, INT8_FILE: int8, WEIGHTS_FILE: weights}
     files = {file: data for file, data in parts.items() if data is not None}
     files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()

@@ -114,10 +114,11 @@ def _as_it_is(artifact: Artifact, engine: str, device: str, precision: str) -> B
     own = artifact.metadata.precision
     if engine == "torch" or precision not in ("auto", "fastest", own):
         raise EngineError(f"{artifact.name} is a graph in {own}; run it with --engine onnxruntime --precision auto")
-    if own == "int8" and engine == AUTO and device != "cpu":
+    if own == "int8" and device != "cpu":
         raise EngineError(
-            f"{artifact.name} is a graph in int8, for which ONNX Runtime has no convolutions on a GPU: it would "
-            "be slower than in fp32; serve the model in fp32, or choose --engine tensorrt or --device cpu"
+            f"{artifact.name} is a graph in int8, for which ONNX Runtime has no convolutions on a GPU, and TensorRT "
+            "takes none with zero points: it would be slower than in fp32; serve the model in fp32, or choose "
+            "--device cpu"
         )
     return Backend(engine, own)
 

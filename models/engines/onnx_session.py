@@ -2,8 +2,10 @@
 
 import hashlib
 import os
-from contextlib import suppress
+from collections.abc import Sequence
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 
 import onnxruntime as ort
@@ -13,7 +15,9 @@ from models.engines.engine import EngineError
 from models.machine.devices import too_old_driver
 
 _CPU, _CUDA, _TENSORRT = (f"{name}ExecutionProvider" for name in ("CPU", "CUDA", "Tensorrt"))
-_TENSORRT_FLAGS = {"fp16": "trt_fp16_enable", "bf16": "trt_bf16_enable", "int8": "trt_int8_enable"}
+_TENSORRT_FLAGS = {"fp16": "trt_fp16_enable", "bf16": "trt_bf16_enable"}
+
+_FATAL = 4  # ONNX Runtime writes plain text beside our log, and raises what matters
 
 Providers = list[tuple[str, dict[str, str]]]
 
@@ -37,24 +41,40 @@ def make_gpu_session(
             f"this ONNX Runtime {ort.__version__} has no {' and no '.join(sorted(missing))}: install "
             "resnet-serve[gpu] instead of [cpu], or choose --device cpu"
         )
-    if too_old := too_old_driver(ort.cuda_version or ""):
-        raise EngineError(f"{too_old}; update the driver, or install resnet-serve[gpu-cuda12]")
-    ort.preload_dlls()  # CUDA and cuDNN from pip's packages
-    if _TENSORRT in wanted:
-        with suppress(ImportError):
-            import_module("tensorrt")  # which loads its libraries from where pip has put them
+    ort.set_default_logger_severity(_FATAL)
+    missing_libraries = _load_libraries(wanted)
     options = _options(threads)
     options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
-    hint = "does `nvidia-smi` work, and are CUDA, cuDNN (pip install 'resnet-serve[gpu]')"
-    hint += " and TensorRT (pip install tensorrt) installed?" if _TENSORRT in wanted else " installed?"
     try:
         session = _session(name, graph, options, providers)
     except EngineError as error:
-        raise EngineError(f"{error}; {hint}") from error
+        raise EngineError(f"{error}; {_hint(wanted, missing_libraries)}") from error
     # A provider that cannot be made is left out with no more than a line in ONNX Runtime's log.
     if left_out := set(wanted).difference(session.get_providers()):
-        raise EngineError(f"ONNX Runtime cannot start {' and '.join(sorted(left_out))}; {hint}")
+        started = " and ".join(sorted(left_out))
+        raise EngineError(f"ONNX Runtime cannot start {started}; {_hint(wanted, missing_libraries)}")
     return session
+
+
+def _load_libraries(providers: Sequence[str]) -> str:
+    """Load what the providers need from pip's packages, or where the system has it; what cannot be, in words."""
+    with redirect_stdout(StringIO()) as told:  # it prints what it misses
+        ort.preload_dlls()
+    if _TENSORRT in providers:
+        with suppress(ImportError, OSError):
+            import_module("tensorrt")  # which loads its libraries from where pip has put them
+    failures = (line for line in told.getvalue().splitlines() if line.startswith("Failed"))
+    return "; ".join(failures)
+
+
+def _hint(providers: Sequence[str], missing_libraries: str) -> str:
+    """Why the providers do not start, as far as it can be found out."""
+    if missing_libraries:
+        return f"{missing_libraries}; pip install 'resnet-serve[gpu]'"
+    if too_old := too_old_driver(ort.cuda_version or ""):
+        return f"{too_old}; update the driver, or install resnet-serve[gpu-cuda12]"
+    tensorrt = ", and TensorRT 10 (pip install 'tensorrt<11')" if _TENSORRT in providers else ""
+    return f"does `nvidia-smi` work, and is cuDNN installed (pip install 'resnet-serve[gpu]'){tensorrt}?"
 
 
 def gpu_providers(backend: Backend, number: str, shape: tuple[int, ...], cache: Path | None) -> Providers:
@@ -75,10 +95,10 @@ def gpu_providers(backend: Backend, number: str, shape: tuple[int, ...], cache: 
         f"trt_profile_{name}_shapes": "image:" + "x".join(map(str, (size, *shape[1:]))) for name, size in sizes.items()
     }
     if backend.precision in _TENSORRT_FLAGS:
-        tensorrt[_TENSORRT_FLAGS[backend.precision]] = "1"
+        tensorrt[_TENSORRT_FLAGS[backend.precision]] = "True"  # unlike CUDA's provider this one refuses 1
     if cache:
         for kind in ("engine", "timing"):
-            tensorrt |= {f"trt_{kind}_cache_enable": "1", f"trt_{kind}_cache_path": str(cache)}
+            tensorrt |= {f"trt_{kind}_cache_enable": "True", f"trt_{kind}_cache_path": str(cache)}
     # TensorRT leaves the nodes that it cannot take to CUDA.
     return [(_TENSORRT, tensorrt), (_CUDA, cuda)]
 
@@ -109,7 +129,7 @@ def _session(name: str, graph: bytes, options: ort.SessionOptions, providers: Pr
 
 def _options(threads: int) -> ort.SessionOptions:
     options = ort.SessionOptions()
-    options.log_severity_level = 4  # only what is fatal: it writes plain text beside our log, and raises what matters
+    options.log_severity_level = _FATAL
     # 0 would pin one thread to each core of the machine, which fails where a container may use fewer.
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1

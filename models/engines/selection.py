@@ -69,7 +69,8 @@ def attempt(
 ) -> list[Attempt]:
     """Load, prove and time the candidates beside each other; `begin` is told of each before it is loaded.
 
-    One that cannot be loaded, or answers otherwise than it must, is refused with the reason.
+    One that cannot be loaded, or answers otherwise than it must, is refused with the reason. EngineError if one fails
+    while it runs: what comes after it in this process would fail for it, too.
     """
     size = min(_IMAGES[device.partition(":")[0]], max_batch, max(1, _TIMED_BYTES // math.prod(artifact.input_shape)))
     images = np.empty((0, *artifact.input_shape), np.uint8)
@@ -79,10 +80,14 @@ def attempt(
         begin(candidate)
         try:
             engine = load_engine(artifact, candidate, device=device, threads=threads, max_batch=max_batch)
+        except EngineError as error:
+            refused[candidate] = Attempt(candidate, refused=str(error))
+            continue
+        try:
             examples = golden.verify(artifact, engine)
             images = examples.images(size)
             examples.verify(engine.run(images))
-        except (ArtifactError, EngineError) as error:
+        except ArtifactError as error:
             refused[candidate] = Attempt(candidate, refused=str(error))
         else:
             engines[candidate] = engine

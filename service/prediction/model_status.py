@@ -175,6 +175,8 @@ def _describe_candidate(report: CandidateReport) -> dict[str, Any]:
     """One way to run a model that was tried: its speed, or why it may not be used."""
     if report.refused:
         return {"candidate": report.candidate, "refused": without_directories(report.refused)}
+    if not report.images_per_second:  # the only one that may be used is not timed
+        return {"candidate": report.candidate}
     return {"candidate": report.candidate, "images_per_second": round(report.images_per_second, 1)}
 
 

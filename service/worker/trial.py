@@ -28,7 +28,7 @@ class Selector:
         """Load each candidate, prove it by the golden examples, and choose; ArtifactError says why if none will do."""
         candidates = self._candidates(artifact)
         made: dict[Backend, Attempt] = {}
-        for candidate in candidates:
+        for candidate in candidates if len(candidates) > 1 else ():  # one that was asked for by its name is taken
             if why := too_inexact(artifact, candidate, self._load.max_accuracy_loss):
                 made[candidate] = Attempt(candidate, refused=why)
         while waiting := [candidate for candidate in candidates if candidate not in made]:
@@ -37,10 +37,7 @@ class Selector:
         choice = choose(artifact, [made[candidate] for candidate in candidates])
         self._choices[artifact.name, artifact.version] = choice
         if choice.attempts:
-            tried = {
-                str(each.candidate): each.refused or f"{each.images_per_second:.1f} images/s"
-                for each in choice.attempts
-            }
+            tried = {str(each.candidate): _told(each) for each in choice.attempts}
             about = {"model": artifact.name, "version": artifact.version}
             log.info("way to run chosen", **about, way=str(choice.candidate), why=choice.why, tried=tried)
 
@@ -58,6 +55,11 @@ class Selector:
             return self._load.candidates(artifact, self._device)
         except EngineError as error:
             raise ArtifactError(str(error)) from error
+
+
+def _told(attempt: Attempt) -> str:
+    """What became of it, in words; the only one that may be used is not timed."""
+    return attempt.refused or (f"{attempt.images_per_second:.1f} images/s" if attempt.images_per_second else "sound")
 
 
 def _in_process(
@@ -93,6 +95,8 @@ def _tell(
     most = load.most_images(artifact, device)
     try:
         made = attempt(artifact, candidates, device=device, threads=load.threads, max_batch=most, begin=begin)
+    except EngineError as error:
+        made = [Attempt(begun, refused=str(error))]
     except Exception as error:  # a CUDA error, say, which leaves a process without its GPU
         made = [Attempt(begun, refused=f"{type(error).__name__}: {error}")]
     writer.send(made)

@@ -1,6 +1,5 @@
 """Every engine on a GPU: the artifact's own examples, and what ONNX Runtime answers on the CPU."""
 
-import ctypes.util
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from models.artifact.artifact import Artifact
-from models.engines.backend import Backend, candidates, candidates_for
+from models.engines.backend import Backend, _is_installed, candidates, candidates_for
 from models.engines.engine import Engine, EngineError
 from models.engines.golden import verify
 from models.engines.loader import load_engine
@@ -39,8 +38,8 @@ def backend(request: pytest.FixtureRequest, provider: Callable[[str], None]) -> 
     backend: Backend = request.param
     if backend.engine != "torch":
         provider("CUDAExecutionProvider")
-    if backend.engine == "tensorrt" and not ctypes.util.find_library("nvinfer"):
-        pytest.skip("TensorRT is not installed: libnvinfer is not found")
+    if backend.engine == "tensorrt" and not _is_installed("tensorrt"):
+        pytest.skip("TensorRT is not installed: neither libnvinfer nor the package is found")
     if backend.engine == "torch" and not torch.cuda.is_available():
         pytest.skip(f"PyTorch {torch.__version__} is made without CUDA")
     return backend

@@ -106,7 +106,8 @@ def test_a_graph_in_8_bits_is_computed_as_it_is(plain: Artifact, wanted: str):
     [
         ("auto", "cpu", "fp32", "plain is a graph in int8; run it with --engine onnxruntime"),
         ("torch", "cpu", "auto", "plain is a graph in int8; run it with --engine onnxruntime"),
-        ("auto", "cuda", "auto", "has no convolutions on a GPU: .* slower than in fp32; .* or --device cpu"),
+        ("auto", "cuda", "auto", "has no convolutions on a GPU, .* slower than in fp32; .* or choose --device cpu"),
+        ("tensorrt", "cuda", "auto", "TensorRT takes none with zero points"),
     ],
 )
 def test_a_graph_in_8_bits_is_refused_where_it_cannot_be_computed_so(

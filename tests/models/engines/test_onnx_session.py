@@ -1,11 +1,14 @@
 """What ONNX Runtime is told of a GPU; that it does what it is told only a GPU can show."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
+from models.artifact.artifact import Artifact
 from models.engines.backend import Backend
-from models.engines.onnx_session import _engine_cache, gpu_providers
+from models.engines.engine import EngineError
+from models.engines.onnx_session import _engine_cache, gpu_providers, make_gpu_session
 
 SHAPE = (8, 28, 28, 1)
 
@@ -40,7 +43,8 @@ def test_tensorrt_builds_once_for_every_size_and_keeps_what_it_built(tmp_path: P
         "trt_profile_opt_shapes": "image:8x28x28x1",
         "trt_profile_max_shapes": "image:8x28x28x1",
     }
-    assert options["trt_fp16_enable"] == options["trt_engine_cache_enable"] == options["trt_timing_cache_enable"] == "1"
+    flags = [options[f"trt_{name}_enable"] for name in ("fp16", "engine_cache", "timing_cache")]
+    assert flags == ["True"] * 3  # "should be 'True' or 'False'" is all that ONNX Runtime says to "1"
     assert options["trt_engine_cache_path"] == options["trt_timing_cache_path"] == str(tmp_path)
 
 
@@ -59,3 +63,38 @@ def test_what_was_built_of_other_weights_is_not_taken(tmp_path: Path, monkeypatc
     assert first.is_dir()
     assert first != other
     assert _engine_cache(b"a graph") == first
+
+
+@pytest.mark.parametrize(
+    ("printed", "driver", "told"),
+    [
+        (
+            "Failed to load libcublas.so.13: no such file\n",
+            "580.1",
+            r"Failed to load libcublas\.so\.13: no such file; pip",
+        ),
+        ("", "535.1", "NVIDIA.s driver 535.1 is too old for CUDA 13.0, which needs 580 or newer; update the driver"),
+        ("", "580.1", "does `nvidia-smi` work"),
+    ],
+    ids=["libraries", "driver", "unknown"],
+)
+def test_why_a_provider_does_not_start_is_told_once_it_was_tried(
+    digit_network: Artifact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    printed: str,
+    driver: str,
+    told: str,
+):
+    """CUDA's packages for forward compatibility run on drivers that are called too old."""
+    command = tmp_path / "nvidia-smi"
+    command.write_text(f"#!/bin/sh\necho {driver}\n")
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr("onnxruntime.cuda_version", "13.0")
+    monkeypatch.setattr("onnxruntime.preload_dlls", lambda: sys.stdout.write(printed))
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    with pytest.raises(EngineError, match=rf"cannot load .* with CUDAExecutionProvider: .*; {told}"):
+        make_gpu_session("digits", digit_network.model, 1, Backend("onnxruntime", "tf32"), "0", SHAPE)
+    assert capfd.readouterr() == ("", "")  # the log has no lines but ours

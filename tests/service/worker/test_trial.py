@@ -7,12 +7,14 @@ import time
 from pathlib import Path
 
 import httpx
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact, read_artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
-from models.engines.engine import Engine
+from models.engines.engine import Engine, EngineError
 from models.engines.loader import load_engine
 from models.engines.selection import Choice
 from service.worker.trial import Selector
@@ -105,6 +107,45 @@ def test_a_way_that_leaves_the_process_without_its_gpu_leaves_the_others(
     assert "Traceback" not in capfd.readouterr().err
 
 
+def test_a_way_that_fails_when_it_runs_spoils_none_of_the_others(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime's error may be CUDA's, after which nothing runs in that process."""
+    broken = []
+
+    class Failing:
+        """An engine that fails, and with it all others of its process."""
+
+        def __init__(self, engine: Engine, fails: bool) -> None:
+            self._engine, self._fails = engine, fails
+            self.precision, self.device, self.library, self.name = (
+                engine.precision,
+                engine.device,
+                engine.library,
+                engine.name,
+            )
+
+        def run(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+            broken.extend([True] * self._fails)
+            if broken:
+                raise EngineError("CUDA failure 700")
+            return self._engine.run(images)
+
+    def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
+        return Failing(load_engine(artifact, candidate), candidate == FP32)
+
+    monkeypatch.setattr("models.engines.selection.load_engine", load)
+    choice = select(read_artifact(quick), "fastest")
+    assert choice.candidate == INT8
+    assert [each.refused for each in choice.attempts] == ["CUDA failure 700", ""]
+
+
+def test_a_precision_that_is_named_is_taken_whatever_it_loses(tmp_path: Path) -> None:
+    artifact = read_artifact(make_artifact(tmp_path, "lossy", int8=In8Bits(lost=3.0)))
+    assert select(artifact, "int8") == Choice(INT8)
+    fastest = select(artifact, "fastest")
+    assert fastest.candidate == FP32
+    assert "loses 3 points" in fastest.attempts[1].refused
+
+
 def test_a_way_that_hangs_leaves_the_others(quick: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def load(artifact: Artifact, candidate: Backend, **_: object) -> Engine:
         if candidate == INT8:
@@ -174,3 +215,4 @@ def test_a_server_stays_exact_where_it_must(serve: Servers, quick: Path, flags: 
         assert "candidates" not in model
     else:
         assert told in model["candidates"][1]["refused"]
+        assert model["candidates"][0] == {"candidate": "onnxruntime fp32"}  # no speed, for it was not timed
