@@ -6,18 +6,25 @@ from itertools import takewhile
 
 
 def gpus() -> int:
-    """How many NVIDIA GPUs there are; CUDA_VISIBLE_DEVICES may hide some."""
+    """How many NVIDIA GPUs CUDA finds: CUDA_VISIBLE_DEVICES may hide some, and of those in parts (MIG) it takes one."""
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return 0
-    found = sum(line.startswith("GPU ") for line in listed.splitlines())
+    lines = [line.strip() for line in listed.splitlines()]
+    found = sum(line.startswith("GPU ") for line in lines)
+    usable = min(found, 1) if any(line.startswith("MIG ") for line in lines) else found
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
-        return found
+        return usable
     # As the driver reads it: the first invalid name, such as -1, hides itself and all that follow.
-    names = takewhile(lambda name: name and name != "-1", map(str.strip, visible.split(",")))
-    return min(found, len(list(names)))
+    names = takewhile(lambda name: _is_gpu(name, found), map(str.strip, visible.split(",")))
+    return min(usable, len(list(names)))
+
+
+def _is_gpu(name: str, found: int) -> bool:
+    """Whether this may name one of so many GPUs; Slurm gives jobs without one the name NoDevFiles."""
+    return int(name) < found if name.isdecimal() else name.startswith(("GPU-", "MIG-"))
 
 
 _LEAST_DRIVER = {12: 525, 13: 580}

@@ -9,7 +9,6 @@ from models.machine.devices import DeviceError, choose_device, gpus, too_old_dri
 
 LISTED = (
     "GPU 0: NVIDIA H200 (UUID: GPU-1)",
-    "  MIG 1g.18gb Device 0: (UUID: MIG-2)",
     "GPU 1: NVIDIA H200 (UUID: GPU-3)",
 )
 
@@ -27,9 +26,32 @@ def listing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.usefixtures("listing")
 @pytest.mark.parametrize(
-    ("visible", "count"), [(None, 2), ("0", 1), ("1,0", 2), ("", 0), ("-1", 0), ("0,-1,1", 1), ("0,1,2", 2)]
+    ("visible", "count"),
+    [
+        (None, 2),
+        ("0", 1),
+        ("1,0", 2),
+        ("", 0),
+        ("-1", 0),
+        ("0,-1,1", 1),
+        ("0,1,2", 2),
+        ("2", 0),
+        ("NoDevFiles", 0),
+        ("GPU-3,GPU-1", 2),
+    ],
 )
 def test_gpus_may_be_hidden(visible: str | None, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert gpus() == count
+
+
+@pytest.mark.parametrize(("visible", "count"), [(None, 1), ("MIG-2", 1), ("MIG-2,MIG-4", 1), ("1", 1), ("", 0)])
+def test_of_gpus_in_parts_one_is_used(
+    listing: Path, visible: str | None, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with listing.open("a") as program:
+        program.write("echo '  MIG 1g.18gb     Device  0: (UUID: MIG-2)'\n")
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert gpus() == count
