@@ -69,12 +69,16 @@ def _load_libraries(providers: Sequence[str]) -> str:
 
 def _hint(providers: Sequence[str], missing_libraries: str) -> str:
     """Why the providers do not start, as far as it can be found out."""
+    cuda = ort.cuda_version or ""
+    if too_old := too_old_driver(cuda):
+        return f"{too_old}; update the driver" + (
+            "" if cuda.startswith("12") else ", or install resnet-serve[gpu-cuda12]"
+        )
+    extra = "resnet-serve[gpu-cuda12]" if cuda.startswith("12") else "resnet-serve[gpu]"
     if missing_libraries:
-        return f"{missing_libraries}; pip install 'resnet-serve[gpu]'"
-    if too_old := too_old_driver(ort.cuda_version or ""):
-        return f"{too_old}; update the driver, or install resnet-serve[gpu-cuda12]"
+        return f"{missing_libraries}; pip install '{extra}'"
     tensorrt = ", and TensorRT 10 (pip install 'tensorrt<11')" if _TENSORRT in providers else ""
-    return f"does `nvidia-smi` work, and is cuDNN installed (pip install 'resnet-serve[gpu]'){tensorrt}?"
+    return f"does `nvidia-smi` work, and is cuDNN installed (pip install '{extra}'){tensorrt}?"
 
 
 def gpu_providers(backend: Backend, number: str, shape: tuple[int, ...], cache: Path | None) -> Providers:

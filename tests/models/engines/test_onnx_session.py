@@ -66,23 +66,26 @@ def test_what_was_built_of_other_weights_is_not_taken(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("printed", "driver", "told"),
+    ("cuda", "printed", "driver", "told"),
     [
         (
+            "13.0",
             "Failed to load libcublas.so.13: no such file\n",
             "580.1",
-            r"Failed to load libcublas\.so\.13: no such file; pip",
+            r"Failed to load libcublas\.so\.13: no such file; pip install 'resnet-serve\[gpu\]",
         ),
-        ("", "535.1", "NVIDIA.s driver 535.1 is too old for CUDA 13.0, which needs 580 or newer; update the driver"),
-        ("", "580.1", "does `nvidia-smi` work"),
+        ("13.0", "", "535.1", r"NVIDIA.s driver 535.1 is too old for CUDA 13.0, .* or install .*\[gpu-cuda12\]"),
+        ("12.8", "", "470.1", "NVIDIA.s driver 470.1 is too old for CUDA 12.8, .*; update the driver$"),
+        ("12.8", "", "535.1", r"does `nvidia-smi` work, .*resnet-serve\[gpu-cuda12\]"),
     ],
-    ids=["libraries", "driver", "unknown"],
+    ids=["libraries", "driver", "old-driver", "unknown"],
 )
 def test_why_a_provider_does_not_start_is_told_once_it_was_tried(
     digit_network: Artifact,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
+    cuda: str,
     printed: str,
     driver: str,
     told: str,
@@ -92,7 +95,7 @@ def test_why_a_provider_does_not_start_is_told_once_it_was_tried(
     command.write_text(f"#!/bin/sh\necho {driver}\n")
     command.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.setattr("onnxruntime.cuda_version", "13.0")
+    monkeypatch.setattr("onnxruntime.cuda_version", cuda)
     monkeypatch.setattr("onnxruntime.preload_dlls", lambda: sys.stdout.write(printed))
     monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
     with pytest.raises(EngineError, match=rf"cannot load .* with CUDAExecutionProvider: .*; {told}"):
