@@ -313,12 +313,16 @@ GRACE_LOOK_S = 0.01
 needs one more turn to read what came in time."""
 
 ACCEPTS_PER_TURN = 16
-"""Connections that a turn accepts at the least. Fewer, and a crowd of new clients waits for many turns (p99 660 ms with
-one a turn); many more, and the other API processes get none."""
+"""Connections that a turn may accept where no other API process has fewer. Fewer, and a crowd of new clients waits for
+many turns (p99 660 ms with one a turn)."""
 
 ACCEPTED_SHARE = 0.25
 """Share of the open connections that a turn may accept, if that is more than ACCEPTS_PER_TURN: turns are long when
 there are many."""
+
+YIELD_S = 0.001
+"""Time in which other API processes, which have fewer connections, can take a new one. Less, and they are not awake yet;
+more, and a new connection waits longer where they are busy."""
 
 DESCRIPTOR_PAUSE_S = 0.5
 """Time until the next try to accept, when there are no descriptors or no memory for a connection."""

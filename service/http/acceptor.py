@@ -8,11 +8,12 @@ import resource
 import socket
 import ssl
 import struct
-from collections.abc import Callable, Sized
+from collections.abc import Callable
 
 import structlog
 
-from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN, DESCRIPTOR_PAUSE_S, LINGER_S
+from service.http.accept_share import AcceptShare
+from service.policy import DESCRIPTOR_PAUSE_S, LINGER_S, YIELD_S
 
 log = structlog.get_logger()
 
@@ -50,9 +51,7 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
 class Acceptor:
     """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    `connections` are those that this process has. A turn of the loop accepts a share of as many: few at first, so that
-    the other processes that listen get some, too, and many when turns are long because they serve many. With
-    `get_tls` each begins with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`,
+    While the other processes have fewer, they get a moment to take what waits. With `get_tls` each connection begins with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`,
     in which the client takes what it has not read before.
     """
 
@@ -60,15 +59,16 @@ class Acceptor:
         self,
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
-        connections: Sized,
+        share: AcceptShare,
         get_tls: Callable[[], ssl.SSLContext] | None = None,
         patience_s: float = 5.0,
         goodbye_s: float = 5.0,
     ) -> None:
-        self._listener, self._make_protocol, self._connections = listener, make_protocol, connections
+        self._listener, self._make_protocol, self._share = listener, make_protocol, share
         self._get_tls, self._patience_s, self._goodbye_s = get_tls, patience_s, goodbye_s
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
+        share.parts.append(self._connecting)
         self._pause: asyncio.TimerHandle | None = None
         self._listen()
 
@@ -90,10 +90,24 @@ class Acceptor:
         self._loop.add_reader(self._listener, self._on_connections)
 
     def _on_connections(self) -> None:
-        if shortage := self._accept(max(ACCEPTS_PER_TURN, int(len(self._connections) * ACCEPTED_SHARE))):
-            self._loop.remove_reader(self._listener)
-            self._pause = self._loop.call_later(DESCRIPTOR_PAUSE_S, self._listen)
-            log.warning("no new connections", why=shortage.strerror, connections=len(self._connections))
+        if due := self._share.due():
+            self._take(due)
+        else:
+            self._pause_for(YIELD_S, self._take_rest)
+
+    def _take_rest(self) -> None:
+        """Take what the others have left."""
+        self._listen()
+        self._take(self._share.due() or self._share.most())
+
+    def _take(self, most: int) -> None:
+        if shortage := self._accept(most):
+            log.warning("no new connections", why=shortage.strerror, connections=self._share.publish())
+            self._pause_for(DESCRIPTOR_PAUSE_S, self._listen)
+
+    def _pause_for(self, pause_s: float, then: Callable[[], None]) -> None:
+        self._loop.remove_reader(self._listener)
+        self._pause = self._loop.call_later(pause_s, then)
 
     def _accept(self, most: int) -> OSError | None:
         """Accept so many of those that wait; the shortage of descriptors or memory, if that ended it."""

@@ -4,13 +4,14 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableSequence
 from functools import partial
 
 import uvicorn
 
 from service.auth.tls import ServerTls
 from service.errors import ServiceError
+from service.http.accept_share import AcceptShare
 from service.http.acceptor import Acceptor
 from service.http.ports import Ports
 from service.http.protocol import InsideProtocol, PredictionProtocol
@@ -21,9 +22,18 @@ DATE_S = 1.0  # time between two updates of the Date header
 class ApiServer(uvicorn.Server):
     """uvicorn's server, stopped by the supervisor instead of by signals."""
 
-    def __init__(self, config: uvicorn.Config, ports: Ports, tls: ServerTls | None, patience_s: float) -> None:
-        """`patience_s`: how long a client may take for its TLS handshake."""
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        ports: Ports,
+        tls: ServerTls | None,
+        patience_s: float,
+        counts: MutableSequence[int],
+        index: int,
+    ) -> None:
+        """`patience_s`: how long a client may take for its TLS handshake; `counts`: of connections, by API process."""
         super().__init__(config)
+        self._share = AcceptShare(self.server_state.connections, counts, index)
         self._ports, self._tls, self._patience_s = ports, tls, patience_s
         self._stopping = asyncio.Event()
 
@@ -41,6 +51,7 @@ class ApiServer(uvicorn.Server):
     async def main_loop(self) -> None:
         """Keep the date in the responses until stopped; uvicorn's own loop wakes ten times a second."""
         while not await self.on_tick(0):
+            self._share.publish()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), DATE_S)
 
@@ -52,9 +63,9 @@ class ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvloop's own server accepts one of each socket in a turn, however many wait."""
         await super().startup([])
-        connections, times_s = self.server_state.connections, (self._patience_s, self.config.timeout_keep_alive)
+        times_s = self._patience_s, self.config.timeout_keep_alive
         self._acceptors = [
-            Acceptor(one, self._make_protocol(one), connections, self._get_tls(one), *times_s) for one in sockets or []
+            Acceptor(one, self._make_protocol(one), self._share, self._get_tls(one), *times_s) for one in sockets or []
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

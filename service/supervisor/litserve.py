@@ -174,7 +174,8 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         config = self._uvicorn_config()
         try:
             with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
-                server = ApiServer(config, self.ports, self._tls, self._settings.header_timeout)
+                counts = self._channels.shared_state.connections
+                server = ApiServer(config, self.ports, self._tls, self._settings.header_timeout, counts, index)
                 refused = runner.run(self._serve(index, control, catalog, server))
         except Exception:
             log.exception("API process failed", index=index)

@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import httpx
@@ -392,3 +392,15 @@ def test_a_connection_in_use_is_kept_for_longer_than_an_idle_one(serve: Servers,
             wire.send(ask)
             assert wire.answer().status == 200
         assert wire.ended()
+
+
+def test_every_api_process_gets_some_of_the_connections_that_come_one_by_one(serve: Servers, repository: Path) -> None:
+    """As they come from a proxy, which keeps a few open. The ids of requests begin with that of their process."""
+    flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "3", "--workers", "1")
+    served, processes = serve(*flags).ready(), set()
+    with ExitStack() as stack:
+        for _ in range(30):
+            wire = stack.enter_context(Wire(served.address))
+            wire.send(post(png()))
+            processes.add(checked(wire.answer()).headers["x-request-id"][:16])
+    assert len(processes) == 3

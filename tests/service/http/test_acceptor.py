@@ -1,15 +1,17 @@
-"""How many connections a turn of the event loop accepts."""
+"""How many connections a turn of the event loop accepts, and how several loops share them."""
 
 import asyncio
 import socket
 import ssl
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 import uvloop
 
 from service.auth.tls import ServerTls
+from service.http.accept_share import AcceptShare
 from service.http.acceptor import Acceptor, listen
 from service.policy import ACCEPTS_PER_TURN
 from tests.service.certificates import write_certificate
@@ -30,7 +32,7 @@ async def accept(already: int) -> tuple[int, int]:
         listener = stack.enter_context(listen("127.0.0.1", 0))
         for _ in range(CROWD):
             stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
-        acceptor = Acceptor(listener, make, range(already))
+        acceptor = Acceptor(listener, make, AcceptShare(range(already), [0], 0))
         while not taken:
             await asyncio.sleep(0)
         first = len(taken)
@@ -42,6 +44,35 @@ async def accept(already: int) -> tuple[int, int]:
 def test_a_turn_accepts_a_quarter_more_and_the_end_loses_none(already: int, first: int) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         assert runner.run(asyncio.wait_for(accept(already), DEADLINE_S)) == (first, CROWD)
+
+
+async def share(counts: list[int], own: int, clients: int) -> list[int]:
+    """How many of so many clients, one after the other, each of `own` loops gets, beside others that get none."""
+    taken: list[list[asyncio.Protocol]] = [[] for _ in range(own)]
+    with ExitStack() as stack:
+        listener = stack.enter_context(listen("127.0.0.1", 0))
+        acceptors = []
+        for index, connections in enumerate(taken):
+            copy = stack.enter_context(listener.dup())
+            acceptors.append(Acceptor(copy, partial(keep, connections), AcceptShare(connections, counts, index)))
+        for i in range(clients):
+            stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+            while sum(map(len, taken)) <= i:
+                await asyncio.sleep(0)
+        for acceptor in acceptors:
+            await acceptor.close()
+    return [len(connections) for connections in taken]
+
+
+def keep(connections: list[asyncio.Protocol]) -> asyncio.Protocol:
+    connections.append(asyncio.Protocol())
+    return connections[-1]
+
+
+def test_processes_get_as_many_each_and_none_waits_for_those_that_take_none() -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asyncio.wait_for(share([0, 0, 0], 3, 60), DEADLINE_S)) == [20, 20, 20]
+        assert runner.run(asyncio.wait_for(share([0, 0], 1, 60), DEADLINE_S)) == [60]
 
 
 def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Path) -> None:
@@ -56,7 +87,7 @@ def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Pa
     async def play() -> None:
         with listen("127.0.0.1", 0) as listener:
             host, port = listener.getsockname()
-            acceptor = Acceptor(listener, make, (), lambda: tls.context(asks_client=True))
+            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0), lambda: tls.context(asks_client=True))
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             while await reader.read(1 << 10):
