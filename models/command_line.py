@@ -4,6 +4,7 @@ import io
 import json
 import os
 import re
+import signal
 import sys
 from argparse import Action, RawDescriptionHelpFormatter
 from collections.abc import Callable
@@ -109,6 +110,14 @@ def open_standard_streams() -> None:
                 setattr(sys, name, os.fdopen(fd, "r" if name == "stdin" else "w"))
             else:
                 os.close(opened)
+
+
+def accept_signals() -> None:
+    """Undo what the program may have inherited: where SIGCHLD is ignored nobody learns how a process ended, and a
+    signal that is blocked never comes.
+    """
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def accept_any_text() -> None:

@@ -14,7 +14,13 @@ import structlog
 from pydantic_settings import SettingsError
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, open_standard_streams, read_options
+from models.command_line import (
+    accept_any_text,
+    accept_signals,
+    check_arguments,
+    open_standard_streams,
+    read_options,
+)
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
 from service.logs import configure_logs, is_for_people
@@ -29,6 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; its exit code."""
     open_standard_streams()
     accept_any_text()
+    accept_signals()
     arguments = sys.argv[1:] if arguments is None else arguments
     is_shell = arguments[:1] in (["predict"], ["check"], ["health"], ["key"])
     say = _say if is_shell or is_for_people(_log_format(arguments)) else _log
@@ -46,6 +53,9 @@ def main(arguments: list[str] | None = None) -> int:
     except OSError as error:
         say(": ".join(str(part) for part in (error.filename, error.strerror or error) if part), "critical")
         return FAILURE
+    except MemoryError:
+        say("there is not enough memory: allow it more; `ulimit -v` tells a limit that the shell sets", "critical")
+        return USAGE_ERROR
     except KeyboardInterrupt:
         say("stopped by SIGINT", "info")
         return INTERRUPTED

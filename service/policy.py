@@ -148,6 +148,11 @@ PROBE_INTERVAL_S = 1.0
 WATCH_INTERVAL_S = 0.25
 """Time between two looks of the supervisor at what may hang: an eighth of the shortest hang. Less costs idle CPU."""
 
+SIGNAL_ECHO_S = 0.5
+"""Time within which the same signal is one that came twice (a judgement): `timeout` sends it to the server and to its
+group, and a wrapper hands on the Ctrl-C that its terminal sends the server, too. Less, and a busy wrapper ends what it
+should drain; more, and who presses Ctrl-C again in haste is not heard."""
+
 BEAT_INTERVAL_S = 0.5
 """Time between two signs of life of an API process, which publishes its queue's depth with them: a twentieth of
 SILENCE_LIMIT_S. Less costs idle CPU (with 0.25 s 0.06 % of a core more for each process); more, and gauges lag."""

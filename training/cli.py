@@ -14,7 +14,7 @@ from pydantic_settings import (
 from rich.console import Console
 
 from models.artifact.metadata import ArtifactError
-from models.command_line import accept_any_text, check_arguments, command_line, read_options
+from models.command_line import accept_any_text, accept_signals, check_arguments, command_line, read_options
 from models.engines.engine import EngineError
 from training.errors import TrainingError, UsageError
 from training.options import (
@@ -63,6 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = sys.argv[1:] if arguments is None else arguments
     accept_any_text()
+    accept_signals()
     try:
         check_arguments(arguments)
         return _run(get_subcommand(read_options(ResnetTrain, arguments or ["--help"], subcommands=True)))

@@ -251,7 +251,7 @@ def _read_file(path: Path, within: Path | None, most: int) -> bytes:
             raise ArtifactError(f"{path.name} is no regular file; put a copy of the file there")
         if status.st_size > most:
             raise ArtifactError(f"{path.name} has {status.st_size} bytes, and at most {most} are read")
-        return stream.read(most)
+        return stream.read(status.st_size)  # memory is taken for as much as is asked for
 
 
 def _open_at_once(path: str, flags: int) -> int:

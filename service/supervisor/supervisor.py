@@ -15,7 +15,7 @@ from service.auth.tls import ServerTls
 from service.ipc.channels import Channels
 from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
-from service.policy import WATCH_INTERVAL_S
+from service.policy import SIGNAL_ECHO_S, WATCH_INTERVAL_S
 from service.settings import Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.credentials import Credentials
@@ -59,6 +59,7 @@ class Supervisor:
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._at_once = False
+        self._stop: tuple[signal.Signals, float] | None = None  # the signal that stopped it first, and when
 
     def run(self) -> int:
         """Serve until a signal comes or the server gives up; the process's exit code."""
@@ -118,13 +119,20 @@ class Supervisor:
         """The first that stops drains; the second, or SIGQUIT, ends all at once. SIGHUP stops nothing."""
         if number == RELOAD:
             self._reload()
+        elif self._is_echo(number):
+            pass
         elif number == AT_ONCE or self._draining:
             log.warning("stopping at once", signal=number.name)
             self._at_once = True
             self._end_within(0.0)
         else:
             log.info("stopping", signal=number.name)
+            self._stop = number, time.monotonic()
             self._drain(self._settings.drain_delay)
+
+    def _is_echo(self, number: signal.Signals) -> bool:
+        """Whether it is the signal that has just stopped the server, sent twice."""
+        return self._stop is not None and self._stop[0] == number and time.monotonic() - self._stop[1] < SIGNAL_ECHO_S
 
     def _reload(self) -> None:
         """Read again what may change while the server runs; what is wrong changes nothing."""

@@ -228,6 +228,19 @@ def test_a_signal_to_every_process_loses_no_request(serve: Servers, number: int)
     assert not served.events("worker died")
 
 
+def test_a_signal_that_comes_twice_at_once_loses_no_request(serve: Servers) -> None:
+    """As `timeout` sends it: to the server, then to its group."""
+    served = serve("--workers", "1", "--grace", "300").ready()
+    with ThreadPoolExecutor(1) as pool, served.stopped_workers():
+        answer = pool.submit(predict, served)
+        until(lambda: served.metrics()[INFLIGHT] == 1, "the request")
+        served.signal(signal.SIGTERM)
+        served.wait_for_event("stopping")
+        os.killpg(served.process.pid, signal.SIGTERM)
+    check(answer.result().json(), pixels())
+    assert served.wait() == 0, served.log
+
+
 def test_no_signal_ends_a_process_that_the_supervisor_should_end(serve: Servers) -> None:
     served = serve("--workers", "1", "--api-processes", "1")
     served.wait_for_event("worker started")

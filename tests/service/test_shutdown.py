@@ -4,6 +4,7 @@ import os
 import resource
 import signal
 import socket
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 
 from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, pixels, png
-from tests.service.served import DEADLINE_S, Served, Servers, until
+from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, until
 from tests.service.wire import Wire, get
 
 WATCHED_S = 2.0
@@ -103,10 +104,30 @@ def test_a_second_signal_stops_at_once(serve: Servers, small: Path) -> None:
         until(lambda: served.metrics()["resnet_inflight_requests"] == 1, "the request")
         served.signal(signal.SIGTERM)
         served.wait_for_event("stopping")
-        served.signal(signal.SIGTERM)
+        while not served.events("stopping at once"):
+            served.signal(signal.SIGTERM)
+            time.sleep(POLL_S)
         assert served.wait() == 1, served.log  # what was accepted is lost
         assert wire.ended()
         until(lambda: not served.processes(), "its last process to go")
+
+
+INHERITED = """
+import os, signal, sys
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+
+
+def test_a_parent_that_blocks_and_ignores_signals_changes_nothing(serve: Servers, small: Path) -> None:
+    served = serve("--model-repository", small, "--workers", "1", within=(sys.executable, "-c", INHERITED)).ready()
+    os.kill(served.worker(), signal.SIGKILL)
+    served.wait_for_event("worker died", exit_code=-signal.SIGKILL)
+    until(lambda: len(served.events("worker up")) == 2, "another worker")
+    served.signal(signal.SIGHUP)
+    served.wait_for_event("models are read")
+    assert served.stop() == 0, served.log
 
 
 def test_a_stop_during_start_is_a_stop(serve: Servers, tmp_path: Path) -> None:
@@ -177,6 +198,22 @@ def test_the_hard_limit_bounds_its_connections_and_not_the_soft_one(serve: Serve
     within = ("sh", "-c", 'ulimit -S -n 256 && ulimit -H -n 512 && exec "$@"', "sh")
     served = serve("--model-repository", small, "--workers", "1", within=within).ready()
     assert {resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in served.processes()} == {(512, 512)}
+
+
+LITTLE_MEMORY = ("prlimit", f"--as={1 << 30}")
+
+
+def test_a_small_model_is_served_in_little_address_space(serve: Servers, small: Path) -> None:
+    served = serve("--model-repository", small, "--workers", "1", within=LITTLE_MEMORY).ready()
+    check(predict(served).json(), pixels())
+
+
+def test_a_file_that_memory_is_too_little_for_is_a_clear_error(serve: Servers, tmp_path: Path) -> None:
+    folder = make_artifact(tmp_path, "plain")
+    os.truncate(folder / "model.onnx", (1 << 31) - 1)
+    served = serve("--model-repository", tmp_path, within=LITTLE_MEMORY)
+    assert served.wait() == 2, served.log
+    assert "not enough memory" in str(served.events("not started")), served.log
 
 
 def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
