@@ -1,9 +1,16 @@
 """TLS: the certificate that the server shows, and whose certificates it asks for."""
 
 import ssl
+from contextlib import suppress
 from pathlib import Path
 
+import structlog
+
 from service.settings import SettingError, Settings
+
+log = structlog.get_logger()
+
+_BY_ITS_DATES = (9, 10)  # OpenSSL's codes for a certificate that is not valid yet, or no more
 
 
 class ServerTls:
@@ -31,6 +38,28 @@ class ServerTls:
     def context(self, *, asks_client: bool) -> ssl.SSLContext:
         """For the next connection; `asks_client`: only clients with a certificate, where --tls-client-ca is set."""
         return self._asking if asks_client else self._open
+
+    def warn_of_dates(self) -> None:
+        """Log if the certificate is not valid at this time: it is shown all the same, for the clock may be wrong.
+
+        A client that trusts it as it is shakes hands in memory: that is how OpenSSL tells without a library more.
+        """
+        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        trusting.check_hostname = False
+        trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+        server = self._open.wrap_bio(to_server, to_client, server_side=True)
+        client = trusting.wrap_bio(to_client, to_server)
+        try:
+            trusting.load_verify_locations(self._certificate)
+            for side in (client, server, client):
+                with suppress(ssl.SSLWantReadError):
+                    side.do_handshake()
+        except ssl.SSLCertVerificationError as error:
+            if error.verify_code in _BY_ITS_DATES:
+                log.error("certificate not valid now", file=str(self._certificate), reason=error.verify_message)
+        except OSError:
+            pass  # the file has been replaced just now
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)

@@ -65,6 +65,8 @@ def serve(settings: Settings) -> int:
     metrics.repository_problems.set(len(fetched.problems))
     guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
+    if tls:
+        tls.warn_of_dates()
     server = LitServeLauncher(settings, channels, metrics, placement, guard, tls)
     main = server.urls[MAIN]
     inside = {area: url for area, url in server.urls.items() if url != main}

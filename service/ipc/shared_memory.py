@@ -18,8 +18,12 @@ class SharedMemory:
 
     def __init__(self, size: int) -> None:
         self.fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
-        os.ftruncate(self.fd, size)
-        self.map = mmap.mmap(self.fd, size)
+        try:
+            os.ftruncate(self.fd, size)
+            self.map = mmap.mmap(self.fd, size)
+        except OSError as error:
+            why = f"{size} bytes to share cannot be had ({error.strerror}): see `ulimit -f` and `ulimit -v`"
+            raise OSError(error.errno, why) from error
 
     def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A view, as an array of this type and shape."""

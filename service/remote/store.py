@@ -123,5 +123,7 @@ def _is_denial(error: Exception) -> bool:
 
 def _first_line(error: Exception) -> str:
     said = getattr(error, "strerror", None) or str(error)
+    if getattr(error, "message", None) == "":  # of aiohttp, whose text has no word of what happened then
+        return type(error).__name__
     lines = said.strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -70,6 +70,7 @@ class Credentials:
             log.error("certificates not changed", reason=str(error))
         else:
             self._tell(ReloadTls())
+            tls.warn_of_dates()
 
 
 def _read_keys(settings: Settings) -> str:

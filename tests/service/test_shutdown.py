@@ -216,6 +216,11 @@ def test_a_file_that_memory_is_too_little_for_is_a_clear_error(serve: Servers, t
     assert "not enough memory" in str(served.events("not started")), served.log
 
 
+def test_a_limit_of_files_that_shared_memory_falls_under_is_named(serve: Servers, small: Path) -> None:
+    served = serve("--model-repository", small, within=("prlimit", "--fsize=0"))
+    assert "`ulimit -f`" in failing(served)
+
+
 def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from io import BytesIO
 from pathlib import Path
@@ -226,6 +227,22 @@ def test_clients_show_their_certificates_but_not_to_probes(
     code, _, told = resnet_serve("health", *flags[:-2], "--port", str(port), cwd=tmp_path)
     assert (code, "--metrics-port" in told) == (2, True)
     assert served.stop() == 0
+
+
+def test_a_certificate_that_is_not_valid_by_its_dates_is_told(serve: Servers, repository: Path, tmp_path: Path) -> None:
+    past = datetime.now(UTC) - timedelta(days=1)
+    files = write_certificate(tmp_path / "tls", expires=past)
+    flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", *tls_flags(files))
+    served = serve(*flags)
+    assert served.wait_for_event("certificate not valid now")["reason"] == "certificate has expired"
+    served.wait_for_event("ready")
+    write_certificate(tmp_path / "tls")
+    served.signal(signal.SIGHUP)
+    served.wait_for_event("certificates changed")
+    write_certificate(tmp_path / "tls", expires=past)
+    served.signal(signal.SIGHUP)
+    until(lambda: len(served.events("certificates changed")) == 2, "the third certificate")
+    until(lambda: len(served.events("certificate not valid now")) == 2, "its warning")
 
 
 def test_certificates_are_exchanged_under_load_without_a_failed_request_or_a_dropped_connection(

@@ -94,7 +94,7 @@ def gs(folder: Path) -> Iterator[RunningStore]:
 def web(folder: Path) -> Iterator[RunningStore]:
     """Python's own web server, which lists folders."""
     store = RunningStore("")
-    with _serving(partial(WebHandler, store, directory=str(folder))) as address:
+    with serving(partial(WebHandler, store, directory=str(folder))) as address:
         store.url = address
         yield store
 
@@ -103,7 +103,7 @@ def web(folder: Path) -> Iterator[RunningStore]:
 def hub(folder: Path) -> Iterator[RunningStore]:
     """As much of the hub's API as its own library asks for when it reads the repository team/models."""
     store = RunningStore("hf://team/models")
-    with _serving(partial(HubHandler, store, directory=str(folder))) as address:
+    with serving(partial(HubHandler, store, directory=str(folder))) as address:
         store.settings = {"HF_ENDPOINT": address}
         yield store
 
@@ -117,7 +117,7 @@ def files(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def _serving(handler: partial[SimpleHTTPRequestHandler]) -> Iterator[str]:
+def serving(handler: partial[SimpleHTTPRequestHandler]) -> Iterator[str]:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

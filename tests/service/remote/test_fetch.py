@@ -1,6 +1,7 @@
 """A repository of any store becomes a folder, and what cannot be had is told; the stores are real servers."""
 
 import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreac
 from service.remote.fetch import default_cache_dir, fetch
 from service.repository import Repository
 from tests.artifacts import make_artifact
-from tests.service.remote.stores import KEYS, STORES, RunningStore, files, s3, web
+from tests.service.remote.stores import KEYS, STORES, RunningStore, WebHandler, files, s3, serving, web
 
 PATIENCE_S = 120.0
 
@@ -103,6 +104,19 @@ def test_a_revision_of_the_hub_may_be_named(small: Path, tmp_path: Path, monkeyp
         copied = fetch("hf://team/models@v1.0/digits", tmp_path, PATIENCE_S)
     assert (copied.folder / "digits" / "3" / "model.onnx").is_file()
     assert [path for path in store.requests if "/resolve/v1.0/" in path]
+
+
+def test_redirects_without_end_are_told(tmp_path: Path) -> None:
+    class Circle(WebHandler):
+        def answer(self, path: str) -> None:
+            self.send_response(302)
+            self.send_header("Location", path)
+            self.end_headers()
+
+    circle = partial(Circle, RunningStore(""), directory=str(tmp_path))
+    told = pytest.raises(Unreachable, match=r"cannot be reached \(TooManyRedirects\)")
+    with serving(circle) as address, told:
+        fetch(address, tmp_path / "cache", PATIENCE_S)
 
 
 def test_a_store_that_does_not_answer_in_time_is_not_waited_for(tmp_path: Path) -> None:
