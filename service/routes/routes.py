@@ -41,6 +41,7 @@ ROUTES = (*PREDICT_ROUTES, *INFER_ROUTES, *PLAIN_ROUTES, *ADMIN_ROUTES)
 def add_routes(app: FastAPI, api: Callable[[], ApiProcess], *, docs: bool = True, origins: Sequence[str] = ()) -> None:
     """Give the application its routes; `api` is asked for at each request, when the process has one."""
     app.router.routes.clear()  # FastAPI's own, whose page loads from elsewhere
+    app.router.redirect_slashes = False  # to an address that is a guess behind a proxy
     app.docs_url = PAGE if docs else None
     if docs:
         add_documents(app, DOCUMENTS)

@@ -100,3 +100,12 @@ def test_probes_answer_in_plain_words(client: httpx.Client) -> None:
 
 def test_nothing_of_litserves_own_routes_is_left(server: Served) -> None:
     assert [server.status(path) for path in ("/health", "/info", "/shutdown")] == [404, 404, 404]
+
+
+@pytest.mark.parametrize("path", ["/models/", "/docs/", "/v2/", "/models/plain/", "/predict/", "/v2/health/live/"])
+def test_a_slash_too_many_is_no_route_and_sends_nobody_elsewhere(client: httpx.Client, path: str) -> None:
+    """Where to is not known behind a proxy that speaks TLS or takes a prefix away."""
+    answer = client.get(path, headers={"host": "elsewhere.example"})
+    assert answer.status_code == 404
+    assert "location" not in answer.headers
+    assert path in answer.text
