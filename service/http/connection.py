@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.errors import BadRequest, RequestTimeout
 from service.http.body_pace import BodyPace
-from service.http.connection_state import AWAITS_BODY, BODY, CLOSING, IDLE, LAST, ConnectionState
+from service.http.connection_state import ANSWERED, AWAITS_BODY, BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
 from service.http.read_timeout import ReadTimeout
 from service.http.send_queue import SendQueue
@@ -234,6 +234,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self.cycle.scope.get(AWAITS_BODY):
             self._timeout.start(self._api.services.settings.body_timeout, partial(self._answer_instead, error))
             return
+        self.cycle.scope[ANSWERED] = True
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._keep_alive = False

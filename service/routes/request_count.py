@@ -3,10 +3,11 @@
 import time
 from collections.abc import Callable, Collection
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.http.connection_state import AWAITS_BODY
+from service.http.connection_state import ANSWERED, AWAITS_BODY
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response, begin_response
@@ -14,7 +15,7 @@ from service.routes.route_access import problem_answer
 
 
 class CountRequests:
-    """ASGI middleware that counts every request by its route, and notes it in the access log if there is one.
+    """ASGI middleware that names every request, counts it by its route, and notes it in the access log if there is one.
 
     Paths that are none of `routes` count together: clients may ask for any number of them. It answers faults of our
     own, so that these count, too.
@@ -29,17 +30,14 @@ class CountRequests:
             await self._app(scope, receive, send)
             return
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
-        began_ns, begun = time.monotonic_ns(), False
+        head = Head(scope["method"], Target(""), b"", dict(scope["headers"]))
+        answer, begun = begin_response(head, time.monotonic_ns(), scope["client"]), False
 
         async def counting_send(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                path = getattr(inner.get("route"), "path", scope["path"])
-                route = path if path in self._routes else ""
-                self._api().metrics.count_http(route, scope["method"], message["status"])
-                if access_log := self._api().services.access_log:
-                    access_log.note(_as_noted({**inner, "method": scope["method"]}, route, message, began_ns), route)
+                self._note(answer, inner, message)
             await send(message)
 
         async def noting_receive() -> Message:
@@ -51,11 +49,34 @@ class CountRequests:
         try:
             await self._app(inner, noting_receive, counting_send)
         except ClientDisconnect:  # before all of a body had come: no answer would reach the client
-            pass
+            if not scope.get(ANSWERED):
+                self._note_cancelled(answer, inner)
         except Exception as error:
             if begun:
                 raise
             await self._fault(inner, error)(inner, noting_receive, counting_send)
+
+    def _note(self, answer: Response, scope: Scope, start: Message) -> None:
+        """Name and count an answer that begins, and note it; errors have their name and trace already."""
+        fields = MutableHeaders(raw=start["headers"])
+        for name, value in answer.headers.items():
+            fields.setdefault(name, value)
+        route = self._route(scope)
+        self._api().metrics.count_http(route, answer.method, start["status"])
+        if access_log := self._api().services.access_log:
+            answer.request_id, answer.status = fields["x-request-id"], start["status"]
+            answer.key, answer.problem = scope.get("key", ""), scope.get("problem")
+            answer.timestamps.written_ns = time.monotonic_ns()
+            access_log.note(answer, route)
+
+    def _note_cancelled(self, answer: Response, scope: Scope) -> None:
+        if access_log := self._api().services.access_log:
+            answer.key = scope.get("key", "")
+            access_log.note_cancelled(answer, self._route(scope))
+
+    def _route(self, scope: Scope) -> str:
+        path = getattr(scope.get("route"), "path", scope["path"])
+        return path if path in self._routes else ""
 
     def _fault(self, scope: Scope, error: Exception) -> ASGIApp:
         """The answer to a fault of our own, which no other middleware sees."""
@@ -63,13 +84,3 @@ class CountRequests:
         if allowed := self._api().services.cors:
             answer.headers.update(allowed.headers(dict(scope["headers"])))
         return answer
-
-
-def _as_noted(scope: Scope, route: str, start: Message, began_ns: int) -> Response:
-    """A response for the access log; its id is the one that it carries, if any."""
-    head = Head(scope["method"], Target(route), b"", dict(scope["headers"]))
-    response = begin_response(head, began_ns, scope["client"])
-    response.status, response.key, response.problem = start["status"], scope.get("key", ""), scope.get("problem")
-    response.request_id = dict(start["headers"]).get(b"x-request-id", b"").decode() or response.request_id
-    response.timestamps.written_ns = time.monotonic_ns()
-    return response
