@@ -323,7 +323,9 @@ class PredictionProtocol(HttpConnection):
 
     def _fail(self, error: BaseException) -> None:
         """Refuse what came with an error: the parser's, one that a client is to be told, or a fault of our own."""
-        if isinstance(error, httptools.HttpParserError):
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            error = BadRequest("the request does not begin with a method of HTTP, in capitals as POST is")
+        elif isinstance(error, httptools.HttpParserError):
             error = BadRequest("the request is not valid HTTP/1.1")
         if not isinstance(error, Exception):
             raise error

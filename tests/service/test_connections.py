@@ -155,6 +155,15 @@ def test_a_request_that_could_be_read_two_ways_is_400_and_the_end(server: Served
         assert wire.ended()
 
 
+@pytest.mark.parametrize("method", ["post", "Post", "PATCHES"])
+def test_a_method_that_is_none_is_told_as_such(server: Served, method: str) -> None:
+    with Wire(server.address) as wire:
+        wire.send(get("/predict", method=method))
+        answer = wire.answer()
+    assert code(answer) == (400, "bad_request")
+    assert "method" in json.loads(answer.body)["detail"]
+
+
 def test_a_request_that_is_wrong_and_too_long_is_told_one_of_them(server: Served) -> None:
     with Wire(server.address) as wire:
         wire.send(b"POST /pre dict HTTP/1.1\r\n" + b"x" * (MAX_HEAD_BYTES + 1))
