@@ -13,6 +13,7 @@ ASKED = (
     "X-Request-Timeout-Ms",
     "traceparent",
     "tracestate",
+    "baggage",
 )
 """Header fields that a page may send."""
 TOLD = (

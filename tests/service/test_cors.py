@@ -36,7 +36,7 @@ def preflight(url: str, path: str, origin: str, method: str = "POST") -> httpx.R
     headers = {
         "origin": origin,
         "access-control-request-method": method,
-        "access-control-request-headers": "authorization,content-type,x-request-id",
+        "access-control-request-headers": "authorization,baggage,content-type,traceparent,tracestate,x-request-id",
     }
     return httpx.options(url + path, headers=headers, timeout=DEADLINE_S)
 
@@ -48,7 +48,7 @@ def test_a_preflight_is_answered_without_a_key(served: Served, path: str) -> Non
     assert answer.headers["access-control-allow-origin"] == PAGE
     assert {"POST", "PUT", "GET"} <= set(answer.headers["access-control-allow-methods"].split(", "))
     allowed = answer.headers["access-control-allow-headers"].lower().split(", ")
-    assert {"authorization", "content-type", "x-request-id"} <= set(allowed)
+    assert {"authorization", "baggage", "content-type", "traceparent", "tracestate", "x-request-id"} <= set(allowed)
     assert "access-control-allow-credentials" not in answer.headers
     assert "origin" in answer.headers["vary"].lower()
 
