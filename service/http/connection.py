@@ -234,7 +234,7 @@ class HttpConnection(HttpToolsProtocol):
         if not self.cycle.scope.get(AWAITS_BODY):
             self._timeout.start(self._api.services.settings.body_timeout, partial(self._answer_instead, error))
             return
-        self.cycle.scope[ANSWERED] = True
+        self.cycle.scope[ANSWERED] = True  # type: ignore[literal-required]
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._keep_alive = False

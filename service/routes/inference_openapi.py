@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from fastapi import APIRouter
+from pydantic import BaseModel
 
 from service.parsing.head import INFER_METHODS, INFER_ROUTES, MAX_NUMBER
 from service.parsing.inference import ENCODED, INPUT, OUTPUT, PIXELS
@@ -27,8 +28,19 @@ _HEADERS: list[dict[str, Any]] = [
         "schema": {"type": "string"},
     },
 ]
+
+
+def _schema_of(kind: type[BaseModel]) -> dict[str, Any]:
+    """A model's schema with its parts' in their places: in an OpenAPI document `#/$defs` is not of this schema."""
+    schema = kind.model_json_schema()
+    parts = schema.pop("$defs", {})
+    for field in schema["properties"].values():
+        field.update(parts.get(field.pop("$ref", "").rpartition("/")[2], {}))
+    return schema
+
+
 INDEX_BODY, REPOSITORY_BODY = (
-    {"requestBody": {"content": {"application/json": {"schema": kind.model_json_schema()}}}}
+    {"requestBody": {"content": {"application/json": {"schema": _schema_of(kind)}}}}
     for kind in (schemas.RepositoryIndexRequest, schemas.RepositoryRequest)
 )
 
