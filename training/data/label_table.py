@@ -1,8 +1,10 @@
 """Labels in a CSV file beside the pictures: a row for each, with its file and its class."""
 
+import codecs
 import csv
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
@@ -113,17 +115,22 @@ def read_table(name: str, content: bytes) -> LabelTable | None:
 
 
 def _rows(content: bytes) -> list[list[str]]:
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = content.decode("latin-1")
-    lines = text.replace("\0", "").splitlines()
+    lines = _text(content).replace("\0", "").splitlines()
     first = next((line for line in lines if line.strip()), "")
     delimiter = max(",;\t", key=first.count)
     try:
         return [row for row in csv.reader(lines, delimiter=delimiter) if any(map(str.strip, row))]
     except csv.Error:  # a field of more than 128 KiB: no table of labels
         return []
+
+
+def _text(content: bytes) -> str:
+    """The table's characters: UTF-16 says so by its first two bytes, as Excel writes it; Windows-1252 is no UTF-8."""
+    first = ("utf-16",) if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else ()
+    for encoding in (*first, "utf-8-sig", "cp1252"):
+        with suppress(UnicodeDecodeError):
+            return content.decode(encoding)
+    return content.decode("latin-1")
 
 
 def _columns(header: Sequence[str]) -> _Columns | None:

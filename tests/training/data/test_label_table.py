@@ -75,8 +75,20 @@ def test_paths_of_another_machine_that_would_be_one_file_here_are_none():
     assert table.match([Entry("val/1.png", 1, 0)]) == [(Entry("val/1.png", 1, 0), "dog")]
 
 
-def test_table_in_latin1():
-    assert read_table("x.csv", "image,label\n1.png,café\n".encode("latin-1")).labels == {"1.png": "café"}
+@pytest.mark.parametrize(
+    ("encoding", "label"),
+    [
+        ("latin-1", "café"),
+        ("cp1252", "œillet’s"),
+        ("utf-16", "日本, å"),  # whose bytes are a comma and a Latin letter, among others
+        ("utf-16-be", "\ufeff日本"),
+    ],
+)
+def test_tables_in_other_encodings_than_utf8(encoding, label):
+    begin = "\ufeff" if label.startswith("\ufeff") else ""
+    label = label.removeprefix(begin)
+    table = read_table("x.csv", f'{begin}image,label\n1.png,"{label}"\n'.encode(encoding))
+    assert table.labels == {"1.png": label}
 
 
 @pytest.mark.parametrize("text", ["", "\n", "a,b,c\n1,2,3\n", "image\n1.png\n", "id,width\n", "x" * 200_000, "\0\0,\0"])
