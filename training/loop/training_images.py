@@ -145,5 +145,5 @@ def _report_few(held_back: int, console: Console) -> None:
         told = "1 image is held back to judge by, which means nothing: its accuracy will be 0 % or 100 %"
     else:
         told = f"{held_back} images are held back to judge by, which are few: one is worth {100 / held_back:.1f} points"
-    advice = "give a val/, or a recipe with a larger validation"
+    advice = "put more into val/, or without one give a recipe with a larger validation"
     print_text(console, f"{told}; {advice}")
