@@ -307,7 +307,7 @@ def test_a_second_process_is_refused_while_the_first_trains(recipe, digits, tmp_
 def test_nothing_to_resume_is_told(options):
     """Also where a run was stopped before it saved anything, as one that was still decoding."""
     options.folder.mkdir()
-    with pytest.raises(CheckpointError, match=r"nothing was saved there yet\. Begin .* without --resume"):
+    with pytest.raises(CheckpointError, match=r"the run has not saved its state yet\. Begin .* without --resume"):
         _fit(_changed(options, resume=True))
 
 
