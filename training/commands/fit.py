@@ -92,8 +92,8 @@ def _find_folder(options: FitOptions) -> None:
         make_folder(options.folder)
     elif not path.exists():
         raise CheckpointError(
-            f"there is no {path}: the run has not saved its state yet. Begin by the same command without --resume, or give the "
-            "--output of another run"
+            f"there is no {path}: the run has not saved its state yet. Begin by the same command without --resume, or "
+            "give the --output of another run"
         )
 
 

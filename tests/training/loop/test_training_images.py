@@ -138,7 +138,7 @@ def test_unknown_network_is_told(tmp_path):
 @pytest.mark.parametrize(
     ("count", "told"),
     [
-        (1, "1 image is held back to judge by, which means nothing: its accuracy will be 0 % or 100 %; put more into val/"),
+        (1, "which means nothing: its accuracy will be 0 % or 100 %; put more into val/"),
         (3, "3 images are held back to judge by, which are few: one is worth 33.3 points; put more into val/"),
         (60, None),
     ],
