@@ -326,8 +326,8 @@ ACCEPTED_SHARE = 0.25
 there are many."""
 
 YIELD_S = 0.001
-"""Time in which other API processes, which have fewer connections, can take a new one. Less, and they are not awake yet;
-more, and a new connection waits longer where they are busy."""
+"""Time in which other API processes, with fewer connections, can take a new one. Less, and they are not awake yet;
+more, and it waits longer where they are busy."""
 
 DESCRIPTOR_PAUSE_S = 0.5
 """Time until the next try to accept, when there are no descriptors or no memory for a connection."""

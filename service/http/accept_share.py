@@ -1,6 +1,6 @@
 """How many connections an API process accepts at a time, so that each one gets its share of them."""
 
-from collections.abc import MutableSequence, Sized
+from collections.abc import Sized
 
 from service.policy import ACCEPTED_SHARE, ACCEPTS_PER_TURN
 
@@ -12,7 +12,7 @@ class AcceptShare:
     keep few connections open, as proxies do, would keep one core busy and leave the others idle.
     """
 
-    def __init__(self, connections: Sized, counts: MutableSequence[int], index: int) -> None:
+    def __init__(self, connections: Sized, counts: memoryview | list[int], index: int) -> None:
         self.parts = [connections]
         """What holds the connections, those too that are being made."""
         self._counts, self._index = counts, index

@@ -51,8 +51,9 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
 class Acceptor:
     """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    While the other processes have fewer, they get a moment to take what waits. With `get_tls` each connection begins with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`,
-    in which the client takes what it has not read before.
+    While the other processes have fewer, they get a moment to take what waits. With `get_tls` each connection begins
+    with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`, in which the client
+    takes what it has not read before.
     """
 
     def __init__(

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator, MutableSequence
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import uvicorn
@@ -28,7 +28,7 @@ class ApiServer(uvicorn.Server):
         ports: Ports,
         tls: ServerTls | None,
         patience_s: float,
-        counts: MutableSequence[int],
+        counts: memoryview | list[int],
         index: int,
     ) -> None:
         """`patience_s`: how long a client may take for its TLS handshake; `counts`: of connections, by API process."""

@@ -12,7 +12,8 @@ class SharedState:
     last batch that it took up and the last that it is done with.
     Written by each API process: its element of each row's `loads_ns`, how long what it has sent there will take, and
     of `held_ns`, the worker time that all images it has admitted will take; of `first_batches`, the number of its own
-    first one; of `connections`, how many it has open; and of `beats`, which it counts up several times a second as long as its event loop turns.
+    first one; of `connections`, how many it has open; and of `beats`, which it counts up several times a second as long
+    as its event loop turns.
     The last element of each row's `loads_ns` is for what the supervisor has sent there; the worker clears it.
     """
 

@@ -2,7 +2,7 @@
 
 import re
 
-from service.http.inference_openapi import INDEX_BODY, REPOSITORY_BODY
+from service.routes.inference_openapi import INDEX_BODY, REPOSITORY_BODY
 
 
 def test_a_body_refers_to_nothing_that_the_document_does_not_have() -> None:
