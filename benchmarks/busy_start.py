@@ -29,7 +29,7 @@ from benchmarks.serving.ratios import METHOD, Ratio, Spread
 from benchmarks.serving.servers import SERVERS, Running, started
 from benchmarks.serving.workloads import Workload, mnist_workload, photo_workload
 from benchmarks.surroundings import serving_surroundings
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 OTHERS_PER_CORE = 4
 CONNECTIONS, WINDOW_S = 64, 4

@@ -29,7 +29,7 @@ from benchmarks.serving.untrained import release_untrained
 from benchmarks.serving.workloads import Upload, Workload, digit_png, raw
 from benchmarks.surroundings import serving_surroundings
 from models.artifact.artifact import highest_version, read_artifact
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 SHARE = 0.2  # of its capacity, that the third model is asked for
 PEAK_S, BUSY_CONNECTIONS = 3, 32

@@ -20,7 +20,7 @@ from benchmarks.result_file import write_result
 from benchmarks.serving.untrained import release_untrained
 from benchmarks.surroundings import training_surroundings
 from models.artifact.artifact import read_artifact
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 from training.commands.quantize import quantize
 from training.options import QuantizeOptions
 from training.release.int8_graph import to_int8

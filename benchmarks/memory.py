@@ -26,7 +26,7 @@ from rich.table import Table
 from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.surroundings import ROOT, serving_surroundings
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 STEP_MIB, MOST_MIB = 16, 1024
 READY_S, END_S = 60.0, 20.0

@@ -29,7 +29,7 @@ from benchmarks.serving.ratios import medians_of
 from benchmarks.serving.servers import SERVERS, Running, started
 from benchmarks.serving.workloads import mnist_workload
 from benchmarks.surroundings import serving_surroundings
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 PERIOD_S, IDLE_S = 0.005, 2.0
 TIMEOUT_S = 120.0

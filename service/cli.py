@@ -23,10 +23,10 @@ from models.command_line import (
 )
 from models.engines.engine import EngineError
 from models.machine.devices import DeviceError
-from service.logs import configure_logs, is_for_people
-from service.repository import RepositoryError
-from service.service_links import drop_service_links
-from service.settings import ENV_PREFIX, SettingError, Settings
+from service.catalog.repository import RepositoryError
+from service.config.service_links import drop_service_links
+from service.config.settings import ENV_PREFIX, SettingError, Settings
+from service.process.logs import configure_logs, is_for_people
 
 FAILURE, USAGE_ERROR, INTERRUPTED = 1, 2, 130
 

@@ -375,7 +375,7 @@ SCRAPE_INTERVAL_S = 0.1
 thousand classes takes 10 ms of one core. Less, and a crowd of scrapes keeps a core busy; more, and a scrape waits for
 longer."""
 
-# Logs (`prediction/problem_log.py`, `prediction/access_log.py`, `log_stream.py`).
+# Logs (`prediction/problem_log.py`, `prediction/access_log.py`, `process/log_stream.py`).
 
 FOLDING_S = 1.0
 """Time in which equal refusals and errors become one line of the log. Less, and an overload fills the disk; more, and

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.artifacts import make_artifact
 from tests.documents import ROOT, URL, blocks, imitate_checkout, run
 from tests.service.served import Served

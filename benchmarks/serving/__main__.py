@@ -27,7 +27,7 @@ from benchmarks.serving.servers import SERVERS, ServerSpec
 from benchmarks.serving.tables import show_goals, show_overloads, show_results
 from benchmarks.serving.workloads import Workload, mnist_workload, photo_workload
 from benchmarks.surroundings import RESULTS, cpu_kind, serving_surroundings
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 WIDTH = 190  # columns, where the output is no terminal
 FLOOR = "floor"

@@ -33,7 +33,7 @@ from benchmarks.serving.workloads import Upload, mnist_workload
 from benchmarks.soak.clients import Ask, Clients
 from benchmarks.soak.trend import Trend, trend
 from benchmarks.surroundings import RESULTS, serving_surroundings
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 PARTS, WARM_PARTS = 16, 12
 """Trends are drawn through the last twelve: few and long, so that neighbours do not resemble each other."""

@@ -27,10 +27,10 @@ from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.postprocess import softmax
+from service.catalog.repository import ZOO, Repository, RepositoryError, signed_by
+from service.catalog.repository_place import RepositoryPlace
+from service.config.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
 from service.remote.fetch import fetch
-from service.repository import ZOO, Repository, RepositoryError, signed_by
-from service.repository_place import RepositoryPlace
-from service.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
 
 COLUMNS = pa.schema(
     [("path", pa.string()), ("label", pa.string()), ("probability", pa.float32()), ("problem", pa.string())]

@@ -7,8 +7,8 @@ from socket import AF_INET6, inet_pton
 from service.auth.key_counts import NO_KEY, KeyCounts
 from service.auth.keys import KeyRing, Scope, presented_key, read_keys
 from service.auth.rate_limit import RateLimit
+from service.config.settings import Settings
 from service.errors import Forbidden, TooManyRequests, Unauthorized
-from service.settings import Settings
 
 _ORIGIN = "--api-key-file or RESNET_SERVE_API_KEYS"
 

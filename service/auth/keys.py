@@ -8,7 +8,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Literal, get_args
 
-from service.settings import SettingError, Settings
+from service.config.settings import SettingError, Settings
 
 Scope = Literal["predict", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)

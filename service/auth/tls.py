@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from service.settings import SettingError, Settings
+from service.config.settings import SettingError, Settings
 
 log = structlog.get_logger()
 

@@ -16,6 +16,7 @@ from service.batching.admission import Admission
 from service.batching.image_task import CopyTask, ImageTask, Outcome, Result
 from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import LatencyModel
+from service.catalog.served_model import ServedModel
 from service.errors import DeadlineExceeded, Unavailable
 from service.metrics.metrics import Metrics
 from service.policy import (
@@ -27,7 +28,6 @@ from service.policy import (
     LEAST_COPIES,
     LONG_LIFE_S,
 )
-from service.served_model import ServedModel
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
 """What errors are counted as, beside failures."""

@@ -16,11 +16,11 @@ from models.engines.engine import EngineError
 from models.machine.cores import usable_cores
 from models.machine.devices import choose_device, first_device
 from models.machine.memory import memory_since, own_memory, trim_memory, usable_memory
+from service.catalog.repository import ModelFolder, list_models, signed_by
+from service.catalog.repository_place import RepositoryPlace
+from service.config.setting_types import CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName, SigningKey
+from service.config.settings import ENV_PREFIX, MOST_IN_BATCH
 from service.remote.fetch import fetch
-from service.repository import ModelFolder, list_models, signed_by
-from service.repository_place import RepositoryPlace
-from service.setting_types import CacheDir, DeviceName, EngineName, FetchTimeout, PrecisionName, SigningKey
-from service.settings import ENV_PREFIX, MOST_IN_BATCH
 from service.worker.trial import Selector
 from service.worker.warmup import LoadOptions, load_model
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from pydantic_settings import CliApp
 
 from models.command_line import command_line
-from service.settings import ENV_PREFIX, SettingError, Settings
+from service.config.settings import ENV_PREFIX, SettingError, Settings
 
 TIMEOUT_S = 2.0  # for the answer
 _EVERY_INTERFACE = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104 # nosec B104 - how each is reached from here

@@ -24,11 +24,11 @@ from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
+from service.catalog.repository import ZOO, Repository, signed_by
+from service.catalog.repository_place import RepositoryPlace
+from service.config.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
+from service.config.settings import ENV_PREFIX, SettingError
 from service.remote.fetch import fetch
-from service.repository import ZOO, Repository, signed_by
-from service.repository_place import RepositoryPlace
-from service.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
-from service.settings import ENV_PREFIX, SettingError
 
 Classes = list[tuple[str, float]]  # label and probability, in falling order
 

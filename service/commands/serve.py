@@ -10,18 +10,18 @@ from models.machine.cores import usable_cores
 from models.machine.memory import usable_memory
 from service.auth.guard import Guard, make_guard
 from service.auth.tls import make_tls
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository, signed_by
+from service.catalog.shadow_version import add_shadow
+from service.config.settings import SettingError, Settings, fit_together
 from service.http.acceptor import allow_descriptors
 from service.http.ports import MAIN
 from service.ipc.channels import Channels
-from service.logs import configure_logs
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import SECOND_API_PROCESS_CORES
-from service.repository import Repository, signed_by
+from service.process.logs import configure_logs
 from service.routes.routes import ROUTES
-from service.settings import SettingError, Settings, fit_together
-from service.shadow_version import add_shadow
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, fetch_models, least_memory

@@ -2,8 +2,8 @@
 
 import socket
 
+from service.config.settings import SettingError, Settings
 from service.http.acceptor import listen
-from service.settings import SettingError, Settings
 
 PROBES, ADMIN, MAIN = "probes", "admin", "main"
 """Areas of which each port answers some: routes with the tag of the first or the second, and everything else."""

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from models.artifact.artifact import Artifact
 from models.artifact.reference import ReferenceDistribution
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 
 OTHER_CLASSES = "other"
 

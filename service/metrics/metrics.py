@@ -16,6 +16,7 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from models.artifact.reference import CONFIDENCE_BOUNDS
+from service.config.settings import MOST_IN_BATCH
 from service.errors import SHED_REASONS
 from service.ipc.shared_memory import SharedMemory
 from service.metrics.buckets import (
@@ -32,7 +33,6 @@ from service.metrics.families import Counter, Family, Gauge, Histogram, SizeTabl
 from service.metrics.metered_model import MeteredModel
 from service.metrics.stages import STAGES
 from service.policy import LATER_CELLS
-from service.settings import MOST_IN_BATCH
 
 OUTCOMES = ("ok", "client_error", "shed", "expired", "cancelled", "server_error")
 REJECTIONS = ("bad_request", "unsupported_media_type", "too_large", "undecodable_image", "internal_error")

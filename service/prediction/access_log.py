@@ -10,9 +10,9 @@ from typing import Any
 
 import orjson
 
-from service.logs import is_for_people, line_renderer, log_stream
 from service.policy import ACCESS_LOG_INTERVAL_S, KEPT_VALUES
 from service.prediction.response import Response, Timestamps
+from service.process.logs import is_for_people, line_renderer, log_stream
 
 NS_PER_S = 1_000_000_000
 _OF_PROBLEM = ("code", "reason", "detail")

@@ -17,7 +17,9 @@ from service.batching.image_task import ImageTask
 from service.batching.outbox import Outbox
 from service.batching.shadow import Shadow
 from service.batching.wait_estimate import WaitEstimate
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.served_model import ModelLookup
+from service.config.settings import SettingError, Settings
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import (
@@ -52,8 +54,6 @@ from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.services import Services
-from service.served_model import ModelLookup
-from service.settings import SettingError, Settings
 
 if TYPE_CHECKING:
     from service.prediction.tracing import Tracing

@@ -11,12 +11,12 @@ from collections.abc import Collection, Sequence
 from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.wait_estimate import WaitEstimate
-from service.catalog import Catalog, identity
+from service.catalog.catalog import Catalog, identity
+from service.catalog.served_model import ServedModel
 from service.errors import Unavailable
 from service.ipc.control import AskForModel, ControlWriter, ModelMoved, ModelRefused, ModelReleased, ReleaseModel
 from service.policy import UNLOADED_SHARE
 from service.prediction.model_status import ModelStatus, without_directories
-from service.served_model import ServedModel
 
 
 class ModelDemand:

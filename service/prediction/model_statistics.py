@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from service.catalog.served_model import ServedModel
 from service.metrics.families import HistogramCells
 from service.metrics.metrics import OUTCOMES, Metrics
-from service.served_model import ServedModel
 
 _STAGES = {"queue": "queue", "compute_input": "decode", "compute_infer": "inference", "compute_output": "respond"}
 """Our stages by the extension's names."""

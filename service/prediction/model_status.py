@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.served_model import ServedModel
 from service.ipc.reports import CandidateReport, ModelReport
 from service.metrics.snapshot import ModelSnapshot
-from service.served_model import ServedModel
 
 _DIRECTORIES = re.compile(r"(?<![^\s'\"(\[=:])/(?:[^\s/:]+/)+")  # of absolute paths
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from service.batching.wait_estimate import WaitEstimate
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import ControlWriter, ModelsTaken, WorkerUp
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics

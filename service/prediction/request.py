@@ -20,6 +20,7 @@ from models.images.png import is_small_png
 from service.batching.admission import IncomingBody
 from service.batching.decoding import Pixels
 from service.batching.image_task import ImageTask, Outcome, Result
+from service.catalog.served_model import ServedModel
 from service.errors import (
     BadRequest,
     DeadlineExceeded,
@@ -39,7 +40,6 @@ from service.policy import SMALL_BODY_BYTES, TINY_BYTES, TINY_PIXELS
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.response import Response, begin_response
 from service.prediction.services import Services
-from service.served_model import ServedModel
 
 log = structlog.get_logger()
 

@@ -5,12 +5,12 @@ from bisect import bisect_left
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from service.config.settings import MOST_IN_BATCH
 from service.metrics.families import HistogramCells
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import REJECTIONS, Metrics
 from service.metrics.stages import STAGES
 from service.prediction.response import Response
-from service.settings import MOST_IN_BATCH
 
 
 class _ModelCells(NamedTuple):

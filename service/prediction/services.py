@@ -9,12 +9,12 @@ from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.batching.outbox import Outbox
+from service.catalog.served_model import ModelLookup
+from service.config.settings import Settings
 from service.prediction.access_log import AccessLog
 from service.prediction.deadlines import Deadlines
 from service.prediction.model_demand import ModelDemand
 from service.prediction.request_metrics import RequestMetrics
-from service.served_model import ModelLookup
-from service.settings import Settings
 
 if TYPE_CHECKING:  # it imports OpenTelemetry, which need not be installed
     from service.prediction.tracing import Tracing

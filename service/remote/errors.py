@@ -8,7 +8,7 @@ RepositoryError
     └── Unreachable      it may pass: no connection, no answer in time, an error of the store
 """
 
-from service.repository import RepositoryError
+from service.catalog.repository import RepositoryError
 
 
 class StoreError(RepositoryError):

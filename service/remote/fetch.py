@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from service.catalog.repository_place import RepositoryPlace
+from service.process.side_process import side_process
 from service.remote.cache import Cache
 from service.remote.errors import NothingKept, StoreError, Unreachable
 from service.remote.mirror import mirror
-from service.repository_place import RepositoryPlace
-from service.side_process import side_process
 
 _QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",

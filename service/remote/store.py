@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
+from service.catalog.repository_place import EXTRAS, scheme_of
 from service.remote.errors import AccessDenied, NothingKept, NothingThere, StoreError, Unreachable
-from service.repository_place import EXTRAS, scheme_of
 
 CONNECT_S, READ_S = 5, 30
 """Longest time to connect, and without a byte, in seconds."""

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ValidationError
 
+from service.catalog.served_model import ServedModel
 from service.errors import BadRequest, TooLarge
 from service.http.ports import ADMIN, PROBES
 from service.parsing.inference import INPUT, LOGITS, OUTPUT, PIXELS
@@ -16,7 +17,6 @@ from service.prediction.model_statistics import statistics
 from service.routes import inference_schemas as schemas
 from service.routes.inference_openapi import INDEX_BODY, REPOSITORY_BODY, TAG, problems_of
 from service.routes.openapi import EVERYWHERE, GUARDED
-from service.served_model import ServedModel
 
 _MODEL, _VERSION = "/v2/models/{model}", "/v2/models/{model}/versions/{version}"
 _INDEX = "/v2/repository/index"

@@ -9,9 +9,9 @@ import structlog
 from service.auth.guard import Guard
 from service.auth.keys import read_keys
 from service.auth.tls import ServerTls
+from service.config.settings import SettingError, Settings
 from service.ipc.control import ChangeKeys, ControlMessage, ReloadTls
 from service.policy import CREDENTIALS_S
-from service.settings import SettingError, Settings
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 

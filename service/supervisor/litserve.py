@@ -24,7 +24,8 @@ from litserve.loops import LitLoop, inference_worker
 
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.config.settings import Settings
 from service.http.hangup_watch import HangupWatch
 from service.http.ports import Ports
 from service.http.read_budget import ReadBudget
@@ -33,16 +34,15 @@ from service.ipc.channels import Channels
 from service.ipc.control import CUT_SHORT
 from service.ipc.pipe import Pipe
 from service.ipc.shared_memory import close_inherited
-from service.logs import log_crash
 from service.metrics.metrics import Metrics
-from service.parent_death import die_with_parent
 from service.policy import COLLECTED_OBJECTS
 from service.prediction.api_process import ApiProcess
-from service.process_name import name_process
+from service.process.logs import log_crash
+from service.process.parent_death import die_with_parent
+from service.process.process_name import name_process
+from service.process.side_process import no_leak
 from service.routes.admin_routes import add_admin_routes
 from service.routes.routes import add_routes
-from service.settings import Settings
-from service.side_process import no_leak
 from service.supervisor.model_set import ModelSet
 from service.supervisor.placement import Placement
 from service.supervisor.signals import ignore_stops, stops_wait

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import structlog
 
-from service.catalog import identity
+from service.catalog.catalog import identity
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import ModelCommand

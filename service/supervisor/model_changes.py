@@ -14,13 +14,13 @@ from functools import partial
 
 import structlog
 
-from service.catalog import Catalog, Identity, identity
+from service.catalog.catalog import Catalog, Identity, identity
+from service.catalog.selection import Selection
+from service.config.settings import Settings
 from service.ipc.control import ModelChange, NewModels
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
-from service.selection import Selection
-from service.settings import Settings
 from service.supervisor.api_pool import Answer, ApiPool
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import LoadFailures, ModelSource

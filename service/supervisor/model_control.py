@@ -1,9 +1,9 @@
 """What may change the models that are served: requests, SIGHUP, the repository, and what is counted of a shadow."""
 
+from service.config.settings import Settings
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import READING_STARTS
-from service.settings import Settings
 from service.supervisor.api_pool import Answer, ApiPool
 from service.supervisor.model_changes import ModelChanges
 from service.supervisor.model_source import ModelSource

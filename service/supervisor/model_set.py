@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from models.artifact.artifact import Artifact
 from models.engines.selection import Choice
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.shared_memory import SharedSequence
 
 _numbers = itertools.count()

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from service.catalog import Catalog, Identity, identity
+from service.catalog.catalog import Catalog, Identity, identity
 
 
 class ModelSizes:

@@ -12,16 +12,16 @@ from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
 from models.engines.selection import Choice
 from models.machine.memory import usable_memory
-from service.catalog import Catalog, Identity, identity
+from service.catalog.catalog import Catalog, Identity, identity
+from service.catalog.repository import Repository, RepositoryError, list_models, signed_by
+from service.catalog.selection import Selection
+from service.catalog.shadow_version import add_shadow
+from service.config.settings import Settings
 from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
 from service.remote.fetch import LocalRepository, fetch
-from service.repository import Repository, RepositoryError, list_models, signed_by
-from service.selection import Selection
-from service.settings import Settings
-from service.shadow_version import add_shadow
 from service.supervisor.model_set import ModelSet
 from service.supervisor.placement import Placement
 from service.worker.trial import Selector

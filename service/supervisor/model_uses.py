@@ -3,7 +3,7 @@
 import time
 from typing import NamedTuple
 
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.metrics.metrics import Metrics
 
 

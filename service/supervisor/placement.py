@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from models.engines.backend import Backend, candidates
 from models.machine.devices import choose_device, first_device
+from service.config.settings import Settings
 from service.policy import WORKERS_PER_GPU
-from service.settings import Settings
 from service.worker.warmup import LoadOptions
 
 

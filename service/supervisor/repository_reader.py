@@ -4,9 +4,9 @@ from collections.abc import Callable
 from functools import partial
 
 from models.artifact.artifact import Artifact
+from service.catalog.repository import RepositoryError
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedSequence
-from service.repository import RepositoryError
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import Found
 from service.supervisor.reactor import Reactor

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import structlog
 
+from service.catalog.repository import RepositoryError
+from service.catalog.repository_place import RepositoryPlace
 from service.policy import REFUSED_PAUSE_MOST_S, REFUSED_PAUSE_S
-from service.repository import RepositoryError
-from service.repository_place import RepositoryPlace
 from service.supervisor.api_pool import Answer
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from models.artifact.artifact import Artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.families import Counter
 from service.metrics.metrics import Metrics

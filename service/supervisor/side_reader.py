@@ -14,8 +14,8 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from service.ipc.shared_memory import SharedObject
-from service.logs import log_crash
-from service.parent_death import die_with_parent
+from service.process.logs import log_crash
+from service.process.parent_death import die_with_parent
 from service.supervisor.reactor import Reactor
 from service.supervisor.signals import ignore_stops, stops_wait
 

@@ -12,11 +12,11 @@ import structlog
 
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
+from service.config.settings import Settings
 from service.ipc.channels import Channels
 from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import SIGNAL_ECHO_S, WATCH_INTERVAL_S
-from service.settings import Settings
 from service.supervisor.api_pool import ApiPool
 from service.supervisor.credentials import Credentials
 from service.supervisor.launcher import Launcher

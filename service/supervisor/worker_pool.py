@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import structlog
 
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
 from service.policy import FIRST_STARTS

@@ -11,7 +11,7 @@ from models.artifact.metadata import ArtifactError
 from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.selection import Attempt, Choice, attempt, choose, too_inexact
-from service.side_process import side_process
+from service.process.side_process import side_process
 from service.worker.warmup import LoadOptions
 
 log = structlog.get_logger()

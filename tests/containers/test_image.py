@@ -130,7 +130,7 @@ def test_its_labels_tell_where_it_is_from(docker: Run, image: str) -> None:
 
 def test_it_checks_its_models(docker: Run, image: str) -> None:
     """The entry point takes sub-commands, and every model that is inside would be served."""
-    code = "from service.repository import ZOO; print(ZOO)"
+    code = "from service.catalog.repository import ZOO; print(ZOO)"
     zoo = docker("run", "--rm", *FLAGS, "--entrypoint", "python", image, "-c", code)
     report = docker("run", "--rm", *LOCKED_DOWN, *FLAGS, image, "check", zoo)  # raises unless it exits 0
     assert "mnist-residual" in report

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
+from service.catalog.repository import ZOO, ZOO_DEFAULT
 from service.policy import DRIFT_WINDOW
-from service.repository import ZOO, ZOO_DEFAULT
 from tests.documents import ROOT
 from tests.prometheus import Prometheus, scraping
 from tests.service.real_digits import ask_about, some_digits

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from service.settings import ENV_PREFIX, Settings, fit_together
+from service.config.settings import ENV_PREFIX, Settings, fit_together
 from tests.deploy.kserve_schemas import MANIFESTS, SCHEMAS
 from tests.service.served import Served
 

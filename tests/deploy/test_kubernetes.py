@@ -15,7 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from service.settings import ENV_PREFIX, Settings, fit_together
+from service.config.settings import ENV_PREFIX, Settings, fit_together
 from tests.documents import ROOT
 from tests.prometheus import Prometheus
 from tests.service.served import Served, until

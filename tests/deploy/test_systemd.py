@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.documents import ROOT
 from tests.service.served import Served
 

@@ -17,7 +17,7 @@ from service.commands.check import Check
 from service.commands.health import Health
 from service.commands.key import NewKey
 from service.commands.predict import Predict
-from service.settings import ENV_PREFIX, Settings
+from service.config.settings import ENV_PREFIX, Settings
 
 ODD = ["", "0", "-1", "1.5", "nan", "1e400", "9" * 30, "é", "\udce9", "a b", "-", "--", "=", "x=y", "{}", "null", "[b]"]
 ODD += [

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.service.served import DEADLINE_S, environment
 
 

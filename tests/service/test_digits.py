@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from models.artifact.artifact import read_artifact
+from service.catalog.repository import ZOO
 from service.metrics.metrics import DRIFTS
 from service.policy import DRIFT_WINDOW
-from service.repository import ZOO
 from tests.service.pictures import encode
 from tests.service.real_digits import Digits, ask_about, some_digits
 from tests.service.served import DEADLINE_S, Served, until

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, encode, huge_png, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until

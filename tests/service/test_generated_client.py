@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.repository import ZOO, ZOO_DEFAULT
+from service.catalog.repository import ZOO, ZOO_DEFAULT
 from tests.documents import ROOT
 from tests.service.served import DEADLINE_S, Served, Servers
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from service.config.settings import Settings
 from service.http.connection_state import BODY
-from service.settings import Settings
 from tests.service.test_walk import House
 from tests.service.wire import post
 

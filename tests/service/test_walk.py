@@ -18,6 +18,8 @@ from fastapi import FastAPI
 from uvicorn.server import ServerState
 
 import service
+from service.catalog.repository import Repository
+from service.config.settings import Settings
 from service.http.hangup_watch import HangupWatch
 from service.http.protocol import PredictionProtocol
 from service.http.read_budget import ReadBudget
@@ -29,9 +31,7 @@ from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 from service.prediction import api_process
 from service.prediction.api_process import ApiProcess
-from service.repository import Repository
 from service.routes.routes import ROUTES
-from service.settings import Settings
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 from tests.artifacts import LABELS, SHAPE

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.serving.workloads import Upload, mnist_workload, multipart, raw
 from models.engines.loader import load_engine
 from models.images.decoder import MAX_PIXELS, Preprocessor
-from service.repository import ZOO
+from service.catalog.repository import ZOO
 
 IMAGE = b"\0image\r\n\xff"
 

@@ -121,7 +121,7 @@ def test_no_engine_is_imported_before_it_is_chosen():
     code = """
 import sys
 import models.engines.backend, models.engines.selection, models.engines.golden, models.artifact.artifact
-import service.cli, service.commands.serve, service.commands.check, service.settings
+import service.cli, service.commands.serve, service.commands.check, service.config.settings
 models.engines.backend.candidates("torch", "cuda", "bf16", True)
 print(sorted({"torch", "safetensors", "onnxruntime"} & sys.modules.keys()))
 import models.engines.onnx_engine

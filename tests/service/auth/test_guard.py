@@ -7,8 +7,8 @@ import pytest
 from service.auth.guard import Guard
 from service.auth.keys import Scope
 from service.auth.rate_limit import RateLimit
+from service.config.settings import SettingError
 from service.errors import Forbidden, TooManyRequests, Unauthorized
-from service.settings import SettingError
 
 
 def line(name: str, scopes: str, key: str) -> str:

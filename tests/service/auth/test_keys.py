@@ -9,7 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from service.auth.keys import KeyRing, make_key, presented_key, read_keys
-from service.settings import SettingError, Settings
+from service.config.settings import SettingError, Settings
 
 SECRET = "correct-horse-battery-staple"
 DIGEST = hashlib.sha256(SECRET.encode()).hexdigest()  # as `sha256sum` prints it

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.auth.tls import ServerTls, make_tls
-from service.settings import SettingError, Settings
+from service.config.settings import SettingError, Settings
 from tests.service.certificates import write_certificate
 
 

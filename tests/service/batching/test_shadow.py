@@ -10,7 +10,7 @@ import pytest
 from models.artifact.artifact import Artifact, read_artifact
 from service.batching import shadow as shadow_module
 from service.batching.admission import Admission
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED

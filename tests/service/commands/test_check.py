@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from models.machine.memory import usable_memory
+from service.catalog.repository import ZOO
 from service.commands.check import MIB
-from service.repository import ZOO
 from tests.artifacts import make_artifact
 from tests.service.commands.shell import resnet_serve, rows
 

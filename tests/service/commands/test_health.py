@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.commands.health import flags_of
-from service.settings import SettingError
+from service.config.settings import SettingError
 from tests.service.served import DEADLINE_S, Servers, environment, free_port
 
 

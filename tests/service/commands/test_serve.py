@@ -11,7 +11,7 @@ import pytest
 from models.machine.memory import usable_memory
 from service.commands import serve as module
 from service.commands.serve import read_models, share_machine
-from service.settings import Settings
+from service.config.settings import Settings
 from service.supervisor.repository_watch import Fingerprint, fingerprint
 from tests.artifacts import make_artifact
 from tests.service.served import DEADLINE_S, Servers, free_port

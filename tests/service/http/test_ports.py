@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.config.settings import SettingError, Settings
 from service.http.ports import ADMIN, MAIN, PROBES, Ports
-from service.settings import SettingError, Settings
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until

@@ -5,7 +5,7 @@ import os
 from multiprocessing.connection import Connection
 
 from service.ipc.shared_memory import SharedObject, SharedSequence, close_inherited
-from service.side_process import side_process
+from service.process.side_process import side_process
 from tests.service.served import DEADLINE_S, memory_files
 
 

@@ -17,7 +17,8 @@ import uvloop
 from prometheus_client import CollectorRegistry
 
 from models.artifact.artifact import Artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.config.settings import Settings
 from service.errors import ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.control import WorkerDown, WorkerUp
@@ -32,7 +33,6 @@ from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
 from service.routes.routes import ROUTES
-from service.settings import Settings
 from tests.artifacts import LABELS
 from tests.service.pictures import encode, pixels, png
 from tests.service.served import DEADLINE_S

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from models.artifact.artifact import Artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import (
     AskForModel,
     ControlMessage,

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog.repository import Repository
+from service.catalog.served_model import ModelLookup
 from service.errors import NotFound
 from service.ipc.reports import ModelReport
 from service.metrics.snapshot import MODEL_STATES, Snapshot
 from service.prediction.model_status import ModelStatus
-from service.repository import Repository
-from service.served_model import ModelLookup
 
 COLOUR, FAULTY, PLAIN, WRONG = range(4)  # places in the catalog, by name; `damaged` cannot be read
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from select import PIPE_BUF
 
 from models.artifact.artifact import Artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from service.catalog.repository import Repository
 from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
 from service.remote.fetch import default_cache_dir, fetch
-from service.repository import Repository
 from tests.artifacts import make_artifact
 from tests.service.remote.stores import KEYS, STORES, RunningStore, WebHandler, files, s3, serving, web
 

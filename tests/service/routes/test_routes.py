@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from models.artifact.artifact import read_artifact
+from service.catalog.repository import Repository
+from service.catalog.served_model import ModelLookup
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.repository import Repository
-from service.served_model import ModelLookup
 from tests.artifacts import LABELS
 from tests.service.pictures import png
 from tests.service.served import Served

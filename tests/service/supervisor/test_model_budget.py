@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository
+from service.catalog.selection import Selection
+from service.catalog.shadow_version import add_shadow
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import PROBE, BatchMessage, ModelCommand
@@ -17,10 +20,7 @@ from service.ipc.reports import ModelReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import LOAD_TRIES, RELEASE_LIMIT_S
-from service.repository import Repository
 from service.routes.routes import ROUTES
-from service.selection import Selection
-from service.shadow_version import add_shadow
 from service.supervisor import model_budget
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_budget import ModelBudget

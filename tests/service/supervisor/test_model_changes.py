@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from service.config.settings import Settings
 from service.ipc.control import ModelChange
 from service.policy import CHANGES_WAITING
-from service.settings import Settings
 from service.supervisor.model_changes import ModelChanges
 
 NOTHING: Any = None  # what a change that waits does not need

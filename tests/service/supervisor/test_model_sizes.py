@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.catalog import Catalog
-from service.repository import Repository
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository
 from service.supervisor.model_sizes import ModelSizes
 
 WORKERS = 3

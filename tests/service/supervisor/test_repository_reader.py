@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.repository import RepositoryError
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedObject
-from service.repository import RepositoryError
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import Found
 from service.supervisor.reactor import Reactor

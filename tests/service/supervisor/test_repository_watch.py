@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.repository import RepositoryError
+from service.catalog.repository import RepositoryError
 from service.supervisor import repository_watch as module
 from service.supervisor.api_pool import Answer
 from service.supervisor.reactor import Reactor

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 from service.ipc.control import ModelChange
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.settings import SettingError
-from service.side_process import side_process
+from service.config.settings import SettingError
+from service.process.side_process import side_process
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 from tests.service.served import DEADLINE_S, until

@@ -8,13 +8,13 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from models.artifact.artifact import read_artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.config.settings import Settings
 from service.ipc.channels import Channels
 from service.ipc.pipe import Pipe
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS
-from service.settings import Settings
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource
 from service.supervisor.placement import Placement

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from service.catalog.repository import Repository
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage
 from service.ipc.messages import BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.repository import Repository
 from service.routes.routes import ROUTES
 from service.supervisor.model_set import ModelSet
 from service.supervisor.process_pool import PoolContext

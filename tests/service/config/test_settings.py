@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp
 
-from service.settings import SettingError, Settings, fit_together
+from service.config.settings import SettingError, Settings, fit_together
 from tests.service.served import DEADLINE_S, environment
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, ParamSpec
 import orjson
 import structlog
 
-from service.log_stream import LogStream
+from service.process.log_stream import LogStream
 
 _P = ParamSpec("_P")
 

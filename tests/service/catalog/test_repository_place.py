@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from service.repository_place import RepositoryPlace
+from service.catalog.repository_place import RepositoryPlace
 
 PLACE: TypeAdapter[Path | str] = TypeAdapter(RepositoryPlace)
 

@@ -9,10 +9,10 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 from models.command_line import command_line, flag
 from models.images.decoder import MAX_PIXELS
 from models.images.image_type import TYPE_NAMES, USUAL_TYPES
-from service.repository import ZOO
-from service.repository_place import RepositoryPlace
-from service.selection import UNDECIDED, Selection
-from service.setting_types import (
+from service.catalog.repository import ZOO
+from service.catalog.repository_place import RepositoryPlace
+from service.catalog.selection import UNDECIDED, Selection
+from service.config.setting_types import (
     CacheDir,
     DeviceName,
     EngineName,
@@ -30,7 +30,7 @@ from service.setting_types import (
     SuccessShare,
     WantsTraces,
 )
-from service.settings_file import SettingsFile
+from service.config.settings_file import SettingsFile
 
 ENV_PREFIX = "RESNET_SERVE_"
 MOST_IN_BATCH = 512  # images

@@ -23,7 +23,7 @@ from tests.service.wire import Wire, post
 CODE = """
 import logging, sys
 import structlog
-from service.logs import configure_logs
+from service.process.logs import configure_logs
 log = structlog.get_logger()
 configure_logs(*sys.argv[1:])
 log.info("said", n=1)
@@ -71,7 +71,7 @@ def test_what_is_below_the_level_is_not_written() -> None:
 
 CRASH = """
 import multiprocessing, sys, threading, warnings
-from service.logs import configure_logs, log_crash
+from service.process.logs import configure_logs, log_crash
 configure_logs(sys.argv[1], sys.argv[2])
 warnings.warn("of the library")
 thread = threading.Thread(target=lambda: 1 / 0)

@@ -9,7 +9,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Literal
 
-from service.parent_death import die_with_parent
+from service.process.parent_death import die_with_parent
 
 _MOST_OPENED = 16  # descriptors for one process; each is the lowest that is free
 

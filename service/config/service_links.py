@@ -3,7 +3,7 @@
 import os
 import re
 
-from service.settings import ENV_PREFIX, SettingError, Settings
+from service.config.settings import ENV_PREFIX, SettingError, Settings
 
 # What Kubernetes sets for a Service called resnet-serve, or resnet-serve-something, with a port called http.
 _SERVICE_LINK = re.compile(

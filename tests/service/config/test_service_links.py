@@ -5,8 +5,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.service_links import drop_service_links
-from service.settings import SettingError
+from service.config.service_links import drop_service_links
+from service.config.settings import SettingError
 from tests.service.served import Servers
 
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import CliApp, SettingsError
 
-from service.settings import Settings
+from service.config.settings import Settings
 from tests.service.served import environment
 
 FILE = """

@@ -4,9 +4,9 @@ from dataclasses import asdict, replace
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from service.catalog import Catalog
-from service.repository import Repository
-from service.selection import Selection
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository
+from service.catalog.selection import Selection
 
 _IN_THE_GRAPH = ("mean", "std")  # of the preprocessing: no pixel depends on them
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from models.artifact.artifact import Artifact
 from models.images.decoder import Preprocessor
 from models.images.image_type import USUAL_TYPES, ImageType
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
 
 
 @dataclass(eq=False, slots=True)

@@ -9,7 +9,7 @@ from tests.service.served import DEADLINE_S
 
 PROGRAM = """
 import os, signal
-from service.parent_death import die_with_parent
+from service.process.parent_death import die_with_parent
 
 parent = os.getpid()
 if os.fork() == 0:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.selection import Selection
+from service.catalog.selection import Selection
 
 NONE, SHADOW = Selection(), Selection(shadow=("m", 3))
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.log_stream import LogStream
+from service.process.log_stream import LogStream
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, environment, free_port, until
 

@@ -8,11 +8,11 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository, RepositoryError
+from service.catalog.selection import UNDECIDED, Selection
+from service.catalog.shadow_version import add_shadow
 from service.errors import NotFound
-from service.repository import Repository, RepositoryError
-from service.selection import UNDECIDED, Selection
-from service.shadow_version import add_shadow
 from tests.artifacts import LABELS, make_artifact
 
 SECOND = Selection(shadow=("main", 2))

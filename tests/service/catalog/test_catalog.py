@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from models.artifact.artifact import read_artifact
-from service.catalog import Catalog
+from service.catalog.catalog import Catalog
+from service.catalog.repository import ZOO, ZOO_DEFAULT, Repository, RepositoryError
 from service.errors import NotFound
-from service.repository import ZOO, ZOO_DEFAULT, Repository, RepositoryError
 
 
 def copy(repository: Path, tmp_path: Path, *names: str) -> Path:

@@ -10,9 +10,9 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from models.artifact.metadata import ArtifactError
-from service.catalog import Catalog
-from service.repository import Repository, RepositoryError, list_models
-from service.selection import Selection
+from service.catalog.catalog import Catalog
+from service.catalog.repository import Repository, RepositoryError, list_models
+from service.catalog.selection import Selection
 from tests.artifacts import make_artifact
 from tests.service.pictures import png
 from tests.service.served import Served, Servers

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from models.artifact.artifact import Artifact, OriginCheck, read_artifact
 from models.artifact.metadata import ArtifactError, printable
-from service.catalog import Catalog
-from service.selection import UNDECIDED, Selection
+from service.catalog.catalog import Catalog
+from service.catalog.selection import UNDECIDED, Selection
 
-ZOO = Path(__file__).resolve().parent.parent / "models" / "zoo"
+ZOO = Path(__file__).resolve().parents[2] / "models" / "zoo"
 ZOO_DEFAULT = "mnist-residual"
 
 

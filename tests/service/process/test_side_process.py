@@ -10,12 +10,12 @@ from typing import Literal
 
 import pytest
 
-from service.side_process import side_process
+from service.process.side_process import side_process
 from tests.service.served import DEADLINE_S
 
 PROGRAM = """
 import signal
-from service.side_process import side_process
+from service.process.side_process import side_process
 
 def hang(writer):
     writer.send("hangs")

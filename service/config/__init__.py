@@ -1,0 +1,1 @@
+"""What operators set: by flags, variables and a file."""
