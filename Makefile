@@ -93,7 +93,7 @@ torchserve: install-dev ## get a real TorchServe for the tests (50 MB in .torchs
 
 kserve: | $(BIN)/python ## get KServe's client for the tests (450 MB in .kserve: it needs older packages)
 	$(BIN)/python -m venv .kserve
-	.kserve/bin/python -m pip install --quiet $(KSERVE)
+	.kserve/bin/python -m pip install --quiet $(KSERVE) || { rm -rf .kserve; exit 1; }
 
 image: ## build the container image with $DOCKER; DOCKER_FLAGS go to build and run
 	$(DOCKER) build $(DOCKER_FLAGS) --label org.opencontainers.image.revision=$(REVISION) --tag $(IMAGE) .

@@ -318,8 +318,8 @@ GRACE_LOOK_S = 0.01
 needs one more turn to read what came in time."""
 
 ACCEPTS_PER_TURN = 16
-"""Connections that a turn may accept where no other API process has fewer. Fewer, and a crowd of new clients waits for
-many turns (p99 660 ms with one a turn)."""
+"""Connections that a turn may accept, and a quarter of them where other API processes have as many. Fewer, and a crowd
+of new clients waits for many turns (p99 660 ms with one a turn)."""
 
 ACCEPTED_SHARE = 0.25
 """Share of the open connections that a turn may accept, if that is more than ACCEPTS_PER_TURN: turns are long when

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.artifact.metadata import METADATA_KEY, ArtifactError, Metadata
-from models.artifact.onnx_file import OnnxFile, Tensor, read_onnx
+from models.artifact.onnx_file import OnnxFile, Tensor, graph_sha256, read_onnx
 
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
@@ -91,7 +91,7 @@ def read_artifact(directory: Path, check_origin: OriginCheck | None = None, with
         metadata, int8 = read_metadata(model), None
         if INT8_FILE in files:
             graph, digest = files[INT8_FILE]
-            int8 = Artifact(name, int(version), _read_int8(graph, metadata, sha256), graph, digest, None)
+            int8 = Artifact(name, int(version), _read_int8(graph, metadata, model), graph, digest, None)
         return Artifact(name, int(version), metadata, model, sha256, weights, int8)
     except ArtifactError as error:
         raise ArtifactError(error.reason, directory) from error
@@ -111,8 +111,8 @@ def read_metadata(model: bytes) -> Metadata:
     return metadata
 
 
-def _read_int8(graph: bytes, metadata: Metadata, sha256: str) -> Metadata:
-    """The metadata of `model.int8.onnx`, which must be the model of `metadata`, whose file is `sha256`, in 8 bits."""
+def _read_int8(graph: bytes, metadata: Metadata, model: bytes) -> Metadata:
+    """The metadata of `model.int8.onnx`, which must be `model`, whose metadata these are, in 8 bits."""
     try:
         int8 = read_metadata(graph)
     except ArtifactError as error:
@@ -128,7 +128,7 @@ def _read_int8(graph: bytes, metadata: Metadata, sha256: str) -> Metadata:
                 f"{INT8_FILE} has other {name} than {MODEL_FILE}; make it of that with `resnet-train quantize --beside`"
             )
     match int8.recipe.get("quantization"):
-        case {"sha256": str() as origin} if origin != sha256:
+        case {"graph_sha256": str() as origin} if origin != graph_sha256(model):
             raise ArtifactError(
                 f"{INT8_FILE} was made of another {MODEL_FILE}, beside which its accuracy was measured; make it of "
                 "this one with `resnet-train quantize --beside`"
@@ -158,7 +158,7 @@ def write_artifact(
     directory = vacant_directory(repository, name, version)
     metadata = read_metadata(model)
     if int8 is not None:
-        _read_int8(int8, metadata, _sha256(model))
+        _read_int8(int8, metadata, model)
     parts = {MODEL_FILE: model, INT8_FILE: int8, WEIGHTS_FILE: weights}
     files = {file: data for file, data in parts.items() if data is not None}
     files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()

@@ -5,6 +5,7 @@ metadata too, but only after it has parsed the graph, followed references to ext
 every type. This walks the protobuf fields that matter.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -68,6 +69,15 @@ def read_onnx(model: bytes) -> OnnxFile:
         )
     except (ValueError, LookupError, RecursionError) as error:
         raise ArtifactError(f"not an ONNX model: {error}; export it again") from error
+
+
+def graph_sha256(model: bytes) -> str:
+    """The digest of the graph alone: metadata may be written anew without touching it."""
+    graph = hashlib.sha256()
+    for number, value in _fields(memoryview(model)):
+        if number == _MODEL_GRAPH:
+            graph.update(_message(value))
+    return graph.hexdigest()
 
 
 def _fields(message: memoryview) -> Iterator[Field]:

@@ -67,7 +67,7 @@ def attempt(
     max_batch: int,
     begin: Callable[[Backend], None] = lambda _: None,
 ) -> list[Attempt]:
-    """Load, prove and time the candidates beside each other; `begin` is told of each before it is loaded.
+    """Load, prove and time the candidates beside each other; `begin` is told of each before it is loaded or timed.
 
     One that cannot be loaded, or answers otherwise than it must, is refused with the reason. EngineError if one fails
     while it runs: what comes after it in this process would fail for it, too.
@@ -91,8 +91,10 @@ def attempt(
             refused[candidate] = Attempt(candidate, refused=str(error))
         else:
             engines[candidate] = engine
-    speeds = images_per_second([*engines.values()], images, _ROUNDS) if len(engines) > 1 else [0.0]
-    timed = {each: Attempt(each, speed) for each, speed in zip(engines, speeds, strict=False)}
+    sound, speeds = list(engines), [0.0]
+    if len(sound) > 1:
+        speeds = images_per_second([*engines.values()], images, _ROUNDS, lambda place: begin(sound[place]))
+    timed = {each: Attempt(each, speed) for each, speed in zip(sound, speeds, strict=False)}
     return [(timed | refused)[candidate] for candidate in candidates]
 
 

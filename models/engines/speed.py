@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,22 @@ _ROUND_SECONDS = 0.02
 """Seconds that an engine runs before the next one does: long beside the clock's resolution."""
 
 
-def images_per_second(engines: Sequence[Engine], batch: NDArray[np.uint8], rounds: int) -> list[float]:
-    """Return each engine's median speed on the batch [n, h, w, c].
+def images_per_second(
+    engines: Sequence[Engine], batch: NDArray[np.uint8], rounds: int, begin: Callable[[int], None] = lambda _: None
+) -> list[float]:
+    """Return each engine's median speed on the batch [n, h, w, c]; `begin` is told whose turn comes, by its place.
 
     They take turns, so that other work on the machine slows all of them alike.
     """
-    repeats = [_repeats(engine, batch) for engine in engines]
+    repeats: list[int] = []
+    for place, engine in enumerate(engines):
+        begin(place)
+        repeats.append(_repeats(engine, batch))
     seconds: list[list[float]] = [[] for _ in engines]
     for _ in range(rounds):
-        for engine, repeat, times in zip(engines, repeats, seconds, strict=True):
-            times.append(_run(engine, batch, repeat) / repeat)
+        for place, (engine, repeat) in enumerate(zip(engines, repeats, strict=True)):
+            begin(place)
+            seconds[place].append(_run(engine, batch, repeat) / repeat)
     return [len(batch) / statistics.median(times) for times in seconds]
 
 

@@ -1,16 +1,10 @@
 """TLS: the certificate that the server shows, and whose certificates it asks for."""
 
 import ssl
-from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
+from service.auth.certificate_dates import CertificateDates, certificate_dates
 from service.config.settings import SettingError, Settings
-
-log = structlog.get_logger()
-
-_BY_ITS_DATES = (9, 10)  # OpenSSL's codes for a certificate that is not valid yet, or no more
 
 
 class ServerTls:
@@ -21,7 +15,7 @@ class ServerTls:
 
     def __init__(self, certificate: Path, key: Path, client_ca: Path | None) -> None:
         """PEM files: the certificate and those between it and its root, its private key, roots of clients' ones."""
-        self._certificate, self._key, self._client_ca = certificate, key, client_ca
+        self.certificate, self._key, self._client_ca = certificate, key, client_ca
         self.reload()
 
     def reload(self) -> None:
@@ -39,36 +33,19 @@ class ServerTls:
         """For the next connection; `asks_client`: only clients with a certificate, where --tls-client-ca is set."""
         return self._asking if asks_client else self._open
 
-    def warn_of_dates(self) -> None:
-        """Log if the certificate is not valid at this time: it is shown all the same, for the clock may be wrong.
-
-        A client that trusts it as it is shakes hands in memory: that is how OpenSSL tells without a library more.
-        """
-        trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        trusting.check_hostname = False
-        trusting.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
-        server = self._open.wrap_bio(to_server, to_client, server_side=True)
-        client = trusting.wrap_bio(to_client, to_server)
-        try:
-            trusting.load_verify_locations(self._certificate)
-            for side in (client, server, client):
-                with suppress(ssl.SSLWantReadError):
-                    side.do_handshake()
-        except ssl.SSLCertVerificationError as error:
-            if error.verify_code in _BY_ITS_DATES:
-                log.error("certificate not valid now", file=str(self._certificate), reason=error.verify_message)
-        except OSError:
-            pass  # the file has been replaced just now
+    @property
+    def dates(self) -> CertificateDates | None:
+        """When the certificate is valid that the server shows; None if its file has another one now."""
+        return certificate_dates(self._open, self.certificate)
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
         try:
-            context.load_cert_chain(self._certificate, self._key, password=_no_password)
+            context.load_cert_chain(self.certificate, self._key, password=_no_password)
         except (OSError, ssl.SSLError) as error:
-            files = f"--tls-certificate {self._certificate}, --tls-key {self._key}"
+            files = f"--tls-certificate {self.certificate}, --tls-key {self._key}"
             raise SettingError(f"{files}: {_reason(error)}") from error
         return context
 

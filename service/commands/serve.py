@@ -22,6 +22,7 @@ from service.metrics.metrics import Metrics
 from service.policy import SECOND_API_PROCESS_CORES
 from service.process.logs import configure_logs
 from service.routes.routes import ROUTES
+from service.supervisor.credentials import note_dates
 from service.supervisor.litserve import LitServeLauncher
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, fetch_models, least_memory
@@ -66,7 +67,7 @@ def serve(settings: Settings) -> int:
     guard, tls = make_guard(settings, settings.api_processes), make_tls(settings)
     check_admin(settings, guard)
     if tls:
-        tls.warn_of_dates()
+        note_dates(tls, metrics)
     server = LitServeLauncher(settings, channels, metrics, placement, guard, tls)
     main = server.urls[MAIN]
     inside = {area: url for area, url in server.urls.items() if url != main}

@@ -32,4 +32,4 @@ class AcceptShare:
             return self.most()
         own = self.publish()
         behind = sum(self._counts) / len(self._counts) - own
-        return 0 if behind < 0 else min(self.most(), int(behind) + max(1, int(own * ACCEPTED_SHARE)))
+        return 0 if behind < 0 else min(self.most(), int(behind) + int(self.most() * ACCEPTED_SHARE))

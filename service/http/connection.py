@@ -65,7 +65,7 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, error: Exception) -> bool:
         raise NotImplementedError
 
-    def _respond_without_request(self, error: Exception) -> None:
+    def _respond_without_request(self, error: Exception, headers: dict[bytes, bytes] | None = None) -> None:
         raise NotImplementedError
 
     @property
@@ -238,7 +238,7 @@ class HttpConnection(HttpToolsProtocol):
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._keep_alive = False
-        self._respond_without_request(error)
+        self._respond_without_request(error, dict(self.cycle.scope["headers"]))
         self._linger()
 
     # Idle clients

@@ -357,9 +357,9 @@ class PredictionProtocol(HttpConnection):
             self._linger()
         return is_told
 
-    def _respond_without_request(self, error: Exception) -> None:
+    def _respond_without_request(self, error: Exception, headers: dict[bytes, bytes] | None = None) -> None:
         kind = InferenceResponse if is_inference_path(self.url.decode("latin-1")) else Response
-        response = begin_response(Head("", Target(""), b"", {}), time.monotonic_ns(), self.client, kind)
+        response = begin_response(Head("", Target(""), b"", headers or {}), time.monotonic_ns(), self.client, kind)
         response.fail(error)
         if cors := self._api.services.cors:
             response.headers |= cors.headers(dict(self.headers))

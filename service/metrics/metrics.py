@@ -205,6 +205,9 @@ class Metrics(Collector):
             "repository_problems",
             "What could not be had from the store of models when it was last asked; what was copied before is served.",
         )
+        self.certificate_expiry = Gauge(
+            "certificate_expiry_timestamp_seconds", "When the TLS certificate expires that is shown.", sparse=True
+        )
         self.model_swaps = Counter(
             "model_swaps", "Changes of the models while running.", ("outcome",), product(SWAP_OUTCOMES)
         )

@@ -1,5 +1,6 @@
 """The API keys and the certificates, which SIGHUP has read again; what is wrong changes nothing."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ from service.auth.keys import read_keys
 from service.auth.tls import ServerTls
 from service.config.settings import SettingError, Settings
 from service.ipc.control import ChangeKeys, ControlMessage, ReloadTls
+from service.metrics.metrics import Metrics
 from service.policy import CREDENTIALS_S
 from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
@@ -27,9 +29,10 @@ class Credentials:
         settings: Settings,
         guard: Guard | None,
         tls: ServerTls | None,
+        metrics: Metrics,
         tell: Callable[[ControlMessage], object],
     ) -> None:
-        self._settings, self._guard, self._tls, self._tell = settings, guard, tls, tell
+        self._settings, self._guard, self._tls, self._metrics, self._tell = settings, guard, tls, metrics, tell
         self._keys_reader = SideReader[str](reactor, "the API keys", CREDENTIALS_S, (SettingError,))
         self._tls_reader = SideReader[None](reactor, "the certificates", CREDENTIALS_S, (SettingError,))
 
@@ -70,7 +73,16 @@ class Credentials:
             log.error("certificates not changed", reason=str(error))
         else:
             self._tell(ReloadTls())
-            tls.warn_of_dates()
+            note_dates(tls, self._metrics)
+
+
+def note_dates(tls: ServerTls, metrics: Metrics) -> None:
+    """Tell when the certificate expires; one that is not valid now is shown as well, for the clock may be wrong."""
+    if dates := tls.dates:
+        metrics.certificate_expiry.set(dates.ends_s)
+        if not dates.begins_s <= time.time() <= dates.ends_s:
+            reason = "it is not valid yet" if time.time() < dates.begins_s else "it has expired"
+            log.error("certificate not valid now", file=str(tls.certificate), reason=reason)
 
 
 def _read_keys(settings: Settings) -> str:

@@ -55,7 +55,7 @@ class Supervisor:
         self._apis = ApiPool(context, lambda: self._workers, lambda change, answer: self._models.ask(change, answer))
         self._workers = WorkerPool(context, models, settings.start_timeout, self._apis.tell, settings.memory_budget)
         self._models = ModelControl(self._reactor, self._workers, self._apis, source, served, metrics, settings)
-        self._credentials = Credentials(self._reactor, settings, guard, tls, self._apis.tell)
+        self._credentials = Credentials(self._reactor, settings, guard, tls, metrics, self._apis.tell)
         self._exit_code = 0
         self._ends_at_s = math.inf  # when draining: the latest end
         self._at_once = False

@@ -65,7 +65,8 @@ def test_recorded_series_have_data_of_a_real_server(prometheus: Prometheus) -> N
 def test_metrics_of_alerts_are_the_servers(busy_server: Served) -> None:
     """A name that no server exposes would never fire."""
     expressions = " ".join(rule["expr"] for file in ("recording.yml", "alerts.yml") for rule in rules(file))
-    exposed = {series.partition("{")[0] for series in busy_server.metrics()}
+    text = httpx.get(f"{busy_server.url}/metrics", timeout=DEADLINE_S).text
+    exposed = set(re.findall(r"^(?:# HELP )?(\w+)", text, re.MULTILINE))
     assert set(re.findall(r"(?<![\w:])resnet_\w+(?![\w:])", expressions)) <= exposed
 
 

@@ -230,7 +230,7 @@ def test_a_signal_to_every_process_loses_no_request(serve: Servers, number: int)
 
 def test_a_signal_that_comes_twice_at_once_loses_no_request(serve: Servers) -> None:
     """As `timeout` sends it: to the server, then to its group."""
-    served = serve("--workers", "1", "--grace", "300").ready()
+    served = serve("--workers", "1", "--grace", "300", module="tests.faults.patient_server").ready()
     with ThreadPoolExecutor(1) as pool, served.stopped_workers():
         answer = pool.submit(predict, served)
         until(lambda: served.metrics()[INFLIGHT] == 1, "the request")

@@ -408,7 +408,8 @@ def test_every_api_process_gets_some_of_the_connections_that_come_one_by_one(ser
     flags = ("--model-repository", repository, "--default-model", "plain", "--api-processes", "3", "--workers", "1")
     served, processes = serve(*flags).ready(), set()
     with ExitStack() as stack:
-        for _ in range(30):
+        until(lambda: len(served.api_processes()) == 3, "all processes")
+        for _ in range(200):
             wire = stack.enter_context(Wire(served.address))
             wire.send(post(png()))
             processes.add(checked(wire.answer()).headers["x-request-id"][:16])

@@ -204,7 +204,8 @@ LITTLE_MEMORY = ("prlimit", f"--as={1 << 30}")
 
 
 def test_a_small_model_is_served_in_little_address_space(serve: Servers, small: Path) -> None:
-    served = serve("--model-repository", small, "--workers", "1", within=LITTLE_MEMORY).ready()
+    flags = ("--device", "cpu", "--workers", "1", "--decode-threads", "1")
+    served = serve("--model-repository", small, *flags, within=LITTLE_MEMORY).ready()
     check(predict(served).json(), pixels())
 
 

@@ -230,15 +230,18 @@ def test_clients_show_their_certificates_but_not_to_probes(
 
 
 def test_a_certificate_that_is_not_valid_by_its_dates_is_told(serve: Servers, repository: Path, tmp_path: Path) -> None:
-    past = datetime.now(UTC) - timedelta(days=1)
+    past, future = (datetime.now(UTC).replace(microsecond=0) + timedelta(days=days) for days in (-1, 30))
     files = write_certificate(tmp_path / "tls", expires=past)
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", *tls_flags(files))
     served = serve(*flags)
-    assert served.wait_for_event("certificate not valid now")["reason"] == "certificate has expired"
+    assert served.wait_for_event("certificate not valid now")["reason"] == "it has expired"
     served.wait_for_event("ready")
-    write_certificate(tmp_path / "tls")
+    write_certificate(tmp_path / "tls", expires=future)
     served.signal(signal.SIGHUP)
     served.wait_for_event("certificates changed")
+    with httpx.Client(verify=ssl.create_default_context(cafile=str(files.root)), timeout=DEADLINE_S) as client:
+        expiry = f"resnet_certificate_expiry_timestamp_seconds {future.timestamp()}"
+        until(lambda: expiry in client.get(f"{served.url}/metrics").text, "the date of the new one")
     write_certificate(tmp_path / "tls", expires=past)
     served.signal(signal.SIGHUP)
     until(lambda: len(served.events("certificates changed")) == 2, "the third certificate")

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from models.artifact.artifact import Artifact, highest_version, read_artifact, vacant_directory, write_artifact
+from models.artifact.onnx_file import graph_sha256
 from models.engines import golden
 from models.engines.loader import load_engine
 from training.data.calibration_images import FEWEST, CalibrationImages, load_calibration_images
@@ -162,6 +163,7 @@ def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tu
     quantization: dict[str, JsonValue] = {
         "model": f"{source.name}/{source.version}",
         "sha256": source.sha256,
+        "graph_sha256": graph_sha256(source.model),
         "calibration": options.calibration,
         "calibration_images": images,
         "weight_bits": WEIGHT_BITS,

@@ -76,7 +76,7 @@ def test_a_version_may_hold_the_model_in_8_bits_too(tmp_path: Path, model: bytes
     ("changes", "told"),
     [
         ({"precision": "fp32"}, "they must be in fp32 and int8; .*quantize --beside"),
-        ({"recipe": {"quantization": {"sha256": "0" * 64}}}, r"was made of another model\.onnx, .*quantize --beside"),
+        ({"recipe": {"quantization": {"graph_sha256": "0" * 64}}}, r"made of another model\.onnx, .*quantize --beside"),
         ({"labels": ("cat", "dog", "cow")}, "has other labels than model.onnx; .*quantize --beside"),
         ({"arguments": {}}, "has other arguments than"),
     ],

@@ -9,6 +9,7 @@ from models.artifact.artifact import Artifact
 from models.engines.backend import Backend
 from models.engines.engine import EngineError
 from models.engines.onnx_session import _engine_cache, gpu_providers, make_gpu_session
+from models.machine.devices import gpus
 
 SHAPE = (8, 28, 28, 1)
 
@@ -91,6 +92,8 @@ def test_why_a_provider_does_not_start_is_told_once_it_was_tried(
     told: str,
 ):
     """CUDA's packages for forward compatibility run on drivers that are called too old."""
+    if gpus():
+        pytest.skip("there is a GPU, on which the session starts")
     command = tmp_path / "nvidia-smi"
     command.write_text(f"#!/bin/sh\necho {driver}\n")
     command.chmod(0o755)

@@ -21,7 +21,12 @@ class Recorder:
 
 def test_engines_take_turns_at_being_timed():
     log: list[str] = []
-    speeds = images_per_second([Recorder("a", log), Recorder("b", log)], np.zeros((4, 2, 2, 1), np.uint8), rounds=5)
+    told: list[tuple[int, int]] = []
+    engines = [Recorder("a", log), Recorder("b", log)]
+    batch = np.zeros((4, 2, 2, 1), np.uint8)
+    speeds = images_per_second(engines, batch, 5, lambda place: told.append((place, len(log))))
     turns = [name for name, previous in zip(log, [None, *log], strict=False) if name != previous]
     assert turns == ["a", "b"] * 6  # once to warm up, then five rounds
+    assert [engines[place].name for place, _ in told] == turns
+    assert [log[before] for _, before in told] == turns  # each is told before its turn
     assert all(speed > 0 for speed in speeds)

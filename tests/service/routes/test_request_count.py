@@ -59,10 +59,11 @@ def test_a_client_that_stalls_within_a_body_has_one_line_the_answers(
         answering = tuple(connection.protocol.tasks)
         await asyncio.gather(*answering)
         assert connection.statuses() == [408]
+        assert connection.answers()[0].headers["x-request-id"] == "mine"
         connection.leave()
 
     (line,) = _lines(scene, artifact, capfd, body_timeout=SHORT_S)
-    assert line["status"] == 408
+    assert (line["status"], line["request_id"]) == (408, "mine")
 
 
 def _lines(

@@ -1,6 +1,7 @@
 """`resnet-train quantize` by its command line, on a network that a few steps on digits have taught most of them."""
 
 import dataclasses
+import hashlib
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_the_model_says_what_it_is_and_what_it_cost(quantized: Artifact, release
     assert metadata.recipe["quantization"] == {
         "model": "digits/1",
         "sha256": source.sha256,
+        "graph_sha256": hashlib.sha256(onnx.load_from_string(source.model).graph.SerializeToString()).hexdigest(),
         "calibration": "min-max",
         "calibration_images": 100,
         "weight_bits": 7,
