@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from concurrent.futures import Executor, Future
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import structlog
@@ -24,8 +24,8 @@ log = structlog.get_logger()
 
 Found = TypeVar("Found")
 Pixels = NDArray[np.uint8]
+NOTHING = np.empty(0, np.uint8)
 OnDecoded = Callable[[Sequence[Pixels | ServiceError]], None]
-Decoding = asyncio.Future[list[Pixels | ServiceError]]
 
 
 def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | ServiceError:
@@ -46,13 +46,13 @@ class Decoder:
         self._memory = DecodeMemory(memory_bytes)
         self.estimate = DecodeEstimate(threads, self._memory)
         self._pool = started_pool(threads, "decode")
-        self._jobs: set[_Job] = set()
+        self._open: dict[Decoding, _Asked] = {}
         self._loop = asyncio.get_running_loop()
 
     @property
     def waiting(self) -> int:
         """Images that wait for a decoder, or for the memory that it takes."""
-        return sum([len(job.waiting) for job in self._jobs])
+        return sum([len(decoding.waiting) for decoding in self._open])
 
     @property
     def busy(self) -> int:
@@ -67,57 +67,100 @@ class Decoder:
         """Run a call on one of the threads, then call `on_done` with what became of it, also if it was cancelled."""
         waiting = [call]
         running = self._loop.run_in_executor(self._pool, _run_one, waiting)
-        # What the call holds is free as soon as it is cancelled, as `_on_end` has it for images.
+        # What the call holds is free as soon as it is cancelled, as `Decoding.cancel` has it for images.
         running.add_done_callback(lambda _: waiting.clear())
         running.add_done_callback(on_done)
         return running
 
-    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> Decoding:
+    def decode(self, preprocessor: Preprocessor, images: Sequence[bytes], on_done: OnDecoded) -> "Decoding":
         """Call `on_done` with the pixels of each image, or the error to answer with, in order, unless cancelled."""
-        job = _Job(preprocessor, dict(enumerate(images)), self._memory)
-        self._jobs.add(job)
-        costs_ns = [self.estimate.add(image) for image in images]
-        decoding = asyncio.gather(*[self._loop.run_in_executor(self._pool, job.decode, i) for i in range(len(images))])
-        decoding.add_done_callback(partial(self._on_end, job, images, costs_ns, on_done))
+        decoding = Decoding(preprocessor, images, self._memory, self._loop, self._on_end)
+        self._open[decoding] = _Asked(images, [self.estimate.add(image) for image in images], on_done)
+        decoding.begin(self._pool)
         return decoding
 
-    def _on_end(
-        self, job: "_Job", images: Sequence[bytes], costs_ns: list[float], on_done: OnDecoded, decoding: Decoding
-    ) -> None:
-        self._jobs.discard(job)
-        job.waiting.clear()  # the pool keeps cancelled calls until their turn would have come: without the images
-        for cost_ns in costs_ns:
+    def _on_end(self, decoding: "Decoding") -> None:
+        asked = self._open.pop(decoding)
+        for cost_ns in asked.costs_ns:
             self.estimate.remove(cost_ns)
-        for i, ns in list(job.took_ns.items()):  # a cancelled one may still run on a thread
-            self.estimate.observe(images[i], ns)
-        if not decoding.exception():  # the only one is that it was cancelled
-            on_done(decoding.result())
+        for i, ns in list(decoding.took_ns.items()):  # a cancelled one may still run on a thread
+            self.estimate.observe(asked.images[i], ns)
+        if not decoding.cancelled:
+            asked.on_done(decoding.pixels)
 
 
-@dataclass(eq=False, slots=True)
-class _Job:
-    """The images of one request on the decoder's threads; `took_ns`: how long each took."""
+class _Asked(NamedTuple):
+    """What is decoded for a request, and what it will cost."""
 
-    preprocessor: Preprocessor
-    waiting: dict[int, bytes]
-    memory: DecodeMemory
-    took_ns: dict[int, int] = field(default_factory=dict)
+    images: Sequence[bytes]
+    costs_ns: list[float]
+    on_done: OnDecoded
 
-    def decode(self, i: int) -> Pixels | ServiceError:
-        """One image's pixels or error; nothing of worth if the request was cancelled meanwhile."""
-        return decode(partial(self._within_memory, i), self.waiting.get(i, b""))
+
+class Decoding:
+    """The images of one request on the decoder's threads, until all of them are decoded or it is cancelled.
+
+    Attributes:
+        waiting: those that no thread has begun, by their place.
+        pixels: what became of each, in order.
+        took_ns: how long each took, by its place.
+        cancelled: whether it was, before all were decoded.
+
+    """
+
+    def __init__(
+        self,
+        preprocessor: Preprocessor,
+        images: Sequence[bytes],
+        memory: DecodeMemory,
+        loop: asyncio.AbstractEventLoop,
+        on_end: Callable[["Decoding"], None],
+    ) -> None:
+        self._preprocessor, self._memory, self._loop, self._on_end = preprocessor, memory, loop, on_end
+        self._calls: list[Future[None]] = []
+        self.waiting = dict(enumerate(images))
+        self.pixels: list[Pixels | ServiceError] = [NOTHING] * len(images)
+        self._missing = len(images)
+        self.took_ns: dict[int, int] = {}
+        self.cancelled = False
+
+    def begin(self, pool: Executor) -> None:
+        """Have the threads decode all images."""
+        self._calls = [pool.submit(self._decode, i) for i in range(len(self.pixels))]
+
+    def cancel(self) -> None:
+        """Let go of the images at once: the pool keeps its calls until their turn would have come."""
+        if self._missing and not self.cancelled:
+            self.cancelled = True
+            self.waiting.clear()
+            for call in self._calls:
+                call.cancel()
+            self._on_end(self)
+
+    def _decode(self, i: int) -> None:
+        """Decode one image, on a thread."""
+        pixels = decode(partial(self._within_memory, i), self.waiting.get(i, b""))
+        self._loop.call_soon_threadsafe(self._take, i, pixels)
 
     def _within_memory(self, i: int, image: bytes) -> Pixels:
-        size = self.preprocessor.memory_bytes(image)
-        with self.memory.taken(size):
+        size = self._preprocessor.memory_bytes(image)
+        with self._memory.taken(size):
             if self.waiting.pop(i, None) is None:  # its request has ended meanwhile
-                return np.empty(0, np.uint8)
+                return NOTHING
             began_ns = time.monotonic_ns()
-            pixels = self.preprocessor(image)
+            pixels = self._preprocessor(image)
             self.took_ns[i] = time.monotonic_ns() - began_ns
         if size > TRIMMED_BYTES:
             trim_memory()
         return pixels
+
+    def _take(self, i: int, pixels: Pixels | ServiceError) -> None:
+        if self.cancelled:
+            return
+        self.pixels[i] = pixels
+        self._missing -= 1
+        if not self._missing:
+            self._on_end(self)
 
 
 def _run_one(waiting: list[Callable[[], Found]]) -> Found:

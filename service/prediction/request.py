@@ -18,7 +18,7 @@ import structlog
 from models.images.errors import ImageError
 from models.images.png import is_small_png
 from service.batching.admission import IncomingBody
-from service.batching.decoding import Pixels
+from service.batching.decoding import Decoding, Pixels
 from service.batching.image_task import ImageTask, Outcome, Result
 from service.catalog.served_model import ServedModel
 from service.errors import (
@@ -110,7 +110,7 @@ class PredictionRequest:
         self._payload: Payload | None = None  # of a body that is not the image itself
         self._image_bytes: Sequence[int] = ()  # sizes of its encoded images, once they are found
         self._missing = 0  # tasks without an outcome
-        self._on_threads: asyncio.Future[Any] | None = None  # what works on its body or images there
+        self._on_threads: asyncio.Future[Any] | Decoding | None = None  # what works on its body or images there
 
     @property
     def missing_bytes(self) -> int:

@@ -31,6 +31,13 @@ class Slow:
         return np.frombuffer(image, np.uint8)
 
 
+def decoded(decoder: Decoder, slow: Slow, image: bytes) -> asyncio.Future[Sequence[object]]:
+    """What becomes of an image."""
+    found: asyncio.Future[Sequence[object]] = asyncio.get_running_loop().create_future()
+    decoder.decode(slow, [image], found.set_result)
+    return found
+
+
 def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -> None:
     async def scene() -> None:
         slow, decoder = Slow(), Decoder(threads=1, memory_bytes=1 << 20)
@@ -43,12 +50,9 @@ def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -
             second = decoder.decode(slow, [waiting, waiting], left.append)
             decoder.decode(slow, [last], answers.set_result)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
-            assert first is not None
-            assert second is not None
             assert sys.getrefcount(waiting) > held
             first.cancel()
             second.cancel()
-            await asyncio.wait([first, second], timeout=DEADLINE_S)
             assert sys.getrefcount(waiting) == held  # although their turn is still to come
             slow.may_go_on.set()
             (pixels,) = await asyncio.wait_for(answers, DEADLINE_S)
@@ -67,15 +71,14 @@ def test_an_image_whose_request_ends_while_it_waits_for_memory_is_never_decoded(
         slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)
         running, waiting, last = (bytes([n]) * 8 for n in range(3))
         try:
-            first = decoder.decode(slow, [running], lambda _: None)
+            first = decoded(decoder, slow, running)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
             second = decoder.decode(slow, [waiting], lambda _: None)
             await asyncio.to_thread(until, lambda: decoder._memory.waiting, "it to wait for memory")
             second.cancel()
-            await asyncio.wait([second], timeout=DEADLINE_S)
             slow.may_go_on.set()
             await asyncio.wait_for(first, DEADLINE_S)
-            await asyncio.wait_for(decoder.decode(slow, [last], lambda _: None), DEADLINE_S)
+            await asyncio.wait_for(decoded(decoder, slow, last), DEADLINE_S)
             await asyncio.to_thread(until, lambda: not decoder.busy, "all memory to come back")
         finally:
             slow.may_go_on.set()
@@ -90,14 +93,14 @@ def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -
         slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)
         try:
             assert (decoder.waiting, decoder.busy) == (0, 0)
-            decodings = [decoder.decode(slow, [bytes(8)] * n, lambda _: None) for n in (1, 3)]
+            first = decoded(decoder, slow, bytes(8))
+            second = decoder.decode(slow, [bytes(8)] * 3, lambda _: None)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
             assert (decoder.waiting, decoder.busy) == (3, 1)
-            decodings[1].cancel()
-            await asyncio.wait([decodings[1]], timeout=DEADLINE_S)
+            second.cancel()
             assert (decoder.waiting, decoder.busy) == (0, 1)
             slow.may_go_on.set()
-            await asyncio.wait_for(decodings[0], DEADLINE_S)
+            await asyncio.wait_for(first, DEADLINE_S)
         finally:
             slow.may_go_on.set()
             decoder.close()

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import threading
+from concurrent.futures import wait
 from functools import partial
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from models.artifact.artifact import Artifact
+from service.batching.decoding import Decoding
 from service.ipc.messages import BatchMessage
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
@@ -82,9 +84,9 @@ def test_a_client_that_leaves_gets_no_response_and_what_it_held_is_free(
 def test_a_client_that_leaves_just_when_its_image_is_decoded_is_not_queued(artifact: Artifact) -> None:
     async def scene(process: PlayedProcess) -> None:
         sent = lone(process, picture(1, tiny=False)).send()
-        assert sent.request._on_threads is not None
-        while not sent.request._on_threads.done():  # its callback is due in the next turn
-            await asyncio.sleep(0)
+        decoding = sent.request._on_threads
+        assert isinstance(decoding, Decoding)
+        assert not wait(decoding._calls, DEADLINE_S).not_done  # its callback is due in the next turn
         sent.request.abandon()
         await turn()
         assert process.is_whole()
