@@ -13,6 +13,7 @@ class AcceptShare:
     """
 
     def __init__(self, connections: Sized, counts: memoryview | list[int], index: int) -> None:
+        self._connections = connections
         self.parts = [connections]
         """What holds the connections, those too that are being made."""
         self._counts, self._index = counts, index
@@ -23,13 +24,13 @@ class AcceptShare:
         return own
 
     def most(self) -> int:
-        """How many a turn of the loop accepts at the most, however many wait."""
-        return max(ACCEPTS_PER_TURN, int(self.publish() * ACCEPTED_SHARE))
+        """How many a turn accepts at the most; those that are being made do not count, or each turn would take more."""
+        return max(ACCEPTS_PER_TURN, int(len(self._connections) * ACCEPTED_SHARE))
 
     def due(self) -> int:
         """How many of those this process takes at once: 0 while others have fewer and come first."""
+        own = self.publish()
         if len(self._counts) == 1:
             return self.most()
-        own = self.publish()
         behind = sum(self._counts) / len(self._counts) - own
         return 0 if behind < 0 else min(self.most(), int(behind) + int(self.most() * ACCEPTED_SHARE))

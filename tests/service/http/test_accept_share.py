@@ -40,3 +40,9 @@ def test_connections_that_are_being_made_count() -> None:
     share = AcceptShare((), counts := [0, 0], 1)
     share.parts.append("ab")
     assert (share.due(), counts) == (0, [0, 2])
+
+
+def test_those_that_are_being_made_do_not_let_a_turn_make_more() -> None:
+    share = AcceptShare((), [0], 0)
+    share.parts.append(range(1000))
+    assert share.due() == ACCEPTS_PER_TURN
