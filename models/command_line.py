@@ -113,9 +113,7 @@ def open_standard_streams() -> None:
 
 
 def accept_signals() -> None:
-    """Undo what the program may have inherited: where SIGCHLD is ignored nobody learns how a process ended, and a
-    signal that is blocked never comes.
-    """
+    """Reset what may be inherited of signals: SIGCHLD is not ignored, so children are reaped, and none is blocked."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 

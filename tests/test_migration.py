@@ -2,10 +2,8 @@
 
 import json
 import re
-import socket
 import subprocess
 from collections.abc import Callable, Mapping
-from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -13,7 +11,7 @@ import numpy as np
 
 from tests.artifacts import LABELS, SHAPE, expected_probabilities
 from tests.service.pictures import encode, pixels
-from tests.service.served import DEADLINE_S, environment
+from tests.service.served import DEADLINE_S, environment, free_port
 from tests.service.torchserve import torchserve
 from tests.service.triton import triton_server
 from tests.test_operations import table
@@ -80,8 +78,7 @@ def test_every_command_of_triton_does_what_is_said(tmp_path: Path, require: Call
     (tmp_path / "tensors.json").write_text(json.dumps({"inputs": [tensor]}))
     does = commands(2)
     assert does.keys() == {"start", *TRITON}
-    with closing(socket.create_server(("127.0.0.1", 0))) as place:
-        metrics = place.getsockname()[1]
+    metrics = free_port()
     flags = ("--model-control-mode=explicit", "--load-model=plain", "--allow-metrics=true", f"--metrics-port={metrics}")
     with triton_server(tmp_path, *flags) as url:
         ports = {8000: urlsplit(url).port or 0, 8002: metrics}

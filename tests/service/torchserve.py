@@ -2,11 +2,10 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 
 from tests.artifacts import LABELS, weight
-from tests.service.served import DEADLINE_S, environment, until
+from tests.service.served import DEADLINE_S, environment, free_port, until
 
 PACKAGE = Path(os.environ.get("RESNET_TEST_TORCHSERVE", Path(__file__).parents[2] / ".torchserve"))
 HTTP = {8080: "inference_address", 8081: "management_address", 8082: "metrics_address"}
@@ -51,9 +50,7 @@ def write_archive(folder: Path, name: str) -> None:
 
 def torchserve_environment(folder: Path) -> tuple[dict[str, str], dict[int, int]]:
     """What `torchserve` has to find in its environment, and its ports by those that it has otherwise."""
-    with ExitStack() as places:
-        listeners = {usual: places.enter_context(closing(socket.create_server(("127.0.0.1", 0)))) for usual in PORTS}
-        ports = {usual: listener.getsockname()[1] for usual, listener in listeners.items()}
+    ports = {usual: free_port() for usual in PORTS}
     lines = [f"{PORTS[usual]}={'http://127.0.0.1:' * (usual in HTTP)}{port}" for usual, port in ports.items()]
     lines += ["default_workers_per_model=1", "metrics_mode=prometheus"]
     (folder / "config.properties").write_text("\n".join(lines))

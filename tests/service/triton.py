@@ -3,11 +3,10 @@
 import json
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.artifacts import LABELS, SHAPE, weight
-from tests.service.served import DEADLINE_S, until
+from tests.service.served import DEADLINE_S, free_port, until
 from tests.service.stock import MAX_IMAGES
 
 PACKAGE = Path(os.environ.get("RESNET_TEST_TRITON", Path(__file__).parents[2] / ".triton"))
@@ -68,8 +67,7 @@ def triton_server(folder: Path, *flags: str) -> Iterator[str]:
     for source, target in ((stub, backends / "python" / stub.name), (server / "bin" / "tritonserver", program)):
         shutil.copyfile(source, target)
         target.chmod(0o755)  # pip leaves them without
-    with closing(socket.create_server(("127.0.0.1", 0))) as place:
-        port = place.getsockname()[1]
+    port = free_port()
     command = [program, "--model-repository", folder / "models", "--backend-directory", backends]
     command += [
         "--http-port",
