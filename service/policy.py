@@ -274,7 +274,7 @@ COPIES_PLACES = 1 / 16
 """Share of the places that waiting copies may hold, or one place (a judgement): requests find that much less when a
 burst comes, with few places. More, and it is refused; less, and batches of copies are smaller where places are few."""
 
-LEAST_COPIES = 0.005
+LEAST_COPIES = 0.0025
 """Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
 and a full server answers less (3 % with 0.01, 4 to 7 % with all of a tenth); less, and --promote-after takes longer
 there."""

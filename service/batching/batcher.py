@@ -164,8 +164,10 @@ class Batcher:
         The few that are due do not wait for such a worker.
         """
         now_ns = time.monotonic_ns()
-        self._fill(_COPIES, shadow.wait_until_ns, now_ns)
-        copies = shadow.next_copies(now_ns)
+        if shadow.wait_until_ns > now_ns:
+            self._fill(_COPIES, shadow.wait_until_ns, now_ns)
+            return
+        copies = shadow.next_copies
         if not copies:
             return
         waits = any(queue.tasks for queue in self._queues)

@@ -57,7 +57,7 @@ class Shadow:
         self._share = share
         self._chosen, self._place = 0, -1  # copies, and the last one's number among the images of the live version
         self._next = self._draw()  # images of the live version until one is copied
-        self._due = 0.0
+        self._due, self._most_due = 0.0, max(1.0, LEAST_COPIES * admission.capacity)
         self._loop_time, self._looks_s, self._is_busy = LoopTime(), 0.0, False
         self._latency, self._admission, self._metrics = latency, admission, metrics
         self._waiting: list[CopyTask] = []
@@ -70,15 +70,20 @@ class Shadow:
         slots, none_waits = [task.slot for task in tasks], not self._waiting
         if tasks[0].model == self._live.index:
             self._due = min(self._due + LEAST_COPIES * len(tasks), self._most_due)
-            while self._next < len(tasks):
-                task, outcome = tasks[self._next], outcomes[self._next]
-                if isinstance(outcome, Result) and self._keep(task, outcome):
-                    slots.remove(task.slot)
-                self._next += 1 + self._draw()
-            self._next -= len(tasks)
+            for copied in self._copy([(tasks[i], outcomes[i]) for i in self._choose(len(tasks))]):
+                slots.remove(copied)
         if self._waiting and (none_waits or self.wait_until_ns <= time.monotonic_ns()):  # else a timer runs
             self._wake()
         return slots
+
+    def _choose(self, images: int) -> list[int]:
+        """The places, among so many images, of those that are to be copied."""
+        chosen = []
+        while self._next < images:
+            chosen.append(self._next)
+            self._next += 1 + self._draw()
+        self._next -= images
+        return chosen
 
     def _draw(self) -> int:
         """How many images to pass over until the next is copied: of each 1 / share in a row one, at random."""
@@ -87,18 +92,31 @@ class Shadow:
         self._chosen, self._place = self._chosen + 1, max(before + 1, place)
         return self._place - before - 1
 
-    def _keep(self, task: ImageTask, answer: Result) -> bool:
-        """Make a copy of an image, if there is room and time for one."""
-        most = self._room if self._has_time() else min(self._room, self.due)
-        if len(self._waiting) >= most or self._pauses:
-            self._count("dropped")
-            return False
+    def _copy(self, chosen: Sequence[tuple[ImageTask, Outcome]]) -> list[int]:
+        """Make copies of those that were answered, as many as there is room and time for; their slots."""
+        answered = [(task, outcome) for task, outcome in chosen if isinstance(outcome, Result)]
+        if not answered:
+            return []
+        copied = answered[: self._free_places]
+        self._waiting += [self._copy_of(task, answer) for task, answer in copied]
+        if dropped := len(answered) - len(copied):
+            self._count("dropped", dropped)
+        return [task.slot for task, _ in copied]
+
+    def _copy_of(self, task: ImageTask, answer: Result) -> CopyTask:
         self._admission.pass_on(task.slot, self.number)
         copy = CopyTask(task.slot, self.number, 1, task.deadline_ns, _do_nothing, task.request_id, answer=answer)
         copy.on_done = partial(self._on_outcome, copy)
         copy.queued_ns = answer.done_ns
-        self._waiting.append(copy)
-        return True
+        return copy
+
+    @property
+    def _free_places(self) -> int:
+        """How many more copies may wait."""
+        most = self._room if self._has_time() else self.due
+        if most <= len(self._waiting) or self._pauses:
+            return 0
+        return max(0, min(most, self._room) - len(self._waiting))
 
     def _has_time(self) -> bool:
         """Whether this process leaves any, in places and on its event loop."""
@@ -114,10 +132,6 @@ class Shadow:
         return int(self._due)
 
     @property
-    def _most_due(self) -> float:
-        return max(1.0, LEAST_COPIES * self._admission.capacity)
-
-    @property
     def _room(self) -> int:
         """Copies that may wait: what takes a worker no longer than two turns of the event loop, and few places."""
         quick = 2 * LEAD_NS / max(1.0, self._latency.image_ns)
@@ -128,9 +142,10 @@ class Shadow:
         """Copies in a batch: what takes no longer than a turn, or one."""
         return max(1, min(self._latency.sizes.limit, self._room // 2))
 
-    def next_copies(self, now_ns: int) -> list[ImageTask]:
-        """What may be sent now: nothing while a worker has some."""
-        return [] if self._sent or self._pauses or self.wait_until_ns > now_ns else [*self._waiting[: self._most]]
+    @property
+    def next_copies(self) -> list[ImageTask]:
+        """What may be sent next: nothing while a worker has some."""
+        return [] if not self._waiting or self._sent or self._pauses else [*self._waiting[: self._most]]
 
     @property
     def wait_until_ns(self) -> int:
@@ -181,8 +196,8 @@ class Shadow:
             seconds = (result.done_ns - result.taken_ns) / result.batch_size / 1e9
             metrics.shadow_inference.observe(seconds, name, version, of)
 
-    def _count(self, outcome: str) -> None:
-        self._metrics.shadow_images.inc(self._shadow.name, self._shadow.version, outcome)
+    def _count(self, outcome: str, images: int = 1) -> None:
+        self._metrics.shadow_images.inc(self._shadow.name, self._shadow.version, outcome, by=images)
 
 
 def _do_nothing() -> None:
