@@ -28,6 +28,8 @@ _SERVING = (
     "httptools",
     "orjson",
 )
+AS_KIND = "RESNET_BENCHMARK_AS"
+"""Variable that `without_avx512` sets: the widest vector unit that is used, if the machine has wider ones."""
 _VECTOR_UNITS = ("avx512_vnni", "avx512f", "avx_vnni", "avx2", "avx")  # the widest first
 _TRAINING = ("torch", "torchvision", "numpy")
 
@@ -39,7 +41,8 @@ def serving_surroundings(module: str) -> dict[str, Any]:
         "note": "the load generator runs on the same cores",
     }
     wrk = _output("wrk", "-v").split("[")[0].strip() if shutil.which("wrk") else "not installed"
-    command = " ".join(["python -m", module, *sys.argv[1:]])
+    within = ["benchmarks.without_avx512"] if AS_KIND in os.environ else []
+    command = " ".join(["python -m", *within, module, *sys.argv[1:]])
     return _surroundings(command, hardware, {package: _version(package) for package in _SERVING} | {"wrk": wrk})
 
 
@@ -89,12 +92,16 @@ def _output(*command: str) -> str:
 
 
 def cpu_kind() -> str:
-    """Maker, family and widest vector unit, such as `amd25-avx512_vnni`: figures of other kinds do not compare."""
+    """Maker, family and widest vector unit, such as `amd25-avx512_vnni`: figures of other kinds do not compare.
+
+    One that is left unused follows, as in `amd25-avx2-of-avx512_vnni`.
+    """
     known = _cpuinfo()
     maker = {"AuthenticAMD": "amd", "GenuineIntel": "intel"}.get(known.get("vendor_id", ""), platform.machine())
     flags = known.get("flags", "").split()
     widest = next((unit for unit in _VECTOR_UNITS if unit in flags), "other")
-    return f"{maker}{known.get('cpu family', '')}-{widest}"
+    unit = f"{os.environ[AS_KIND]}-of-{widest}" if AS_KIND in os.environ else widest
+    return f"{maker}{known.get('cpu family', '')}-{unit}"
 
 
 def _cpu() -> str:
