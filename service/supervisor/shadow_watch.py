@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import structlog
 
 from models.artifact.artifact import Artifact
-from service.catalog.catalog import Catalog
+from service.catalog.catalog import Catalog, Identity, identity
 from service.ipc.control import ModelChange
 from service.metrics.families import Counter
 from service.metrics.metrics import Metrics
@@ -50,8 +50,9 @@ class ShadowWatch:
         """
         if models is not self._models:
             before, self._models = self._models, models
-            self._judge = self._find_judge(before.catalog if before else None, models.catalog, deaths)
-            self._looks_from_s = 0.0
+            judge = self._find_judge(before.catalog if before else None, models.catalog, deaths)
+            if judge is not self._judge:
+                self._judge, self._looks_from_s = judge, 0.0
         if self._judge is None or now_s < self._looks_from_s:
             return None
         change = self._judge.look(deaths, now_s)
@@ -66,6 +67,8 @@ class ShadowWatch:
 
     def _find_judge(self, before: Catalog | None, now: Catalog, deaths: int) -> "_ShadowJudge | _LiveJudge | None":
         if now.shadow is not None:
+            if before and _compared(before) == _compared(now):
+                return self._judge
             shadow = now[now.shadow]
             counts = _Counts(self._metrics, self._metrics.shadow_images, shadow, _SHADOW_OUTCOMES, deaths)
             return _ShadowJudge(counts, shadow.name, shadow.version, self._after, self._agreement)
@@ -79,6 +82,14 @@ class ShadowWatch:
                 counts = _Counts(self._metrics, self._metrics.requests, shadow, _LIVE_OUTCOMES, deaths)
                 return _LiveJudge(counts, shadow.name, shadow.version, former)
         return None
+
+
+def _compared(catalog: Catalog) -> list[Identity]:
+    """The shadow and the version that it is compared with, none without a shadow."""
+    if catalog.shadow is None:
+        return []
+    live = catalog.find(catalog[catalog.shadow].name, None)
+    return [identity(catalog[number]) for number in (live, catalog.shadow)]
 
 
 class _Counts:

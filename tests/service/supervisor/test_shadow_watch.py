@@ -196,6 +196,31 @@ def test_a_promoted_version_is_watched_beyond_a_change_of_others(scene: Callable
     assert it.look(other) == FORMER
 
 
+def test_a_shadow_is_watched_beyond_a_change_of_others(scene: Callable[[int], Scene]) -> None:
+    it = scene(100)
+    it.look()
+    it.count("agreed", 60)
+    other = ModelSet.of(it.both.catalog, {})
+    assert it.look(other) is None
+    it.count("agreed", 40)
+    assert it.look(other) == PROMOTE
+    assert it.look(it.both) is None  # another change came before that one
+
+
+def test_a_shadow_of_another_version_is_counted_anew(scene: Callable[[int], Scene]) -> None:
+    it = scene(100)
+    it.look()
+    it.count("agreed", 60)
+    catalog = it.both.catalog
+    live, shadow = catalog.artifacts
+    other = ModelSet.of(replace(catalog, artifacts=(replace(live, version=3), shadow)), {})
+    assert it.look(other) is None
+    it.count("agreed", 40)
+    assert it.look(other) is None
+    it.count("agreed", 60)
+    assert it.look(other) == PROMOTE
+
+
 def test_what_was_a_shadow_and_is_not_served_is_not_watched(scene: Callable[[int], Scene]) -> None:
     it = scene(0)
     it.look()
