@@ -80,8 +80,9 @@ OUTLIER_FACTOR = 4.0
 everything refused. Less, and a machine that has become slow is noticed late."""
 
 WAIT_SHARE = 0.75
-"""Share of a request's remaining time that its estimated wait may take, or its batch to fill and to run. More, and
-admitted requests miss their deadlines under overload; less, and requests are refused that would have been answered."""
+"""Share of a request's remaining time that its estimated wait may take, its batch to fill and to run, or its copy for a
+shadow to wait. More, and admitted requests miss their deadlines under overload; less, and requests are refused that
+would have been answered."""
 
 UNKNOWN_NS_PER_BYTE = 50.0
 """Assumed cost of decoding until an image of the type, and of the size or larger, has been decoded: a JPEG of 100 kB

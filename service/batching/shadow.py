@@ -27,6 +27,7 @@ from service.policy import (
     LEAD_NS,
     LEAST_COPIES,
     LONG_LIFE_S,
+    WAIT_SHARE,
 )
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
@@ -150,7 +151,7 @@ class Shadow:
     @property
     def wait_until_ns(self) -> int:
         """Until when copies wait for others to run with; 0 if they do not."""
-        return self._waiting[0].queued_ns + COPIES_WAIT_NS if 0 < len(self._waiting) < self._most else 0
+        return min(map(_waits_until_ns, self._waiting)) if 0 < len(self._waiting) < self._most else 0
 
     @property
     def _pauses(self) -> bool:
@@ -198,6 +199,11 @@ class Shadow:
 
     def _count(self, outcome: str, images: int = 1) -> None:
         self._metrics.shadow_images.inc(self._shadow.name, self._shadow.version, outcome, by=images)
+
+
+def _waits_until_ns(copy: CopyTask) -> int:
+    """Until when a copy waits for others: behind the deadline of its request no worker runs it."""
+    return copy.queued_ns + min(COPIES_WAIT_NS, int((copy.deadline_ns - copy.queued_ns) * WAIT_SHARE))
 
 
 def _do_nothing() -> None:

@@ -1,6 +1,7 @@
 """Copies of answered images for a shadow: when they are made and sent, what is counted, and that nothing is left."""
 
 import math
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -136,6 +137,24 @@ def test_copies_wait_for_others_to_run_with_but_not_for_ever(
         process.reply(copies)
         await turn()
         assert counts(process) == {"agreed": 2}
+
+    run(scene)
+
+
+def test_a_copy_is_sent_while_its_request_would_still_have_had_time(
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 10**12)
+
+    async def scene(process: PlayedProcess) -> None:
+        body = picture(4)
+        sent = Sent(process, head(len(body), x_request_timeout_ms="2000"), body).send()
+        process.reply(await process.taken())
+        assert (await sent.response()).status == 200
+        copy = await process.taken()
+        assert process.channels.slot_pool.deadlines[copy.slots[0]] > time.monotonic_ns()
+        process.reply(copy)
+        await turn()
 
     run(scene)
 
