@@ -143,8 +143,7 @@ class ModelChanges:
 
     def _on_read(self, found: ModelSet | str) -> None:
         running = self._running
-        if self._closed or running is None:
-            return
+        assert running
         if isinstance(found, str):
             self._refuse(found)
             return

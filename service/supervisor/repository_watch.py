@@ -72,8 +72,7 @@ class RepositoryWatch:
 
     def _on_seen(self, now_s: float, found: Fingerprint | Failure) -> None:
         if isinstance(found, Failure):
-            if self._due_s < math.inf:
-                log.error("repository not watched", reason=found.reason)
+            log.error("repository not watched", reason=found.reason)
             return
         before, self._seen = self._seen, found
         if found != before:

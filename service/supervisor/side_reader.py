@@ -48,6 +48,7 @@ class SideReader(Generic[T]):
         self._is_late = False
         self._next: Reading[T] | None = None
         self._killed: set[int] = set()
+        self._closed = False
 
     @property
     def busy(self) -> bool:
@@ -78,8 +79,8 @@ class SideReader(Generic[T]):
             self._kill()
 
     def close(self) -> None:
-        """End the reading, if there is one, and begin no other."""
-        self._next = None
+        """End the reading, if there is one, of which nothing is delivered, and begin no other."""
+        self._closed, self._next = True, None
         self._kill()
 
     def _refuse(self, deliver: Callable[[T | Failure], None], error: Exception) -> None:
@@ -112,7 +113,8 @@ class SideReader(Generic[T]):
         self._pid, self._ends_at_s, self._is_late = 0, math.inf, False
         result = self._result(found, code, late=late)
         found.close()
-        deliver(result)
+        if not self._closed:
+            deliver(result)
         if self._next and not self.busy:
             reading, self._next = self._next, None
             self.read(*reading)

@@ -105,13 +105,13 @@ def test_nothing_is_left_of_what_a_late_one_had_started() -> None:
     until(is_alone, "its end")
 
 
-def test_one_that_is_closed_ends_and_none_follows() -> None:
+def test_of_one_that_is_closed_nothing_is_delivered_and_none_follows() -> None:
     reading = Reading()
     reading.begin(hang)
     reading.begin(lambda: 1)
     reading.reader.close()
     reading.end()
-    assert reading.delivered == [Failure("the process that reads the file ended with exit code -9")]
+    assert reading.delivered == []
 
 
 def test_without_memory_for_what_was_read_it_says_so() -> None:
