@@ -21,7 +21,7 @@ def count_oom_kills(root: Path = _ROOT) -> int:
     """How often the kernel killed for memory in the group; 0 where it is unknown."""
     for folder in _folders("memory", root):
         for name in _MEMORY_FILES:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # ValueError: kernels before 4.13 do not tell
                 words = (folder / name).read_text().split()
                 return int(words[words.index("oom_kill") + 1])
     return 0

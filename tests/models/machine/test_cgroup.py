@@ -53,9 +53,10 @@ def test_the_quota_is_the_least_of_the_group_and_those_above_it(
         (TWO.format("/a"), {"a/memory.events": EVENTS.format(3), "memory.events": EVENTS.format(9)}, 3),
         (TWO.format("/host/path"), {"memory.events": EVENTS.format(2)}, 2),
         (ONE.format("/a"), {"memory/a/memory.oom_control": CONTROL.format(5)}, 5),
+        (ONE.format("/a"), {"memory/a/memory.oom_control": "oom_kill_disable 0\nunder_oom 0\n"}, 0),
         (TWO.format("/"), {}, 0),
     ],
-    ids=["own", "in a container", "version 1", "no files"],
+    ids=["own", "in a container", "version 1", "version 1 of an old kernel", "no files"],
 )
 def test_the_kernels_kills_are_those_of_the_own_group(
     tmp_path: Path, groups: str, files: dict[str, str], kills: int
