@@ -17,7 +17,7 @@ class DecodeEstimate:
     memory, while others wait for theirs.
     """
 
-    def __init__(self, threads: int, memory: DecodeMemory | None = None) -> None:
+    def __init__(self, threads: int, memory: DecodeMemory) -> None:
         self.wait_s = 0.0
         """Seconds until the decoders have done all that they hold."""
         self._threads, self._memory, self._held_ns = threads, memory, 0.0
@@ -55,9 +55,7 @@ class DecodeEstimate:
 
     @property
     def _at_once(self) -> int:
-        if self._memory is None or not self._memory.waiting:
-            return self._threads
-        return max(1, self._memory.holders)
+        return max(1, self._memory.holders) if self._memory.waiting else self._threads
 
 
 def _rate_near(rates: Mapping[int, float], size: int) -> float:

@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from service.batching.admission import Admission, IncomingBody
 from service.batching.decode_estimate import DecodeEstimate
+from service.batching.decode_memory import DecodeMemory
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import ServiceError, TooLarge, Unavailable
 from service.ipc.reports import ModelReport
@@ -19,8 +20,9 @@ SLOTS, BYTES = 5, 100
 LEFT_S = 10.0
 
 
-def closed_admission() -> Admission:
-    return Admission(range(SLOTS), BYTES, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
+def closed_admission(max_bytes: int = BYTES, estimate: WaitEstimate | None = None) -> Admission:
+    estimate = estimate or WaitEstimate(0, SharedState(1, 1), models=1)
+    return Admission(range(SLOTS), max_bytes, estimate, DecodeEstimate(1, DecodeMemory(0)))
 
 
 def open_admission() -> Admission:
@@ -81,7 +83,7 @@ def refused(admission: Admission, left_s: float) -> Unavailable:
 
 def test_a_request_that_cannot_be_answered_in_time_is_refused_and_told_when_to_come_again() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=1)
-    admission = Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1))
+    admission = closed_admission(estimate=estimate)
     admission.open = True
     estimate.worker_up(0, [measured((1, 1000.0))])
     slots = admission.acquire(4, 0, LEFT_S)  # four seconds of work
@@ -100,7 +102,7 @@ def test_a_request_that_cannot_be_answered_in_time_is_refused_and_told_when_to_c
 def test_an_empty_server_tries_however_short_the_time() -> None:
     shared_state = SharedState(1, 2)
     estimates = [WaitEstimate(api, shared_state, models=1) for api in range(2)]
-    busy, idle = (Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1)) for estimate in estimates)
+    busy, idle = (closed_admission(estimate=estimate) for estimate in estimates)
     for estimate, admission in zip(estimates, (busy, idle), strict=True):
         estimate.worker_up(0, [measured((1, 1000.0))])
         admission.open = True
@@ -155,7 +157,7 @@ def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
 
 
 def test_a_body_that_came_in_parts_is_held_once() -> None:
-    admission = Admission(range(SLOTS), 1 << 24, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
+    admission = closed_admission(1 << 24)
     arrival = IncomingBody(admission, max_bytes=1 << 24, content_length=1 << 22)
     tracemalloc.start()
     try:
@@ -172,7 +174,7 @@ def test_a_body_that_came_in_parts_is_held_once() -> None:
 
 def test_a_body_of_tiny_chunks_takes_no_more_than_its_size() -> None:
     count = 1 << 18
-    admission = Admission(range(SLOTS), 4 * count, WaitEstimate(0, SharedState(1, 1), models=1), DecodeEstimate(1))
+    admission = closed_admission(4 * count)
     arrival = IncomingBody(admission, max_bytes=4 * count, content_length=None)
     tracemalloc.start()
     try:
@@ -241,7 +243,7 @@ TestBodies.settings = settings(max_examples=50)
 
 def test_a_model_in_demand_finds_places_although_another_takes_all_it_can_get() -> None:
     estimate = WaitEstimate(0, SharedState(1, 1), models=2)
-    admission = Admission(range(100), BYTES, estimate, DecodeEstimate(1))
+    admission = Admission(range(100), BYTES, estimate, DecodeEstimate(1, DecodeMemory(0)))
     admission.open = True
     admission.check(1, LEFT_S)
     admission.check(0, LEFT_S)
@@ -253,7 +255,7 @@ def test_a_model_in_demand_finds_places_although_another_takes_all_it_can_get() 
 
 
 def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_holds() -> None:
-    decoders = DecodeEstimate(2)
+    decoders = DecodeEstimate(2, DecodeMemory(0))
     picture = b"\xff\xd8\xff" + bytes(100_000)
     for _ in range(50):
         decoders.observe(picture, 20_000_000)

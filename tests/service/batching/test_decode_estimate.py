@@ -18,7 +18,7 @@ def picture(head: bytes, size: int) -> bytes:
 
 
 def test_an_image_costs_what_its_type_and_size_have_cost() -> None:
-    estimate = DecodeEstimate(1)
+    estimate = DecodeEstimate(1, DecodeMemory(0))
     for _ in range(100):
         estimate.observe(picture(JPEG, 100_000), 10 * MS)
         estimate.observe(picture(PNG, 100_000), 50 * MS)
@@ -30,7 +30,7 @@ def test_an_image_costs_what_its_type_and_size_have_cost() -> None:
 
 
 def test_small_images_alone_do_not_make_a_large_one_dearer_than_where_nothing_is_known() -> None:
-    estimate = DecodeEstimate(1)
+    estimate = DecodeEstimate(1, DecodeMemory(0))
     estimate.observe(picture(PNG, 745), 1_500_000)
     large = picture(PNG, 8_600_000)
     assert estimate.cost_ns(large) == len(large) * UNKNOWN_NS_PER_BYTE
@@ -41,7 +41,7 @@ def test_small_images_alone_do_not_make_a_large_one_dearer_than_where_nothing_is
 
 
 def test_before_anything_is_known_there_is_an_assumption() -> None:
-    estimate = DecodeEstimate(2)
+    estimate = DecodeEstimate(2, DecodeMemory(0))
     assert estimate.add(picture(JPEG, 1000)) == 1000 * UNKNOWN_NS_PER_BYTE
     assert estimate.wait_s == pytest.approx(500 * UNKNOWN_NS_PER_BYTE / 1e9)
 
@@ -68,7 +68,7 @@ def test_while_pictures_wait_for_memory_only_those_that_have_it_count_as_decoder
 
 
 def test_one_image_that_was_held_up_does_not_sway_the_estimate() -> None:
-    estimate = DecodeEstimate(1)
+    estimate = DecodeEstimate(1, DecodeMemory(0))
     for _ in range(20):
         estimate.observe(picture(JPEG, 1000), MS)
     estimate.observe(picture(JPEG, 1000), 10_000 * MS)
