@@ -172,7 +172,8 @@ LONG_LIFE_S = 30.0
 no copies for as long after a worker died with some: it is replaced before another can die."""
 
 FIRST_STARTS = 3
-"""Tries to start a worker before the server gives up, while none has ever been up: more only delay the error."""
+"""Deaths in a row of a process upon which the server gives up, if none of its kind has ever been up, or a worker's that
+loads new models, upon which they are refused: more only delay the error."""
 
 RESTART_WAIT_FACTOR = 3.0
 """Times the last start of a worker that accepted requests wait for another when no worker is up, unless their deadline
@@ -290,7 +291,7 @@ BUSY_LOOK_S = 0.1
 more, and the beginning of a rush is late by so much."""
 
 # Connections: fairness between them, and what their heads and responses cost (`http/`, `parsing/head.py`,
-# `batching/outbox.py`).
+# `batching/outbox.py`, `prediction/access_log.py`).
 
 TURN_NS = 10_000_000
 """Time in one turn of the event loop for reading data; later data waits for the next turn, in its order. Much more, and
@@ -342,8 +343,8 @@ PLAIN_HEAD_BYTES = 4096
 600, with cookies more. Longer, and a hostile head is gone through twice; shorter, and usual ones are parsed."""
 
 KEPT_VALUES = 256
-"""Request lines and queries that are remembered with what they mean (a judgement): a process has few clients of
-different kinds at a time. Fewer, and they are read again; more cost memory."""
+"""Request lines and queries that are remembered with what they mean, or with their fields of the access log (a
+judgement): a process has few clients of different kinds at a time. Fewer, and they are read again; more cost memory."""
 
 # Metrics (`metrics/`, `prediction/saturation.py`, `prediction/metrics_endpoint.py`).
 
