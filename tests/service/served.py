@@ -36,6 +36,13 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | settings
 
 
+def run_command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    """`python -m service` with these arguments and variables, where it ends by itself."""
+    command = [sys.executable, "-m", "service", *map(str, arguments)]
+    settings = environment(**variables)
+    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+
+
 class Served:
     """`python -m service` with these flags and environment variables, from its start to its exit.
 
@@ -180,6 +187,13 @@ class Served:
         self._reader.join(DEADLINE_S)
         assert not self._reader.is_alive(), f"a process outlives the server: {self.processes()}"
         return code
+
+    def refusal(self) -> str:
+        """The log of a server that must not come up."""
+        assert self.wait() == 1, self.log
+        assert "Traceback" not in self.log
+        until(lambda: not self.processes(), "its last process to go")
+        return self.log
 
     def stop(self) -> int:
         """SIGTERM; its exit code."""

@@ -5,14 +5,11 @@ import sys
 from pathlib import Path
 
 from service.config.settings import Settings
-from tests.service.served import DEADLINE_S, environment
+from tests.service.served import DEADLINE_S, environment, run_command
 
 
 def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command, which must end by itself."""
-    command = [sys.executable, "-m", "service", *arguments]
-    variables = environment(COLUMNS="200", **variables)
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    return run_command(*arguments, COLUMNS="200", **variables)
 
 
 def test_help_explains_every_setting() -> None:

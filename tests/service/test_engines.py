@@ -23,7 +23,7 @@ from models.networks.pixel_net import PixelNet
 from models.postprocess import softmax
 from tests.networks import random_pictures
 from tests.service.pictures import encode
-from tests.service.served import DEADLINE_S, Served, Servers, environment, until
+from tests.service.served import DEADLINE_S, Served, Servers, environment
 from training.release.onnx_export import to_onnx
 from training.release.release import assemble, describe, release
 
@@ -88,14 +88,6 @@ def test_a_network_of_another_family_is_served_by_its_graph_alone(tmp_path: Path
         load_engine(artifact, Backend("torch"))
 
 
-def failing(served: Served) -> str:
-    """The log of a server that must not come up."""
-    assert served.wait() == 1, served.log
-    assert "Traceback" not in served.log
-    until(lambda: not served.processes(), "its last process to go")
-    return served.log
-
-
 @pytest.mark.parametrize(
     ("flags", "why"),
     [
@@ -109,7 +101,7 @@ def test_options_without_meaning_end_the_start_before_there_are_workers(
     serve: Servers, networks: Path, flags: str, why: str
 ) -> None:
     served = serve("--model-repository", networks, "--default-model", "resnet20", *flags.split())
-    assert why in failing(served)
+    assert why in served.refusal()
     assert not served.events("worker started")
 
 
@@ -126,14 +118,14 @@ def test_a_gpu_that_the_engine_cannot_use_is_an_error(
     program.chmod(0o755)
     flags = ("--default-model", "mnist-residual-bn", "--engine", engine)
     served = serve("--model-repository", networks, *flags, PATH=f"{tmp_path}:{os.environ['PATH']}")
-    log = failing(served)
+    log = served.refusal()
     assert why in log
     assert "--device cpu" in log
 
 
 def test_a_default_model_without_weights_is_an_error_with_pytorch(serve: Servers, repository: Path) -> None:
     flags = ("--default-model", "plain", "--engine", "torch", "--device", "cpu", "--workers", "1")
-    log = failing(serve("--model-repository", repository, *flags))
+    log = serve("--model-repository", repository, *flags).refusal()
     assert "plain/2 has no model.safetensors, which the torch engine runs" in log
 
 

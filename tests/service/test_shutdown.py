@@ -186,14 +186,6 @@ def test_an_ipv6_address_can_be_served(serve: Servers, small: Path) -> None:
 # Starts that cannot succeed
 
 
-def failing(served: Served) -> str:
-    """The log of a server that must not come up."""
-    assert served.wait() == 1, served.log
-    assert "Traceback" not in served.log
-    until(lambda: not served.processes(), "its last process to go")
-    return served.log
-
-
 def test_the_hard_limit_bounds_its_connections_and_not_the_soft_one(serve: Servers, small: Path) -> None:
     within = ("sh", "-c", 'ulimit -S -n 256 && ulimit -H -n 512 && exec "$@"', "sh")
     served = serve("--model-repository", small, "--workers", "1", within=within).ready()
@@ -219,13 +211,13 @@ def test_a_file_that_memory_is_too_little_for_is_a_clear_error(serve: Servers, t
 
 def test_a_limit_of_files_that_shared_memory_falls_under_is_named(serve: Servers, small: Path) -> None:
     served = serve("--model-repository", small, within=("prlimit", "--fsize=0"))
-    assert "`ulimit -f`" in failing(served)
+    assert "`ulimit -f`" in served.refusal()
 
 
 def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        log = failing(start(serve, small, port=port))
+        log = start(serve, small, port=port).refusal()
     assert f"127.0.0.1:{port}" in log
     assert "Address already in use" in log
     assert "--port" in log
@@ -243,18 +235,18 @@ def test_a_taken_port_is_a_clear_error(serve: Servers, small: Path) -> None:
 def test_a_default_model_that_cannot_be_served_is_an_error(
     serve: Servers, repository: Path, default: str | None, why: str
 ) -> None:
-    assert why in failing(start(serve, repository, *(["--default-model", default] if default else [])))
+    assert why in start(serve, repository, *(["--default-model", default] if default else [])).refusal()
 
 
 def test_a_repository_without_models_is_an_error(serve: Servers, tmp_path: Path) -> None:
     empty, missing = serve("--model-repository", tmp_path), serve("--model-repository", tmp_path / "missing")
-    assert str(tmp_path) in failing(empty)
-    assert str(tmp_path / "missing") in failing(missing)
+    assert str(tmp_path) in empty.refusal()
+    assert str(tmp_path / "missing") in missing.refusal()
 
 
 def test_a_gpu_that_is_not_there_is_an_error(serve: Servers, small: Path) -> None:
     served = serve("--model-repository", small, "--device", "cuda", CUDA_VISIBLE_DEVICES="")
-    assert "--device cpu" in failing(served)
+    assert "--device cpu" in served.refusal()
 
 
 def test_only_one_model_needs_no_default(serve: Servers, small: Path) -> None:

@@ -12,13 +12,11 @@ import pytest
 
 from service.commands.health import flags_of
 from service.config.settings import SettingError
-from tests.service.served import DEADLINE_S, Servers, environment, free_port
+from tests.service.served import DEADLINE_S, Servers, free_port, run_command
 
 
 def health(*flags: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service", "health", *map(str, flags)]
-    settings = environment(**variables)
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+    return run_command("health", *flags, **variables)
 
 
 def test_a_server_is_found_by_its_flags_its_variables_and_its_file(

@@ -1,8 +1,6 @@
 """Settings: flags over environment over defaults, and nothing misspelt passes."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +9,7 @@ from pydantic import ValidationError
 from pydantic_settings import CliApp
 
 from service.config.settings import SettingError, Settings, fit_together
-from tests.service.served import DEADLINE_S, environment
-
-
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    """The command, which must end by itself."""
-    command = [sys.executable, "-m", "service", *arguments]
-    variables = environment(COLUMNS="200", **variables)
-    return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
+from tests.service.served import run_command
 
 
 def parse(monkeypatch: pytest.MonkeyPatch, *flags: str, **variables: str) -> Settings:
@@ -93,7 +84,7 @@ CONTRADICTIONS = [
 def test_two_settings_that_contradict_each_other_are_an_error_that_names_both(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:
-    answer = run(*one, *other)
+    answer = run_command(*one, *other, COLUMNS="200")
     assert (answer.returncode, answer.stdout) == (2, "")
     assert all(" ".join(pair) in answer.stderr for pair in (one, other))
     assert "Traceback" not in answer.stderr

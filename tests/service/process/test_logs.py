@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Servers, environment, free_port, until
+from tests.service.served import DEADLINE_S, Servers, environment, free_port, run_command, until
 from tests.service.stock import FAILING
 from tests.service.wire import Wire, post
 
@@ -100,12 +100,6 @@ def test_warnings_and_crashes_are_documents_too() -> None:
 # Before there is a server
 
 
-def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "service", *arguments]
-    settings = environment(**variables)
-    return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-
 @pytest.mark.parametrize(
     ("arguments", "variables", "code", "words"),
     [
@@ -121,7 +115,7 @@ def run(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
 def test_why_it_does_not_start_is_one_document(
     arguments: list[str], variables: dict[str, str], code: int, words: str
 ) -> None:
-    ended = run(*arguments, **variables)
+    ended = run_command(*arguments, **variables)
     (record,) = map(json.loads, ended.stderr.splitlines())
     assert (ended.returncode, ended.stdout) == (code, "")
     assert (record["event"], record["level"]) == ("not started", "critical")
@@ -137,7 +131,7 @@ def test_why_it_does_not_start_is_one_document(
     ],
 )
 def test_people_read_why_it_does_not_start(arguments: list[str], variables: dict[str, str]) -> None:
-    assert run(*arguments, **variables).stderr == (
+    assert run_command(*arguments, **variables).stderr == (
         "resnet-serve: the model repository /nowhere is no directory: give a folder of <model>/<version>/model.onnx\n"
     )
 
@@ -152,7 +146,7 @@ def test_people_on_a_terminal_read_words_unless_they_ask_for_documents() -> None
 
 
 def test_it_tells_its_version() -> None:
-    ended = run("--version")
+    ended = run_command("--version")
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, f"resnet-serve {version('resnet-serve')}\n", "")
 
 
