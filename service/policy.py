@@ -228,6 +228,11 @@ RELEASE_LIMIT_S = 1.0
 needs none is loaded, and they are asked again. A busy one takes a turn of its event loop. Less, and it is asked in
 vain; more, and all wait for one that stands still."""
 
+HELD_LOOK_S = 0.02
+"""Time until a model that had images in flight is asked for again, to make room for one that waits. Without it
+supervisor and API processes asked and answered as fast as they could, as long as all were in use; more, and one that is
+used with short breaks makes room later."""
+
 UNLOADED_SHARE = 0.25
 """Share of an API process's places that images may take which wait for one model to be loaded (a judgement). More, and
 they keep those of loaded models out; less, and a burst for a model that is loaded in a moment is refused."""

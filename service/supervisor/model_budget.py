@@ -22,7 +22,7 @@ from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, Releas
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
-from service.policy import LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
+from service.policy import HELD_LOOK_S, LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
 from service.supervisor.children import WorkerChild
 from service.supervisor.model_set import ModelSet
 from service.supervisor.model_sizes import ModelSizes
@@ -57,6 +57,10 @@ class ModelBudget:
 
     What a model takes is what a worker measured, times the workers. The default model and a shadow are never unloaded.
     `tell` reaches the API processes and returns how many there are, `workers` are those that are up.
+
+    Attributes:
+        asks_again_s: when `look` asks once more for what had images in flight, on the monotonic clock.
+
     """
 
     def __init__(
@@ -88,6 +92,7 @@ class ModelBudget:
         self._asked: dict[int, None] = {}  # to be loaded, in the order in which they were first asked for
         self._untried = deque(n for n in models.catalog.numbers if n not in self._loaded and not self._sizes.size(n))
         self._held: set[int] = set()  # had images in flight when they were last to be unloaded
+        self.asks_again_s = math.inf
         self._refusals: dict[int, Refusal] = {}
         self._deaths = Counter[int]()  # of workers that loaded a model, since one was last ready
         self._command: tuple[WorkerChild, ModelCommand] | None = None
@@ -176,14 +181,18 @@ class ModelBudget:
         if release := self._release:
             self._release = None
             self._held.add(release.model)
+            self.asks_again_s = min(self.asks_again_s, time.monotonic() + HELD_LOOK_S)
             for worker in self._workers():
                 if report := worker.reports.get(release.model):
                     self._tell(ModelMoved(worker.index, report))
 
     def look(self) -> None:
         """Go on where images in flight were waited for, or an API process that does not answer."""
-        self._held.clear()
-        if self._release and time.monotonic() - self._release.asked_s > RELEASE_LIMIT_S:
+        now_s = time.monotonic()
+        if now_s >= self.asks_again_s:
+            self._held.clear()
+            self.asks_again_s = math.inf
+        if self._release and now_s - self._release.asked_s > RELEASE_LIMIT_S:
             self.cancel_release()
         self._uses.look(self._models.catalog)
         self._advance()

@@ -90,7 +90,7 @@ class Supervisor:
         return self._ends_at_s < math.inf
 
     def _patience_s(self) -> float:
-        due_s = min(self._workers.restart_at_s, self._apis.restart_at_s)
+        due_s = min(self._workers.due_s, self._apis.restart_at_s)
         return max(0.0, min(due_s - time.monotonic(), WATCH_INTERVAL_S))
 
     def _look(self, now_s: float) -> None:

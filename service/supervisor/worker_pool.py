@@ -1,5 +1,6 @@
 """The workers: started, heard, watched, replaced."""
 
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -77,6 +78,11 @@ class WorkerPool(ProcessPool[WorkerChild]):
         for worker in self.children[: self._channels.workers]:
             worker.models = self.models
             self._start(worker)
+
+    @property
+    def due_s(self) -> float:
+        """When there is something to do, whatever is heard until then."""
+        return min(self.restart_at_s, self.budget.asks_again_s if self.budget and not self._closing else math.inf)
 
     @property
     def has_free_seats(self) -> bool:
