@@ -32,6 +32,7 @@ from service.policy import (
 
 _NAMES: dict[type, str] = {DeadlineExceeded: "dropped", Unavailable: "lost"}
 """What errors are counted as, beside failures."""
+_NEVER_NS = 1 << 63
 
 
 class Shadow:
@@ -62,6 +63,7 @@ class Shadow:
         self._loop_time, self._looks_s, self._is_busy = LoopTime(), 0.0, False
         self._latency, self._admission, self._metrics = latency, admission, metrics
         self._waiting: list[CopyTask] = []
+        self._until_ns = _NEVER_NS  # when the first of those that wait can wait no longer
         self._sent = 0  # copies that a worker has
         self._resumes_s = 0.0  # on the monotonic clock: when copies are made again
         self.wake = _do_nothing
@@ -99,7 +101,10 @@ class Shadow:
         if not answered:
             return []
         copied = answered[: self._free_places]
-        self._waiting += [self._copy_of(task, answer) for task, answer in copied]
+        for task, answer in copied:
+            copy = self._copy_of(task, answer)
+            self._waiting.append(copy)
+            self._until_ns = min(self._until_ns, _waits_until_ns(copy))
         if dropped := len(answered) - len(copied):
             self._count("dropped", dropped)
         return [task.slot for task, _ in copied]
@@ -151,7 +156,7 @@ class Shadow:
     @property
     def wait_until_ns(self) -> int:
         """Until when copies wait for others to run with; 0 if they do not."""
-        return min(map(_waits_until_ns, self._waiting)) if 0 < len(self._waiting) < self._most else 0
+        return self._until_ns if 0 < len(self._waiting) < self._most else 0
 
     @property
     def _pauses(self) -> bool:
@@ -160,6 +165,7 @@ class Shadow:
     def forget(self, copies: Sequence[ImageTask]) -> None:
         """The first that wait have been sent."""
         del self._waiting[: len(copies)]
+        self._until_ns = min(map(_waits_until_ns, self._waiting), default=_NEVER_NS)
         self._sent += len(copies)
         self._due = max(0.0, self._due - len(copies))
 
