@@ -160,16 +160,20 @@ def list_models(repository: Path) -> list[ModelFolder]:
 
     What is hidden, `lost+found`, and files that are no model's are passed over.
     """
+    try:
+        return _list_models(repository)
+    except OSError as error:  # a mount that fails does so anywhere
+        raise RepositoryError(
+            f"the model repository {repository} cannot be read: {error.strerror}; it must be a folder that you may read"
+        ) from error
+
+
+def _list_models(repository: Path) -> list[ModelFolder]:
     if not repository.is_dir():
         raise RepositoryError(
             f"the model repository {repository} is no directory: give a folder of <model>/<version>/model.onnx"
         )
-    try:
-        paths = sorted(path for path in repository.iterdir() if _may_be_model(path))
-    except OSError as error:
-        raise RepositoryError(
-            f"the model repository {repository} cannot be read: {error.strerror}; it must be a folder that you may read"
-        ) from error
+    paths = sorted(path for path in repository.iterdir() if _may_be_model(path))
     folders = [_list_versions(path) for path in paths]
     if not any(folder.versions for folder in folders):
         if meant := _repositories_around(repository):

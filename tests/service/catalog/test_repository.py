@@ -130,6 +130,12 @@ def test_a_repository_without_any_version_says_what_is_there(tmp_path: Path) -> 
         list_models(tmp_path / "missing")
 
 
+def test_a_repository_that_the_system_fails_to_find_is_told_as_one_that_cannot_be_read(tmp_path: Path) -> None:
+    """Of a network mount the reason is another; that a folder is there is the first thing that it fails to tell."""
+    with pytest.raises(RepositoryError, match="cannot be read: File name too long; it must be a folder"):
+        list_models(tmp_path / ("m" * 300))
+
+
 def test_a_folder_above_or_below_a_repository_is_answered_with_the_repository(sound: Path, tmp_path: Path) -> None:
     version = place(sound, tmp_path / "all" / "mine", "plain", "3")
     (tmp_path / "all" / "notes").mkdir()
