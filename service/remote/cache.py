@@ -7,7 +7,6 @@ A file or folder appears under its name when it is whole and on the disk. One pr
 number may read. Links are hard ones, so the kernel counts who needs a blob.
 """
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -40,8 +39,11 @@ class Cache:
         """Nobody else copies this repository meanwhile; the lock ends with the process at the latest."""
         self._blobs.mkdir(parents=True, exist_ok=True)
         self.repository.mkdir(parents=True, exist_ok=True)
-        if not os.access(self._blobs, os.W_OK):  # told here, as it could be taken for a denial of the store later
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self._blobs))
+        try:  # told here, as it could be taken for a denial of the store later
+            with self._temporary():
+                pass
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._blobs)) from error
         descriptor = os.open(self.repository, os.O_RDONLY | os.O_DIRECTORY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)

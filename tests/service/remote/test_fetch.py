@@ -1,5 +1,9 @@
 """A repository of any store becomes a folder, and what cannot be had is told; the stores are real servers."""
 
+import os
+import shutil
+import subprocess
+import sys
 import threading
 from functools import partial
 from pathlib import Path
@@ -7,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from service.catalog.repository import Repository
+from service.remote.cache import Cache
 from service.remote.errors import AccessDenied, NothingThere, StoreError, Unreachable
 from service.remote.fetch import default_cache_dir, fetch
 from tests.artifacts import make_artifact
@@ -142,6 +147,20 @@ def test_a_cache_that_cannot_be_written_is_told(small: Path, tmp_path: Path) -> 
     (tmp_path / "file").write_text("no folder")
     with web(small) as store, pytest.raises(StoreError, match=r"file/blobs cannot be written: .*give another --cache"):
         fetch(store.url, tmp_path / "file", PATIENCE_S)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare to mount")
+def test_a_cache_on_a_read_only_file_system_is_told_as_that(small: Path, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    (disk / "blobs").mkdir(parents=True)
+    program = f"""
+mount --bind {disk} {disk} && mount -o remount,ro,bind {disk} && exec {sys.executable} -m service check \
+    "$0" --cache-dir {disk}
+"""
+    with web(small) as store:
+        (disk / "repositories" / Cache(disk, store.url).repository.name).mkdir(parents=True)
+        done = subprocess.run(["unshare", "--mount", "sh", "-c", program, store.url], capture_output=True, text=True)
+    assert f"{disk}/blobs cannot be written: Read-only file system; make room" in " ".join(done.stderr.split())
 
 
 def test_the_last_whole_copy_is_taken_when_the_cache_cannot_be_written(small: Path, tmp_path: Path) -> None:
