@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     config: Path | None = Field(
         None, description="TOML file of these settings, such as max_batch_size = 8; flags and variables come before it"
     )
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface")
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface, :: for IPv6 too")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
     model_repository: RepositoryPlace = Field(
         ZOO,

@@ -21,7 +21,8 @@ BACKLOG = 65535
 """Connections that the kernel may hold until they are accepted; net.core.somaxconn bounds it, often 4096."""
 HANDSHAKE_S = 0.1  # time for a TCP handshake under way to end
 
-_SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
+"""Errors of a system that has no more of something: descriptors, memory, processes."""
 _SO_ATTACH_FILTER = 26  # socket(7)
 
 
@@ -37,8 +38,9 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
     It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    both = host == "::" and socket.has_dualstack_ipv6()  # IPv4 too, as everywhere on Linux
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
@@ -118,7 +120,7 @@ class Acceptor:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno in _SHORTAGES:
+                if error.errno in SHORTAGES:
                     return error
                 continue  # an error of that one connection (accept(2)); the next may have none
             connection.setblocking(False)

@@ -183,6 +183,15 @@ def test_an_ipv6_address_can_be_served(serve: Servers, small: Path) -> None:
     check(predict(served.ready()).json(), pixels())
 
 
+def test_every_interface_of_ipv6_is_every_one_of_ipv4_too(serve: Servers, small: Path) -> None:
+    if not socket.has_dualstack_ipv6():
+        pytest.skip("no IPv6 here")
+    _, port = start(serve, small, "--host", "::").ready().address
+    for host in ("127.0.0.1", "[::1]"):
+        answer = httpx.post(f"http://{host}:{port}/predict", content=png(), timeout=DEADLINE_S)
+        check(answer.json(), pixels())
+
+
 # Starts that cannot succeed
 
 
