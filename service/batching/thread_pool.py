@@ -1,17 +1,20 @@
 """Threads that all run from the beginning."""
 
+import errno
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
 
 def started_pool(threads: int, name: str) -> ThreadPoolExecutor:
-    """A pool whose threads all run, RuntimeError if that is not possible: later is too late to find out."""
+    """A pool whose threads all run, OSError if that is not possible: later is too late to find out."""
     pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
     together = threading.Barrier(threads)
     try:
         for _ in range(threads):
             pool.submit(together.wait)
-    except RuntimeError:
+    except RuntimeError as error:
         together.abort()
-        raise
+        raise OSError(
+            errno.EAGAIN, f"{threads} threads to {name} cannot be started: allow more processes, or start fewer threads"
+        ) from error
     return pool

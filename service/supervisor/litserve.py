@@ -26,6 +26,7 @@ from service.auth.guard import Guard
 from service.auth.tls import ServerTls
 from service.catalog.catalog import Catalog
 from service.config.settings import Settings
+from service.http.acceptor import SHORTAGES
 from service.http.hangup_watch import HangupWatch
 from service.http.ports import Ports
 from service.http.read_budget import ReadBudget
@@ -177,8 +178,9 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
                 counts = self._channels.shared_state.connections
                 server = ApiServer(config, self.ports, self._tls, self._settings.header_timeout, counts, index)
                 refused = runner.run(self._serve(index, control, catalog, server))
-        except Exception:
-            log.exception("API process failed", index=index)
+        except Exception as error:
+            is_shortage = isinstance(error, OSError) and error.errno in SHORTAGES
+            log.error("API process failed", index=index, why=str(error), exc_info=not is_shortage)
             sys.exit(1)
         if refused:
             sys.exit(CUT_SHORT)

@@ -118,9 +118,8 @@ class ProcessPool(ABC, Generic[C]):
         try:
             child.process = self._launch(child)
         except (OSError, RuntimeError, MemoryError) as error:
+            log.error(f"{self.noun} not started", **self._about(child), why=str(error))
             self._plan_restart(child)
-            after_s = child.restart_at_s - time.monotonic()
-            log.error(f"{self.noun} not started", **self._about(child), why=str(error), again_in_s=round(after_s, 1))
             return
         self._reactor.watch(child.process.sentinel, partial(self._on_end, child))
         log.info(f"{self.noun} started", **self._about(child), pid=child.process.pid)

@@ -1,5 +1,6 @@
 """What the supervisor does about processes that cannot be started, stand still, or are signalled by others."""
 
+import json
 import os
 import resource
 import signal
@@ -38,6 +39,11 @@ class PidsGroup:
             with suppress(ProcessLookupError):
                 (self._path / "cgroup.procs").write_text(str(pid))
         (self._path / "pids.max").write_text(str(most))
+
+    def within(self, most: int) -> list[str]:
+        """The command by which a server starts with room for so many."""
+        (self._path / "pids.max").write_text(str(most))
+        return ["sh", "-c", f'echo $$ > {self._path}/cgroup.procs && exec "$@"', "sh"]
 
     @property
     def size(self) -> int:
@@ -88,6 +94,13 @@ def test_processes_that_cannot_be_started_are_started_once_there_is_room(pids_gr
     check(predict(served).json(), pixels())
     until(lambda: descriptors(served.process.pid) <= open_before, "failed starts to leave no descriptor open")
     assert served.stop() == 0, served.log
+
+
+def test_a_server_that_gives_up_says_why_first_in_lines_of_json(pids_group: PidsGroup, serve: Servers) -> None:
+    served = serve("--workers", "1", "--api-processes", "1", within=pids_group.within(1), RESNET_SERVE_LOG_FORMAT="json")
+    assert served.wait() == 1
+    events = [json.loads(line, parse_constant=pytest.fail)["event"] for line in served.lines]
+    assert events.index("giving up") > max(i for i, event in enumerate(events) if event.endswith("not started"))
 
 
 def test_a_server_that_cannot_start_a_process_can_be_stopped(pids_group: PidsGroup, serve: Servers) -> None:
@@ -166,7 +179,9 @@ def test_an_api_process_that_cannot_start_its_decoding_threads_says_so_and_is_re
     assert threads > 8, "they are not started at once"
     pids_group.bound(served, pids_group.size - 4)
     os.kill(api, signal.SIGKILL)
-    assert "can't start new thread" in served.wait_for_event("API process failed")["exception"]
+    failed = served.wait_for_event("API process failed")
+    assert "8 threads to decode cannot be started: allow more processes" in failed["why"]
+    assert "exception" not in failed
     pids_group.bound(served, "max")
     until(lambda: served.status("/readyz") == 200, "its successor")
     check(predict(served).json(), pixels())
