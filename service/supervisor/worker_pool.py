@@ -204,7 +204,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
             self._on_tried(self.trial, worker)
         elif not worker.lacks_default:
             self._on_worker_up(worker)
-        elif all(other.lacks_default for other in self._workers_of(self.models)):
+        elif all(other.lacks_default and not other.ever_up for other in self._workers_of(self.models)):
             self._give_up("the default model cannot be served")
         else:
             self._start_over(worker)
