@@ -430,6 +430,11 @@ LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 thirds to three quarters of what `python -m benchmarks.memory` finds. Less, and a start in too little memory ends in
 workers that die again and again; more, and one that would work is refused."""
 
+LEAST_DESCRIPTORS, WORKER_DESCRIPTORS, API_DESCRIPTORS = 32, 14, 8
+"""Open files of an API process before its first connection: these, and for each worker and API process of the server.
+Fewer, and processes die at their start again and again, some without a word; more, and a server that would work is
+refused."""
+
 WORKERS_PER_GPU = 2
 """Worker processes on each GPU: one collects, copies and answers while the other's batch is computed (a judgement, not
 measured here). With one the GPU waits meanwhile; more take memory for their weights."""

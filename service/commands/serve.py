@@ -1,5 +1,6 @@
 """Starting the server: from settings to processes."""
 
+import resource
 from pathlib import Path
 
 import structlog
@@ -19,7 +20,7 @@ from service.http.ports import MAIN
 from service.ipc.channels import Channels
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.policy import SECOND_API_PROCESS_CORES
+from service.policy import API_DESCRIPTORS, LEAST_DESCRIPTORS, SECOND_API_PROCESS_CORES, WORKER_DESCRIPTORS
 from service.process.logs import configure_logs
 from service.routes.routes import ROUTES
 from service.supervisor.credentials import note_dates
@@ -53,6 +54,7 @@ def serve(settings: Settings) -> int:
     catalog = read_models(settings, fetched.folder, placement, selector)
     check_memory(settings, placement.workers, catalog)
     settings = share_machine(settings, cores)
+    check_descriptors(placement.workers, settings.api_processes)
     channels = make_channels(settings, catalog.artifacts, placement.workers)
     metrics = Metrics(
         list(metered_models(catalog, settings.class_metrics).values()),
@@ -118,6 +120,17 @@ def check_memory(settings: Settings, workers: int, catalog: Catalog) -> None:
         raise SettingError(
             f"there are {usable >> 20} MiB of memory, and {workers} workers with these models need more than "
             f"{least >> 20}: allow the server more, or start fewer with --workers"
+        )
+
+
+def check_descriptors(workers: int, api_processes: int) -> None:
+    """Raise SettingError if no process may have as many files open as one needs before its first connection."""
+    least = LEAST_DESCRIPTORS + workers * WORKER_DESCRIPTORS + api_processes * API_DESCRIPTORS
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if allowed <= least:
+        raise SettingError(
+            f"a process may have {allowed} files open, and with {workers} workers and {api_processes} API processes "
+            f"needs more than {least}: raise the hard limit (`ulimit -n`, LimitNOFILE), or start fewer"
         )
 
 

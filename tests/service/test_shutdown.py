@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from service.policy import API_DESCRIPTORS, LEAST_DESCRIPTORS, WORKER_DESCRIPTORS
 from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, pixels, png
 from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, until
@@ -199,6 +200,20 @@ def test_the_hard_limit_bounds_its_connections_and_not_the_soft_one(serve: Serve
     within = ("sh", "-c", 'ulimit -S -n 256 && ulimit -H -n 512 && exec "$@"', "sh")
     served = serve("--model-repository", small, "--workers", "1", within=within).ready()
     assert {resource.prlimit(pid, resource.RLIMIT_NOFILE) for pid in served.processes()} == {(512, 512)}
+
+
+def test_too_few_descriptors_are_told_and_enough_are_enough(serve: Servers, small: Path) -> None:
+    flags = ("--model-repository", small, "--workers", "3", "--api-processes", "2")
+    least = LEAST_DESCRIPTORS + 3 * WORKER_DESCRIPTORS + 2 * API_DESCRIPTORS
+    served = serve(*flags, within=("prlimit", f"--nofile={least}"))
+    assert served.wait() == 2
+    expected = f"may have {least} files open, and with 3 workers and 2 API processes needs more than {least}: raise"
+    assert expected in served.log
+    served = serve(*flags, within=("prlimit", f"--nofile={least + 16}")).ready()
+    check(predict(served).json(), pixels())
+    most = max(len(os.listdir(f"/proc/{pid}/fd")) for pid in served.api_processes())  # noqa: PTH208
+    assert least - 4 < most <= least + 8, "the bound is another than what a process has open"
+    assert served.stop() == 0
 
 
 LITTLE_MEMORY = ("prlimit", f"--as={1 << 30}")
