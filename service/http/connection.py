@@ -18,6 +18,7 @@ from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState, late_body
 
+_MAPPED = "::ffff:"  # before the address of an IPv4 client of a socket that takes both (RFC 4291, 2.5.5.2)
 _BEGINNING = b"HTTP/1.1 "  # of every answer
 _STATUS_LINE_ENDS = {status: line.removeprefix(_BEGINNING) for status, line in STATUS_LINE.items()}
 
@@ -78,6 +79,8 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; if it sends nothing it is closed like an idle one."""
         super().connection_made(transport)
+        if self.client and self.client[0].startswith(_MAPPED):
+            self.client = self.client[0].removeprefix(_MAPPED), self.client[1]
         self._watch_idleness(self.timeout_keep_alive)
 
     def connection_lost(self, exc: Exception | None) -> None:

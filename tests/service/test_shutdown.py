@@ -187,10 +187,12 @@ def test_an_ipv6_address_can_be_served(serve: Servers, small: Path) -> None:
 def test_every_interface_of_ipv6_is_every_one_of_ipv4_too(serve: Servers, small: Path) -> None:
     if not socket.has_dualstack_ipv6():
         pytest.skip("no IPv6 here")
-    _, port = start(serve, small, "--host", "::").ready().address
+    served = start(serve, small, "--host", "::", "--access-log", "all").ready()
     for host in ("127.0.0.1", "[::1]"):
-        answer = httpx.post(f"http://{host}:{port}/predict", content=png(), timeout=DEADLINE_S)
-        check(answer.json(), pixels())
+        with httpx.Client(base_url=f"http://{host}:{served.address[1]}", timeout=DEADLINE_S) as client:
+            check(client.post("/predict", content=png()).json(), pixels())
+    for address in ("127.0.0.1:", "[::1]:"):  # and not [::ffff:127.0.0.1]
+        until(lambda start=address: any(e["client"].startswith(start) for e in served.events("request")), address)
 
 
 # Starts that cannot succeed
