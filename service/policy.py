@@ -351,6 +351,12 @@ KEPT_VALUES = 256
 """Request lines and queries that are remembered with what they mean, or with their fields of the access log (a
 judgement): a process has few clients of different kinds at a time. Fewer, and they are read again; more cost memory."""
 
+AWAITED_BODY_BYTES = 256 << 10
+"""Largest body for whose end a refusal waits, as in Go's net/http; before the end of a larger one it is told at once,
+and the connection closes. More, and who is refused sends more for nothing; less, and more connections are made anew
+under overload."""
+
+
 # Metrics (`metrics/`, `prediction/saturation.py`, `prediction/metrics_endpoint.py`).
 
 LATER_CELLS = 1 << 18

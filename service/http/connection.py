@@ -17,6 +17,7 @@ from service.http.send_queue import SendQueue
 from service.policy import GRACE_LOOK_S, LINGER_S
 from service.prediction.api_process import ApiProcess
 from service.prediction.request import PredictionRequest, RequestState, late_body
+from service.prediction.response import Response
 
 _MAPPED = "::ffff:"  # before the address of an IPv4 client of a socket that takes both (RFC 4291, 2.5.5.2)
 _BEGINNING = b"HTTP/1.1 "  # of every answer
@@ -29,6 +30,7 @@ class HttpConnection(HttpToolsProtocol):
     __slots__ = (  # beside these its dict has at most 30 names: CPython stores larger ones whole for each connection
         "_api",
         "_deferred",
+        "_early",
         "_eof_waits",
         "_hangups",
         "_held",
@@ -51,6 +53,7 @@ class HttpConnection(HttpToolsProtocol):
         self._status_lines: Mapping[int, bytes] = STATUS_LINE  # what is still to be written of each
         self._state = ConnectionState.IDLE
         self._request: PredictionRequest | None = None
+        self._early: Response | None = None  # which waits for the end of its request's body
         self._keep_alive = True  # after the response that is due
         self._deferred = 0  # pieces of data that have come and wait for another turn of the loop
         self._held = b""  # the last of these, until what came before it is answered and has gone out
@@ -66,7 +69,10 @@ class HttpConnection(HttpToolsProtocol):
     def _refuse(self, error: Exception) -> bool:
         raise NotImplementedError
 
-    def _respond_without_request(self, error: Exception, headers: dict[bytes, bytes] | None = None) -> None:
+    def _write(self, response: Response) -> None:
+        raise NotImplementedError
+
+    def _respond_without_request(self, error: Exception) -> None:
         raise NotImplementedError
 
     @property
@@ -221,6 +227,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _linger(self) -> None:
         """End our side, and close when the client has ended its own: with bytes unread it would lose the response."""
+        self._write_early()
         self._request = None
         self._enter(CLOSING)
         self.flow.resume_reading()
@@ -228,6 +235,12 @@ class HttpConnection(HttpToolsProtocol):
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self._timeout.start(LINGER_S, self._close)
+
+    def _write_early(self) -> None:
+        """Write the response that has waited for the body, whose end has come or will not come any more."""
+        if self._early:
+            early, self._early = self._early, None
+            self._write(early)
 
     def _answer_instead(self, error: Exception) -> None:
         """Close; FastAPI leaves the answer to this if it waits for the rest of a body, and is heard if it does not."""
@@ -241,7 +254,7 @@ class HttpConnection(HttpToolsProtocol):
         self.cycle.disconnected = True
         self.cycle.message_event.set()
         self._keep_alive = False
-        self._respond_without_request(error, dict(self.cycle.scope["headers"]))
+        self._respond_without_request(error)
         self._linger()
 
     # Idle clients

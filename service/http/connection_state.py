@@ -5,6 +5,9 @@ from enum import IntEnum
 AWAITS_BODY = "awaits_body"
 """Key of an ASGI scope: whether FastAPI waits for more of the request's body."""
 
+BODY_ENDED = "body_ended"
+"""Key of an ASGI scope: it is there once no more is to come of the request's body."""
+
 ANSWERED = "answered"
 """Key of an ASGI scope: it is there if the connection has answered in FastAPI's place."""
 

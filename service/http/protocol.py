@@ -8,11 +8,11 @@ import structlog
 
 from service.errors import BadRequest, HeadersTooLarge, ServiceError
 from service.http.connection import HttpConnection
-from service.http.connection_state import ANSWERING, BODY, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
+from service.http.connection_state import ANSWERING, BODY, BODY_ENDED, CLOSING, HEAD, IDLE, LAST, NEXT, ConnectionState
 from service.http.framing import check_head, to_origin_form, without_offer
 from service.http.read_budget import ReadBudget
 from service.parsing.head import Head, Target, is_inference_path, parse_target, read_plain, without_prefix
-from service.policy import PARSED_BYTES, PIECE_BYTES
+from service.policy import AWAITED_BODY_BYTES, PARSED_BYTES, PIECE_BYTES
 from service.prediction.inference_response import InferenceResponse
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response, begin_response
@@ -271,6 +271,7 @@ class PredictionProtocol(HttpConnection):
             return
         if self._request is None:
             self._enter(IDLE)
+            self.scope[BODY_ENDED] = True  # type: ignore[literal-required]
             super().on_message_complete()
         else:
             self._complete_request(self._request)
@@ -285,16 +286,27 @@ class PredictionProtocol(HttpConnection):
         return request
 
     def _complete_request(self, request: PredictionRequest) -> None:
-        if request.state is RequestState.ENDED:  # refused before, and the response is written
+        if request.state is RequestState.ENDED:  # refused before
+            self._write_early()
             self._end_request()
         else:
             self._enter(ANSWERING)
             request.complete()  # may respond at once
 
     def _respond(self, response: Response) -> None:
-        """Write the response; the request ends with it if it has come whole."""
+        """Write the response; the request ends with it if it has come whole.
+
+        Before it has, a response waits for what is left of a small body, and else is the last: the other side may give
+        the body up, and not all know that another request cannot follow then (RFC 9112, 9.3 and 9.6; HAProxy 2.6).
+        """
         is_incomplete = self._state is BODY
-        if self._api.status.draining or (self.expect_100_continue and is_incomplete):
+        if self._api.status.draining:
+            self._keep_alive = False
+        if is_incomplete and self._keep_alive:
+            assert self._request is not None
+            if not self.expect_100_continue and self._request.declared_bytes <= AWAITED_BODY_BYTES:
+                self._early = response
+                return
             self._keep_alive = False
         self._write(response)
         if not is_incomplete:
@@ -344,6 +356,7 @@ class PredictionProtocol(HttpConnection):
             is_incomplete = self._state is BODY
             self._enter(LAST)
             if is_incomplete:
+                self.scope[BODY_ENDED] = True  # type: ignore[literal-required]
                 self._await_answer()
         elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
             self._enter(LAST)
@@ -357,12 +370,14 @@ class PredictionProtocol(HttpConnection):
             self._linger()
         return is_told
 
-    def _respond_without_request(self, error: Exception, headers: dict[bytes, bytes] | None = None) -> None:
+    def _respond_without_request(self, error: Exception) -> None:
+        """Write a response to the message that came last, as far as its head has come."""
+        head = Head("", Target(""), b"", dict(self.headers))
         kind = InferenceResponse if is_inference_path(self.url.decode("latin-1")) else Response
-        response = begin_response(Head("", Target(""), b"", headers or {}), time.monotonic_ns(), self.client, kind)
+        response = begin_response(head, time.monotonic_ns(), self.client, kind)
         response.fail(error)
         if cors := self._api.services.cors:
-            response.headers |= cors.headers(dict(self.headers))
+            response.headers |= cors.headers(head.headers)
         self._write(response)
         response.timestamps.written_ns = time.monotonic_ns()
         self._api.metrics.count_http("", "other", response.status)

@@ -5,6 +5,7 @@ turn of the event loop, and no task or future to make for each request.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -117,6 +118,13 @@ class PredictionRequest:
         """How much of the body is still to come; 0 if its length is not declared."""
         return self._body.missing_bytes if self._body else 0
 
+    @property
+    def declared_bytes(self) -> float:
+        """Size of the body, as far as it is declared; that of chunks may be any."""
+        if b"transfer-encoding" in self._head.headers:
+            return math.inf
+        return self._head.content_length or 0
+
     def begin(self) -> None:
         """The headers are complete: admit the request, or refuse it at once."""
         services, head, settings = self._services, self._head, self._services.settings
@@ -127,6 +135,8 @@ class PredictionRequest:
             model = self._choose_model()
             if head.method not in head.target.methods:
                 raise MethodNotAllowed(head.method, head.target.methods)
+            if head.method == "PUT" and b"content-range" in head.headers:  # RFC 9110, 14.5
+                raise BadRequest("a part of a picture cannot be classified: send the whole, without Content-Range")
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self.deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
             left_s = self._left_s("while the server had no time for the request")

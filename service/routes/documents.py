@@ -11,7 +11,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 
-from service.errors import NotFound
+from service.routes.route_access import no_route
 
 DOCUMENT, PAGE = "/openapi.json", "/docs"
 
@@ -45,10 +45,10 @@ def add_documents(app: FastAPI, tag: str) -> None:
         text = bytes(page.body).decode().replace("<script>", f'<script nonce="{nonce}">')
         return HTMLResponse(text, headers={"content-security-policy": _POLICY.format(nonce=nonce)})
 
-    async def file(name: str) -> Response:
+    async def file(request: Request, name: str) -> Response:
         """A script or style sheet of the page."""
         if name not in _FILES:
-            raise NotFound(f"no such route: {PAGE}/{name[:80]}")
+            raise no_route(request.scope)
         return FileResponse(_SWAGGER_UI / name, media_type=_FILES[name])
 
     for path, endpoint in ((DOCUMENT, openapi), (PAGE, docs), (f"{PAGE}/{{name}}", file)):

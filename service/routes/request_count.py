@@ -11,14 +11,12 @@ from service.http.connection_state import ANSWERED, AWAITS_BODY
 from service.parsing.head import Head, Target
 from service.prediction.api_process import ApiProcess
 from service.prediction.response import Response, begin_response
-from service.routes.route_access import problem_answer
 
 
 class CountRequests:
     """ASGI middleware that names every request, counts it by its route, and notes it in the access log if there is one.
 
-    Paths that are none of `routes` count together: clients may ask for any number of them. It answers faults of our
-    own, so that these count, too.
+    Paths that are none of `routes` count together: clients may ask for any number of them.
     """
 
     def __init__(self, app: ASGIApp, api: Callable[[], ApiProcess], routes: Collection[str]) -> None:
@@ -31,12 +29,10 @@ class CountRequests:
             return
         inner = {**scope, "method": "GET"} if scope["method"] == "HEAD" else scope
         head = Head(scope["method"], Target(""), b"", dict(scope["headers"]))
-        answer, begun = begin_response(head, time.monotonic_ns(), scope["client"]), False
+        answer = begin_response(head, time.monotonic_ns(), scope["client"])
 
         async def counting_send(message: Message) -> None:
-            nonlocal begun
             if message["type"] == "http.response.start":
-                begun = True
                 self._note(answer, inner, message)
             await send(message)
 
@@ -51,10 +47,6 @@ class CountRequests:
         except ClientDisconnect:  # before all of a body had come: no answer would reach the client
             if not scope.get(ANSWERED):
                 self._note_cancelled(answer, inner)
-        except Exception as error:
-            if begun:
-                raise
-            await self._fault(inner, error)(inner, noting_receive, counting_send)
 
     def _note(self, answer: Response, scope: Scope, start: Message) -> None:
         """Name and count an answer that begins, and note it; errors have their name and trace already."""
@@ -77,10 +69,3 @@ class CountRequests:
     def _route(self, scope: Scope) -> str:
         path = getattr(scope.get("route"), "path", scope["path"])
         return path if path in self._routes else ""
-
-    def _fault(self, scope: Scope, error: Exception) -> ASGIApp:
-        """The answer to a fault of our own, which no other middleware sees."""
-        answer = problem_answer(scope, error)
-        if allowed := self._api().services.cors:
-            answer.headers.update(allowed.headers(dict(scope["headers"])))
-        return answer

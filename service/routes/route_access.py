@@ -46,7 +46,7 @@ class CheckAccess:
 
     def _check(self, scope: Scope, route: BaseRoute | None) -> None:
         if not self._site.state.ports.answers(scope["server"][1], area_of(route)):
-            raise NotFound(f"no such route: {scope['path'][:200]}")
+            raise no_route(scope)
         needed = needed_scope(route)
         if needed and scope["method"] != "OPTIONS":  # browsers ask so before they send a key
             scope["key"] = self._admit(scope, needed)
@@ -63,6 +63,11 @@ async def _send_private(send: Send, message: Message) -> None:
     if message["type"] == "http.response.start":
         MutableHeaders(scope=message)["cache-control"] = "no-store"
     await send(message)
+
+
+def no_route(scope: Scope, hint: str = "") -> NotFound:
+    """The error of a request for what is not there."""
+    return NotFound(f"no such route: {scope['path'][:200]}{hint}")
 
 
 def find_route(site: FastAPI, scope: Scope) -> BaseRoute | None:

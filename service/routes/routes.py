@@ -11,17 +11,19 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from service.auth import cors
-from service.errors import MethodNotAllowed, NotFound, ServiceError
+from service.errors import MethodNotAllowed, ServiceError
 from service.http.ports import PROBES
 from service.parsing.head import INFER_ROUTES, PREDICT_ROUTES
 from service.prediction.api_process import ApiProcess
 from service.routes import inference_routes, openapi, schemas
 from service.routes.admin_routes import ADMIN_ROUTES
 from service.routes.documents import DOCUMENT, PAGE, add_documents
+from service.routes.early_answer import EarlyAnswers
+from service.routes.faults import AnswerFaults
 from service.routes.inference_openapi import infer_routes
 from service.routes.options import AnswerOptions, allowed_methods
 from service.routes.request_count import CountRequests
-from service.routes.route_access import DOCUMENTS, CheckAccess, problem_answer
+from service.routes.route_access import DOCUMENTS, CheckAccess, no_route, problem_answer
 
 _OPENMETRICS = "application/openmetrics-text"
 
@@ -108,6 +110,7 @@ def _add_middleware(app: FastAPI, api: Callable[[], ApiProcess], origins: Sequen
     """What is added first stands next to the routes."""
     app.add_middleware(AnswerOptions, site=app)
     app.add_middleware(CheckAccess, site=app, api=api)
+    app.add_middleware(AnswerFaults)
     if origins:
         app.add_middleware(
             CORSMiddleware,
@@ -117,6 +120,7 @@ def _add_middleware(app: FastAPI, api: Callable[[], ApiProcess], origins: Sequen
             expose_headers=cors.TOLD,
         )
     app.add_middleware(CountRequests, api=api, routes=(*PLAIN_ROUTES, *ADMIN_ROUTES))
+    app.add_middleware(EarlyAnswers)
 
 
 def _accepts(request: Request) -> list[str]:
@@ -130,6 +134,5 @@ async def _problem(request: Request, error: Exception) -> Response:
         if error.status_code == MethodNotAllowed.status:
             error = MethodNotAllowed(request.method, allowed_methods(request.app, request.scope))
         else:
-            page = f"; GET {PAGE} shows those that there are" if request.app.docs_url else ""
-            error = NotFound(f"no such route: {request.url.path[:200]}{page}")
+            error = no_route(request.scope, f"; GET {PAGE} shows those that there are" if request.app.docs_url else "")
     return problem_answer(request.scope, error)

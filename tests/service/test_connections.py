@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from service.http.protocol import MAX_HEAD_BYTES
+from service.policy import AWAITED_BODY_BYTES
 from tests.service.pictures import check, encode, pixels, png
 from tests.service.served import Served, Servers, until
 from tests.service.stock import MAX_BODY_BYTES
@@ -50,14 +51,46 @@ def test_an_error_that_is_known_at_once_is_one_answer(server: Served) -> None:
             checked(wire.answer(), 1)
 
 
-def test_a_refused_body_is_read_before_the_next_request(server: Served) -> None:
+def test_a_refused_body_that_is_small_is_read_before_the_next_request(server: Served) -> None:
+    assert MAX_BODY_BYTES < AWAITED_BODY_BYTES
     with Wire(server.address) as wire:
-        wire.send(post(bytes(3 * MAX_BODY_BYTES)))
+        wire.send(post(bytes(AWAITED_BODY_BYTES)))
         assert code(wire.answer()) == (413, "too_large")
         wire.send(post(png(), method="DELETE"))
         assert code(wire.answer()) == (405, "method_not_allowed")
         wire.send(post(png()))
         checked(wire.answer())
+
+
+@pytest.mark.parametrize("fields", [(), ("x-id: 1",)], ids=["plain", "parsed"])
+def test_a_refusal_that_waits_for_a_body_is_told_if_that_does_not_come(
+    impatient: Served, fields: tuple[str, ...]
+) -> None:
+    with Wire(impatient.address) as wire:
+        wire.send(post(png(), "/predict", *fields, method="PUT").replace(b"/predict", b"/models/zebra/predict")[:-1])
+        answer = wire.answer()
+        assert (code(answer), answer.headers["connection"]) == ((404, "not_found"), "close")
+        assert wire.ended()
+
+
+@pytest.mark.parametrize(
+    ("path", "statuses"), [("/predict", (413,)), ("/nowhere", (404,)), ("/livez", (405,))], ids=str
+)
+@pytest.mark.parametrize("frame", ["Content-Length: 4194304", "Transfer-Encoding: chunked"])
+def test_before_a_large_body_the_answer_comes_at_once_and_is_the_last(
+    server: Served, path: str, statuses: tuple[int, ...], frame: str
+) -> None:
+    """What is behind its answer cannot be taken for a request, and what is sent on does not lose it."""
+    rest = bytes(4 << 20)
+    with Wire(server.address) as wire:
+        wire.send(get(path, frame, method="POST"))
+        if "chunked" in frame:
+            wire.send(b"400000\r\n" + rest[: MAX_BODY_BYTES + 1])
+            rest = rest[MAX_BODY_BYTES + 1 :] + b"\r\n0\r\n\r\n"
+        answer = wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (*statuses, "close")
+        wire.send(rest + get("/livez"))
+        assert wire.ended()
 
 
 def test_a_request_may_come_byte_by_byte(server: Served) -> None:

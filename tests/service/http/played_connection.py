@@ -105,7 +105,7 @@ class Server:
     def __init__(self, process: PlayedProcess) -> None:
         self.process = process
         app = FastAPI()
-        add_routes(app, lambda: process.api)
+        add_routes(app, lambda: process.api, origins=process.settings.cors_origins)
         app.state.api, app.state.budget = process.api, Unhurried()
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
         app.state.hangups = HangupWatch()

@@ -90,21 +90,25 @@ def test_a_client_that_leaves_within_a_body_that_fastapi_reads_is_no_fault_of_ou
     assert not caplog.records
 
 
+PAGE = "https://app.example.org"
+
+
 def test_a_fault_of_a_route_is_answered_counted_and_has_a_line_in_the_access_log(
     artifact: Artifact, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     async def scene(server: Server) -> None:
         monkeypatch.setattr(server.process.api, "status", None)
-        connection = await server.connect().send(get("/models", "X-Request-ID: mine")).rest()
+        connection = await server.connect().send(get("/models", "X-Request-ID: mine", f"Origin: {PAGE}")).rest()
         (answer,) = connection.answers()
         assert (answer.status, json.loads(answer.body)["code"]) == (500, "internal_error")
+        assert answer.headers["access-control-allow-origin"] == PAGE
         assert server.process.count("http_requests_total", route="/models", method="GET", code="500") == 1
         monkeypatch.undo()
         connection.leave()
         assert server.process.services.access_log is not None
         server.process.services.access_log.flush()
 
-    serve(scene, artifact, access_log="errors", log_format="json")
+    serve(scene, artifact, access_log="errors", log_format="json", cors_origins=(PAGE,))
     (line,) = [line for line in capfd.readouterr().err.splitlines() if '"event":"request"' in line]
     noted = json.loads(line)
     assert (noted["request_id"], noted["status"], noted["code"]) == ("mine", 500, "internal_error")

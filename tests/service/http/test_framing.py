@@ -1,5 +1,6 @@
 """Heads and messages that no ordinary client sends: what HTTP says of them, on real connections."""
 
+import json
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,15 @@ def nothing_failed(server: Served) -> Iterator[None]:
     before = failures()
     yield
     assert failures() == before, server.log[-3000:]
+
+
+def test_a_head_that_is_refused_has_its_id_and_trace(server: Served) -> None:
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    with Wire(server.address) as wire:
+        wire.send(get("/livez", "X-Request-ID: mine", f"traceparent: {trace}", "Host: another"))
+        answer = wire.answer()
+    assert (answer.status, json.loads(answer.body)["request_id"]) == (400, "mine")
+    assert (answer.headers["x-request-id"], answer.headers["traceparent"]) == ("mine", trace)
 
 
 def test_connect_is_not_implemented_and_counted(server: Served) -> None:

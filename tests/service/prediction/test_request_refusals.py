@@ -40,6 +40,7 @@ def late(sent: Sent, seconds: int) -> None:
 
 REFUSED_AT_ITS_HEADERS = {
     "another method": ({"method": "DELETE"}, None, (405, "method_not_allowed")),
+    "a part of a picture": ({"method": "PUT", "content_range": "bytes 0-9/99"}, None, (400, "bad_request")),
     "a malformed timeout": ({"x_request_timeout_ms": "soon"}, None, (400, "bad_request")),
     "too large": ({"content_length": BYTES}, None, (413, "too_large")),
     "no byte left": ({}, lambda process, _: process.services.admission.reserve_bytes(BYTES), (503, "unavailable")),
