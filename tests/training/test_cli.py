@@ -1,5 +1,6 @@
 """`resnet-train` as a shell sees it: help, usage errors, and where options come from."""
 
+import signal
 import subprocess
 import sys
 
@@ -139,6 +140,19 @@ def test_python_m_training_is_the_command_and_hands_on_its_exit_code():
     assert "41,514" in done.stdout
     wrong = subprocess.run([*command, "resnet5"], capture_output=True, text=True, check=False)
     assert (wrong.returncode, wrong.stdout) == (2, "")
+
+
+def test_ctrl_c_while_the_command_is_loaded_is_told_in_a_line():
+    command = [sys.executable, "-X", "importtime", "-m", "training", "info", "mnist-residual"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.endswith(" pydantic_core\n"):  # of what the command itself needs more is to come
+                process.send_signal(signal.SIGINT)
+                break
+        errors, output = process.stderr.read(), process.stdout.read()
+    assert process.returncode in (130, -signal.SIGINT)  # the latter if Python was in code that was made of a text
+    assert [line for line in errors.splitlines() if not line.startswith("import time:")] == ["error: stopped by SIGINT"]
+    assert output == ""
 
 
 WITHOUT_TORCH = """

@@ -31,6 +31,7 @@ from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
 from training.release.onnx_export import with_metadata
 from training.release.reference_counts import ReferenceCounts
+from training.release.release import trained_on
 from training.stages import Stages
 
 _MOST_CLASSES, _MOST_CONFUSIONS = 50, 15
@@ -106,11 +107,10 @@ def _write_version(directory: Path, version: int, reference: ReferenceDistributi
 def _released(directory: Path) -> RunnableModel:
     artifact = read_artifact(directory)
     metadata = artifact.metadata
-    data = metadata.recipe.get("data", metadata.metrics.get("data"))  # earlier exports tell only on what they measured
     infer = load_engine(artifact, threads=torch.get_num_threads()).run
     name = f"{artifact.name}/{artifact.version}"
-    recipe, trained_on = metadata.recipe, None if data is None else str(data)
-    return RunnableModel(name, artifact.labels, metadata.preprocessing, recipe, trained_on, None, infer)
+    origin = metadata.recipe, trained_on(metadata), None
+    return RunnableModel(name, artifact.labels, metadata.preprocessing, *origin, infer)
 
 
 def _checkpoint(path: Path) -> RunnableModel:

@@ -1,6 +1,7 @@
 """`resnet-train quantize`: a released model in 8 bits, if it is faster for it and hardly worse."""
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from pydantic import JsonValue
 from models.artifact.artifact import Artifact, highest_version, read_artifact, vacant_directory, write_artifact
 from models.artifact.onnx_file import graph_sha256
 from models.engines import golden
+from models.engines.engine import Infer
 from models.engines.loader import load_engine
 from training.data.calibration_images import FEWEST, CalibrationImages, load_calibration_images
 from training.data.served_images import served_batches
@@ -22,7 +24,8 @@ from training.loop.split_score import Evaluation
 from training.options import QuantizeOptions
 from training.release.int8_graph import CALIBRATION_BATCH, FIRST, LAST, WEIGHT_BITS, CalibratedGraph, calibrate
 from training.release.int8_report import Comparison, compare_speeds
-from training.release.release import assemble, now, prove, tools
+from training.release.reference_counts import ReferenceCounts
+from training.release.release import assemble, now, prove, tools, trained_on
 from training.stages import Stages
 
 _IN_FP32 = ((), (FIRST,), (FIRST, LAST))
@@ -35,15 +38,21 @@ fp32."""
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """What was written, the layers that stayed in fp32, and how it does beside its source."""
+    """What was written, on how many images it was calibrated, the layers that stayed in fp32, and how it does beside
+    its source.
+    """
 
     directory: Path
+    calibration_images: int
     in_fp32: tuple[str, ...]
     comparison: Comparison
 
     def report(self) -> str:
         """A few lines for people."""
-        return f"{self.directory}\n  in fp32: {', '.join(self.in_fp32) or 'no layer'}\n{self.comparison.report()}"
+        return (
+            f"{self.directory}\n  calibrated on {self.calibration_images:,} images; in fp32: "
+            f"{', '.join(self.in_fp32) or 'no layer'}\n{self.comparison.report()}"
+        )
 
 
 def quantize(options: QuantizeOptions, stages: Stages | None = None) -> Quantization:
@@ -63,22 +72,21 @@ def quantize(options: QuantizeOptions, stages: Stages | None = None) -> Quantiza
     sample = _sample(images.calibration, source, data)
     calibrated, count = _calibrate(options, source, images.calibration, stages)
     draft, in_fp32 = _choose(options, source, calibrated, count, images, stages)
-    paired = _pair(source, draft, images.judged, images.labelled, stages)
+    counts = ReferenceCounts(_infer(draft), draft.classes)
+    paired = _pair(source, counts, images.judged, images.labelled, stages)
     stages.begin("measuring speeds")
     comparison = _compare(source, draft, paired, sample)
     if (shortcomings := comparison.shortcomings()) and not options.force:
         reasons = ", and ".join(shortcomings)
         raise QuantizeError(f"not written: {reasons} (--force writes it all the same)\n{comparison.report()}")
-    draft = dataclasses.replace(
-        draft,
-        metadata=dataclasses.replace(draft.metadata, metrics=_metrics(draft, data, paired) | comparison.metrics()),
-    )
-    int8 = prove(draft).model
+    metrics = _metrics(draft, data, paired) | comparison.metrics()
+    metadata = dataclasses.replace(draft.metadata, metrics=metrics, reference=counts.reference())
+    int8 = prove(dataclasses.replace(draft, metadata=metadata)).model
     if options.beside:
         directory = write_artifact(repository, name, version, source.model, source.weights, int8)
     else:
         directory = write_artifact(repository, name, version, int8, None)
-    return Quantization(directory, in_fp32, comparison)
+    return Quantization(directory, count, in_fp32, comparison)
 
 
 def _source(options: QuantizeOptions) -> Artifact:
@@ -98,14 +106,13 @@ def _place(options: QuantizeOptions, source: Artifact, repository: Path) -> tupl
 
 
 def _data(options: QuantizeOptions, source: Artifact) -> str:
-    metadata = source.metadata
-    data = options.data or metadata.recipe.get("data") or metadata.metrics.get("data")  # earlier exports tell only this
+    data = options.data or trained_on(source.metadata)
     if data is None:
         raise DataError(
             f"{options.artifact} does not say what it was trained on: give with --data a data set of its classes, or a "
             "folder of any pictures such as it will be asked about"
         )
-    return str(data)
+    return data
 
 
 def _sample(images: Images, source: Artifact, data: str) -> NDArray[np.uint8]:
@@ -122,11 +129,17 @@ def _sample(images: Images, source: Artifact, data: str) -> NDArray[np.uint8]:
 def _calibrate(
     options: QuantizeOptions, source: Artifact, images: Images, stages: Stages
 ) -> tuple[CalibratedGraph, int]:
-    """The graph with its ranges, and on how many images they were met."""
-    chosen = images.take(torch.arange(min(options.images, len(images))))
-    batches = (pixels for pixels, _ in served_batches(chosen, source.metadata.preprocessing, CALIBRATION_BATCH))
-    told = stages.track(batches, f"calibrating on {len(chosen):,} images", len(chosen), len)
-    return calibrate(source.model, told, options.calibration), len(chosen)
+    """The graph with its ranges, and on how many images they were met: files that are none are passed over."""
+    chosen, count = images.take(torch.arange(min(options.images, len(images)))), 0
+
+    def met() -> Iterator[NDArray[np.uint8]]:
+        nonlocal count
+        for pixels, _ in served_batches(chosen, source.metadata.preprocessing, CALIBRATION_BATCH):
+            count += len(pixels)
+            yield pixels
+
+    told = stages.track(met(), f"calibrating on {len(chosen):,} images", len(chosen), len)
+    return calibrate(source.model, told, options.calibration), count
 
 
 def _choose(
@@ -141,7 +154,7 @@ def _choose(
     tried = []
     for in_fp32 in _IN_FP32:
         draft = _draft(options, source, calibrated.in_8_bits(in_fp32), in_fp32, count)
-        paired = _pair(source, draft, images.choice, images.labelled, stages)
+        paired = _pair(source, _infer(draft), images.choice, images.labelled, stages)
         lost, hardly = _lost(paired)
         if lost <= hardly:
             return draft, in_fp32
@@ -178,14 +191,18 @@ def _draft(options: QuantizeOptions, source: Artifact, graph: bytes, in_fp32: tu
         tools=tools(),
         created=now(),
         golden=(),
+        reference=None,
     )
     return assemble(f"{source.name}-int8", source.version, graph, metadata)
 
 
-def _pair(source: Artifact, draft: Artifact, images: Images, labelled: bool, stages: Stages) -> PairedScore:
-    fp32, int8 = (load_engine(model, threads=torch.get_num_threads()).run for model in (source, draft))
-    metadata = source.metadata
-    return score_pair((fp32, int8), metadata.labels, metadata.preprocessing, images, labelled=labelled, stages=stages)
+def _infer(model: Artifact) -> Infer:
+    return load_engine(model, threads=torch.get_num_threads()).run
+
+
+def _pair(source: Artifact, int8: Infer, images: Images, labelled: bool, stages: Stages) -> PairedScore:
+    models, told = (_infer(source), int8), source.metadata
+    return score_pair(models, told.labels, told.preprocessing, images, labelled=labelled, stages=stages)
 
 
 def _metrics(draft: Artifact, data: str, paired: PairedScore) -> dict[str, str | int | float]:

@@ -103,9 +103,21 @@ def _decoding(origin: Origin) -> Iterator[Change]:
     )
     yield Change(
         "decode",
+        "shows the colours beneath transparent parts, as Pillow's convert does",
+        "put them over white, as the server does, or leave such pictures out",
+        replace(origin, background=None),
+    )
+    yield Change(
+        "decode",
         "takes 255 for all above it in grey pictures of 16 bits, as Pillow's convert does",
         "divide their levels by 256, as the server does, or leave them out",
         replace(origin, high_bytes=False),
+    )
+    yield Change(
+        "decode",
+        'only says Image.open(path).convert("RGB"): EXIF, transparency and 16 bits come out otherwise',
+        "turn pictures, put them over white and divide 16 bits by 256, as the server does, or leave such ones out",
+        replace(origin, upright=False, background=None, high_bytes=False),
     )
 
 

@@ -33,15 +33,16 @@ _FILTERS = {
 class Origin:
     """How a picture becomes the origin's input; each step can be another one, so that each can be tried.
 
-    `resize` is the shorter side before the central crop, None squeezes the picture to size; `mean` and `std` are
-    fractions of 255 in the order of the network's channels. Of grey pictures of 16 bits the `high_bytes` are taken, or
+    Transparent parts are put over the `background`, None shows what colours they have beneath. `resize` is the shorter
+    side before the central crop, None squeezes the picture to size; `mean` and `std` are fractions of 255 in the order
+    of the network's channels. Of grey pictures of 16 bits the `high_bytes` are taken, or
     255 for all above it, as by Pillow's own conversion.
     """
 
     height: int
     width: int
     channels: int
-    background: tuple[int, int, int]
+    background: tuple[int, int, int] | None
     upright: bool = True
     high_bytes: bool = True
     resize: int | None
@@ -77,7 +78,7 @@ class Origin:
             image = ImageOps.exif_transpose(image)
         if self.high_bytes and image.mode.startswith("I;16"):
             image = _high_bytes(image)
-        if image.has_transparency_data:
+        if image.has_transparency_data and self.background is not None:
             backdrop = Image.new("RGBA", image.size, (*self.background, 255))
             image = Image.alpha_composite(backdrop, image.convert("RGBA")).convert("RGB")
         return image.convert("L" if self.channels == 1 else "RGB")

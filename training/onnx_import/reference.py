@@ -72,8 +72,13 @@ def prove_by_reference(
         return agreement
     raise OnnxImportError(
         f"the maker's own answers are others: {agreement.same} of {agreement.pictures} pictures get the same class. "
-        + _cause(reference, origin, [picture.data for picture in pictures[:TRIED]], score, in_its_form)
+        + _cause(reference, _most_different(found, reference.logits), origin, pictures, score, in_its_form)
     )
+
+
+def _most_different(found: Scores, expected: Scores) -> NDArray[np.intp]:
+    """The pictures, by their numbers, on which the cause is sought: it may lie in few of them."""
+    return np.sort(np.argsort(-np.abs(found - expected).max(1), kind="stable")[:TRIED])
 
 
 def _as_they_are(logits: Scores) -> Scores:
@@ -82,16 +87,17 @@ def _as_they_are(logits: Scores) -> Scores:
 
 def _cause(
     reference: MakersAnswers,
+    chosen: NDArray[np.intp],
     origin: Origin,
-    pictures: Sequence[bytes],
+    pictures: Sequence[SamplePicture],
     score: Callable[[NDArray[np.float32]], Scores],
     in_its_form: Callable[[Scores], Scores],
 ) -> str:
-    """The first stage that differs, by the maker's inputs if they are there, else by the answers alone."""
-    answers, count = reference.logits[: len(pictures)], len(pictures)
+    """The first stage that differs in the chosen pictures, by the maker's inputs if they are there, else by answers."""
+    answers, files = reference.logits[chosen], [pictures[index].data for index in chosen]
 
     def inputs(other: Origin) -> NDArray[np.float32]:
-        return other.inputs(np.stack([other.pixels(picture) for picture in pictures]))
+        return other.inputs(np.stack([other.pixels(file) for file in files]))
 
     given = inputs(origin)
     own = score(given)
@@ -106,8 +112,8 @@ def _cause(
     changes = (*pixel_changes(origin), *input_changes(origin))
     if reference.inputs is None:
         change = explain(origin, answers, answer, changes)
-    elif distance(given, expected := reference.inputs[:count]) > EQUAL:
-        pixels = np.stack([origin.pixels(picture) for picture in pictures])
+    elif distance(given, expected := reference.inputs[chosen]) > EQUAL:
+        pixels = np.stack([origin.pixels(file) for file in files])
         change = explain(origin, expected, inputs, (*changes, *fitted_normalisation(origin, pixels, expected)))
     else:
         return "Stage graph: the inputs are the same, and the maker's graph answers otherwise: it is another file"

@@ -18,9 +18,15 @@ PARITY_BOUND = 1e-4
 def check_parity(network: PixelNet, engine: Engine, pixels: NDArray[np.uint8]) -> float:
     """Return the largest |difference| of a logit between PyTorch and the engine, in batches of several sizes.
 
-    ExportError if the class of an image [h, w, c] differs, or the difference is beyond the bound.
+    ExportError if the class of an image [h, w, c] differs, the difference is beyond the bound, or a logit of PyTorch's
+    is no finite number.
     """
     expected, largest = _of_network(network, pixels), 0.0
+    if not np.isfinite(expected).all():
+        raise ExportError(
+            "the network's logits are no finite numbers: its weights are damaged, or of a training that diverged; give "
+            "others, or an earlier checkpoint"
+        )
     for size in PARITY_BATCHES:
         batches = [engine.run(pixels[first : first + size]) for first in range(0, len(pixels), size)]
         logits = np.concatenate(batches)

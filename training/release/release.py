@@ -48,6 +48,13 @@ def describe(
     )
 
 
+def trained_on(metadata: Metadata) -> str | None:
+    """Return the name or path of the data set that the model was trained on, if it says so."""
+    # Earlier exports tell only on what they measured.
+    data = metadata.recipe.get("data") or metadata.metrics.get("data")
+    return None if data is None else str(data)
+
+
 def assemble(name: str, version: int, graph: bytes, metadata: Metadata) -> Artifact:
     """Return the model as a repository would give it, before it is written to one."""
     model = with_metadata(graph, metadata)

@@ -68,6 +68,9 @@ def test_the_model_says_what_it_is_and_what_it_cost(quantized: Artifact, release
     assert metrics["accuracy"] == pytest.approx(accuracy(quantized, digits))
     assert metrics["fp32_accuracy"] == pytest.approx(accuracy(source, digits))
     assert metrics["accuracy"] > metrics["fp32_accuracy"] - 0.02 > 0.7
+    images = sources.load(digits, Path(), "test").images.permute(0, 2, 3, 1).contiguous().numpy()
+    named = load_engine(quantized).run(images).argmax(1)
+    assert metadata.reference.class_counts == tuple(np.bincount(named, minlength=10))
     assert 1 >= metrics["agreement_with_fp32"] > 0.95
     for size in (1, 8):
         assert metrics[f"images_per_second_batch_{size}"] > 0
@@ -184,21 +187,34 @@ def test_it_is_calibrated_on_what_it_was_trained_on_whatever_it_was_measured_on(
 
 
 def pictures(digits: str, folder: Path, count: int) -> Path:
-    """So many digits as files without labels, and a file that is no picture."""
+    """So many digits as files without labels, and files that are no pictures."""
     images = sources.load(digits, Path(), "test").take(torch.arange(count))
     files = {f"{index}.png": encode(image[0].numpy()) for index, image in enumerate(images.images)}
-    return pack(folder, "folder", files | {"notes.txt": b"mine"})
+    broken = {f"broken{index}.png": b"\x89PNG\r\n\x1a\n" for index in range(count // 8)}
+    return pack(folder, "folder", files | broken | {"notes.txt": b"mine"})
 
 
 def test_any_pictures_do_and_agreement_with_fp32_tells_what_it_cost(released: Path, digits: str, tmp_path: Path):
     folder = pictures(digits, tmp_path, 200)
     result = run_quantize(released, "--data", str(folder), "--repository", str(tmp_path / "models"), "--force")
     assert result.code == 0, result.errors
-    assert "of 20 images as the model in fp32 does, which are few: one is 5.0%" in result.output
-    metrics = read_artifact(tmp_path / "models" / "digits-int8" / "1").metadata.metrics
-    assert metrics["images"] == 20
+    metadata = read_artifact(tmp_path / "models" / "digits-int8" / "1").metadata
+    metrics = metadata.metrics
+    assert f"of {metrics['images']} images as the model in fp32 does, which are few: one is" in result.output
     assert metrics["agreement_with_fp32"] > 0.8
     assert "accuracy" not in metrics
+    assert metadata.reference.images == metrics["images"]
+
+
+def test_files_that_are_no_pictures_do_not_count_as_calibrated_on(released: Path, digits: str, tmp_path: Path):
+    folder = pictures(digits, tmp_path, 80)
+    words = ["--data", str(folder), "--repository", str(tmp_path / "models"), "--images", "1000", "--force"]
+    result = run_quantize(released, *words)
+    assert result.code == 0, result.errors
+    metadata = read_artifact(tmp_path / "models" / "digits-int8" / "1").metadata
+    calibrated = metadata.recipe["quantization"]["calibration_images"]
+    assert calibrated + metadata.metrics["images"] == 80
+    assert f"calibrated on {calibrated} images" in result.output
 
 
 def test_a_split_without_a_test_part_is_judged_by_agreement(released: Path, tmp_path: Path):

@@ -75,6 +75,45 @@ def test_a_script_that_clips_grey_pictures_of_16_bits_is_told_so(network: Path, 
     assert "Stage decode: the maker's script takes 255 for all above it in grey pictures of 16 bits" in ended.errors
 
 
+def turned(image: Image.Image, file: Path) -> None:
+    """Save the picture as a camera that was held upright does."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(file, exif=exif)
+
+
+def transparent(image: Image.Image, file: Path) -> None:
+    image.putalpha(Image.linear_gradient("L").resize(image.size))
+    image.save(file)
+
+
+def deep(image: Image.Image, file: Path) -> None:
+    Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(file)
+
+
+RARE = {
+    "turned": ([turned], "does not turn pictures as their EXIF orientation asks"),
+    "transparent": ([transparent], "shows the colours beneath transparent parts"),
+    "all": ([turned, transparent, deep], 'only says Image.open(path).convert("RGB")'),
+}
+
+
+@pytest.mark.parametrize("with_inputs", [False, True])
+@pytest.mark.parametrize("kind", RARE)
+def test_a_script_that_only_opens_pictures_is_told_so_where_few_are_answered_otherwise(
+    kind: str, with_inputs: bool, network: Path, tmp_path: Path
+) -> None:
+    saves, message = RARE[kind]
+    pictures = photos(folder := tmp_path / "rare")
+    for file, save in zip(pictures[-6:], saves * 6, strict=False):
+        with Image.open(file) as image:
+            save(image.copy(), file)
+    given = inputs(pictures)
+    ended = run(network, tmp_path, folder, logits=answers(network, given), **({"inputs": given} if with_inputs else {}))
+    assert ended.code == 1
+    assert f"Stage decode: the maker's script {message}" in ended.errors
+
+
 @pytest.mark.parametrize("with_inputs", [False, True])
 @pytest.mark.parametrize("fault", FAULTS)
 def test_each_fault_of_a_script_is_named_by_its_stage(

@@ -33,6 +33,11 @@ def test_a_graph_of_other_weights_does_not_pass(digits: str, digits_checkpoint: 
     with pytest.raises(ExportError, match=r"differ from PyTorch's by 0\.01"):
         check_parity(dataclasses.replace(checkpoint, weights=weights).pixel_net(), engine, pixels)
 
+    weights["fc.bias"] = checkpoint.weights["fc.bias"] * float("nan")
+    with pytest.raises(ExportError, match=r"logits are no finite numbers: its weights are damaged"):
+        check_parity(dataclasses.replace(checkpoint, weights=weights).pixel_net(), engine, pixels)
+
+    weights["fc.bias"] = checkpoint.weights["fc.bias"]
     weights["fc.weight"] = -checkpoint.weights["fc.weight"]
     with pytest.raises(ExportError, match=r"names \d+ of 100 images otherwise"):
         check_parity(dataclasses.replace(checkpoint, weights=weights).pixel_net(), engine, pixels)
