@@ -136,7 +136,10 @@ def _hand_out(made: list[_T | None], machine: dist.ProcessGroup) -> None:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[TrainingProcesses]:
-    """Meet the other processes, if `torchrun` started this one, and leave them at the end."""
+    """Meet the other processes, if `torchrun` started this one, and leave them at the end.
+
+    TrainingError if one of them is gone.
+    """
     if not dist.is_torchelastic_launched():
         yield TrainingProcesses(device=device)
         return
@@ -144,6 +147,13 @@ def joined(device: torch.device) -> Iterator[TrainingProcesses]:
     try:
         machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_DECODING_TIMEOUT)
         yield TrainingProcesses(dist.get_rank(), dist.get_world_size(), device, machine)
+    except RuntimeError as error:
+        if not (isinstance(error, dist.DistError) or "/gloo/" in str(error)):
+            raise
+        raise TrainingError(
+            "another process of the run has ended: it has told why, or the system's log does; once that is mended the "
+            "same command with --resume goes on from the last checkpoint"
+        ) from error
     finally:
         dist.destroy_process_group()
 

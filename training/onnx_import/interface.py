@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.artifact.artifact import LARGEST_INPUT
 from training.errors import OnnxImportError
 from training.onnx_import.source import OnnxSource
 from training.options import LayoutChoice
@@ -90,6 +91,7 @@ def _shapes(
         _check_side(source, height, width, side)
         counts = (channels,) if isinstance(channels, int) else _CHANNELS
         sides = _length(source, height, side), _length(source, width, side)
+        _check_size(*sides, counts[0])
         possible += [(kind, (*sides, count)) for count in counts]
     return possible
 
@@ -108,6 +110,14 @@ def _check_side(source: OnnxSource, height: object, width: object, side: int | N
         raise OnnxImportError(
             f"the graph of {source.path.name} takes pictures of {height} x {width}, and --size or its configuration "
             f"says {side}"
+        )
+
+
+def _check_size(height: int, width: int, channels: int) -> None:
+    if (size := height * width * channels) > LARGEST_INPUT:
+        raise OnnxImportError(
+            f"a picture of {height} x {width} takes {size:,} bytes, and {LARGEST_INPUT:,} are served at most: give a "
+            "classifier of smaller ones"
         )
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto
 from onnx.inliner import inline_local_functions
 
+from models.images.foreign_type import foreign_name
 from training.errors import OnnxImportError
 from training.onnx_import.session import make_session
 
@@ -121,7 +122,8 @@ def _parse(path: Path, data: bytes) -> ModelProto:
     try:
         model = onnx.load_model_from_string(data)
     except DecodeError as error:
-        raise OnnxImportError(f"{path} is no ONNX file, or a damaged one: fetch or export it again") from error
+        what = foreign_name(data) or "no ONNX file, or a damaged one"
+        raise OnnxImportError(f"{path} is {what}: fetch or export it again") from error
     if not model.graph.node:
         raise OnnxImportError(f"{path} is no ONNX file, or holds an empty graph: fetch or export it again")
     return model

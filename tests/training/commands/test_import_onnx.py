@@ -331,6 +331,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = 
         NUMBERS,
         "takes pictures of any size: say --size",
     ),
+    "larger than is served": (
+        lambda path: export(tiny(), path, input_names=["x"], dynamic_axes={"x": [2, 3]}),
+        (*NUMBERS, "--size", 100_000),
+        "a picture of 100000 x 100000 takes 30,000,000,000 bytes, and 67,108,864 are served at most",
+    ),
     "another size": (
         lambda path: export(tiny(), path),
         (*NUMBERS, "--size", 48),
@@ -371,6 +376,8 @@ def test_what_cannot_be_served_is_told_by_what_it_is(kind: str, tmp_path: Path) 
     [
         (b"", "is no ONNX file"),
         (b"\x80\x02 a pickle", "is no ONNX file, or a damaged one"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html><html></html>", "is HTML: fetch or export it again"),
         (b"\0\0\0\0ORTM", "is in ONNX Runtime's own format"),
     ],
 )

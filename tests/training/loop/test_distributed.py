@@ -13,7 +13,7 @@ import torch
 from rich.console import Console
 
 from models.networks import registry
-from tests.training.acting import acting
+from tests.training.acting import KILL, acting
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import RecipeError
@@ -157,6 +157,15 @@ def test_signal_stops_all_and_resume_ends_with_the_same_bits(three, recipe, digi
     _finish(_start(recipe, digits, tmp_path / "run", "--resume", processes=3))
     ours, theirs = (read_checkpoint(folder / "last.pt").weights for folder in (tmp_path / "run", three))
     assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+
+
+def test_a_process_that_is_killed_is_told_by_the_others_in_a_line(recipe, digits, tmp_path):
+    process = _start(recipe, digits, tmp_path / "run", program=acting(tmp_path, 1, 20, KILL))
+    output, _ = process.communicate()
+    assert process.returncode != 0
+    assert "error: another process of the run has ended" in output
+    assert "[rank1]" not in output  # before each line of a traceback
+    assert read_checkpoint(tmp_path / "run" / "last.pt").state["progress"]["epoch"] == 1
 
 
 @pytest.mark.slow
