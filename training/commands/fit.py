@@ -133,6 +133,8 @@ def _prepare(
     )
     if earlier:
         run.resume(earlier)
+        if run.progress.epoch < recipe.epochs and (changed := ", ".join(run.changed_means(earlier))):
+            print_text(console, f"the run goes on by other means, and ends with other weights than by those: {changed}")
     return run
 
 

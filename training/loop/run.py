@@ -226,7 +226,7 @@ class Run:
                 "average": None if self.average is None else self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "generator": torch.get_rng_state(),  # for networks with dropout
-                "threads": torch.get_num_threads(),
+                **self._means(),
                 "fingerprints": self.fingerprints,
             },
         )
@@ -246,6 +246,21 @@ class Run:
             self._restore(earlier.state)
         except Exception as error:  # torch answers damage with KeyError, ValueError, RuntimeError, TypeError and more
             raise CheckpointError(f"the run's state does not fit its recipe: it is damaged; {BEGIN_ANOTHER}") from error
+
+    def _means(self) -> dict[str, str | int | bool]:
+        """What computes the run: the bits of its weights depend on that, too."""
+        return {
+            "processes": self.processes.size,
+            "device": self.device.type,
+            "threads": torch.get_num_threads(),
+            "sync_bn": any(isinstance(each, nn.SyncBatchNorm) for each in self.network.modules()),
+        }
+
+    def changed_means(self, earlier: Checkpoint) -> Iterator[str]:
+        """What computes the run otherwise than before: it goes on, and ends with other bits."""
+        for name, value in self._means().items():
+            if (before := earlier.state.get(name, value)) != value:  # runs of earlier versions do not tell all
+                yield f"{name}: it was {before}, now it is {value}"
 
     def _restore(self, state: Mapping[str, Any]) -> None:
         self.progress = Progress(**state["progress"])

@@ -369,6 +369,15 @@ def test_resumed_run_takes_more_epochs_and_keeps_them(photos_run, tmp_path):
         _fit(_changed(options, epochs=1))
 
 
+def test_resumed_run_tells_that_it_is_computed_otherwise(photos_run, tmp_path):
+    options = _resumed(photos_run, tmp_path)
+    assert "by other means" not in _fit(_changed(options, threads=2))[1]  # it has finished
+    assert "by other means" not in _fit(_changed(options, epochs=3))[1]
+    assert (
+        "other weights than by those: threads: it was 1, now it is 2" in _fit(_changed(options, epochs=4, threads=2))[1]
+    )
+
+
 def test_a_fine_tuned_run_on_arrays_of_another_size_is_resumed_by_the_same_command(recipe, tmp_path):
     for side in (16, 24):
         pixels = np.random.default_rng(0).integers(0, 256, (60, side, side, 3), np.uint8)
