@@ -356,7 +356,6 @@ AWAITED_BODY_BYTES = 256 << 10
 and the connection closes. More, and who is refused sends more for nothing; less, and more connections are made anew
 under overload."""
 
-
 # Metrics (`metrics/`, `prediction/saturation.py`, `prediction/metrics_endpoint.py`).
 
 LATER_CELLS = 1 << 18
