@@ -70,13 +70,13 @@ class Shadow:
 
     def sample(self, tasks: Sequence[ImageTask], outcomes: Sequence[Outcome]) -> list[int]:
         """Keep the slots of some of the images of one batch; those of all others."""
-        slots, none_waits = [task.slot for task in tasks], not self._waiting
+        slots, before_ns = [task.slot for task in tasks], self._until_ns
         if tasks[0].model == self._live.index:
             self._due = min(self._due + LEAST_COPIES * len(tasks), self._most_due)
             for copied in self._copy([(tasks[i], outcomes[i]) for i in self._choose(len(tasks))]):
                 slots.remove(copied)
-        if self._waiting and (none_waits or self.wait_until_ns <= time.monotonic_ns()):  # else a timer runs
-            self._wake()
+        if self._waiting and (self._until_ns < before_ns or self.wait_until_ns <= time.monotonic_ns()):
+            self._wake()  # else a timer runs
         return slots
 
     def _choose(self, images: int) -> list[int]:

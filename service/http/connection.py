@@ -112,10 +112,14 @@ class HttpConnection(HttpToolsProtocol):
         if self._deferred:
             self._eof_waits = True
             return True
-        if self._state is BODY or not (self._request or self._in_cycle):
+        if (self._state is BODY and not self._early) or not (self._request or self._in_cycle):
             return False
         if not self.transport.can_write_eof():  # over TLS both sides end at once
             return False
+        if self._early:  # the body that it waited for will not come
+            self._keep_alive = False
+            self._linger()
+            return True
         if self._request is None:
             self.cycle.keep_alive = False
             return True
@@ -240,6 +244,8 @@ class HttpConnection(HttpToolsProtocol):
         """Write the response that has waited for the body, whose end has come or will not come any more."""
         if self._early:
             early, self._early = self._early, None
+            if self._api.status.draining:
+                self._keep_alive = False
             self._write(early)
 
     def _answer_instead(self, error: Exception) -> None:

@@ -357,6 +357,8 @@ class PredictionProtocol(HttpConnection):
             self._enter(LAST)
             if is_incomplete:
                 self.scope[BODY_ENDED] = True  # type: ignore[literal-required]
+                if self.cycle.response_started:
+                    self.cycle.message_event.set()  # its end waits for that of the body
                 self._await_answer()
         elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
             self._enter(LAST)

@@ -123,7 +123,7 @@ def test_a_shadow_that_agrees_is_promoted_and_taken_back_once_it_fails(serve: Se
 
 
 def test_a_shadow_is_promoted_where_the_worker_is_never_idle(serve: Servers, repository: Path) -> None:
-    """One copy or more in two hundred images is made and run in any case; no answer is another's, late or refused."""
+    """One copy or more in four hundred images is made and run in any case; no answer is another's, late or refused."""
     loops = dict.fromkeys(range(256), 2)  # a batch takes about two milliseconds, and eight clients ask
     shutil.rmtree(repository / "model")
     for version in (1, 2):

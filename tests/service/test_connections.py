@@ -375,6 +375,15 @@ def test_a_client_that_ends_its_sending_side_gets_its_answer(impatient: Served, 
         assert wire.ended()
 
 
+def test_a_client_that_ends_its_sending_side_within_a_refused_body_gets_the_refusal(server: Served) -> None:
+    with Wire(server.address) as wire:
+        wire.send(post(png(), "/models/zebra/predict")[:-1])
+        wire.socket.shutdown(socket.SHUT_WR)
+        answer = wire.answer()
+        assert (code(answer), answer.headers["connection"]) == ((404, "not_found"), "close")
+        assert wire.ended()
+
+
 @pytest.mark.parametrize("paths", [["/livez"], ["/livez", "/nowhere", "/models"]])
 def test_questions_behind_which_the_sending_side_ends_are_answered(server: Served, paths: list[str]) -> None:
     with Wire(server.address) as wire:

@@ -369,10 +369,15 @@ def test_more_images_than_slots_are_413_not_an_endless_503(narrow: Served) -> No
 def test_a_draining_server_says_so(serve: Servers, repository: Path) -> None:
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--drain-delay", "2")
     served = serve(*flags, "--grace", "60").ready()
-    with httpx.Client(base_url=served.url) as client:
+    refused = post(png(), "/models/zebra/predict")
+    with httpx.Client(base_url=served.url) as client, Wire(served.address) as wire:
         check(client.post("/predict", content=png()).json(), pixels())
+        wire.send(refused[:-1])
         served.signal(15)
         until(lambda: served.status("/readyz") == 503, "readiness to fall")
+        wire.send(refused[-1:])
+        answer = wire.answer()
+        assert (answer.status, answer.headers["connection"]) == (404, "close")
         assert served.status("/livez") == 200
         # Load balancers learn of it from the probe: until then their requests are answered.
         answer = client.post("/predict", content=png())

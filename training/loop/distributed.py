@@ -1,6 +1,7 @@
 """The processes that train one network together, started by `torchrun`; one process alone is the usual case."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from training.loop.scoring import Score
 
 _DECODING_TIMEOUT = timedelta(days=2)
 """How long processes wait for the one that decodes the pictures, perhaps millions; its death ends them at once."""
+_TELLS_LOST = re.compile(r"(closed|reset) by peer|Broken pipe|remote process exited")
+"""What errors of gloo and NCCL say if another process is gone; what else fails in them tells of itself."""
 
 _T = TypeVar("_T")
 
@@ -148,7 +151,7 @@ def joined(device: torch.device) -> Iterator[TrainingProcesses]:
         machine, _ = dist.new_subgroups(local()[1], backend="gloo", timeout=_DECODING_TIMEOUT)
         yield TrainingProcesses(dist.get_rank(), dist.get_world_size(), device, machine)
     except RuntimeError as error:
-        if not (isinstance(error, dist.DistError) or "/gloo/" in str(error)):
+        if not _TELLS_LOST.search(str(error)):
             raise
         raise TrainingError(
             "another process of the run has ended: it has told why, or the system's log does; once that is mended the "

@@ -1,4 +1,4 @@
-"""Clients that give a refused body up, behind HAProxy: its connections to the server are other clients', too."""
+"""Clients that give a refused body up, also behind HAProxy: its connections to the server are other clients', too."""
 
 import subprocess
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ import pytest
 
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
+from tests.service.wire import Wire, get
 
 HAPROXY = """
 defaults
@@ -39,6 +40,15 @@ def url(patient: Served, require: Callable[[str], str], tmp_path: Path) -> Itera
     finally:
         process.terminate()
         process.wait(DEADLINE_S)
+
+
+def test_a_body_that_breaks_behind_its_answer_ends_the_connection_at_once(patient: Served) -> None:
+    """The server would wait for the rest of that body for longer than this client does."""
+    with Wire(patient.address) as wire:
+        wire.send(get("/nowhere", "Transfer-Encoding: chunked", method="POST"))
+        assert wire.answer().status == 404
+        wire.send(b"no chunk\r\n")
+        assert wire.ended()
 
 
 @pytest.mark.parametrize("path", ["/predict", "/models/zebra/predict", "/nowhere", "/livez"])
