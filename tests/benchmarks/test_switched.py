@@ -64,7 +64,7 @@ def test_a_shadow_that_is_switched_gets_copies_half_of_the_time(tmp_path: Path, 
     require("wrk")
     seen, pairs, copies = serve("shadow", tmp_path)
     check(seen, pairs)
-    assert copies["agreed"] > 10
+    assert copies["agreed"] > 0
     assert copies["differed"] == copies["failed"] == 0
     assert 0.02 < copies.total() / (SECONDS * seen.per_second) < 0.08  # of all a tenth would be
 
