@@ -283,8 +283,8 @@ burst comes, with few places. More, and it is refused; less, and batches of copi
 
 LEAST_COPIES = 0.0025
 """Share of the images, and of the places, that copies may have which do not wait until there is time for them. More,
-and a full server answers less (3 % with 0.01, 4 to 7 % with all of a tenth); less, and --promote-after takes longer
-there."""
+and a full server answers less (2 % with 0.005, 3 % with 0.01, 4 to 7 % with all of a tenth); less, and --promote-after
+takes longer there."""
 
 BUSY_LOOP = 0.5
 """Share of its time that an event loop works, or waits for a core, above which copies beyond LEAST_COPIES are left out.
