@@ -163,9 +163,9 @@ class Batcher:
 
         The few that are due do not wait for such a worker.
         """
-        now_ns = time.monotonic_ns()
-        if shadow.wait_until_ns > now_ns:
-            self._fill(_COPIES, shadow.wait_until_ns, now_ns)
+        now_ns, until_ns = time.monotonic_ns(), shadow.wait_until_ns
+        if until_ns > now_ns:
+            self._fill(_COPIES, until_ns, now_ns)
             return
         copies = shadow.next_copies
         if not copies:
