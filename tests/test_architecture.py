@@ -19,7 +19,7 @@ MAP = {
         "commands": "supervisor routes http auth worker metrics ipc remote config catalog process root models",
         "supervisor": "routes http prediction auth worker metrics ipc remote config catalog process root models",
         "routes": "http prediction parsing auth catalog root",
-        "http": "prediction parsing auth config root",
+        "http": "prediction parsing auth config process root",
         "prediction": "batching parsing auth metrics ipc config catalog process root models",
         "batching": "metrics ipc catalog root models",
         "parsing": "root models",

@@ -14,6 +14,7 @@ import structlog
 
 from service.http.accept_share import AcceptShare
 from service.policy import DESCRIPTOR_PAUSE_S, LINGER_S, YIELD_S
+from service.process.shortage import is_shortage
 
 log = structlog.get_logger()
 
@@ -21,8 +22,6 @@ BACKLOG = 65535
 """Connections that the kernel may hold until they are accepted; net.core.somaxconn bounds it, often 4096."""
 HANDSHAKE_S = 0.1  # time for a TCP handshake under way to end
 
-SHORTAGES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
-"""Errors of a system that has no more of something: descriptors, memory, processes."""
 _SO_ATTACH_FILTER = 26  # socket(7)
 
 
@@ -120,7 +119,7 @@ class Acceptor:
             except BlockingIOError:
                 return None
             except OSError as error:
-                if error.errno in SHORTAGES:
+                if is_shortage(error):
                     return error
                 continue  # an error of that one connection (accept(2)); the next may have none
             connection.setblocking(False)

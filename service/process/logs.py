@@ -70,9 +70,10 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
     logging.captureWarnings(True)
     sys.excepthook = _log_crash
     threading.excepthook = lambda crash: _log_crash(crash.exc_type, crash.exc_value, crash.exc_traceback)
-    # What they log of starting and stopping repeats our events.
     for name in ("uvicorn.error", "litserve"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        library = logging.getLogger(name)
+        library.setLevel(logging.WARNING)  # what they log of starting and stopping repeats our events
+        library.handlers, library.propagate = [], True  # LitServe's own writes plain text to standard output
 
 
 def log_crash(function: Callable[_P, None]) -> Callable[_P, None]:

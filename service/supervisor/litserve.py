@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import replace
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from typing import NoReturn
 
 import structlog
 import uvicorn
@@ -26,7 +27,6 @@ from service.auth.guard import Guard
 from service.auth.tls import ServerTls
 from service.catalog.catalog import Catalog
 from service.config.settings import Settings
-from service.http.acceptor import SHORTAGES
 from service.http.hangup_watch import HangupWatch
 from service.http.ports import Ports
 from service.http.read_budget import ReadBudget
@@ -41,6 +41,7 @@ from service.prediction.api_process import ApiProcess
 from service.process.logs import log_crash
 from service.process.parent_death import die_with_parent
 from service.process.process_name import name_process
+from service.process.shortage import is_shortage
 from service.process.side_process import no_leak
 from service.routes.admin_routes import add_admin_routes
 from service.routes.routes import add_routes
@@ -53,6 +54,12 @@ from service.worker.worker import Worker
 log = structlog.get_logger()
 
 
+def _end_failed(event: str, error: Exception, **process: int) -> NoReturn:
+    """End this process, which the error keeps from its work; where the system is short of something, in a line."""
+    log.error(event, **process, why=str(error) or "out of memory", exc_info=not is_shortage(error))
+    sys.exit(1)
+
+
 class InferenceLoop(LitLoop):  # type: ignore[misc]
     """LitServe calls `run` again whenever it returns or fails."""
 
@@ -61,7 +68,7 @@ class InferenceLoop(LitLoop):  # type: ignore[misc]
         try:
             lit_api.worker.batches.serve()
         except Exception:
-            log.exception("worker failed", worker=int(os.environ["LITSERVE_WORKER_ID"]))
+            log.exception("worker failed", worker=lit_api.worker.number)
         finally:
             os._exit(1)  # LitServe would have it run again
 
@@ -81,9 +88,12 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
         self._load = replace(self._load, max_batch_sizes=max_batch_sizes, choices=models.choices)
 
     def setup(self, device: str) -> None:
-        """Load and prove the models; runs in the worker."""
+        """Load and prove the models; runs in the worker, and ends it where that fails."""
         files, seat = self._files, int(os.environ["LITSERVE_WORKER_ID"])
-        self.worker = Worker(seat, device, files, self._load, self._channels, self._first, self._wanted)
+        try:
+            self.worker = Worker(seat, device, files, self._load, self._channels, self._first, self._wanted)
+        except Exception as error:
+            _end_failed("worker failed", error, worker=seat % self._channels.workers)
         if self._wanted is None:
             files.close()
 
@@ -179,9 +189,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
                 server = ApiServer(config, self.ports, self._tls, self._settings.header_timeout, counts, index)
                 refused = runner.run(self._serve(index, control, catalog, server))
         except Exception as error:
-            is_shortage = isinstance(error, OSError) and error.errno in SHORTAGES
-            log.error("API process failed", index=index, why=str(error), exc_info=not is_shortage)
-            sys.exit(1)
+            _end_failed("API process failed", error, index=index)
         if refused:
             sys.exit(CUT_SHORT)
 

@@ -65,6 +65,11 @@ class Worker:
         if wanted is None:
             self._artifacts = ()
 
+    @property
+    def number(self) -> int:
+        """What the log calls it: two seats, of which one is spare, share a number."""
+        return self._index % self._channels.workers
+
     def _begin_express_thread(self) -> None:
         """Start it if it has something to do; a GPU runs one batch after the other in any case."""
         quick = quick_models({number: model.image_ns for number, model in self._models.items()})
@@ -75,13 +80,13 @@ class Worker:
                 os.nice(USUAL_NICE)  # on Linux of this thread alone
             self._shared_state.epochs[row] = self._epoch
             names = sorted({self._artifacts[number - self._first].name for number in quick})
-            log.info("express thread started", worker=self._index % self._channels.workers, models=names)
+            log.info("express thread started", worker=self.number, models=names)
 
     def _serve_express(self, row: int) -> None:
         try:
             BatchRunner(row, self._epoch, self._channels, self._models, self._obey).serve()
         except Exception:
-            log.exception("worker failed", worker=self._index, thread="express")
+            log.exception("worker failed", worker=self.number, thread="express")
         finally:
             os._exit(1)  # the whole worker, as where its first thread fails
 

@@ -167,6 +167,23 @@ def test_a_default_model_that_a_worker_cannot_load_again_does_not_end_the_server
         assert served.stop() == 0
 
 
+def test_a_worker_that_cannot_begin_says_why_in_a_line_and_is_tried_again(serve: Servers) -> None:
+    served = serve("--workers", "2", "--log-format", "json").ready()
+    resource.prlimit(
+        served.process.pid, resource.RLIMIT_AS, (virtual_bytes(served.process.pid), resource.RLIM_INFINITY)
+    )
+    os.kill(served.worker(), signal.SIGKILL)
+    failed = served.wait_for_event("worker failed", worker=0)
+    assert "memory" in failed["why"]
+    assert "exception" not in failed
+    assert served.wait_for_event("worker died", worker=0, exit_code=1)
+    check(predict(served).json(), pixels())
+    resource.prlimit(served.process.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    until(lambda: len(served.events("worker up", worker=0)) == 2, "the worker back")
+    assert all(json.loads(line) for line in served.lines)
+    assert served.stop() == 0
+
+
 def virtual_bytes(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
 

@@ -22,13 +22,14 @@ from tests.service.wire import Wire, post
 
 CODE = """
 import logging, sys
-import structlog
+import litserve, structlog
 from service.process.logs import configure_logs
 log = structlog.get_logger()
 configure_logs(*sys.argv[1:])
 log.info("said", n=1)
 logging.getLogger("uvicorn.error").info("what uvicorn says of its start")
 logging.getLogger("library").warning("of another %s", "make")
+logging.getLogger("litserve.loops").error("of LitServe's")
 try:
     1 / 0
 except ZeroDivisionError:
@@ -48,11 +49,12 @@ def test_machines_read_a_document_a_line(log_format: str) -> None:
     assert [(record["event"], record["level"]) for record in records] == [
         ("said", "info"),
         ("of another make", "warning"),
+        ("of LitServe's", "error"),
         ("failed", "error"),
     ]
     assert records[0]["n"] == 1
     assert all(record["timestamp"].endswith("Z") for record in records)
-    assert "ZeroDivisionError: division by zero" in records[2]["exception"]
+    assert "ZeroDivisionError: division by zero" in records[3]["exception"]
 
 
 def test_people_read_words() -> None:
@@ -65,8 +67,8 @@ def test_people_read_words() -> None:
 
 
 def test_what_is_below_the_level_is_not_written() -> None:
-    (record,) = map(json.loads, written("json", "error").splitlines())
-    assert record["event"] == "failed"
+    records = list(map(json.loads, written("json", "error").splitlines()))
+    assert [record["event"] for record in records] == ["of LitServe's", "failed"]
 
 
 CRASH = """
