@@ -8,3 +8,8 @@ _ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN
 def is_shortage(error: BaseException) -> bool:
     """Whether the system was short of descriptors, memory or processes."""
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _ERRORS)
+
+
+def in_words(error: BaseException) -> str:
+    """What an error says, also a MemoryError, which often says nothing."""
+    return str(error) or "out of memory"

@@ -25,6 +25,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
 from service.policy import USUAL_NICE
+from service.process.shortage import in_words, is_shortage
 from service.worker.batch_runner import BatchRunner
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
 
@@ -97,19 +98,24 @@ class Worker:
         """Load a model, and measure what it takes: without what loading it took."""
         began, memory = time.monotonic(), own_memory()
         self._shared_state.loading[self._index] = index + 1
-        report = self._try_to_load(index, self._artifacts[index - self._first])
+        report = self._try_to_load(index)
         self._shared_state.loading[self._index] = 0
         if report.state == "failed":
             return report
         load_seconds = time.monotonic() - began
         return replace(report, load_seconds=load_seconds, memory_bytes=memory_since(memory))
 
-    def _try_to_load(self, index: int, artifact: Artifact) -> ModelReport:
+    def _try_to_load(self, index: int) -> ModelReport:
         device, load = self._device, self._load_options
         try:
+            artifact = self._artifacts[index - self._first]
             model, choice = load_model(artifact, device, load), load.choice(artifact, device)
         except (ArtifactError, EngineError) as error:
             return ModelReport(index, "failed", reason=str(error))
+        except (MemoryError, OSError) as error:
+            if not is_shortage(error):
+                raise
+            return ModelReport(index, "failed", reason=f"there is no room for it now: {in_words(error)}")
         self._models[index] = model
         engine = model.engine
         return ModelReport(

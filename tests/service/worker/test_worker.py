@@ -1,9 +1,11 @@
 """What a worker makes of a batch, by its own slots and pipes, in this process."""
 
 import os
+import resource
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from select import PIPE_BUF
 
@@ -18,6 +20,7 @@ from models.postprocess import WHOLE_SORT
 from service.ipc.channels import Channels
 from service.ipc.messages import WITH_LOGITS, BatchMessage, ModelCommand, Reply, unpack_replies
 from service.ipc.reports import ModelReport, WorkerReport
+from service.ipc.shared_memory import SharedSequence
 from service.ipc.slots import EXPIRED, FAILED, OK, SlotPool
 from service.policy import SUSPECT_NS
 from service.worker.batch_runner import write_results
@@ -241,6 +244,34 @@ def test_a_worker_does_as_it_is_told_though_an_api_process_reads_no_replies(work
         pass
 
 
+@contextmanager
+def no_more_memory() -> Iterator[None]:
+    """Nothing is mapped within the block."""
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize(), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+def test_a_model_that_there_is_no_room_for_leaves_the_others_theirs(repository: Path) -> None:
+    channels = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES)
+    channels.shared_state.epochs[0] = 2
+    files = SharedSequence[Artifact]()
+    files.store([read_artifact(repository / name / "1") for name in ("faulty", "faulty")])
+    process = Worker(0, "cpu", files, LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels, wanted={0})
+    os.write(channels.requests[0].writer, ModelCommand(2, 1, load=True, seconds=60).pack())
+    with no_more_memory():
+        process.batches.serve_one()
+    *_, told = map(WorkerReport.from_line, os.read(channels.reports[0].reader, 1 << 16).splitlines())
+    assert (told.report.model, told.report.state) == (1, "failed")
+    assert "memory" in told.report.reason
+    assert run((process, channels), [200])[0] == [OK]
+    files.close()
+
+
 def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None:
     channels, threads = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES), threading.active_count()
     first, express = channels.shared_state.rows_of(0)
@@ -256,9 +287,9 @@ def test_a_worker_tells_which_model_it_loads_as_long_as_it_does(
 ) -> None:
     channels, loading, load = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES), [], Worker._try_to_load
 
-    def try_to_load(process: Worker, index: int, artifact: Artifact) -> ModelReport:
+    def try_to_load(process: Worker, index: int) -> ModelReport:
         loading.append(int(channels.shared_state.loading[0]))
-        return load(process, index, artifact)
+        return load(process, index)
 
     monkeypatch.setattr(Worker, "_try_to_load", try_to_load)
     artifacts = [read_artifact(repository / name / "1") for name in ("faulty", "wrong", "faulty")]
