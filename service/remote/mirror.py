@@ -105,6 +105,8 @@ def _copy_files(store: RemoteStore, path: str, cache: Cache) -> dict[str, str]:
         raise ArtifactError(
             f"{SUMS_FILE} lists {', '.join(strange)}: nothing is copied but {', '.join(MOST_BYTES)}; list these alone"
         )
+    if MODEL_FILE not in files:
+        raise ArtifactError(f"{SUMS_FILE} lists no {MODEL_FILE}; make it with `sha256sum * > {SUMS_FILE}`")
     for name, digest in files.items():
         if not cache.has(digest):
             _copy_file(store, _below(path, name), MOST_BYTES[name], digest, cache)

@@ -3,6 +3,7 @@
 import errno
 import time
 from collections.abc import Callable, Iterator
+from json import JSONDecodeError
 from typing import Any, TypeVar
 
 from service.catalog.repository_place import EXTRAS, scheme_of
@@ -11,7 +12,7 @@ from service.remote.errors import AccessDenied, NothingKept, NothingThere, Store
 CONNECT_S, READ_S = 5, 30
 """Longest time to connect, and without a byte, in seconds."""
 RETRY_WAITS_S = (0.5, 2.0)
-"""Time before each further try of what may pass, in seconds."""
+"""Time before each further try of what may pass, in seconds; Google's library tries six times by itself."""
 CHUNK_BYTES = 1 << 20
 
 _T = TypeVar("_T")
@@ -26,6 +27,8 @@ class RemoteStore:
             import fsspec
 
             self._files, self._root = fsspec.url_to_fs(url, skip_instance_cache=True, **_options(scheme_of(url)))
+            if scheme_of(url) == "s3":
+                self._files.s3.meta.events.register_first("needs-retry.s3", _check_s3_answer)
         except ImportError as error:
             extra = EXTRAS[scheme_of(url)]
             raise StoreError(
@@ -68,7 +71,7 @@ class RemoteStore:
 
     def _retry(self, path: str, action: Callable[[], _T]) -> _T:
         """What the action gives; what may pass is tried again, a bounded number of times."""
-        for wait_s in (*RETRY_WAITS_S, None):
+        for wait_s in (*(() if scheme_of(self.url) == "gs" else RETRY_WAITS_S), None):
             try:
                 return action()
             except StoreError:
@@ -82,29 +85,49 @@ class RemoteStore:
 
     def _explain(self, path: str, error: Exception) -> StoreError:
         """The libraries have no errors in common but those of files, and an HTTP status, in front or behind."""
-        name, said = self._name(path), _first_line(error)
+        name = self._name(path)
         chain = [error, error.__cause__] if isinstance(error.__cause__, Exception) else [error]
         status = next(filter(None, map(_status, chain)), None)
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
             return NothingKept(f"{name} cannot be kept: {error.strerror}; make room, or give another --cache-dir")
         if status in (401, 403) or any(map(_is_denial, chain)):
-            return AccessDenied(f"no permission to read {name} ({said}): give this process credentials that may")
+            return AccessDenied(
+                f"no permission to read {name} ({_words(chain[-1])}): give this process credentials that may"
+            )
         if status in (404, 410) or all(isinstance(one, FileNotFoundError) for one in chain):
+            said = _words(error)
             reason = "" if name.endswith(said) else f" ({said})"
             return NothingThere(f"{name} is not there{reason}: check its parts, and whether you may read it")
-        return Unreachable(f"{name} cannot be reached ({_first_line(chain[-1])}): check the network and the store")
+        return Unreachable(f"{name} cannot be reached ({_words(chain[-1])}): check the network and the store")
 
 
 def _options(scheme: str) -> dict[str, Any]:
     """What each library is told of time; credentials and addresses it finds where its own tools look for them."""
     if scheme == "s3":
         return {"config_kwargs": {"connect_timeout": CONNECT_S, "read_timeout": READ_S, "retries": {"max_attempts": 1}}}
-    if scheme in ("http", "https"):
-        import aiohttp
+    if scheme == "hf":
+        return {}
+    import aiohttp
 
-        timeout = aiohttp.ClientTimeout(connect=CONNECT_S, sock_read=READ_S)
-        return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and keys from ~/.netrc
-    return {}
+    timeout = aiohttp.ClientTimeout(connect=CONNECT_S, sock_read=READ_S)
+    if scheme == "gs":
+        return {"requests_timeout": timeout}
+    return {"client_kwargs": {"timeout": timeout, "trust_env": True}}  # proxies, and keys from ~/.netrc
+
+
+def _check_s3_answer(response: tuple[Any, dict[str, Any]] | None, **context: object) -> None:
+    """Raise OSError where botocore would take the page of a web server for an empty list, or ask without end."""
+    if response is None or response[0] is None:
+        return
+    status, headers = response[0].status_code, response[0].headers
+    error = response[1].get("Error", {})
+    if status in (301, 302, 307, 308) and not ("x-amz-bucket-region" in headers or "Region" in error):
+        place = error.get("Endpoint") or headers.get("location") or "no place that it names"
+        raise OSError(
+            f"it answers {status}, which leads to {place}: set AWS_ENDPOINT_URL, or AWS_REGION, to where the bucket is"
+        )
+    if str(context["event_name"]).rpartition(".")[2].startswith("List") and response[1].keys() == {"ResponseMetadata"}:
+        raise OSError(f"it answers {status} with {headers.get('content-type', 'nothing')}, which is no answer of S3")
 
 
 def _status(error: Exception) -> int | None:
@@ -118,12 +141,21 @@ def _status(error: Exception) -> int | None:
 
 
 def _is_denial(error: Exception) -> bool:
-    return isinstance(error, PermissionError) or "Credentials" in type(error).__name__
+    """Whether the store denied it; of a 403 Google's library says no more than a word."""
+    return (
+        isinstance(error, PermissionError)
+        or "Credentials" in type(error).__name__
+        or (isinstance(error, OSError) and str(error).startswith("Forbidden: "))
+    )
 
 
-def _first_line(error: Exception) -> str:
-    said = getattr(error, "strerror", None) or str(error)
+def _words(error: Exception) -> str:
+    """What it says, in one line: the reason is often in the second."""
+    if isinstance(error, JSONDecodeError):
+        return f"it answers what is no JSON, {' '.join(error.doc.split())[:60]!r}"
+    if isinstance(error, LookupError | TypeError | AttributeError):  # what the library looks for is not in it
+        return f"its answer is none of such a store, {type(error).__name__}: {error}"
     if getattr(error, "message", None) == "":  # of aiohttp, whose text has no word of what happened then
         return type(error).__name__
-    lines = said.strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+    said = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    return said[:300] or type(error).__name__

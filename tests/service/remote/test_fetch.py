@@ -1,5 +1,6 @@
 """A repository of any store becomes a folder, and what cannot be had is told; the stores are real servers."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -70,7 +71,7 @@ def test_the_errors_of_s3_are_told_apart(small: Path, tmp_path: Path, monkeypatc
         ):
             fetch(store.url, cache, PATIENCE_S)
         monkeypatch.setenv("FSSPEC_S3_ANON", "true")
-        with pytest.raises(StoreError, match=r"digits/3 is not copied: no permission .*/SHA256SUMS \(Forbidden\)"):
+        with pytest.raises(StoreError, match=r"digits/3 is not copied: no permission .*/SHA256SUMS .*Forbidden\)"):
             fetch(store.url, cache, PATIENCE_S)
         assert fetch("s3://models/public", cache, PATIENCE_S).problems == ()
 
@@ -121,6 +122,59 @@ def test_redirects_without_end_are_told(tmp_path: Path) -> None:
     told = pytest.raises(Unreachable, match=r"cannot be reached \(TooManyRedirects\)")
     with serving(circle) as address, told:
         fetch(address, tmp_path / "cache", PATIENCE_S)
+
+
+PAGE = "<!DOCTYPE html><html><body>Who are you?</body></html>"
+MOVED = "<Error><Code>PermanentRedirect</Code><Endpoint>models.s3.example.org</Endpoint></Error>"
+DENIED = json.dumps({"error": {"message": "bob has no storage.objects.list access"}})
+GATED = "Access to team/models is restricted: ask for it."
+PLACES = {
+    "s3://models/a": "AWS_ENDPOINT_URL",
+    "gs://models/a": "STORAGE_EMULATOR_HOST",
+    "hf://team/models": "HF_ENDPOINT",
+}
+
+
+@pytest.mark.parametrize(
+    ("url", "status", "text", "kind", "says"),
+    [
+        ("s3://models/a", 200, PAGE, Unreachable, "it answers 200 with text/html, which is no answer of S3"),
+        ("s3://models/a", 301, MOVED, Unreachable, "301, which leads to models.s3.example.org: set AWS_ENDPOINT_URL"),
+        ("s3://models/a", 301, "", Unreachable, "301, which leads to no place that it names: set AWS_ENDPOINT_URL"),
+        ("gs://models/a", 200, PAGE, Unreachable, "it answers what is no JSON, '<!DOCTYPE html>"),
+        ("gs://models/a", 200, "{}", Unreachable, "its answer is none of such a store"),
+        ("gs://models/a", 403, DENIED, AccessDenied, "bob has no storage.objects.list access"),
+        ("hf://team/models", 200, PAGE, Unreachable, "it answers what is no JSON, '<!DOCTYPE html>"),
+        ("hf://team/models", 403, GATED, AccessDenied, "Access to team/models is restricted: ask for it."),
+    ],
+)
+def test_what_is_no_answer_of_such_a_store_is_told_and_a_denial_with_its_reason(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    url: str,
+    status: int,
+    text: str,
+    kind: type[StoreError],
+    says: str,
+) -> None:
+    class Same(WebHandler):
+        def answer(self, _path: str) -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Content-Length", str(len(text)))
+            if text == GATED:
+                self.send_header("X-Error-Code", "GatedRepo")
+                self.send_header("X-Error-Message", text)
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(text.encode())
+
+    with serving(partial(Same, RunningStore(""), directory=str(tmp_path))) as address:
+        set_up(monkeypatch, RunningStore(url, KEYS | {"FSSPEC_GS_TOKEN": "anon", PLACES[url]: address}))
+        with pytest.raises(kind) as error:
+            fetch(url, tmp_path / "cache", PATIENCE_S)
+    assert url in str(error.value)
+    assert says in str(error.value)
 
 
 def test_a_store_that_does_not_answer_in_time_is_not_waited_for(tmp_path: Path) -> None:

@@ -114,9 +114,10 @@ def test_only_the_files_of_the_format_are_copied(website: RunningStore, released
         ("{digest}  model.onnx\n{digest}  weights.pkl\n", "lists weights.pkl: nothing is copied but"),
         ("{other}  model.onnx\n", "SHA256SUMS says"),
         ("not sums at all\n", "line 1 is not"),
+        ("", "lists no model.onnx"),
         ("x" * 100_000, "larger than 65536 bytes"),
     ],
-    ids=["traversal", "folder above", "stranger", "another digest", "no sums", "endless"],
+    ids=["traversal", "folder above", "stranger", "another digest", "no sums", "empty", "endless"],
 )
 def test_a_version_whose_sums_are_wrong_is_left_out_and_an_older_one_is_there(
     website: RunningStore, released: Path, tmp_path: Path, sums: str, says: str

@@ -1,11 +1,17 @@
-"""What a store without its library says; what it says of its servers is in `test_fetch.py`."""
+"""What a store without its library says, and how often it asks; what it says of its servers is in `test_fetch.py`."""
 
+import asyncio
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
+import gcsfs.retry
 import pytest
 
-from service.remote.errors import StoreError
+from service.remote.errors import StoreError, Unreachable
 from service.remote.store import RemoteStore
+from tests.service.remote.stores import RunningStore, WebHandler, serving
 
 
 @pytest.mark.parametrize(
@@ -27,3 +33,15 @@ def test_a_library_that_is_not_installed_is_named_with_its_extra(
     with pytest.raises(StoreError) as error:
         RemoteStore(url)
     assert str(error.value).endswith(f"pip install 'resnet-serve[{extra}]'")
+
+
+def test_google_is_asked_again_by_its_own_library_alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Half a minute, and not three of them, before the last copy is served; here the pauses take no time."""
+    monkeypatch.setattr(gcsfs.retry, "asyncio", SimpleNamespace(sleep=lambda _: asyncio.sleep(0)))
+    failing = RunningStore("", refusals={"": 503})
+    with serving(partial(WebHandler, failing, directory=str(tmp_path))) as address:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", address)
+        monkeypatch.setenv("FSSPEC_GS_TOKEN", "anon")
+        with pytest.raises(Unreachable, match="503"):
+            RemoteStore("gs://models/a").folders()
+    assert failing.requests.total() == 6
