@@ -5,12 +5,10 @@ from math import ceil
 from socket import AF_INET6, inet_pton
 
 from service.auth.key_counts import NO_KEY, KeyCounts
-from service.auth.keys import KeyRing, Scope, presented_key, read_keys
+from service.auth.keys import KeyRing, Scope, origin_of, presented_key, read_keys
 from service.auth.rate_limit import RateLimit
 from service.config.settings import Settings
 from service.errors import Forbidden, TooManyRequests, Unauthorized
-
-_ORIGIN = "--api-key-file or RESNET_SERVE_API_KEYS"
 
 
 class Guard:
@@ -20,10 +18,12 @@ class Guard:
     which the supervisor changes by telling all of them.
     """
 
-    def __init__(self, lines: str | None, api_processes: int, limit: RateLimit | None = None) -> None:
-        """`lines` of keys, None if none is needed; SettingError if one of them is no key."""
+    def __init__(
+        self, lines: str | None, api_processes: int, limit: RateLimit | None = None, origin: str = "the API keys"
+    ) -> None:
+        """`lines` of keys from `origin`, None if none is needed; SettingError if one of them is no key."""
         self.counts = KeyCounts(api_processes)
-        self._limit = limit
+        self._limit, self._origin = limit, origin
         self._keys: KeyRing | None = None
         if lines is not None:
             self.change_keys(lines)
@@ -39,7 +39,7 @@ class Guard:
 
     def change_keys(self, lines: str) -> None:
         """From now on only these are good; SettingError, and nothing changes, if one of the lines is no key."""
-        self._keys = KeyRing(lines, _ORIGIN)
+        self._keys = KeyRing(lines, self._origin)
         self.counts.add_names(key.name for key in self._keys.keys)
 
     def admit(self, headers: Mapping[bytes, bytes], client: tuple[str, int] | None, scope: Scope) -> str:
@@ -76,7 +76,8 @@ def _address(client: tuple[str, int] | None) -> str:
 def make_guard(settings: Settings, api_processes: int) -> Guard | None:
     """The guard that the settings ask for, None if everyone may ask as often as they like; SettingError."""
     lines, per_s = read_keys(settings), settings.rate_limit
-    if not per_s:
-        return None if lines is None else Guard(lines, api_processes)
+    if lines is None and not per_s:
+        return None
     burst = settings.rate_burst or max(1, ceil(per_s))
-    return Guard(lines, api_processes, RateLimit(per_s, burst, shared=api_processes > 1))
+    limit = RateLimit(per_s, burst, shared=api_processes > 1) if per_s else None
+    return Guard(lines, api_processes, limit, origin_of(settings))

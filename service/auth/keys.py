@@ -64,6 +64,12 @@ def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
     return key.strip() if scheme.lower() == b"bearer" else headers.get(b"x-api-key")
 
 
+def origin_of(settings: Settings) -> str:
+    """Where the settings have keys, as errors call it."""
+    file = [f"--api-key-file {settings.api_key_file}"] if settings.api_key_file else []
+    return " with ".join([*file, *(["RESNET_SERVE_API_KEYS"] if settings.api_keys else [])])
+
+
 def read_keys(settings: Settings) -> str | None:
     """The lines of keys that the settings name, as they are now; None if they name none. SettingError.
 

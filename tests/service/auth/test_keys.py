@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from service.auth.keys import KeyRing, make_key, presented_key, read_keys
+from service.auth.keys import KeyRing, make_key, origin_of, presented_key, read_keys
 from service.config.settings import SettingError, Settings
 
 SECRET = "correct-horse-battery-staple"
@@ -101,6 +101,14 @@ def test_keys_come_from_the_file_and_the_variable(tmp_path: Path) -> None:
     variable = SecretStr(f"bob admin {'0' * 64}; carol admin {'1' * 64}")
     lines = read_keys(settings(api_key_file=tmp_path / "keys", api_keys=variable))
     assert [key.name for key in ring(lines or "").keys] == ["alice", "bob", "carol"]
+
+
+def test_errors_name_the_place_that_is_set() -> None:
+    variable = SecretStr(f"bob admin {'0' * 64}")
+    assert origin_of(settings(api_key_file=Path("keys"))) == "--api-key-file keys"
+    assert origin_of(settings(api_keys=variable)) == "RESNET_SERVE_API_KEYS"
+    both = settings(api_key_file=Path("keys"), api_keys=variable)
+    assert origin_of(both) == "--api-key-file keys with RESNET_SERVE_API_KEYS"
 
 
 @pytest.mark.parametrize("variable", [None, SecretStr(f"bob admin {'0' * 64}; carol admin {'1' * 64}")])
