@@ -37,9 +37,12 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
     It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = host == "::" and socket.has_dualstack_ipv6()  # IPv4 too, as everywhere on Linux
+    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()  # :: takes IPv4 too, as everywhere on Linux
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][
+            4
+        ]  # with the number of a zone, as %eth0
+        listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)

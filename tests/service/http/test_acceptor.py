@@ -5,6 +5,7 @@ import socket
 import ssl
 from contextlib import ExitStack
 from functools import partial
+from ipaddress import IPv6Address
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from tests.service.certificates import write_certificate
 from tests.service.served import DEADLINE_S
 
 CROWD = 200
+TENTATIVE, OF_A_LINK = 0x40, "20"  # as /proc/net/if_inet6 has them
 
 
 async def accept(already: int) -> tuple[int, int]:
@@ -104,3 +106,16 @@ def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Pa
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(play(), DEADLINE_S))
+
+
+def test_every_address_of_this_machine_can_be_listened_on() -> None:
+    """An IPv4 address that is written as IPv6, and one of a link, which needs the name of its interface."""
+    known = Path("/proc/net/if_inet6")
+    hosts = ["127.0.0.1", "localhost", *(["::ffff:127.0.0.1"] if known.exists() else [])]
+    for line in known.read_text().splitlines() if known.exists() else ():
+        digits, _, _, scope, flags, interface = line.split()
+        if not int(flags, 16) & TENTATIVE:
+            hosts.append(f"{IPv6Address(bytes.fromhex(digits))}{'%' + interface if scope == OF_A_LINK else ''}")
+    for host in hosts:
+        with listen(host, 0) as listener, socket.create_connection((host, listener.getsockname()[1]), DEADLINE_S):
+            pass
