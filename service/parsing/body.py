@@ -1,5 +1,6 @@
 """The images that a request's body holds: a multipart form, JSON, the image itself, or an inference request."""
 
+from models.images.image_type import image_type
 from service.errors import BadRequest
 from service.parsing.content_coding import decompress
 from service.parsing.form import read_form
@@ -20,8 +21,8 @@ def parse(head: Head, body: bytes, shape: Shape, max_images: int, most_bytes: in
     be larger.
 
     A body of another type than a form or JSON is the image itself: curl's --data-binary and -T send any type, and
-    its -d, with which JSON is sent, that of a web page's form. What a hostile body costs is bounded: nothing is read on
-    behind one image too many.
+    its -d, with which JSON is sent, that of a web page's form. HTTPie sends a file that it is given as its input as
+    JSON. What a hostile body costs is bounded: nothing is read on behind one image too many.
     """
     if head.coding:
         body = decompress(head.coding, body, most_bytes)
@@ -30,7 +31,7 @@ def parse(head: Head, body: bytes, shape: Shape, max_images: int, most_bytes: in
         return read_inference(head, body, shape, max_images)
     if kind is Kind.FORM:
         return read_form(head.content_type, body, max_images)
-    if kind is Kind.JSON or (kind is Kind.OTHER and _begins_like_json(body)):
+    if (kind is Kind.JSON and not image_type(body)) or (kind is Kind.OTHER and _begins_like_json(body)):
         return read_json(body, max_images)
     if not body:
         raise BadRequest("no image in the request: send its bytes, a form with a file, or base64 in JSON")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from models.validation import explain
 from service.errors import BadRequest, ServiceError
@@ -37,7 +37,9 @@ class _TensorParameters(BaseModel, strict=True):
 
 class _Output(BaseModel, strict=True):
     name: str
-    parameters: _TensorParameters = _TensorParameters()
+    parameters: Annotated[_TensorParameters, BeforeValidator(lambda given: {} if given is None else given)] = (
+        _TensorParameters()  # also for null, as Go writes a map that is none
+    )
 
 
 class _Input(_Output):
@@ -133,6 +135,8 @@ def _binary(tensor: _Input, body: bytes, header_length: int | None) -> bytes | N
     size, rest = tensor.parameters.binary_data_size, body[len(body) if header_length is None else header_length :]
     if size is None and tensor.data is None:
         raise BadRequest(f"input {tensor.name[:40]!r} has no data: give `data`, or `binary_data_size`")
+    if size is not None and tensor.data is not None:
+        raise BadRequest(f"input {tensor.name[:40]!r} has both `data` and `binary_data_size`: give one of them")
     if (size or 0) != len(rest):
         raise BadRequest(f"the body has {len(rest)} bytes behind its JSON, and binary_data_size tells of {size or 0}")
     return None if size is None else rest

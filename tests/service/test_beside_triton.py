@@ -83,6 +83,10 @@ GOOD: dict[str, tuple[bytes, dict[str, str]]] = {
     "parameters of schedulers": (body(parameters={"priority": 1, "timeout": 5_000_000}), {}),
     "parameters of the client's own": (body(parameters={"colour": "red", "number": 1}), {}),
     "binary pixels": binary(),
+    "parameters that are null": (
+        body(inputs=[tensor(parameters=None)], outputs=[{"name": "logits", "parameters": None}]),
+        {},
+    ),
     "binary pixels and output": binary(outputs=output(binary_data=True)),
     "pixels alone": (IMAGES[:1].tobytes(), {LENGTH: "0"}),
 }
@@ -106,6 +110,7 @@ def test_what_triton_answers_is_answered_alike(both: tuple[httpx.Client, httpx.C
     np.testing.assert_allclose(our_data, their_data, atol=TOLERANCE)
 
 
+BOTH = body(inputs=[tensor(parameters={"binary_data_size": IMAGES.nbytes})])
 BAD: dict[str, tuple[bytes, dict[str, str]]] = {
     "nothing": (b"", {}),
     "no JSON": (b"{", {}),
@@ -141,6 +146,7 @@ BAD: dict[str, tuple[bytes, dict[str, str]]] = {
     "JSON longer than the body": (binary()[0], {LENGTH: "999999"}),
     "a length that is no number": (binary()[0], {LENGTH: "long"}),
     "no length": (binary()[0], {}),
+    "pixels in the JSON and behind it": (BOTH + IMAGES.tobytes(), {LENGTH: str(len(BOTH))}),
     "pixels of two images alone": (IMAGES.tobytes(), {LENGTH: "0"}),
     "no gzip": (b"text", {"content-encoding": "gzip"}),
 }

@@ -50,6 +50,11 @@ def test_any_other_body_is_the_image(content_type: bytes) -> None:
     assert found(content_type, b"image=1&x", 1) == Found([b"image=1&x"], several=False)
 
 
+def test_an_image_that_is_said_to_be_json_is_the_image() -> None:
+    image = b"\x89PNG\r\n\x1a\nand so on"
+    assert found(b"application/json", image, 1) == Found([image], several=False)
+
+
 def test_more_images_than_allowed_are_too_large() -> None:
     content_type, body = form(*[("image", ("a", b"x"))] * 3)
     assert len(found(content_type, body, 3).images) == 3

@@ -36,6 +36,11 @@ def test_pixels_of_one_image() -> None:
     assert (payload.id, payload.timeout_ns) == ("", 0)
 
 
+def test_parameters_may_be_null() -> None:
+    given = tensor() | {"parameters": None}
+    assert read({"inputs": [given], "outputs": [{"name": "logits", "parameters": None}]}).images == [PIXELS]
+
+
 def test_all_that_can_be_asked_for() -> None:
     outputs = [
         {"name": "logits"},
@@ -106,9 +111,11 @@ def test_what_is_wrong_is_told(document: Any, told: str) -> None:
 
 
 def test_binary_data_has_the_size_that_is_told() -> None:
-    for parameters in ({}, {"binary_data_size": 5}):
+    for given in (tensor(), tensor(data=None, parameters={"binary_data_size": 5})):
         with pytest.raises(BadRequest, match="6 bytes behind its JSON"):
-            read({"inputs": [tensor(parameters=parameters)]}, PIXELS)
+            read({"inputs": [given]}, PIXELS)
+    with pytest.raises(BadRequest, match="has both"):
+        read({"inputs": [tensor(parameters={"binary_data_size": 6})]}, PIXELS)
     with pytest.raises(BadRequest, match="the whole body has"):
         read(PIXELS, inference_header_content_length="7")
     with pytest.raises(BadRequest, match="must be the number"):
