@@ -12,6 +12,7 @@ from service.errors import BadRequest, RequestTimeout
 from service.http.body_pace import BodyPace
 from service.http.connection_state import ANSWERED, AWAITS_BODY, BODY, CLOSING, IDLE, LAST, ConnectionState
 from service.http.hangup_watch import HangupWatch
+from service.http.joined_writes import JoinedWrites
 from service.http.read_timeout import ReadTimeout
 from service.http.send_queue import SendQueue
 from service.policy import GRACE_LOOK_S, LINGER_S
@@ -35,6 +36,7 @@ class HttpConnection(HttpToolsProtocol):
         "_hangups",
         "_held",
         "_idle_since_s",
+        "_joined",
         "_keep_alive",
         "_pace",
         "_request",
@@ -85,6 +87,7 @@ class HttpConnection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected; if it sends nothing it is closed like an idle one."""
         super().connection_made(transport)
+        self._joined = JoinedWrites(transport)  # for what FastAPI answers
         if self.client and self.client[0].startswith(_MAPPED):
             self.client = self.client[0].removeprefix(_MAPPED), self.client[1]
         self._watch_idleness(self.timeout_keep_alive)
@@ -160,6 +163,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
+        self._joined.flush()
         super().on_response_complete()
         if self.transport.is_closing():  # it was the last
             self._close()

@@ -238,6 +238,7 @@ class PredictionProtocol(HttpConnection):
         target = parse_target(path) if self.predicts and method != b"OPTIONS" else None
         if target is None:
             super().on_headers_complete()
+            self.cycle.transport = self._joined  # type: ignore[assignment]
             self._enter(BODY)
             if self.pipeline:
                 self.transport.pause_reading()  # also if deferred data made the transport go on behind uvicorn's back
@@ -375,7 +376,8 @@ class PredictionProtocol(HttpConnection):
     def _respond_without_request(self, error: Exception) -> None:
         """Write a response to the message that came last, as far as its head has come."""
         head = Head("", Target(""), b"", dict(self.headers))
-        kind = InferenceResponse if is_inference_path(self.url.decode("latin-1")) else Response
+        path = without_prefix(self.url, self._prefix).decode("latin-1")
+        kind = InferenceResponse if is_inference_path(path) else Response
         response = begin_response(head, time.monotonic_ns(), self.client, kind)
         response.fail(error)
         if cors := self._api.services.cors:

@@ -105,6 +105,7 @@ class Server:
     def __init__(self, process: PlayedProcess) -> None:
         self.process = process
         app = FastAPI()
+        app.root_path = process.settings.root_path
         add_routes(app, lambda: process.api, origins=process.settings.cors_origins)
         app.state.api, app.state.budget = process.api, Unhurried()
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
@@ -120,16 +121,16 @@ class Server:
                 self.process.reply(message)
             await asyncio.sleep(0)
 
-    def connect(self) -> "Connection":
-        return Connection(self)
+    def connect(self, transport: Transport | None = None) -> "Connection":
+        return Connection(self, transport or Transport())
 
 
 class Connection:
     """One client."""
 
-    def __init__(self, server: Server) -> None:
+    def __init__(self, server: Server, transport: Transport) -> None:
         self.process = server.process
-        self.transport = Transport()
+        self.transport = transport
         self.protocol = PredictionProtocol(config=server.config, server_state=ServerState(), app_state={})
         self.protocol.connection_made(self.transport)
 

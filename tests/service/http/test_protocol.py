@@ -230,6 +230,16 @@ def test_bytes_that_are_cut_anywhere_mean_the_same(artifact: Artifact, data: byt
     serve(scene, artifact)
 
 
+def test_what_is_no_http_is_told_in_the_form_of_its_path_below_a_prefix(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(b"GET /digits/v2 HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n")
+        (answer,) = connection.answers()
+        assert (answer.status, json.loads(answer.body).keys()) == (400, {"error"})
+        connection.leave()
+
+    serve(scene, artifact, root_path="/digits")
+
+
 def bytes_of(data: bytes) -> Iterable[bytes]:
     return (data[i : i + 1] for i in range(len(data)))
 
