@@ -74,6 +74,20 @@ def test_a_picture_comes_out_whoever_wrote_the_form(body: bytes) -> None:
     assert found(FORM, body, 1) == ONE
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        FILE,
+        FIELD + '; filename=""',
+        FIELD + "\r\nContent-Type: application/octet-stream",
+        FIELD + "\r\nContent-Type: image/x-unknown",
+    ],
+)
+def test_what_is_said_to_be_a_file_is_taken_for_the_image_whatever_it_holds(head: str) -> None:
+    """So the answer tells what is wrong with the file, and not that there is none."""
+    assert found(FORM, form(NOTE, (head, b"no picture")), 1) == Found([b"no picture"], several=False)
+
+
 @pytest.mark.parametrize("content_type", [b"multipart/mixed", b"Multipart/Related", b"multipart/form-data"])
 @pytest.mark.parametrize("boundary", [b"boundary=X", b'BOUNDARY="X"', b"charset=utf-8; boundary=X;"])
 def test_every_multipart_type_is_a_form(content_type: bytes, boundary: bytes) -> None:
