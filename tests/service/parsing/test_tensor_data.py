@@ -14,11 +14,11 @@ from service.parsing.tensor_data import read_elements, read_numbers, read_string
 
 
 @pytest.mark.parametrize("shape", [(1,), (784,), (2, 8, 8, 3), (1, 300, 300, 1)])
-@pytest.mark.parametrize("indent", [None, 1])
-def test_numbers_nested_and_flat(shape: tuple[int, ...], indent: int | None) -> None:
+@pytest.mark.parametrize("written_as", [{}, {"indent": 1}, {"separators": (",", ":")}], ids=["", "lines", "compact"])
+def test_numbers_nested_and_flat(shape: tuple[int, ...], written_as: dict[str, Any]) -> None:
     values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     for written in (values.tolist(), values.ravel().tolist()):
-        assert read_numbers(json.dumps(written, indent=indent).encode(), values.size) == values.tobytes()
+        assert read_numbers(json.dumps(written, **written_as).encode(), values.size) == values.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -85,9 +85,9 @@ def test_strings_are_base64_flat_or_in_arrays_of_one(size: int) -> None:
 
 
 def test_a_string_that_is_none_fails_alone() -> None:
-    good, bad, number, twice = strings(["QUJD", "*", 7, ["QUJD", "QUJD"]])
+    good, *others = strings(["QUJD", "*", 7, ["QUJD", "QUJD"], 1234, True, None])  # as written the last are base64
     assert good == b"ABC"
-    assert [type(one) for one in (bad, number, twice)] == [BadRequest] * 3
+    assert [type(one) for one in others] == [BadRequest] * 6
 
 
 def test_strings_that_are_no_array_are_refused() -> None:

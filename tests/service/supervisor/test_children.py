@@ -7,9 +7,10 @@ from itertools import pairwise
 import pytest
 
 from service.ipc.channels import Channels
+from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.shared_state import SharedState
-from service.policy import LONG_LIFE_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.policy import LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
 from service.supervisor.children import ApiChild, Child, WorkerChild
 
 
@@ -105,6 +106,25 @@ def test_a_worker_that_takes_nothing_up_is_noticed() -> None:
     channels.requests[0].drain()
     shared_state.began_ns[0] = 0
     assert not worker.leaves_unread(channels, noticed + 100)
+
+
+def test_a_worker_that_has_nothing_to_do_is_probed_now_and_then_and_not_while_it_runs() -> None:
+    channels = Channels(workers=1, api_processes=1, slots=1, input_bytes=1, classes=2)
+    worker, reader = WorkerChild(0), channels.requests[0].reader
+    os.set_blocking(reader, False)
+
+    def probes(begin_s: float) -> int:
+        """How many a worker reads that is looked at for a minute."""
+        count = 0
+        for i in range(int(60 / WATCH_INTERVAL_S)):
+            assert not worker.leaves_unread(channels, begin_s + i * WATCH_INTERVAL_S)
+            with suppress(BlockingIOError):
+                count += len(os.read(reader, 1 << 16)) // len(PROBE)
+        return count
+
+    assert 30 / PROBE_INTERVAL_S < probes(0.0) <= 60 / PROBE_INTERVAL_S
+    channels.shared_state.began_ns[0] = 1
+    assert probes(60.0) == 0
 
 
 def test_a_machine_that_stood_still_has_left_nothing_unread() -> None:
