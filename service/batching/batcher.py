@@ -114,7 +114,7 @@ class Batcher:
         queue.add(task)
         if len(queue.tasks) % queue.latency.sizes.paying == 0:
             self._results.advance()  # within a long turn, too: the workers would have nothing to do
-        elif not self._dispatch_is_due:
+        else:
             self._dispatch_later()
 
     def withdraw(self, task: ImageTask) -> None:
@@ -284,7 +284,7 @@ class Batcher:
         """Take back what a worker had that is dead; what it had begun is returned."""
         begun = int(self._shared_state.taken[worker.worker, self._api])
         lost = worker.take_all_back()
-        for batch, tasks in sorted(lost.items(), reverse=True):
+        for batch, tasks in reversed(lost.items()):
             for task in reversed(tasks):
                 self._recover(task, was_running=batch <= begun)
         return [task for batch, tasks in lost.items() if batch <= begun for task in tasks]

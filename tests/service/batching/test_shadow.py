@@ -123,20 +123,21 @@ def test_a_copy_is_sent_only_while_no_image_waits_and_the_worker_has_nothing_els
     run(scene)
 
 
+@pytest.mark.parametrize("images", [1, 2])  # two make a batch here, one waits for its time
 def test_copies_wait_for_others_to_run_with_but_not_for_ever(
-    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    run: Callable[..., None], monkeypatch: pytest.MonkeyPatch, images: int
 ) -> None:
     async def scene(process: PlayedProcess) -> None:
         monkeypatch.setattr(shadow_module, "COPIES_WAIT_NS", 10**8)
-        for first in (4, 5):
+        for first in (4, 5)[:images]:
             sent = ask(process, first)
             process.reply(await process.taken())
             assert (await sent.response()).status == 200
         copies = await process.taken()  # nothing else happens meanwhile
-        assert (copies.model, len(copies.slots)) == (SHADOW, 2)
+        assert (copies.model, len(copies.slots)) == (SHADOW, images)
         process.reply(copies)
         await turn()
-        assert counts(process) == {"agreed": 2}
+        assert counts(process) == {"agreed": images}
 
     run(scene)
 
