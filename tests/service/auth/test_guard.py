@@ -91,7 +91,7 @@ def test_who_has_no_key_is_limited_in_trying_some() -> None:
     ("hosts", "another"),
     [
         (["192.0.2.1", "192.0.2.1"], "192.0.2.2"),
-        (["2001:db8::1", "2001:db8::ffff:1"], "2001:db8:0:1::1"),  # of one network of 64 bits
+        (["2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff"], "2001:db8:0:1::1"),  # of one network of 64 bits
         (["fe80::1%eth0", "fe80::2%eth0"], "fe80:0:0:1::1"),
         (["::ffff:192.0.2.1", "::ffff:192.0.2.1"], "::ffff:192.0.2.2"),
     ],

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from service.batching.decoding import Decoder
@@ -40,6 +41,8 @@ def decoded(decoder: Decoder, slow: Slow, image: bytes) -> asyncio.Future[Sequen
 
 def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -> None:
     async def scene() -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         slow, decoder = Slow(), Decoder(threads=1, memory_bytes=1 << 20)
         left: list[Sequence[object]] = []
         answers: asyncio.Future[Sequence[object]] = asyncio.get_running_loop().create_future()
@@ -60,7 +63,7 @@ def test_images_whose_request_has_ended_are_let_go_at_once_and_never_decoded() -
             slow.may_go_on.set()
             decoder.close()
         assert bytes(pixels) == last  # type: ignore[arg-type]
-        assert left == []
+        assert left == failures == []
         assert slow.begun == [running, last]
 
     asyncio.run(scene())
@@ -92,18 +95,21 @@ def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -
     async def scene() -> None:
         slow, decoder = Slow(), Decoder(threads=2, memory_bytes=15)
         try:
-            assert (decoder.waiting, decoder.busy) == (0, 0)
+            assert (decoder.waiting, decoder.busy, decoder.estimate.wait_s) == (0, 0, 0)
             first = decoded(decoder, slow, bytes(8))
             second = decoder.decode(slow, [bytes(8)] * 3, lambda _: None)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
             assert (decoder.waiting, decoder.busy) == (3, 1)
+            all_s = decoder.estimate.wait_s
             second.cancel()
             assert (decoder.waiting, decoder.busy) == (0, 1)
+            assert 0 < decoder.estimate.wait_s < all_s
             slow.may_go_on.set()
             await asyncio.wait_for(first, DEADLINE_S)
         finally:
             slow.may_go_on.set()
             decoder.close()
         assert decoder.waiting == 0
+        assert decoder.estimate.wait_s == pytest.approx(0)
 
     asyncio.run(scene())
