@@ -95,6 +95,12 @@ def test_unreadable_files_of_val_are_told_too(tmp_path):
     assert "val/red/x.png: not a PNG" in _load(pack(tmp_path, "folder", files))[2]
 
 
+def test_val_without_any_image_is_an_error(tmp_path):
+    files = below("train", pictures(2)) | {"val/red/1.png": b"no image", "val/blue/1.png": b"no image"}
+    with pytest.raises(DataError, match="none of the images to judge by can be read"):
+        _load(pack(tmp_path, "folder", files))
+
+
 def test_what_does_not_count_is_told(tmp_path):
     files = below("train", pictures(4)) | {"test/1.png": b"", "runs/x/curves.png": b"", "val/red/1.png": b""}
     files |= below("val", pictures(1))
