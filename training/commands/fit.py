@@ -44,11 +44,11 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
     _find_folder(options)
-    with claimed(options.folder) if leads() else nullcontext():
-        return _fit(options, console, save_seconds)
+    with claimed(options.folder) if leads() else nullcontext(options.folder) as folder:
+        return _fit(options, folder, console, save_seconds)
 
 
-def _fit(options: FitOptions, console: Console, save_seconds: float) -> int:
+def _fit(options: FitOptions, folder: Path, console: Console, save_seconds: float) -> int:
     earlier = _earlier(options)
     recipe = _recipe(options, earlier)
     number, there = local()
@@ -56,7 +56,7 @@ def _fit(options: FitOptions, console: Console, save_seconds: float) -> int:
     torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
     with joined(choose_device(options.device, number)) as processes:
         console = console if processes.leads else Console(quiet=True)
-        run = _prepare(options, recipe, earlier, processes, console)
+        run = _prepare(options, folder, recipe, earlier, processes, console)
         with Interrupt(patient=processes.size > 1) as interrupt, ProgressBar(console, run) as bar:
             run.train(bar, interrupt, save_seconds)
         if interrupt.agreed is None:
@@ -108,7 +108,12 @@ def _earlier(options: FitOptions) -> Checkpoint | None:
 
 
 def _prepare(
-    options: FitOptions, recipe: Recipe, earlier: Checkpoint | None, processes: TrainingProcesses, console: Console
+    options: FitOptions,
+    folder: Path,
+    recipe: Recipe,
+    earlier: Checkpoint | None,
+    processes: TrainingProcesses,
+    console: Console,
 ) -> Run:
     """Load what the run takes: the images, and the network that learns from them."""
     seed = options.seed if options.seed is not None else (earlier.seed if earlier else 0)
@@ -128,7 +133,7 @@ def _prepare(
         seed,
         held_back=held_back,
         processes=processes,
-        folder=options.folder,
+        folder=folder,
         data=options.data,
     )
     if earlier:

@@ -169,10 +169,11 @@ def make_folder(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def claimed(folder: Path) -> Iterator[None]:
+def claimed(folder: Path) -> Iterator[Path]:
     """Keep other runs out of the folder within this context; CheckpointError if one is at work there.
 
-    What writers that were killed left half-written is removed.
+    Yield a path that leads to this folder wherever it is moved, and never to another that is made in its place. What
+    writers that were killed left half-written is removed.
     The kernel holds the lock, and takes it back from a process that dies; on file systems that know none there is none.
     """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -186,7 +187,7 @@ def claimed(folder: Path) -> Iterator[None]:
         except OSError:
             pass
         remove_partial(folder)
-        yield
+        yield Path(f"/proc/self/fd/{descriptor}")
     finally:
         os.close(descriptor)
 
@@ -202,8 +203,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     try:
         _replace(path, data)
     except OSError as error:
+        place = path.parent.resolve() / path.name  # what is claimed by its descriptor has a name, too
         raise CheckpointError(
-            f"{path} cannot be written: {error.strerror or error}; make room there, or give another place. What it "
+            f"{place} cannot be written: {error.strerror or error}; make room there, or give another place. What it "
             "held before is untouched"
         ) from error
 

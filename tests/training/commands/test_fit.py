@@ -304,6 +304,16 @@ def test_a_second_process_is_refused_while_the_first_trains(recipe, digits, tmp_
     assert f"error: another process is training in {tmp_path}/run" in first.stdout
 
 
+def test_a_run_writes_into_its_own_folder_when_another_takes_its_place(recipe, digits, tmp_path):
+    """As where a run's folder is moved away, and the name given to the next."""
+    run, moved = tmp_path / "run", tmp_path / "moved"
+    program = acting(tmp_path, 0, 5, f"os.rename({str(run)!r}, {str(moved)!r}); os.mkdir({str(run)!r})")
+    first = _run(recipe, digits, run, "--epochs", "1", program=program)
+    assert (first.returncode, first.stderr) == (0, "")
+    assert list(run.iterdir()) == []
+    assert {"last.pt", "best.pt", "metrics.jsonl"} <= {file.name for file in moved.iterdir()}
+
+
 def test_nothing_to_resume_is_told(options):
     """Also where a run was stopped before it saved anything, as one that was still decoding."""
     options.folder.mkdir()
