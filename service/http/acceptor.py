@@ -39,9 +39,7 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()  # :: takes IPv4 too, as everywhere on Linux
     try:
-        address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][
-            4
-        ]  # with the number of a zone, as %eth0
+        *_, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]  # %eth0 is a number in it
         listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple

@@ -35,11 +35,13 @@ class _TensorParameters(BaseModel, strict=True):
     shared_memory_region: object = None
 
 
+_Parameters = Annotated[_TensorParameters, BeforeValidator(lambda given: {} if given is None else given)]
+"""Null is none: Go writes so a map that is not there."""
+
+
 class _Output(BaseModel, strict=True):
     name: str
-    parameters: Annotated[_TensorParameters, BeforeValidator(lambda given: {} if given is None else given)] = (
-        _TensorParameters()  # also for null, as Go writes a map that is none
-    )
+    parameters: _Parameters = _TensorParameters()
 
 
 class _Input(_Output):
