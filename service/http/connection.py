@@ -213,7 +213,7 @@ class HttpConnection(HttpToolsProtocol):
         """
         self._enter(CLOSING)
         now = self._send_queue()
-        self.transport.close()
+        self._joined.close()
         if now is not None:
             has_all = now == before and now.is_empty
             self._timeout.start(LINGER_S, self.transport.abort if has_all else partial(self._look_again, now))

@@ -1,4 +1,4 @@
-"""What is written in one turn of the event loop, as one piece."""
+"""Two writes of one turn of the event loop, as one."""
 
 import asyncio
 
@@ -10,21 +10,26 @@ class JoinedWrites:
     the head of an answer alone, sent no more, and lost what the answer says.
     """
 
+    __slots__ = ("_transport", "_waiting")
+
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
-        self._parts: list[bytes] = []
+        self._waiting = b""
 
     def write(self, data: bytes) -> None:
-        """Write this at the turn's end, or before."""
-        if not self._parts:
+        """Write this behind what waits, or with what comes next: no more waits, for the transport bounds it."""
+        if self._waiting:
+            self._waiting += data
+            self.flush()
+        elif data:
+            self._waiting = data
             asyncio.get_running_loop().call_soon(self.flush)
-        self._parts.append(data)
 
     def flush(self) -> None:
-        """Write what waits."""
-        if self._parts and not self._transport.is_closing():
-            self._transport.write(b"".join(self._parts))
-        self._parts.clear()
+        """Write what waits, at the turn's end at the latest."""
+        data, self._waiting = self._waiting, b""
+        if data and not self._transport.is_closing():
+            self._transport.write(data)
 
     def close(self) -> None:
         """Close behind all that was written."""
