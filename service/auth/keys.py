@@ -66,8 +66,9 @@ def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
 
 def origin_of(settings: Settings) -> str:
     """Where the settings have keys, as errors call it."""
-    file = [f"--api-key-file {settings.api_key_file}"] if settings.api_key_file else []
-    return " with ".join([*file, *(["RESNET_SERVE_API_KEYS"] if settings.api_keys else [])])
+    file, variable = settings.api_key_file, settings.api_keys
+    places = {f"--api-key-file {file}": file, "RESNET_SERVE_API_KEYS": variable}
+    return " with ".join([place for place, given in places.items() if given is not None])
 
 
 def read_keys(settings: Settings) -> str | None:
