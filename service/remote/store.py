@@ -1,6 +1,7 @@
 """Folders and files below one URL, whatever store it is in; each error says what was found and what to do."""
 
 import errno
+import re
 import time
 from collections.abc import Callable, Iterator
 from json import JSONDecodeError
@@ -14,6 +15,9 @@ CONNECT_S, READ_S = 5, 30
 RETRY_WAITS_S = (0.5, 2.0)
 """Time before each further try of what may pass, in seconds; Google's library tries six times by itself."""
 CHUNK_BYTES = 1 << 20
+
+_SECRETS = re.compile(r"(?<=://)[^\s/?'\"]*@|\?[^\s?='\"]+=[^\s'\"]*")
+"""In an address a name and password, and what is behind its path: stores send on to addresses that are signed there."""
 
 _T = TypeVar("_T")
 
@@ -157,5 +161,5 @@ def _words(error: Exception) -> str:
         return f"its answer is none of such a store, {type(error).__name__}: {error}"
     if getattr(error, "message", None) == "":  # of aiohttp, whose text has no word of what happened then
         return type(error).__name__
-    said = " ".join((getattr(error, "strerror", None) or str(error)).split())
+    said = " ".join(_SECRETS.sub("", getattr(error, "strerror", None) or str(error)).split())
     return said[:300] or type(error).__name__

@@ -124,6 +124,21 @@ def test_redirects_without_end_are_told(tmp_path: Path) -> None:
         fetch(address, tmp_path / "cache", PATIENCE_S)
 
 
+def test_the_signature_of_an_address_that_a_store_sends_on_to_is_not_told(tmp_path: Path) -> None:
+    class Signing(WebHandler):
+        def answer(self, path: str) -> None:
+            self.send_response(302)
+            self.send_header("Location", f"http://bob:secret@{self.headers['Host']}/kept{path}?by=bob&signature=secret")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    signing = partial(Signing, RunningStore("", refusals={"kept/": 403}), directory=str(tmp_path))
+    with serving(signing) as address, pytest.raises(AccessDenied) as error:
+        fetch(address, tmp_path / "cache", PATIENCE_S)
+    assert f"url='{address}/kept/'" in str(error.value)
+    assert "secret" not in str(error.value)
+
+
 PAGE = "<!DOCTYPE html><html><body>Who are you?</body></html>"
 MOVED = "<Error><Code>PermanentRedirect</Code><Endpoint>models.s3.example.org</Endpoint></Error>"
 DENIED = json.dumps({"error": {"message": "bob has no storage.objects.list access"}})
