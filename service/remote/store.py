@@ -123,14 +123,13 @@ def _check_s3_answer(response: tuple[Any, dict[str, Any]] | None, **context: obj
     """Raise OSError where botocore would take the page of a web server for an empty list, or ask without end."""
     if response is None or response[0] is None:
         return
-    status, headers = response[0].status_code, response[0].headers
-    error = response[1].get("Error", {})
-    if status in (301, 302, 307, 308) and not ("x-amz-bucket-region" in headers or "Region" in error):
-        place = error.get("Endpoint") or headers.get("location") or "no place that it names"
+    (answer, parsed), operation = response, str(context["event_name"]).rpartition(".")[2]
+    status, headers = answer.status_code, answer.headers
+    if operation == "HeadBucket" and status in (301, 302, 307) and "x-amz-bucket-region" not in headers:
         raise OSError(
-            f"it answers {status}, which leads to {place}: set AWS_ENDPOINT_URL, or AWS_REGION, to where the bucket is"
+            f"it answers {status} and names no region: set AWS_ENDPOINT_URL, or AWS_REGION, to where the bucket is"
         )
-    if str(context["event_name"]).rpartition(".")[2].startswith("List") and response[1].keys() == {"ResponseMetadata"}:
+    if operation.startswith("List") and parsed.keys() == {"ResponseMetadata"}:
         raise OSError(f"it answers {status} with {headers.get('content-type', 'nothing')}, which is no answer of S3")
 
 

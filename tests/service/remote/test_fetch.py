@@ -154,8 +154,8 @@ PLACES = {
     ("url", "status", "text", "kind", "says"),
     [
         ("s3://models/a", 200, PAGE, Unreachable, "it answers 200 with text/html, which is no answer of S3"),
-        ("s3://models/a", 301, MOVED, Unreachable, "301, which leads to models.s3.example.org: set AWS_ENDPOINT_URL"),
-        ("s3://models/a", 301, "", Unreachable, "301, which leads to no place that it names: set AWS_ENDPOINT_URL"),
+        ("s3://models/a", 301, MOVED, Unreachable, "it answers 301 and names no region: set AWS_ENDPOINT_URL"),
+        ("s3://models/a", 301, "", Unreachable, "it answers 301 and names no region: set AWS_ENDPOINT_URL"),
         ("gs://models/a", 200, PAGE, Unreachable, "it answers what is no JSON, '<!DOCTYPE html>"),
         ("gs://models/a", 200, "{}", Unreachable, "its answer is none of such a store"),
         ("gs://models/a", 403, DENIED, AccessDenied, "bob has no storage.objects.list access"),

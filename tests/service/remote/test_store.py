@@ -11,7 +11,7 @@ import pytest
 
 from service.remote.errors import StoreError, Unreachable
 from service.remote.store import RemoteStore
-from tests.service.remote.stores import RunningStore, WebHandler, serving
+from tests.service.remote.stores import KEYS, RunningStore, WebHandler, serving
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,26 @@ def test_google_is_asked_again_by_its_own_library_alone(monkeypatch: pytest.Monk
         with pytest.raises(Unreachable, match="503"):
             RemoteStore("gs://models/a").folders()
     assert failing.requests.total() == 6
+
+
+def test_a_bucket_of_another_region_is_found_also_where_only_its_head_names_that(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    class Elsewhere(WebHandler):
+        def answer(self, _path: str) -> None:
+            content = b"<Error><Code>TemporaryRedirect</Code></Error>"
+            if is_there := "/eu-west-1/s3/" in self.headers["Authorization"]:
+                prefixes = b"<CommonPrefixes><Prefix>a/digits/</Prefix></CommonPrefixes>"
+                content = b"<ListBucketResult><Name>models</Name>" + prefixes + b"</ListBucketResult>"
+            self.send_response(200 if is_there else 307)
+            self.send_header("Content-Length", str(len(content)))
+            if self.command == "HEAD":
+                self.send_header("X-Amz-Bucket-Region", "eu-west-1")
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+    with serving(partial(Elsewhere, RunningStore(""), directory=str(tmp_path))) as address:
+        for name, value in (KEYS | {"AWS_ENDPOINT_URL": address}).items():
+            monkeypatch.setenv(name, value)
+        assert RemoteStore("s3://models/a").folders() == ["digits"]
