@@ -213,7 +213,7 @@ class HttpConnection(HttpToolsProtocol):
         """
         self._enter(CLOSING)
         now = self._send_queue()
-        self._joined.close()
+        self.transport.close()
         if now is not None:
             has_all = now == before and now.is_empty
             self._timeout.start(LINGER_S, self.transport.abort if has_all else partial(self._look_again, now))
@@ -254,6 +254,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _answer_instead(self, error: Exception) -> None:
         """Close; FastAPI leaves the answer to this if it waits for the rest of a body, and is heard if it does not."""
+        self._joined.flush()
         if not self._in_cycle or self.pipeline or self.cycle.response_started:
             self._close()
             return

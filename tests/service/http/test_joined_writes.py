@@ -1,10 +1,13 @@
 """What FastAPI writes of one answer goes out together, and in its order."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 
+from fastapi import Request
 from fastapi.responses import StreamingResponse
 
+from service.http.connection_state import AWAITS_BODY
 from service.http.joined_writes import JoinedWrites
 from service.prediction.request import late_body
 from tests.artifacts import Artifact
@@ -101,6 +104,24 @@ def test_an_answer_is_not_lost_if_the_time_for_its_requests_body_is_over_in_its_
             await asyncio.sleep(0)
         connection.protocol._answer_instead(late_body())
         assert (connection.statuses(), connection.transport.closing) == ([405], True)
+        connection.leave()
+
+    serve(scene, artifact)
+
+
+def test_a_body_is_asked_for_before_the_answer_that_it_did_not_come_in_time(artifact: Artifact) -> None:
+    async def read(request: Request) -> None:
+        await request.body()
+
+    async def scene(server: Server) -> None:
+        server.config.app.post("/read")(read)  # type: ignore[union-attr]
+        connection = server.connect()
+        connection.send(b"POST /read HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n")
+        while not connection.protocol.cycle.scope.get(AWAITS_BODY):
+            await asyncio.sleep(0)
+        connection.protocol._answer_instead(late_body())
+        await asyncio.sleep(0)
+        assert re.findall(rb"HTTP/1.1 (\d+)", connection.transport.written) == [b"100", b"408"]
         connection.leave()
 
     serve(scene, artifact)
