@@ -57,9 +57,9 @@ class Scene:
         ]
         self.budget = ExpressBudget()
 
-    def sent(self) -> tuple[int, list[int]] | None:
+    def sent(self, now_ns: int = NOW_NS) -> tuple[int, list[int]] | None:
         """To which thread the next batch goes, and which slots."""
-        batch = express_batch([self.quick, self.slow], [self.budget, ExpressBudget()], self.threads, NOW_NS)
+        batch = express_batch([self.quick, self.slow], [self.budget, ExpressBudget()], self.threads, now_ns)
         return batch and (batch.worker.worker, [one.slot for one in batch.tasks])
 
 
@@ -89,6 +89,13 @@ def test_the_thread_that_runs_gets_more_until_it_has_enough() -> None:
     assert scene.sent() == (2, [3])
     scene.threads[0].add(3, [task(9)], LEAD_NS)
     assert scene.sent() is None
+
+
+def test_an_image_waits_for_others_there_as_long_as_its_model_lets_it() -> None:
+    scene = Scene(queue_of(QUICK_MS, task(3)))
+    scene.quick.delay_ns = 2 * MS
+    assert scene.sent(NOW_NS + MS) is None
+    assert scene.sent(NOW_NS + 2 * MS) == (2, [3])
 
 
 def test_images_that_were_in_a_worker_which_died_do_not_run_there_nor_others_beside_them() -> None:
