@@ -106,9 +106,10 @@ def test_the_name_of_a_key_stands_in_log_and_metrics_and_the_key_nowhere(guarded
         for key, decision in (("alice", "admitted"), ("root", "forbidden"), ("", "unknown"))
     }
     before = Counter({series: value for series, value in guarded.metrics().items() if series.startswith("resnet_key")})
-    for number, key in enumerate((ALICE, ALICE, ROOT, "a-wrong-one-0123456789")):
+    asked = ((ALICE, png()), (ALICE, b"no image"), (ROOT, png()), ("a-wrong-one-0123456789", png()))
+    for number, (key, content) in enumerate(asked):
         headers = {"x-api-key": key, "x-request-id": f"named-{number}"}
-        httpx.post(f"{guarded.url}/predict", content=png(), headers=headers, timeout=DEADLINE_S)
+        httpx.post(f"{guarded.url}/predict", content=content, headers=headers, timeout=DEADLINE_S)
     after = Counter(guarded.metrics())
     grown = {which: after[name] - before[name] for which, name in series.items()}
     assert grown == {("alice", "admitted"): 2, ("root", "forbidden"): 1, ("", "unknown"): 1}

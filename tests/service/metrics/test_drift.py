@@ -1,5 +1,7 @@
 """Drift: SciPy's divergences as oracle, and answers that are drawn from the reference, and from others."""
 
+import weakref
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -9,7 +11,7 @@ from models.artifact.reference import CONFIDENCE_BOUNDS, ReferenceDistribution
 from service.metrics.drift import Drift, RecentCounts, even_groups, stability_index
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
-from service.policy import DRIFT_GROUPS, DRIFT_WINDOW
+from service.policy import DRIFT_GROUPS, DRIFT_STEPS, DRIFT_WINDOW
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -56,17 +58,26 @@ def test_the_window_slides() -> None:
     assert found[-1][0] == 0
 
 
+def test_looks_between_few_answers_take_no_memory() -> None:
+    recent, seen = RecentCounts(), list[weakref.ref[NDArray[np.float64]]]()
+    for answers in (*range(2 * DRIFT_WINDOW), *[2 * DRIFT_WINDOW] * DRIFT_WINDOW):
+        counts = np.array([float(answers)])
+        seen.append(weakref.ref(counts))
+        recent.take(counts)
+    assert sum(one() is not None for one in seen) <= DRIFT_STEPS + 2
+
+
 class Played:
     """A model with ten classes whose answers are drawn; two API processes count them in turns."""
 
-    def __init__(self, most_series: int = 1000) -> None:
+    def __init__(self, most_series: int = 1000, images: int = 5000) -> None:
         self.random = np.random.default_rng(0)
         self.classes = np.arange(1, 11) / 55
         self.confidences = self.random.dirichlet(np.ones(13))
         reference = ReferenceDistribution(
-            class_counts=tuple(self.random.multinomial(5000, self.classes).tolist()),
+            class_counts=tuple(self.random.multinomial(images, self.classes).tolist()),
             confidence_bounds=CONFIDENCE_BOUNDS,
-            confidence_counts=tuple(self.random.multinomial(5000, self.confidences).tolist()),
+            confidence_counts=tuple(self.random.multinomial(images, self.confidences).tolist()),
         )
         self.model = MeteredModel("digits", "1", [str(n) for n in range(10)], most_series, reference)
         self.metrics = Metrics([self.model], ["/predict"], workers=1, api_processes=2)
@@ -119,6 +130,13 @@ def test_classes_without_a_series_are_compared_together() -> None:
     assert played.drifts()["classes"] < 0.1
     played.answer(2000, np.eye(10)[0], played.confidences)
     assert played.drifts()["classes"] > 0.25
+
+
+def test_a_model_that_was_measured_on_a_handful_of_images_has_no_gauge() -> None:
+    """What is told of it would be 0 whatever it answers."""
+    played = Played(images=20)
+    played.answer(3000, np.eye(10)[0], played.confidences)
+    assert played.drifts() == {}
 
 
 def test_a_model_without_a_reference_has_no_gauge() -> None:

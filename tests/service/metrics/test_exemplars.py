@@ -57,6 +57,15 @@ def test_one_that_is_being_written_is_left_out(metrics: Metrics) -> None:
     assert found(metrics) == {}
 
 
+def test_one_that_is_being_written_hides_none_of_another_process(metrics: Metrics) -> None:
+    for process in (0, 1):
+        metrics.attach(process)
+        metrics.exemplars.note(0.3, 1 + process, 2, "plain", "ok")
+    newest = metrics.exemplars._records["time_s"] == 101.0
+    metrics.exemplars._records["written_s"][newest] = 99.0
+    assert found(metrics) == {("ok", "0.3"): (f"{1:032x}", f"{2:016x}", 0.3, 100.0)}
+
+
 def test_openmetrics_has_the_same_samples(metrics: Metrics) -> None:
     metrics.attach(0)
     metrics.requests.inc("plain", "1", "ok")

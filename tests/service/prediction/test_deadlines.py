@@ -87,6 +87,17 @@ def test_a_deadline_may_move() -> None:
     assert len(set(told_of(scene, 2))) == 2
 
 
+def test_a_later_deadline_does_not_put_off_an_earlier_one() -> None:
+    soon: list[Late] = []
+
+    def scene(deadlines: Deadlines, told: list[Late]) -> None:
+        soon.append(Late(told))
+        watch(deadlines, soon[0], time.monotonic_ns() + 20 * MS)
+        watch(deadlines, Late(told), time.monotonic_ns() + 3600_000 * MS)
+
+    assert told_of(scene, 1) == soon
+
+
 def test_one_that_fails_keeps_no_other_from_being_told() -> None:
     def scene(deadlines: Deadlines, told: list[Late]) -> None:
         for kind in (Broken, Late, Broken):
