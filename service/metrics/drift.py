@@ -63,13 +63,8 @@ class DriftMeasure:
         self._expected = self._grouped(expected)
         self._recent = RecentCounts()
 
-    @property
-    def is_telling(self) -> bool:
-        """Whether there is more than one group."""
-        return len(self._expected) > 1
-
     def look(self, metrics: Metrics) -> float | None:
-        """The index of the recent answers, None while they are too few."""
+        """The index of the recent answers, None while they are too few; of a single group 0, which is not exposed."""
         recent = self._recent.take(metrics.total(self._cells))
         return None if recent is None else stability_index(self._expected, self._grouped(recent))
 
@@ -84,7 +79,7 @@ class Drift:
         self._metrics, self._name = metrics, model.name
         for of in DRIFTS:
             metrics.drift.set(0.0, model.name, of)  # not any more what was so of another version
-        self._measures = {of: one for of, one in _measures(metrics, model) if one.is_telling}
+        self._measures = dict(_measures(metrics, model))
 
     def publish(self) -> None:
         """Set the gauges of what is known."""
