@@ -84,6 +84,17 @@ def test_arbitrary_bytes_raise_nothing_else_than_an_artifact_error(data: bytes):
         read_onnx(data)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [b"\xc0\x3e\x07", b"\xc1\x3e" + bytes(8), b"\xc2\x3e\x03abc", b"\xc5\x3e" + bytes(4)],
+    ids=["number", "eight bytes", "text", "four bytes"],
+)
+def test_fields_of_a_later_onnx_are_passed_over(metadata: Metadata, linear_model: LinearModel, field: bytes):
+    data = linear_model(metadata).SerializeToString()
+    assert onnx.load_from_string(field + data).graph == onnx.load_from_string(data).graph
+    assert read_onnx(field + data) == read_onnx(data)
+
+
 def by_protobuf(data: bytes) -> onnx.ModelProto | None:
     """The message, or None if it is broken off or holds no graph."""
     try:

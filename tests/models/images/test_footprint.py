@@ -93,6 +93,17 @@ def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
     assert decoding_bytes(data, None) == 8 * SIDE**2
 
 
+@pytest.mark.parametrize("size", [(3000, 500), (500, 3000)])
+def test_a_panorama_is_shrunk_by_its_shorter_side(size):
+    """As libjpeg, asked for that, shrinks it."""
+    stream = BytesIO()
+    Image.new("RGB", size).save(stream, "JPEG")
+    image = Image.open(stream)
+    image.draft("RGB", (224, 224))
+    assert image.size == (size[0] // 2, size[1] // 2)
+    assert decoding_bytes(stream.getvalue(), 224) == 8 * image.width * image.height
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF89a", b"RIFF1234WEBPVP8X", b"text"]
 )

@@ -67,6 +67,13 @@ def test_what_is_damaged_is_pillows_or_refused(picture, rng: random.Random):
         assert pixels is None or pixels == by_pillow(one)
 
 
+@pytest.mark.parametrize("rows", range(9))
+def test_a_picture_without_its_last_rows_is_left_to_pillow(rows: int):
+    """Its data have an end, which comes too soon."""
+    picture = with_payload(png(np.zeros((9, 7), np.uint8)), zlib.compress(bytes(rows * (1 + 7))))
+    assert PlainPng("L", 7, 9).decode(picture) is None
+
+
 @pytest.mark.parametrize(
     "other",
     [

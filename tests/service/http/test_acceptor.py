@@ -77,6 +77,22 @@ def test_processes_get_as_many_each_and_none_waits_for_those_that_take_none() ->
         assert runner.run(asyncio.wait_for(share([0, 0], 1, 60), DEADLINE_S)) == [60]
 
 
+def test_a_connection_that_is_made_counts_once() -> None:
+    taken: list[asyncio.Protocol] = []
+
+    async def play() -> int:
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen("127.0.0.1", 0))
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+            acceptor = Acceptor(listener, partial(keep, taken), connections := AcceptShare(taken, [0], 0))
+            await acceptor.close()
+            return connections.publish()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        assert runner.run(asyncio.wait_for(play(), DEADLINE_S)) == len(taken) == 3
+
+
 def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Path) -> None:
     files = write_certificate(tmp_path)
     tls = ServerTls(files.certificate, files.key, None)

@@ -151,6 +151,25 @@ def test_a_promoted_version_that_fails_is_replaced_by_the_former_one(scene: Call
     assert look() is None
 
 
+def test_failures_of_a_promoted_version_add_up(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    look = it.promote()
+    for _ in range(FAILED_LEAST - 1):
+        it.metrics.requests.inc("plain", "2", "server_error")
+        assert look() is None
+    it.metrics.requests.inc("plain", "2", "server_error")
+    assert look() == FORMER
+
+
+def test_what_a_promoted_version_did_well_long_ago_outweighs_no_failures(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    look = it.promote()
+    it.metrics.requests.inc("plain", "2", "ok", by=1000 * JUDGED_IMAGES)
+    assert look() is None
+    it.metrics.requests.inc("plain", "2", "server_error", by=FAILED_LEAST)
+    assert look() == FORMER
+
+
 @pytest.mark.parametrize("promoted", [False, True])
 def test_workers_that_die_long_after_each_other_take_nothing_back(
     scene: Callable[[int], Scene], promoted: bool
