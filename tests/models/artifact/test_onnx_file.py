@@ -86,7 +86,7 @@ def test_arbitrary_bytes_raise_nothing_else_than_an_artifact_error(data: bytes):
 
 @pytest.mark.parametrize(
     "field",
-    [b"\xc0\x3e\x07", b"\xc1\x3e" + bytes(8), b"\xc2\x3e\x03abc", b"\xc5\x3e" + bytes(4)],
+    [b"\xc0\x3e\x07", b"\xc1\x3e" + b"\xff" * 8, b"\xc2\x3e\x03abc", b"\xc5\x3e" + b"\xff" * 4],
     ids=["number", "eight bytes", "text", "four bytes"],
 )
 def test_fields_of_a_later_onnx_are_passed_over(metadata: Metadata, linear_model: LinearModel, field: bytes):

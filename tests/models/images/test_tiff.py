@@ -68,7 +68,10 @@ def test_no_such_orientation_is_upright(value: int):
         ),
         (by_hand(WIDTH, HEIGHT, STRIP, (0x144, 4, 20_000, 8)) + bytes(80_000), "more than 16384 strips or tiles"),
         # A reader that takes what each entry points to would take it ten times.
-        (by_hand(WIDTH, HEIGHT, STRIP, *[(0x8773 + i, 7, 9_000, 8) for i in range(10)]) + bytes(9_000), "more than there"),
+        (
+            by_hand(WIDTH, HEIGHT, STRIP, *[(0x8773 + i, 7, 9_000, 8) for i in range(10)]) + bytes(9_000),
+            "more than there",
+        ),
         (by_hand(WIDTH, HEIGHT, STRIP, (0x116, 4, 1, 10)), "its 1 strips or tiles leave out a part"),
         # What Pillow and libtiff would read another size from than was looked at.
         (by_hand(WIDTH, (0x100, 4, 1, 9_000), HEIGHT, STRIP), "tells the picture's shape twice"),
