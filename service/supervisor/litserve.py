@@ -56,8 +56,10 @@ log = structlog.get_logger()
 
 def _end_failed(event: str, error: Exception, **process: int) -> NoReturn:
     """End this process, which the error keeps from its work; where the system is short of something, in a line."""
-    log.error(event, **process, why=in_words(error), exc_info=not is_shortage(error))
-    sys.exit(1)
+    try:
+        log.error(event, **process, why=in_words(error), exc_info=not is_shortage(error))
+    finally:  # there may be no memory even for that
+        sys.exit(1)
 
 
 class InferenceLoop(LitLoop):  # type: ignore[misc]

@@ -112,10 +112,6 @@ class Worker:
             model, choice = load_model(artifact, device, load), load.choice(artifact, device)
         except (ArtifactError, EngineError) as error:
             return ModelReport(index, "failed", reason=str(error))
-        except (MemoryError, OSError) as error:
-            if not is_shortage(error):
-                raise
-            return ModelReport(index, "failed", reason=f"there is no room for it now: {in_words(error)}")
         self._models[index] = model
         engine = model.engine
         return ModelReport(
@@ -141,10 +137,20 @@ class Worker:
         shared_state.began_ns[self._index] = time.monotonic_ns()
         try:
             number = command.model
-            report = self._load(number) if command.load else self._unload(number)
+            report = self._load_if_there_is_room(number) if command.load else self._unload(number)
         finally:
             shared_state.began_ns[self._index] = shared_state.loads_ns[self._index][-1] = 0
         self._report(report)  # whereupon there may be another command, with a mark of its own
+
+    def _load_if_there_is_room(self, index: int) -> ModelReport:
+        """A shortage leaves the others loaded; at the start it ends the worker, which is tried again."""
+        try:
+            return self._load(index)
+        except (MemoryError, OSError) as error:
+            if not is_shortage(error):
+                raise
+            self._shared_state.loading[self._index] = 0
+            return ModelReport(index, "failed", reason=f"there is no room for it now: {in_words(error)}")
 
     def _unload(self, index: int) -> ModelReport:
         self._models.pop(index, None)
