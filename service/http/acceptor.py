@@ -14,7 +14,7 @@ import structlog
 
 from service.http.accept_share import AcceptShare
 from service.policy import DESCRIPTOR_PAUSE_S, LINGER_S, YIELD_S
-from service.process.shortage import is_shortage
+from service.process.shortage import in_words, is_shortage
 
 log = structlog.get_logger()
 
@@ -117,33 +117,34 @@ class Acceptor:
         for _ in range(most):
             try:
                 connection, _ = self._listener.accept()
+                connection.setblocking(False)
             except BlockingIOError:
                 return None
             except OSError as error:
                 if is_shortage(error):
                     return error
                 continue  # an error of that one connection (accept(2)); the next may have none
-            connection.setblocking(False)
             task = self._loop.create_task(self._connect(connection))
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
         return None
 
     async def _connect(self, connection: socket.socket) -> None:
-        """Give the connection its protocol, unless TLS does not come about: that costs the client its connection."""
-        if self._get_tls is None:
-            await self._loop.connect_accepted_socket(self._make_protocol, connection)
-            return
+        """Give the connection its protocol; what fails at that, as TLS may, costs the client its connection."""
         try:
-            await self._loop.connect_accepted_socket(
-                self._make_protocol,
-                connection,
-                ssl=self._get_tls(),
-                ssl_handshake_timeout=self._patience_s,
-                ssl_shutdown_timeout=self._goodbye_s,
-            )
-        except (OSError, asyncio.CancelledError) as error:
-            log.debug("no TLS connection", why=str(error))
+            if self._get_tls is None:
+                await self._loop.connect_accepted_socket(self._make_protocol, connection)
+            else:
+                await self._loop.connect_accepted_socket(
+                    self._make_protocol,
+                    connection,
+                    ssl=self._get_tls(),
+                    ssl_handshake_timeout=self._patience_s,
+                    ssl_shutdown_timeout=self._goodbye_s,
+                )
+        except (OSError, MemoryError, asyncio.CancelledError) as error:
+            tell = log.warning if is_shortage(error) else log.debug
+            tell("no connection", why=in_words(error))
             connection.close()
 
 

@@ -30,13 +30,14 @@ class ProcessTree:
     def __init__(self, pid: int, proc: Path = Path("/proc")) -> None:
         self._pid, self._proc = pid, proc
         self._ticks, self._page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+        self._boot_s = self._boot_time_s()
 
     def collect(self) -> Iterator[Metric]:
         """What prometheus_client tells of one process, by the same names; nothing where there is no /proc."""
         stats = self._stats()
         if self._pid not in stats:
             return
-        started_s = self._boot_time_s() + stats[self._pid].started / self._ticks
+        started_s = self._boot_s + stats[self._pid].started / self._ticks
         yield CounterMetricFamily(
             "process_cpu_seconds",
             "User and system CPU time of all processes, also of those that have ended.",
@@ -104,8 +105,11 @@ class ProcessTree:
         return 0
 
     def _boot_time_s(self) -> float:
-        lines = (self._proc / "stat").read_text().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("btime"))
+        with suppress(OSError):
+            for line in (self._proc / "stat").read_text().splitlines():
+                if line.startswith("btime"):
+                    return float(line.split()[1])
+        return 0.0
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

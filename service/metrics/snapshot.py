@@ -64,6 +64,10 @@ class Snapshot(NamedTuple):
             if model.state == "ready":
                 memory.add_metric((model.name, model.version), float(model.memory_bytes))
         yield memory
-        build = GaugeMetricFamily("resnet_build_info", "1; what this server is made of.", labels=["version", "python"])
-        build.add_metric([version("resnet-serve"), platform.python_version()], 1.0)
-        yield build
+
+
+def build_info() -> Metric:
+    """What stays so for the life of the process, and is in a file."""
+    build = GaugeMetricFamily("resnet_build_info", "1; what this server is made of.", labels=["version", "python"])
+    build.add_metric([version("resnet-serve"), platform.python_version()], 1.0)
+    return build

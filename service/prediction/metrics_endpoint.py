@@ -10,7 +10,7 @@ from service.batching.thread_pool import started_pool
 from service.metrics.metrics import Metrics
 from service.metrics.process_tree import ProcessTree
 from service.metrics.shared_scrape import SharedScrape
-from service.metrics.snapshot import Snapshot
+from service.metrics.snapshot import Snapshot, build_info
 from service.policy import SCRAPE_INTERVAL_S
 
 
@@ -19,7 +19,7 @@ class MetricsEndpoint:
 
     def __init__(self, metrics: Metrics, guard: Guard | None, look: Callable[[], Snapshot]) -> None:
         self._metrics, self._guard, self._look = metrics, guard, look
-        self._process_tree = ProcessTree(os.getppid())
+        self._process_tree, self._build = ProcessTree(os.getppid()), build_info()
         self._thread = started_pool(1, "metrics")
         self._scrapes = {
             openmetrics: SharedScrape(partial(self._render, openmetrics), SCRAPE_INTERVAL_S)
@@ -41,5 +41,5 @@ class MetricsEndpoint:
 
     def _render_on_thread(self, snapshot: Snapshot, openmetrics: bool) -> bytes:
         of_keys = self._guard.counts.collect() if self._guard else ()
-        others = [*snapshot.collect(), *self._process_tree.collect(), *of_keys]
+        others = [*snapshot.collect(), self._build, *self._process_tree.collect(), *of_keys]
         return self._metrics.render(others, openmetrics=openmetrics)

@@ -123,10 +123,11 @@ class _Endpoints:
 
     def __init__(self, name: str, api: Callable[[], ApiProcess]) -> None:
         self._name, self._api = name, api
+        self._server_version = version_of("resnet-serve")  # read before there may be no descriptor left for its file
 
     async def server_metadata(self) -> JSONResponse:
         """The server's name, and which extensions of the protocol it has."""
-        return JSONResponse({"name": self._name, "version": version_of("resnet-serve"), "extensions": EXTENSIONS})
+        return JSONResponse({"name": self._name, "version": self._server_version, "extensions": EXTENSIONS})
 
     async def server_live(self) -> JSONResponse:
         """The event loop is alive."""

@@ -108,6 +108,10 @@ def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Servers)
         crowd = [socket.create_connection(served.address) for _ in range(32)]
         served.wait_for_event("no new connections")
         assert client.post("/predict", content=png()).status_code == 200
+        assert [client.get(path).status_code for path in ("/metrics", "/v2", "/models", "/docs")] == [200] * 4
+        assert client.get("/docs/swagger-ui.css").status_code == 500  # a file that is read when it is asked for
+        assert "Too many open files" in served.wait_for_event("request failed")["detail"]
+        assert "Traceback" not in served.log
         for one in crowd:
             one.close()
         resource.prlimit(api, resource.RLIMIT_NOFILE, (hard, hard))

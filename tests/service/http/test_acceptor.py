@@ -1,6 +1,7 @@
 """How many connections a turn of the event loop accepts, and how several loops share them."""
 
 import asyncio
+import gc
 import socket
 import ssl
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import uvloop
+from structlog.testing import capture_logs
 
 from service.auth.tls import ServerTls
 from service.http.accept_share import AcceptShare
@@ -122,6 +124,39 @@ def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Pa
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(play(), DEADLINE_S))
+
+
+def test_a_connection_for_which_there_is_no_room_is_closed_and_the_next_is_served() -> None:
+    failed: list[object] = []
+    made: list[asyncio.Protocol] = []
+
+    def make() -> asyncio.Protocol:
+        if not failed:
+            failed.append(MemoryError())
+            raise failed[0]  # type: ignore[misc]
+        return keep(made)
+
+    async def play() -> list[object]:
+        unhandled: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+        with listen("127.0.0.1", 0) as listener:
+            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0))
+            reader, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await reader.read(1) == b""
+            writer.close()
+            _, good = await asyncio.open_connection(*listener.getsockname())
+            while not made:
+                await asyncio.sleep(0)
+            good.close()
+            await acceptor.close()
+        gc.collect()  # a task whose error nobody has taken tells of it at its end
+        return unhandled
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, capture_logs() as logs:
+        assert runner.run(asyncio.wait_for(play(), DEADLINE_S)) == []
+    assert [(line["event"], line["log_level"], line["why"]) for line in logs] == [
+        ("no connection", "warning", "out of memory")
+    ]
 
 
 def test_every_address_of_this_machine_can_be_listened_on() -> None:

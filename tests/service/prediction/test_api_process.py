@@ -1,6 +1,7 @@
 """An API process does what the supervisor says through its pipe: opens, goes on, drains."""
 
 import asyncio
+import errno
 import os
 from contextlib import suppress
 from select import PIPE_BUF
@@ -80,6 +81,29 @@ def test_what_was_kept_back_from_a_worker_is_sent_at_the_next_beat_if_nobody_tel
         assert (await asked.response()).status == 200
 
     play(scene, artifact)
+
+
+def test_a_beat_that_fails_is_not_the_last(artifact: Artifact, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the next one the process would be killed, with all that it has, as one that hangs."""
+    monkeypatch.setattr(api_process, "BEAT_INTERVAL_S", 0.001)
+
+    async def scene(process: PlayedProcess) -> None:
+        failures: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+        beats = process.channels.shared_state.beats
+        with monkeypatch.context() as fault:
+            fault.setattr(process.api._gauges, "publish", _fail)
+            while not failures:
+                await turn()
+        now = int(beats[0])
+        while beats[0] < now + 2:
+            await turn()
+
+    play(scene, artifact)
+
+
+def _fail() -> None:
+    raise OSError(errno.EIO, "an answer of /proc that does not come")
 
 
 def test_while_the_worker_restarts_accepted_requests_wait_for_it_and_others_are_refused(artifact: Artifact) -> None:
