@@ -14,7 +14,7 @@ from service.metrics.stages import STAGES
 from service.parsing.head import Head
 from service.parsing.payload import Payload
 from service.prediction.problem_log import ProblemKind, problem_log
-from service.process.shortage import as_cause, in_words
+from service.process.shortage import in_words
 
 JSON, PROBLEM = "application/json", "application/problem+json"
 
@@ -142,10 +142,10 @@ class Response:
         self.body = orjson.dumps(document)
 
     def _describe(self, error: Exception) -> dict[str, Any]:
-        """The error's problem document; it goes to the log, a fault of ours with its traceback."""
+        """The error's problem document; it goes to the log, an internal one with its traceback."""
         document = problem(error, self.request_id)
         kind = ProblemKind(self.model, self.version, document["status"], document["code"], document.get("reason"))
-        cause = as_cause(error) if kind.status == InternalError.status else None
+        cause = error if kind.status == InternalError.status else None
         problem_log.note(kind, self.request_id, in_words(error), cause)
         return document
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from functools import lru_cache, partial, wraps
 from types import TracebackType
 from typing import Any, Literal, ParamSpec
@@ -12,6 +12,7 @@ import orjson
 import structlog
 
 from service.process.log_stream import LogStream
+from service.process.shortage import in_words, is_shortage
 
 _P = ParamSpec("_P")
 
@@ -46,7 +47,8 @@ def log_stream() -> LogStream:
 
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
     """Send our events, every library's log records, warnings and crashes to standard error in one format."""
-    last: list[structlog.typing.Processor] = (
+    last: list[structlog.typing.Processor] = [_tell_shortage]
+    last += (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if is_for_people(log_format)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -88,6 +90,17 @@ def log_crash(function: Callable[_P, None]) -> Callable[_P, None]:
             raise SystemExit(1) from error
 
     return logged
+
+
+def _tell_shortage(_logger: object, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Say why in words where the system was short of something: a traceback is for a fault of the program's."""
+    error = fields.get("exc_info")
+    error = sys.exc_info() if error is True else error
+    error = error[1] if isinstance(error, tuple) else error
+    if isinstance(error, BaseException) and is_shortage(error):
+        del fields["exc_info"]
+        fields.setdefault("why", in_words(error))
+    return fields
 
 
 def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

@@ -10,11 +10,6 @@ def is_shortage(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _ERRORS)
 
 
-def as_cause(error: Exception | None) -> Exception | None:
-    """What of an error goes to the log as `exc_info`: no traceback where the system was short of something."""
-    return None if error is None or is_shortage(error) else error
-
-
 def in_words(error: BaseException) -> str:
     """What an error says, or else what it is: a MemoryError often says nothing."""
     return str(error) or ("out of memory" if isinstance(error, MemoryError) else type(error).__name__)

@@ -41,7 +41,7 @@ from service.prediction.api_process import ApiProcess
 from service.process.logs import log_crash
 from service.process.parent_death import die_with_parent
 from service.process.process_name import name_process
-from service.process.shortage import as_cause, in_words
+from service.process.shortage import in_words
 from service.process.side_process import no_leak
 from service.routes.admin_routes import add_admin_routes
 from service.routes.routes import add_routes
@@ -55,7 +55,7 @@ log = structlog.get_logger()
 
 
 def _end_failed(event: str, error: Exception, **process: int) -> NoReturn:
-    """End this process, which the error keeps from its work; where the system is short of something, in a line."""
+    """End this process, which the error keeps from its work."""
     try:
         log.error(event, **process, why=in_words(error), exc_info=error)
     finally:  # there may be no memory even for that

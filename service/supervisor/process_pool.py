@@ -16,6 +16,7 @@ from models.machine.cgroup import count_oom_kills
 from service.ipc.channels import Channels
 from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS, OOM_KILL_KEPT_S
+from service.process.shortage import in_words
 from service.supervisor.children import Child
 from service.supervisor.launcher import Launcher
 from service.supervisor.reactor import Reactor
@@ -117,12 +118,21 @@ class ProcessPool(ABC, Generic[C]):
         child.begin_life(time.monotonic())
         try:
             child.process = self._launch(child)
+            self._reactor.watch(child.process.sentinel, partial(self._on_end, child))
         except (OSError, RuntimeError, MemoryError) as error:
-            log.error(f"{self.noun} not started", **self._about(child), why=str(error))
+            log.error(f"{self.noun} not started", **self._about(child), why=in_words(error))
+            self._undo_start(child)
             self._plan_restart(child)
             return
-        self._reactor.watch(child.process.sentinel, partial(self._on_end, child))
         log.info(f"{self.noun} started", **self._about(child), pid=child.process.pid)
+
+    def _undo_start(self, child: C) -> None:
+        """End a process whose own end would not be noticed."""
+        if child.process:
+            child.process.kill()
+            child.process.join()
+            child.process.close()
+            child.process = None
 
     def _plan_restart(self, child: C) -> None:
         """Start another in its place later, or give up if none of them has ever been up."""

@@ -3,6 +3,7 @@
 import os
 import selectors
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Reactor:
@@ -23,8 +24,9 @@ class Reactor:
 
     def await_room(self, fd: int) -> None:
         """Let the next wait end, too, when this descriptor can be written to."""
-        self._selector.register(fd, selectors.EVENT_WRITE, _do_nothing)
-        self._awaited.add(fd)
+        with suppress(OSError):  # the kernel has no room for it: what waits is written when the wait ends by itself
+            self._selector.register(fd, selectors.EVENT_WRITE, _do_nothing)
+            self._awaited.add(fd)
 
     def wait(self, patience_s: float) -> None:
         """Wait until something can be read, or for so long, and call what belongs to it."""

@@ -16,6 +16,7 @@ from typing import Generic, NamedTuple, TypeVar
 from service.ipc.shared_memory import SharedObject
 from service.process.logs import log_crash
 from service.process.parent_death import die_with_parent
+from service.process.shortage import in_words, is_shortage
 from service.supervisor.reactor import Reactor
 from service.supervisor.signals import ignore_stops, stops_wait
 
@@ -63,13 +64,13 @@ class SideReader(Generic[T]):
         try:
             found = SharedObject[T | Failure]()
         except OSError as error:
-            self._refuse(deliver, error)
+            deliver(_not_now(self._what, error))
             return
         try:
             self._start(call, found, deliver)
         except (OSError, MemoryError) as error:
             found.close()
-            self._refuse(deliver, error)
+            deliver(_not_now(self._what, error))
 
     def look(self, now_s: float) -> None:
         """End a reading that takes too long, and reap the orphans of those that were killed."""
@@ -83,9 +84,6 @@ class SideReader(Generic[T]):
         self._closed, self._next = True, None
         self._kill()
 
-    def _refuse(self, deliver: Callable[[T | Failure], None], error: Exception) -> None:
-        deliver(Failure(f"{self._what} cannot be read now: {error}"))
-
     def _start(
         self, call: Callable[[], T], found: SharedObject[T | Failure], deliver: Callable[[T | Failure], None]
     ) -> None:
@@ -93,15 +91,18 @@ class SideReader(Generic[T]):
         with stops_wait():
             pid = os.fork()
             if pid == 0:
-                _read(call, found, self._errors, parent_pid)
+                _read(call, found, self._what, self._errors, parent_pid)
+        sentinel = -1
         try:
             sentinel = os.pidfd_open(pid)
+            self._reactor.watch(sentinel, partial(self._on_end, sentinel, found, deliver))
         except OSError:
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
+            if sentinel >= 0:
+                os.close(sentinel)
             raise
         self._pid, self._ends_at_s = pid, time.monotonic() + self._timeout_s
-        self._reactor.watch(sentinel, partial(self._on_end, sentinel, found, deliver))
 
     def _on_end(self, sentinel: int, found: SharedObject[T | Failure], deliver: Callable[[T | Failure], None]) -> None:
         self._reactor.forget(sentinel)
@@ -126,7 +127,7 @@ class SideReader(Generic[T]):
         try:
             return found.load()
         except (OSError, MemoryError) as error:  # there is no memory to map it, or to unpack it
-            return Failure(f"{self._what} cannot be read now: {error or 'there is no memory for it'}")
+            return _not_now(self._what, error)
 
     def _reap(self) -> None:
         """Reap the side processes of readers that were killed, whose parent is now process 1 of the container."""
@@ -143,13 +144,21 @@ class SideReader(Generic[T]):
                 os.kill(self._pid, signal.SIGKILL)
 
 
+def _not_now(what: str, error: Exception) -> Failure:
+    return Failure(f"{what} cannot be read now: {in_words(error)}")
+
+
 def _read(
-    call: Callable[[], T], found: SharedObject[T | Failure], errors: tuple[type[Exception], ...], parent_pid: int
+    call: Callable[[], T],
+    found: SharedObject[T | Failure],
+    what: str,
+    errors: tuple[type[Exception], ...],
+    parent_pid: int,
 ) -> None:
     """All that the process does; it ends here."""
     code = 1
     try:
-        _store(call, found, errors, parent_pid)
+        _store(call, found, what, errors, parent_pid)
         code = 0
     finally:
         os._exit(code)
@@ -157,7 +166,11 @@ def _read(
 
 @log_crash
 def _store(
-    call: Callable[[], T], found: SharedObject[T | Failure], errors: tuple[type[Exception], ...], parent_pid: int
+    call: Callable[[], T],
+    found: SharedObject[T | Failure],
+    what: str,
+    errors: tuple[type[Exception], ...],
+    parent_pid: int,
 ) -> None:
     ignore_stops()
     die_with_parent(parent_pid)
@@ -166,4 +179,8 @@ def _store(
         result: T | Failure = call()
     except errors as error:
         result = Failure(str(error))
+    except Exception as error:
+        if not is_shortage(error):
+            raise
+        result = _not_now(what, error)
     found.store(result)

@@ -66,6 +66,42 @@ def test_people_read_words() -> None:
     assert "\x1b" not in text  # colours are for terminals
 
 
+SHORT = """
+import asyncio, sys
+import structlog
+from service.process.logs import configure_logs, log_crash
+configure_logs(sys.argv[1], "info")
+async def full(*_):
+    asyncio.get_running_loop().call_soon(open, "/dev/full/nothing")
+    asyncio.get_running_loop().call_exception_handler({"message": "no callback", "exception": MemoryError()})
+asyncio.run(full())
+try:
+    raise OSError(24, "Too many open files")
+except OSError as error:
+    structlog.get_logger().exception("failed")
+    structlog.get_logger().error("failed", exc_info=error, why="it has a reason already")
+@log_crash
+def crash():
+    raise MemoryError("no array")
+crash()
+"""
+
+
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_shortage_has_a_reason_and_no_traceback(log_format: str) -> None:
+    command = [sys.executable, "-c", SHORT, log_format]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stderr
+    assert text.count("Traceback") == 1, "that of what is no shortage"
+    if log_format == "json":
+        records = [json.loads(line) for line in text.splitlines()]
+        assert [(record["event"], record.get("why")) for record in records if "exception" not in record] == [
+            ("no callback", "out of memory"),
+            ("failed", "[Errno 24] Too many open files"),
+            ("failed", "it has a reason already"),
+            ("crashed", "no array"),
+        ]
+
+
 def test_what_is_below_the_level_is_not_written() -> None:
     records = list(map(json.loads, written("json", "error").splitlines()))
     assert [record["event"] for record in records] == ["of LitServe's", "failed"]

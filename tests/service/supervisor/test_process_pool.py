@@ -1,10 +1,12 @@
 """What the supervisor does when a process cannot be made, and while it drains; which deaths were for want of memory."""
 
+import errno
 import multiprocessing
 import os
 import resource
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from service.policy import FIRST_STARTS
 from service.supervisor import process_pool
 from service.supervisor.model_set import ModelSet
 from service.supervisor.process_pool import OomKills
+from service.supervisor.reactor import Reactor
 from tests.service.served import DEADLINE_S
 from tests.service.supervisor.test_supervisor import Played, die, start, supervise_with, wait_for_the_end
 
@@ -90,6 +93,36 @@ def test_a_start_that_fails_counts_as_a_death(repository: Path, tmp_path: Path) 
     supervisor.join(DEADLINE_S)
     assert supervisor.exitcode == 1
     assert len(births.read_text().splitlines()) == 2
+
+
+def test_a_process_whose_end_could_not_be_noticed_is_ended_and_counts_as_a_death(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel watches no more for this user for a moment (fs.epoll.max_user_watches)."""
+    births, watch, launched = tmp_path / "births", Reactor.watch, list[int]()
+
+    def watch_later(reactor: Reactor, fd: int, callback: Callable[[], object]) -> None:
+        if births.exists() and not launched:
+            launched.append(fd)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        watch(reactor, fd, callback)
+
+    monkeypatch.setattr(Reactor, "watch", watch_later)
+    supervisor = start(supervise_with, Played(pause_once(births), births), repository)
+    supervisor.join(DEADLINE_S)
+    assert supervisor.exitcode == 1
+    assert len(births.read_text().splitlines()) == FIRST_STARTS
+
+
+def pause_once(births: Path) -> Callable[[int], None]:
+    """The first worker would live on for ever."""
+
+    def work(worker: int) -> None:
+        if len(births.read_text().splitlines()) == 1:
+            signal.pause()
+        die(worker)
+
+    return work
 
 
 def test_each_kill_for_memory_is_the_reason_of_one_death(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """What is read beside the supervisor is delivered, or why not; nothing is left of the process that read it."""
 
 import ctypes
+import errno
 import os
 import resource
 import signal
@@ -21,8 +22,8 @@ from tests.service.served import DEADLINE_S, until
 class Reading:
     """A reader, the loop that it is in, and what it has delivered."""
 
-    def __init__(self, timeout_s: float = DEADLINE_S) -> None:
-        self.reactor, self.delivered = Reactor(), list[object]()
+    def __init__(self, timeout_s: float = DEADLINE_S, reactor: Reactor | None = None) -> None:
+        self.reactor, self.delivered = reactor or Reactor(), list[object]()
         self.reader = SideReader[object](self.reactor, "the file", timeout_s, (SettingError,))
 
     def begin(self, call: Callable[[], object]) -> None:
@@ -41,6 +42,10 @@ def children() -> set[str]:
 
 def fail() -> None:
     raise SettingError("it is no key")
+
+
+def lack() -> None:
+    raise MemoryError
 
 
 def hang() -> None:
@@ -62,9 +67,10 @@ def large() -> bytes:
         (lambda: {"what": "is there"}, {"what": "is there"}),
         (fail, Failure("it is no key")),
         (lambda: 1 / 0, Failure("the process that reads the file ended with exit code 1")),
+        (lack, Failure("the file cannot be read now: out of memory")),
         (partial(os._exit, 7), Failure("the process that reads the file ended with exit code 7")),
     ],
-    ids=["found", "refused", "crashed", "ended"],
+    ids=["found", "refused", "crashed", "short", "ended"],
 )
 def test_what_came_of_it_is_delivered(call: Callable[[], object], delivered: object) -> None:
     reading, before = Reading(), children()
@@ -112,6 +118,23 @@ def test_of_one_that_is_closed_nothing_is_delivered_and_none_follows() -> None:
     reading.reader.close()
     reading.end()
     assert reading.delivered == []
+
+
+class FullReactor(Reactor):
+    """The kernel watches no more for this user (fs.epoll.max_user_watches)."""
+
+    def watch(self, fd: int, callback: Callable[[], object]) -> None:
+        del fd, callback
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def test_where_its_end_would_not_be_noticed_it_is_ended_at_once() -> None:
+    reading, before, open_before = Reading(reactor=FullReactor()), children(), set(Path("/proc/self/fd").iterdir())
+    reading.begin(hang)
+    assert reading.delivered == [Failure("the file cannot be read now: [Errno 28] No space left on device")]
+    assert not reading.reader.busy
+    assert children() <= before
+    assert set(Path("/proc/self/fd").iterdir()) <= open_before
 
 
 def test_without_memory_for_what_was_read_it_says_so() -> None:
