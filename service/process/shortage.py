@@ -3,11 +3,14 @@
 import errno
 
 _ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EAGAIN)
+_NO_THREAD = "can't start new thread"  # CPython's text, of a RuntimeError
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether the system was short of descriptors, memory or processes."""
-    return isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _ERRORS)
+    """Whether the system was short of descriptors, memory, processes or threads."""
+    if isinstance(error, OSError):
+        return error.errno in _ERRORS
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and str(error) == _NO_THREAD)
 
 
 def in_words(error: BaseException) -> str:

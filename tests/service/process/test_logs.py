@@ -67,7 +67,7 @@ def test_people_read_words() -> None:
 
 
 SHORT = """
-import asyncio, sys
+import asyncio, sys, threading
 import structlog
 from service.process.logs import configure_logs, log_crash
 configure_logs(sys.argv[1], "info")
@@ -80,9 +80,10 @@ try:
 except OSError as error:
     structlog.get_logger().exception("failed")
     structlog.get_logger().error("failed", exc_info=error, why="it has a reason already")
+threading.stack_size(1 << 46)
 @log_crash
 def crash():
-    raise MemoryError("no array")
+    threading.Thread(target=print).start()
 crash()
 """
 
@@ -98,7 +99,7 @@ def test_a_shortage_has_a_reason_and_no_traceback(log_format: str) -> None:
             ("no callback", "out of memory"),
             ("failed", "[Errno 24] Too many open files"),
             ("failed", "it has a reason already"),
-            ("crashed", "no array"),
+            ("crashed", "can't start new thread"),
         ]
 
 
