@@ -1,6 +1,7 @@
 """A released model on disk, `<repository>/<model>/<version>/`: verified when read, written completely or not at all."""
 
 import contextlib
+import fcntl
 import hashlib
 import math
 import os
@@ -8,7 +9,7 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,9 @@ LARGEST_FILE = (1 << 31) - 1  # bytes; protobuf, and so ONNX, has no larger mess
 LARGEST_SUMS = 1 << 16  # bytes, for hundreds of files
 LARGEST_INPUT = 1 << 26  # bytes: 4,700 x 4,700 pixels in colour, far more than any network in use
 MOST_CLASSES = 100_000  # five times those of the largest public set of labelled pictures
+
+_PARTIAL = ".part"
+"""End of the temporary name of a version that is being written."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _VERSION = re.compile(r"[1-9][0-9]{0,8}")
@@ -286,21 +290,37 @@ def _check_tensors(kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str
 
 def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
     """All files reach the disk under a temporary name before the directory appears under its own."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", dir=directory.parent))
+    with _alone_in(directory.parent):
+        temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=_PARTIAL, dir=directory.parent))
+        try:
+            for file, data in files.items():
+                with (temporary / file).open("xb") as stream:
+                    stream.write(data)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+            temporary.chmod(0o755)  # mkdtemp's 0o700 would shut out a server that runs as another user
+            fsync_directory(temporary)
+            temporary.rename(directory)
+            fsync_directory(directory.parent)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(temporary)
+                directory.parent.rmdir()  # a model without a version would be one that fails
+            raise
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process writes a version of this model, and remove what killed ones left half-written."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for file, data in files.items():
-            with (temporary / file).open("xb") as stream:
-                stream.write(data)
-                stream.flush()
-                os.fsync(stream.fileno())
-        temporary.chmod(0o755)  # mkdtemp's 0o700 would shut out a server that runs as another user
-        fsync_directory(temporary)
-        temporary.rename(directory)
-        fsync_directory(directory.parent)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(temporary)
-        raise
+        with contextlib.suppress(OSError):  # of file systems that know no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            for left in folder.glob(f".*{_PARTIAL}"):
+                shutil.rmtree(left)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def fsync_directory(directory: Path) -> None:

@@ -1,7 +1,7 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
 import copy
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -62,7 +62,7 @@ def _fit(options: FitOptions, folder: Path, console: Console, save_seconds: floa
         if interrupt.agreed is None:
             _conclude(run)
         begun = int(earlier.state["progress"]["epoch"]) if earlier else 0
-        print_text(console, _conclusion(run, options.folder, interrupt, begun))
+        print_text(console, _conclusion(run, _place(options.folder, folder), interrupt, begun))
         return interrupt.exit_code
 
 
@@ -236,6 +236,14 @@ def _draw_confusion(score: Score, labels: tuple[str, ...], title: str) -> Figure
     classes = {each.label: each.accuracy for each in class_results(score.confusion, labels) if each.images}
     confused = {f"{each.true}, for {each.predicted}": each.images for each in confusions(score.confusion, labels)}
     return draw_worst(classes, confused, title)
+
+
+def _place(given: Path, claimed_folder: Path) -> Path:
+    """The run's folder by the name that was given, or by the one that it has now."""
+    with suppress(OSError):
+        if given.samefile(claimed_folder):
+            return given
+    return claimed_folder.resolve()
 
 
 def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -> str:

@@ -5,6 +5,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -239,7 +240,58 @@ def files_limited_to(size: int) -> Iterator[None]:
 def test_a_failed_write_leaves_nothing(tmp_path: Path, model: bytes):
     with files_limited_to(len(model) + 10), pytest.raises(ArtifactError, match="cannot be written"):
         write_artifact(tmp_path, "animals", 1, model, bytes(len(model) + 100))
-    assert list((tmp_path / "animals").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_other_versions(directory: Path, model: bytes):
+    with files_limited_to(len(model) + 10), pytest.raises(ArtifactError, match="cannot be written"):
+        write_artifact(directory.parent.parent, "animals", 4, model, bytes(len(model) + 100))
+    assert list(directory.parent.iterdir()) == [directory]
+
+
+_WRITER = """
+import os, sys
+from pathlib import Path
+from models.artifact.artifact import write_artifact
+
+def waiting(descriptor):
+    print("half-written", flush=True)
+    sys.stdin.readline()
+
+os.fsync = waiting
+write_artifact(Path(sys.argv[1]), "animals", int(sys.argv[2]), Path(sys.argv[3]).read_bytes(), None)
+"""
+
+
+@contextmanager
+def half_written(repository: Path, version: int, model: bytes) -> Iterator[subprocess.Popen[str]]:
+    """A process that has written a part of a version, and goes on once its input ends."""
+    file = repository.parent / "written.onnx"
+    file.write_bytes(model)
+    command = [sys.executable, "-c", _WRITER, str(repository), str(version), str(file)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == "half-written\n"
+        yield writer
+
+
+def test_what_a_killed_writer_left_is_removed_by_the_next(directory: Path, model: bytes):
+    with half_written(directory.parent.parent, 4, model) as writer:
+        writer.kill()
+    assert len(list(directory.parent.iterdir())) == 2
+    assert highest_version(directory.parent.parent, "animals") == 3
+    written = write_artifact(directory.parent.parent, "animals", 4, model, None)
+    assert sorted(directory.parent.iterdir()) == [directory, written]
+
+
+def test_a_writer_that_is_at_work_is_waited_for(directory: Path, model: bytes):
+    with half_written(directory.parent.parent, 4, model) as writer:
+        with ThreadPoolExecutor(1) as pool:
+            second = pool.submit(write_artifact, directory.parent.parent, "animals", 5, model, None)
+            writer.communicate("")
+            written = second.result()
+        assert writer.returncode == 0
+    assert sorted(directory.parent.iterdir()) == [directory, directory.with_name("4"), written]
 
 
 def set_input(model: onnx.ModelProto, dtype: int, shape: list[int | str]) -> None:

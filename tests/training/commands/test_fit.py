@@ -312,6 +312,8 @@ def test_a_run_writes_into_its_own_folder_when_another_takes_its_place(recipe, d
     assert (first.returncode, first.stderr) == (0, "")
     assert list(run.iterdir()) == []
     assert {"last.pt", "best.pt", "metrics.jsonl"} <= {file.name for file in moved.iterdir()}
+    assert f"{moved}/last.pt  " in first.stdout
+    assert f"{run}/" not in first.stdout
 
 
 def test_nothing_to_resume_is_told(options):
