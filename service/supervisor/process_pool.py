@@ -143,10 +143,14 @@ class ProcessPool(ABC, Generic[C]):
             self._give_up(f"{self.noun}: all die before they are ready; see the errors above")
 
     def _reap(self, child: C) -> int | None:
-        """Join a process that has ended, and forget it; its exit code."""
+        """Join a process that has ended, and forget it; its exit code.
+
+        It is killed, too: it may only have closed the pipe by which its end is noticed. One that has ended keeps its code.
+        """
         process = child.process
         assert process is not None
         self._reactor.forget(process.sentinel)
+        process.kill()
         process.join()
         code = process.exitcode
         process.close()

@@ -125,6 +125,20 @@ def pause_once(births: Path) -> Callable[[int], None]:
     return work
 
 
+def test_a_process_that_has_closed_the_pipe_of_its_end_and_lives_is_ended(repository: Path, tmp_path: Path) -> None:
+    births = tmp_path / "births"
+    supervisor = start(supervise_with, Played(live_on_unseen, births), repository)
+    supervisor.join(DEADLINE_S)
+    assert supervisor.exitcode == 1
+    assert len(births.read_text().splitlines()) == FIRST_STARTS
+
+
+def live_on_unseen(worker: int) -> None:
+    del worker
+    os.closerange(3, resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+    signal.pause()
+
+
 def test_each_kill_for_memory_is_the_reason_of_one_death(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two workers may be killed at once, before the supervisor looks at either."""
     kills = 3
