@@ -145,7 +145,7 @@ class ProcessPool(ABC, Generic[C]):
     def _reap(self, child: C) -> int | None:
         """Join a process that has ended, and forget it; its exit code.
 
-        It is killed, too: it may only have closed the pipe by which its end is noticed. One that has ended keeps its code.
+        What has only closed the pipe by which its end is noticed is killed; the code of what has ended stays.
         """
         process = child.process
         assert process is not None
