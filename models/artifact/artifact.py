@@ -290,7 +290,7 @@ def _check_tensors(kind: str, tensors: tuple[Tensor, ...], name: str, dtype: str
 
 def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
     """All files reach the disk under a temporary name before the directory appears under its own."""
-    with _alone_in(directory.parent):
+    with _at_work_in(directory.parent):
         temporary = Path(tempfile.mkdtemp(prefix=f".{directory.name}.", suffix=_PARTIAL, dir=directory.parent))
         try:
             for file, data in files.items():
@@ -310,14 +310,16 @@ def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process writes a version of this model, and remove what killed ones left half-written."""
+def _at_work_in(folder: Path) -> Iterator[None]:
+    """Count as a writer of this model; the only one removes what killed ones have left half-written."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with contextlib.suppress(OSError):  # of file systems that know no locks
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(OSError):  # others are at work, or the file system knows no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             for left in folder.glob(f".*{_PARTIAL}"):
                 shutil.rmtree(left)
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # those that have it to themselves only remove
         yield
     finally:
         os.close(descriptor)
