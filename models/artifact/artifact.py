@@ -168,7 +168,12 @@ def write_artifact(
     files[SUMS_FILE] = "".join(f"{_sha256(data)}  {file}\n" for file, data in files.items()).encode()
     try:
         directory.parent.mkdir(parents=True, exist_ok=True)
-        _write_directory(directory, files)
+        try:
+            _write_directory(directory, files)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a model without a version would be one that fails
+                directory.parent.rmdir()
+            raise
     except OSError as error:
         raise ArtifactError(
             f"{directory} cannot be written: {error.strerror or error}; make room there, or give another --repository"
@@ -305,7 +310,6 @@ def _write_directory(directory: Path, files: dict[str, bytes]) -> None:
         except BaseException:
             with contextlib.suppress(OSError):
                 shutil.rmtree(temporary)
-                directory.parent.rmdir()  # a model without a version would be one that fails
             raise
 
 

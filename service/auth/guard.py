@@ -18,9 +18,7 @@ class Guard:
     which the supervisor changes by telling all of them.
     """
 
-    def __init__(
-        self, lines: str | None, api_processes: int, limit: RateLimit | None = None, origin: str = "the API keys"
-    ) -> None:
+    def __init__(self, lines: str | None, origin: str, api_processes: int, limit: RateLimit | None = None) -> None:
         """`lines` of keys from `origin`, None if none is needed; SettingError if one of them is no key."""
         self.counts = KeyCounts(api_processes)
         self._limit, self._origin = limit, origin
@@ -78,6 +76,7 @@ def make_guard(settings: Settings, api_processes: int) -> Guard | None:
     lines, per_s = read_keys(settings), settings.rate_limit
     if lines is None and not per_s:
         return None
-    burst = settings.rate_burst or max(1, ceil(per_s))
-    limit = RateLimit(per_s, burst, shared=api_processes > 1) if per_s else None
-    return Guard(lines, api_processes, limit, origin_of(settings))
+    limit = None
+    if per_s:
+        limit = RateLimit(per_s, settings.rate_burst or max(1, ceil(per_s)), shared=api_processes > 1)
+    return Guard(lines, origin_of(settings), api_processes, limit)

@@ -4,7 +4,7 @@ import asyncio
 
 
 class JoinedWrites:
-    """A connection's transport as FastAPI's answers see it: the head of one and the beginning of its body go together.
+    """A connection's transport as FastAPI's answers see it: head and body of one go together, if they come in one turn.
 
     Over TLS each write is a record of its own. Behind HAProxy with HTTP/2 a client that was still sending its body saw
     the head of an answer alone, sent no more, and lost what the answer says.
@@ -17,7 +17,7 @@ class JoinedWrites:
         self._waiting = b""
 
     def write(self, data: bytes) -> None:
-        """Write this behind what waits, or with what comes next: no more waits, for the transport bounds it."""
+        """Hold back the first write of a turn and send it with the second; later ones wait in the transport alone."""
         if self._waiting:
             self._waiting += data
             self.flush()

@@ -197,11 +197,11 @@ class ApiProcess:
         Waiting images are dispatched, too, in case the notice that a worker is free was lost.
         """
         self._loop.call_later(BEAT_INTERVAL_S, self._beat)  # first: what fails below is logged, and the next beat comes
-        self._shared_state.beats[self._index] += 1
         self.services.batcher.dispatch()
         self._report.flush()
         self._gauges.publish()
         problem_log.flush()
+        self._shared_state.beats[self._index] += 1  # last: what fails every time has this process replaced
 
     def _on_message(self, message: ControlMessage) -> None:
         match message:

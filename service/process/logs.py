@@ -3,8 +3,10 @@
 import logging
 import sys
 import threading
+import traceback as traceback_module
 from collections.abc import Callable, MutableMapping
 from functools import lru_cache, partial, wraps
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, ParamSpec
 
@@ -47,8 +49,7 @@ def log_stream() -> LogStream:
 
 def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -> None:
     """Send our events, every library's log records, warnings and crashes to standard error in one format."""
-    last: list[structlog.typing.Processor] = [_tell_shortage]
-    last += (
+    last: list[structlog.typing.Processor] = (
         [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)]
         if is_for_people(log_format)
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
@@ -63,7 +64,7 @@ def configure_logs(log_format: Literal["auto", "console", "json"], level: str) -
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_SHARED,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _tell_shortage, *last],
         )
     )
     root = logging.getLogger()
@@ -100,7 +101,15 @@ def _tell_shortage(_logger: object, _method: str, fields: MutableMapping[str, An
     if isinstance(error, BaseException) and is_shortage(error):
         del fields["exc_info"]
         fields.setdefault("why", in_words(error))
+        if error.__traceback__:
+            fields["where"] = _place(error.__traceback__)
     return fields
+
+
+def _place(traceback: TracebackType) -> str:
+    """The innermost function that a traceback leads to."""
+    *_, frame = traceback_module.extract_tb(traceback)
+    return f"{Path(frame.filename).name}:{frame.lineno} {frame.name}"
 
 
 def _log_crash(kind: type[BaseException], error: BaseException | None, traceback: TracebackType | None) -> None:

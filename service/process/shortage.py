@@ -1,4 +1,4 @@
-"""Failures because the system has no more of something now: they pass, and are no fault of the program's."""
+"""Failures because the system has no more of something now: they are no fault of the program's."""
 
 import errno
 

@@ -13,7 +13,7 @@ from service.remote.errors import AccessDenied, NothingKept, NothingThere, Store
 CONNECT_S, READ_S = 5, 30
 """Longest time to connect, and without a byte, in seconds."""
 RETRY_WAITS_S = (0.5, 2.0)
-"""Time before each further try of what may pass, in seconds; Google's library tries six times by itself."""
+"""Time before each further try of what may pass, in seconds."""
 CHUNK_BYTES = 1 << 20
 
 _SECRETS = re.compile(r"(?<=://)[^\s/?'\"]*@|\?[^\s?='\"]+=[^\s'\"]*")
@@ -26,17 +26,17 @@ class RemoteStore:
     """What is below one URL, read through fsspec."""
 
     def __init__(self, url: str) -> None:
-        self.url = url
+        self.url, scheme = url, scheme_of(url)
+        self._waits_s = () if scheme == "gs" else RETRY_WAITS_S  # Google's library tries six times by itself
         try:
             import fsspec
 
-            self._files, self._root = fsspec.url_to_fs(url, skip_instance_cache=True, **_options(scheme_of(url)))
-            if scheme_of(url) == "s3":
+            self._files, self._root = fsspec.url_to_fs(url, skip_instance_cache=True, **_options(scheme))
+            if scheme == "s3":
                 self._files.s3.meta.events.register_first("needs-retry.s3", _check_s3_answer)
         except ImportError as error:
-            extra = EXTRAS[scheme_of(url)]
             raise StoreError(
-                f"{url} needs what is not installed ({error}): pip install 'resnet-serve[{extra}]'"
+                f"{url} needs what is not installed ({error}): pip install 'resnet-serve[{EXTRAS[scheme]}]'"
             ) from error
         except Exception as error:  # of a library for each store
             raise self._explain("", error) from error
@@ -75,7 +75,7 @@ class RemoteStore:
 
     def _retry(self, path: str, action: Callable[[], _T]) -> _T:
         """What the action gives; what may pass is tried again, a bounded number of times."""
-        for wait_s in (*(() if scheme_of(self.url) == "gs" else RETRY_WAITS_S), None):
+        for wait_s in (*self._waits_s, None):
             try:
                 return action()
             except StoreError:

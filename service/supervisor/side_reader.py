@@ -96,7 +96,7 @@ class SideReader(Generic[T]):
         try:
             sentinel = os.pidfd_open(pid)
             self._reactor.watch(sentinel, partial(self._on_end, sentinel, found, deliver))
-        except OSError:
+        except (OSError, MemoryError):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
             if sentinel >= 0:

@@ -146,11 +146,11 @@ class Worker:
         """A shortage leaves the others loaded; at the start it ends the worker, which is tried again."""
         try:
             return self._load(index)
-        except (MemoryError, OSError) as error:
+        except Exception as error:
             if not is_shortage(error):
                 raise
             self._shared_state.loading[self._index] = 0
-            return ModelReport(index, "failed", reason=f"there is no room for it now: {in_words(error)}")
+            return ModelReport(index, "failed", reason=f"there is no room for it: {in_words(error)}")
 
     def _unload(self, index: int) -> ModelReport:
         self._models.pop(index, None)

@@ -145,6 +145,8 @@ INTERRUPTED = """
 import os, signal, sys
 from training.__main__ import main
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored by what a shell runs behind it
+
 class Interrupting:
     def find_spec(self, name, *_):
         if name == "pydantic":

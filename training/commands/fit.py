@@ -250,7 +250,8 @@ def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -
     progress = run.progress
     if interrupt.agreed is not None:
         place = f"epoch {progress.epoch + 1}, step {progress.step}"
-        return f"stopped by {interrupt.agreed.name} in {place}; saved: the same command with --resume goes on"
+        saved = f"{folder / LAST} is saved, and the same command with --resume goes on"
+        return f"stopped by {interrupt.agreed.name} in {place}; {saved}"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     if resumed_at == progress.epoch:
         lines = [f"the run had finished its {progress.epoch} epochs: --resume with more --epochs goes on"]

@@ -60,7 +60,7 @@ def load_training_images(
         _report_unreadable(images.unreadable | held_back.unreadable, strict, console)
     _report_balance(decoded[0], console)
     if len(held_back) and not len(decoded[1]):
-        raise DataError("none of the images to judge by can be read: replace those of val/, or move it away")
+        raise DataError("none of the images that are held back to judge by can be read: replace or remove them")
     _report_few(len(decoded[1]), console)
     return decoded
 

@@ -32,27 +32,27 @@ def bearing(key: str) -> dict[bytes, bytes]:
     [("one", "predict", "alice"), ("two", "admin", "root"), ("three", "predict", "both"), ("three", "admin", "both")],
 )
 def test_a_key_opens_what_its_scopes_name(key: str, scope: Scope, name: str) -> None:
-    assert Guard(KEYS, 1).admit(bearing(key), NOWHERE, scope) == name
+    assert Guard(KEYS, "--api-key-file keys", 1).admit(bearing(key), NOWHERE, scope) == name
 
 
 @pytest.mark.parametrize(("key", "scope"), [("one", "admin"), ("two", "predict")])
 def test_a_key_for_something_else_is_forbidden(key: str, scope: Scope) -> None:
     with pytest.raises(Forbidden, match=f"needs the scope {scope}") as error:
-        Guard(KEYS, 1).admit(bearing(key), NOWHERE, scope)
+        Guard(KEYS, "--api-key-file keys", 1).admit(bearing(key), NOWHERE, scope)
     assert f'error="insufficient_scope", scope="{scope}"' in error.value.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize(("headers", "told"), [({}, "an API key is needed"), (bearing("four"), "is not valid")])
 def test_without_a_valid_key_nobody_is_let_in(headers: dict[bytes, bytes], told: str) -> None:
     with pytest.raises(Unauthorized, match=told) as error:
-        Guard(KEYS, 1).admit(headers, NOWHERE, "predict")
+        Guard(KEYS, "--api-key-file keys", 1).admit(headers, NOWHERE, "predict")
     challenge = error.value.headers["www-authenticate"]
     assert challenge.startswith("Bearer ")
     assert ("invalid_token" in challenge) == bool(headers)
 
 
 def test_keys_are_changed_all_at_once_or_not_at_all() -> None:
-    guard = Guard(KEYS, 1)
+    guard = Guard(KEYS, "--api-key-file keys", 1)
     with pytest.raises(SettingError):
         guard.change_keys(line("new", "predict", "four") + "\nbroken")
     assert guard.admit(bearing("one"), NOWHERE, "predict") == "alice"
@@ -64,7 +64,7 @@ def test_keys_are_changed_all_at_once_or_not_at_all() -> None:
 
 def limited(lines: str | None) -> Guard:
     """Two requests of each, and no more."""
-    return Guard(lines, 1, RateLimit(1e-3, 2, shared=False))
+    return Guard(lines, "--api-key-file keys", 1, RateLimit(1e-3, 2, shared=False))
 
 
 def test_each_key_has_its_own_limit_wherever_it_comes_from() -> None:

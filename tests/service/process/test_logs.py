@@ -101,6 +101,7 @@ def test_a_shortage_has_a_reason_and_no_traceback(log_format: str) -> None:
             ("failed", "it has a reason already"),
             ("crashed", "can't start new thread"),
         ]
+        assert re.fullmatch(r"threading\.py:\d+ start", records[-1]["where"])
 
 
 def test_what_is_below_the_level_is_not_written() -> None:

@@ -42,7 +42,7 @@ def site(guard: Guard | None, reads: list[bytes]) -> TestClient:
     ("key", "admin", "other"), [(None, 401, 401), ("one", 403, 200), ("two", 200, 403), ("three", 200, 200)]
 )
 def test_a_tag_says_which_scope_is_needed(key: str | None, admin: int, other: int, reads: list[bytes]) -> None:
-    client = site(Guard(KEYS, 1), reads)
+    client = site(Guard(KEYS, "--api-key-file keys", 1), reads)
     headers = {name.decode(): value.decode() for name, value in bearing(key).items()} if key else {}
     statuses = [
         client.post(path, content=b"body", headers=headers).status_code
@@ -61,7 +61,7 @@ def test_without_keys_nothing_can_be_changed(reads: list[bytes]) -> None:
 
 def test_a_route_may_ask_for_the_name_of_the_key(reads: list[bytes]) -> None:
     headers = {"X-API-Key": "three"}
-    assert site(Guard(KEYS, 1), reads).post("/admin", headers=headers).json() == {"key": "both"}
+    assert site(Guard(KEYS, "--api-key-file keys", 1), reads).post("/admin", headers=headers).json() == {"key": "both"}
 
 
 def test_every_route_of_the_server_is_known_by_its_tags() -> None:

@@ -97,7 +97,7 @@ def test_unreadable_files_of_val_are_told_too(tmp_path):
 
 def test_val_without_any_image_is_an_error(tmp_path):
     files = below("train", pictures(2)) | {"val/red/1.png": b"no image", "val/blue/1.png": b"no image"}
-    with pytest.raises(DataError, match="none of the images to judge by can be read"):
+    with pytest.raises(DataError, match="none of the images that are held back"):
         _load(pack(tmp_path, "folder", files))
 
 
