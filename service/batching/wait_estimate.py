@@ -200,7 +200,8 @@ class WaitEstimate:
     def note_demand(self, model: int) -> None:
         """This model is asked for."""
         now_ns = self._asked_ns[model] = time.monotonic_ns()
-        self.demand = sum([asked_ns > now_ns - DEMAND_NS for asked_ns in self._asked_ns])
+        if len(self._asked_ns) > 1:  # for each request: of one model it is 1
+            self.demand = sum([asked_ns > now_ns - DEMAND_NS for asked_ns in self._asked_ns])
 
     def due(self, model: int, images: int) -> int:
         """How many places the others in demand are due, if each is due so many."""
