@@ -27,6 +27,10 @@ class Channels:
         for pipe in (*self.requests, *self.replies, *self.reports, *self.api_reports):
             pipe.close()
 
+    def worker_of(self, seat: int) -> int:
+        """The number by which the log names the worker in this seat, or in this row of the shared state."""
+        return seat % self.workers
+
     def slots_of(self, api: int) -> range:
         """The slots that an API process owns."""
         return range(api * self._slots, (api + 1) * self._slots)

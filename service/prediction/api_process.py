@@ -88,7 +88,7 @@ class ApiProcess:
         if guard:
             guard.counts.attach(index)
         self.metrics, self._catalog, self._control, self._tls = metrics, catalog, control, tls
-        self._index, self._workers, self._shared_state = index, channels.workers, channels.shared_state
+        self._index, self._worker_of, self._shared_state = index, channels.worker_of, channels.shared_state
         self._stop, self._refuse_all = stop, refuse_all
         self._loop = asyncio.get_running_loop()
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
@@ -297,7 +297,7 @@ class ApiProcess:
             batch = [task for task in tasks if task.model == number]
             log.error(
                 "batch lost",
-                worker=worker % self._workers,
+                worker=self._worker_of(worker),
                 reason=reason,
                 model=self._name_of(batch[0]),
                 images=len(batch),

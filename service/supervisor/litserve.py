@@ -95,7 +95,7 @@ class InferenceAPI(LitAPI):  # type: ignore[misc]
         try:
             self.worker = Worker(seat, device, files, self._load, self._channels, self._first, self._wanted)
         except Exception as error:
-            _end_failed("worker failed", error, worker=seat % self._channels.workers)
+            _end_failed("worker failed", error, worker=self._channels.worker_of(seat))
         if self._wanted is None:
             files.close()
 
@@ -146,7 +146,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
         """Fork a worker."""
-        return self._fork(f"worker-{seat % self._channels.workers}", self._run_worker, seat, models, wanted)
+        return self._fork(f"worker-{self._channels.worker_of(seat)}", self._run_worker, seat, models, wanted)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         """Fork an API process."""

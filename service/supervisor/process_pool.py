@@ -121,18 +121,11 @@ class ProcessPool(ABC, Generic[C]):
             self._reactor.watch(child.process.sentinel, partial(self._on_end, child))
         except (OSError, RuntimeError, MemoryError) as error:
             log.error(f"{self.noun} not started", **self._about(child), why=in_words(error))
-            self._undo_start(child)
+            if child.process:
+                _end(child)
             self._plan_restart(child)
             return
         log.info(f"{self.noun} started", **self._about(child), pid=child.process.pid)
-
-    def _undo_start(self, child: C) -> None:
-        """End a process whose own end would not be noticed."""
-        if child.process:
-            child.process.kill()
-            child.process.join()
-            child.process.close()
-            child.process = None
 
     def _plan_restart(self, child: C) -> None:
         """Start another in its place later, or give up if none of them has ever been up."""
@@ -143,19 +136,10 @@ class ProcessPool(ABC, Generic[C]):
             self._give_up(f"{self.noun}: all die before they are ready; see the errors above")
 
     def _reap(self, child: C) -> int | None:
-        """Join a process that has ended, and forget it; its exit code.
-
-        What has only closed the pipe by which its end is noticed is killed; the code of what has ended stays.
-        """
-        process = child.process
-        assert process is not None
-        self._reactor.forget(process.sentinel)
-        process.kill()
-        process.join()
-        code = process.exitcode
-        process.close()
-        child.process = None
-        return code
+        """Forget a process that has ended, or has only closed the pipe by which its end is noticed; its exit code."""
+        assert child.process is not None
+        self._reactor.forget(child.process.sentinel)
+        return _end(child)
 
     def _about(self, child: C) -> dict[str, int]:
         return {self.key: child.index}
@@ -169,3 +153,15 @@ class ProcessPool(ABC, Generic[C]):
             log.error(f"{self.noun} hangs", **self._about(child), pid=child.process.pid, why=why)
             child.killed_as = "hang"
             child.process.kill()
+
+
+def _end(child: Child) -> int | None:
+    """Kill and join a child's process; its exit code, which one that has ended keeps."""
+    process = child.process
+    assert process is not None
+    process.kill()
+    process.join()
+    code = process.exitcode
+    process.close()
+    child.process = None
+    return code

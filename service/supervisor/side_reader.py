@@ -64,13 +64,13 @@ class SideReader(Generic[T]):
         try:
             found = SharedObject[T | Failure]()
         except OSError as error:
-            deliver(_not_now(self._what, error))
+            deliver(self._not_now(error))
             return
         try:
             self._start(call, found, deliver)
         except (OSError, MemoryError) as error:
             found.close()
-            deliver(_not_now(self._what, error))
+            deliver(self._not_now(error))
 
     def look(self, now_s: float) -> None:
         """End a reading that takes too long, and reap the orphans of those that were killed."""
@@ -91,7 +91,7 @@ class SideReader(Generic[T]):
         with stops_wait():
             pid = os.fork()
             if pid == 0:
-                _read(call, found, self._what, self._errors, parent_pid)
+                _read(partial(self._try, call), found, parent_pid)
         sentinel = -1
         try:
             sentinel = os.pidfd_open(pid)
@@ -103,6 +103,20 @@ class SideReader(Generic[T]):
                 os.close(sentinel)
             raise
         self._pid, self._ends_at_s = pid, time.monotonic() + self._timeout_s
+
+    def _try(self, call: Callable[[], T]) -> T | Failure:
+        """In the other process: what the call returns, or why it returns nothing."""
+        try:
+            return call()
+        except self._errors as error:
+            return Failure(str(error))
+        except Exception as error:
+            if not is_shortage(error):
+                raise
+            return self._not_now(error)
+
+    def _not_now(self, error: Exception) -> Failure:
+        return Failure(f"{self._what} cannot be read now: {in_words(error)}")
 
     def _on_end(self, sentinel: int, found: SharedObject[T | Failure], deliver: Callable[[T | Failure], None]) -> None:
         self._reactor.forget(sentinel)
@@ -127,7 +141,7 @@ class SideReader(Generic[T]):
         try:
             return found.load()
         except (OSError, MemoryError) as error:  # there is no memory to map it, or to unpack it
-            return _not_now(self._what, error)
+            return self._not_now(error)
 
     def _reap(self) -> None:
         """Reap the side processes of readers that were killed, whose parent is now process 1 of the container."""
@@ -144,43 +158,19 @@ class SideReader(Generic[T]):
                 os.kill(self._pid, signal.SIGKILL)
 
 
-def _not_now(what: str, error: Exception) -> Failure:
-    return Failure(f"{what} cannot be read now: {in_words(error)}")
-
-
-def _read(
-    call: Callable[[], T],
-    found: SharedObject[T | Failure],
-    what: str,
-    errors: tuple[type[Exception], ...],
-    parent_pid: int,
-) -> None:
+def _read(call: Callable[[], T | Failure], found: SharedObject[T | Failure], parent_pid: int) -> None:
     """All that the process does; it ends here."""
     code = 1
     try:
-        _store(call, found, what, errors, parent_pid)
+        _store(call, found, parent_pid)
         code = 0
     finally:
         os._exit(code)
 
 
 @log_crash
-def _store(
-    call: Callable[[], T],
-    found: SharedObject[T | Failure],
-    what: str,
-    errors: tuple[type[Exception], ...],
-    parent_pid: int,
-) -> None:
+def _store(call: Callable[[], T | Failure], found: SharedObject[T | Failure], parent_pid: int) -> None:
     ignore_stops()
     die_with_parent(parent_pid)
     os.setpgid(0, 0)  # by which `_reap` finds what it leaves
-    try:
-        result: T | Failure = call()
-    except errors as error:
-        result = Failure(str(error))
-    except Exception as error:
-        if not is_shortage(error):
-            raise
-        result = _not_now(what, error)
-    found.store(result)
+    found.store(call())

@@ -249,7 +249,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _about(self, child: WorkerChild) -> dict[str, int]:
         """A worker has the same number in both of its seats."""
-        return {"worker": child.index % self._channels.workers}
+        return {"worker": self._channels.worker_of(child.index)}
 
     def _worker_up(self, worker: WorkerChild) -> WorkerUp:
         retired = worker.models is not self.models

@@ -52,6 +52,7 @@ class BatchRunner:
     ) -> None:
         """`row`: of the shared state, and of the pipe; `models` by their numbers."""
         self._row, self._epoch, self._models, self._obey = row, epoch, models, obey
+        self._worker = channels.worker_of(row)
         self._shared_state, self._slot_pool = channels.shared_state, channels.slot_pool
         self._replies = channels.replies
         self._requests = channels.requests[row].reader
@@ -136,7 +137,7 @@ class BatchRunner:
         try:
             logits = model.engine.run(pool.images(slots, model.shape))
         except EngineError:
-            log.exception("inference failed", images=len(slots), worker=self._row % self._shared_state.seats)
+            log.exception("inference failed", images=len(slots), worker=self._worker)
             if len(slots) == 1:
                 pool.statuses[slots[0]] = FAILED
                 self._prove(model)

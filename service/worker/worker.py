@@ -68,8 +68,8 @@ class Worker:
 
     @property
     def number(self) -> int:
-        """What the log calls it: two seats, of which one is spare, share a number."""
-        return self._index % self._channels.workers
+        """What the log calls it."""
+        return self._channels.worker_of(self._index)
 
     def _begin_express_thread(self) -> None:
         """Start it if it has something to do; a GPU runs one batch after the other in any case."""
