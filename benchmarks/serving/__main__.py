@@ -84,6 +84,7 @@ def _rounds(
     names = arguments.servers or SERVERS_OF[name]
     plan = Plan(
         rounds=arguments.rounds or (2 if arguments.quick else 7),
+        turns=arguments.turns or (1 if arguments.quick else 2),
         load_s=arguments.seconds or (workload.load_s // 2 if arguments.quick else workload.load_s),
         idle_s=1.0 if arguments.quick else 5.0,
         connections=arguments.connections or workload.connections,
@@ -159,6 +160,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--servers", type=_list_of(known), help=f"default: those of the job; there are {', '.join(known)}")
     add("--connections", type=lambda text: tuple(map(int, text.split(","))), help="default: those of the job")
     add("--rounds", type=int)
+    add("--turns", type=int, help="of each server in a round, beside others; default: 2")
     add("--seconds", type=int, help="of load, for each server and number of connections or factor")
     add("--model-repository", type=Path, default=ZOO, help="holds mnist-residual; default: the models that ship")
     add("--photo", type=Path, help="a JPEG to use instead of the made one")

@@ -61,13 +61,26 @@ class Session:
                         sums[key] += int(kib)
         return Memory(len(pids), sums["Rss:"] / 1024, sums["Pss:"] / 1024)
 
+    def stop(self) -> None:
+        """Stop all of it until it is resumed."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let all of it run again."""
+        self._signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """Kill what is left, and wait until it is gone: the next server is to have the machine for itself."""
-        while pids := self.pids():
-            for pid in pids:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        while self._signal(signal.SIGKILL):
             time.sleep(_GONE_S)
+
+    def _signal(self, number: signal.Signals) -> int:
+        """Send a signal to all of it; how many processes that are."""
+        pids = self.pids()
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+        return len(pids)
 
 
 @contextlib.contextmanager
@@ -87,6 +100,7 @@ def running_session(command: list[str], environment: dict[str, str], folder: Pat
     try:
         yield session
     finally:
+        session.resume()
         leader.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             leader.wait(STOP_S)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from benchmarks.serving.ratios import METHOD, Ratio, Spread
-from benchmarks.serving.rounds import LoadSample, Measured, Plan, Visit
+from benchmarks.serving.ratios import Ratio, Spread
+from benchmarks.serving.rounds import METHOD, LoadSample, Measured, Plan, Visit
 from benchmarks.serving.servers import ServerSpec
 from benchmarks.serving.workloads import Workload
 
@@ -23,7 +23,7 @@ class Results:
         self.servers = list(dict.fromkeys(visit.server for visit in self._visits))
 
     def samples(self, server: str, connections: int) -> list[LoadSample]:
-        """One for each round; none if that was not measured."""
+        """One for each turn; none if that was not measured."""
         return [
             sample
             for visit in self._visits
@@ -32,11 +32,11 @@ class Results:
         ]
 
     def values(self, server: str, connections: int, figure: str) -> list[float]:
-        """A figure in each round."""
+        """A figure in each turn."""
         return [sample.figures()[figure] for sample in self.samples(server, connections)]
 
     def spread(self, server: str, connections: int, figure: str) -> Spread:
-        """A figure over the rounds."""
+        """A figure over the turns."""
         return Spread.of(self.values(server, connections, figure))
 
     def ratio(self, peer: str, connections: int, figure: str) -> Ratio:
@@ -47,7 +47,7 @@ class Results:
         )
 
     def of_floor(self, connections: int) -> Ratio:
-        """Our requests/s, as a part of the images/s of bare loops at the batch size that was fastest in that round."""
+        """Our requests/s, as a part of the images/s of bare loops at the batch size that was fastest in that turn."""
         ours = self.values(OURS, connections, "requests_per_s")
         best = [max(sample.images_per_s for sample in floors) for floors in self._floors]
         return Ratio.of(list(zip(ours, best, strict=True)))

@@ -1,21 +1,28 @@
-"""Interleaved rounds: in each, every server is started, loaded with each number of connections, left idle, and ended.
+"""Interleaved rounds: in each, every server is started alone and left idle; then all stand, and are loaded in turn.
 
-What is compared was so measured within the same minutes; a disturbance of the machine hits all servers alike, and
-shows as CPU time that was used by others.
+A server that has no turn is stopped (SIGSTOP), and so takes no CPU time. What is compared was so measured within
+seconds: a machine that others use, too, changes by a fifth within minutes. A disturbance of the machine shows as CPU
+time that was used by others.
 """
 
+import contextlib
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.serving import wrk
 from benchmarks.serving.floor import BATCHES, FloorSample, measure_floor
 from benchmarks.serving.processes import Memory, Meter, Usage
+from benchmarks.serving.ratios import BOUND
 from benchmarks.serving.servers import START_S, Running, ServerError, ServerSpec, started
 from benchmarks.serving.workloads import Workload
 
+METHOD = (
+    "all servers stand, stopped (SIGSTOP) but for their turns; those under the same load that follow each other are a "
+    "pair; the ratio is the median of the pairs' ratios; " + BOUND
+)
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
 DISTURBED_CORES = 0.2  # that others use, from which a round is repeated
 SETTLE_S = 1.0  # time between load and the look at an idle server
@@ -77,16 +84,18 @@ class Plan:
     """How often and how long."""
 
     rounds: int
+    turns: int
+    """Of each server in a round, with all numbers of connections."""
     load_s: int
     idle_s: float
     connections: Sequence[int]
     floor: bool
-    """Whether each round ends with bare loops."""
+    """Whether each turn ends with bare loops."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Every visit, and of each round that has them its bare loops, by batch size; rounds that were repeated apart."""
+    """Every visit, and of each turn that has them its bare loops, by batch size; rounds that were repeated apart."""
 
     visits: list[Visit]
     floors: list[list[FloorSample]]
@@ -101,19 +110,42 @@ def run_rounds(
     repeats = plan.rounds  # at most so many in all
     number = 0
     while number < plan.rounds:
-        visits = _visit_all(workload, servers, number, plan, folder, tell)
+        visits, floors = _visit_all(workload, servers, number, plan, folder, tell)
         if repeats and max(visit.others_cores for visit in visits) > DISTURBED_CORES:
             repeats -= 1
             measured.disturbed.extend(visits)
             tell(f"round {number + 1}  again: something else ran beside it")
             continue
         measured.visits.extend(visits)
-        if plan.floor:
-            measured.floors.append([measure_floor(workload, batch, plan.load_s, folder) for batch in BATCHES])
-            rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in measured.floors[-1])
-            tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
+        measured.floors.extend(floors)
         number += 1
     return measured
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A server that stands beside others, and what it has shown; it runs in its turns alone."""
+
+    running: Running
+    load: Load
+    samples: list[LoadSample] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Let it run meanwhile."""
+        with self.running.explained():
+            self.running.session.resume()
+            yield
+            self.running.session.stop()
+
+
+@dataclass(frozen=True, slots=True)
+class _Alone:
+    """A server without load and without another beside it."""
+
+    cold_start_s: float
+    idle_cores: float
+    memory: Memory
 
 
 def _visit_all(
@@ -123,30 +155,65 @@ def _visit_all(
     plan: Plan,
     folder: Path,
     tell: Callable[[str], None],
-) -> list[Visit]:
-    """One round; ServerError if the servers do not answer the same."""
-    visits, answers = [], {}
-    for server in servers:
-        with started(server, workload, folder) as (running, cold_start_s):
-            answers[server.name] = running.ask()
-            visits.append(_visit(running, number, cold_start_s, plan, folder))
-        tell(f"round {number + 1}  {visits[-1]}")
-    if len(set(answers.values())) > 1:
-        raise ServerError(f"the servers do not do the same job: they answer {answers}")
-    return visits
+) -> tuple[list[Visit], list[list[FloorSample]]]:
+    """One round, and its bare loops; ServerError if the servers do not answer the same."""
+    alone = [_visit_alone(workload, server, plan, folder) for server in servers]
+    answers = {}
+    with contextlib.ExitStack() as stack:
+        standing = []
+        for server in servers:
+            running, _ = stack.enter_context(started(server, workload, folder))
+            one = _Standing(running, _load(running, folder))
+            with one.turn():
+                answers[server.name] = running.ask()
+                one.load(WARM_UP_CONNECTIONS, WARM_UP_S)
+            standing.append(one)
+        if len(set(answers.values())) > 1:
+            raise ServerError(f"the servers do not do the same job: they answer {answers}")
+        floors = _load_in_turn(
+            standing,
+            number,
+            plan,
+            lambda: [measure_floor(workload, batch, plan.load_s, folder) for batch in BATCHES],
+        )
+        visits = [
+            Visit(one.running.server.name, number, it.cold_start_s, it.idle_cores, it.memory, tuple(one.samples))
+            for it, one in zip(alone, standing, strict=True)
+        ]
+    for visit in visits:
+        tell(f"round {number + 1}  {visit}")
+    for samples in floors:
+        rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in samples)
+        tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
+    return visits, floors
 
 
-def _visit(running: Running, number: int, cold_start_s: float, plan: Plan, folder: Path) -> Visit:
-    load = _load(running, folder)
-    load(WARM_UP_CONNECTIONS, WARM_UP_S)
-    samples = tuple(_sample(running, connections, plan.load_s, load) for connections in plan.connections)
-    memory = running.session.memory()
-    running.await_answer(START_S)  # some go on with requests whose clients have left
-    time.sleep(SETTLE_S)
-    began, before = time.perf_counter(), running.session.cpu_s()
-    time.sleep(plan.idle_s)
-    idle = (running.session.cpu_s() - before) / (time.perf_counter() - began)
-    return Visit(running.server.name, number, cold_start_s, idle, memory, samples)
+def _visit_alone(workload: Workload, server: ServerSpec, plan: Plan, folder: Path) -> _Alone:
+    """Start a server, load it for a moment, leave it idle, and end it."""
+    with started(server, workload, folder) as (running, cold_start_s):
+        _load(running, folder)(WARM_UP_CONNECTIONS, WARM_UP_S)
+        memory = running.session.memory()
+        running.await_answer(START_S)  # some go on with requests whose clients have left
+        time.sleep(SETTLE_S)
+        began, before = time.perf_counter(), running.session.cpu_s()
+        time.sleep(plan.idle_s)
+        idle_cores = (running.session.cpu_s() - before) / (time.perf_counter() - began)
+        return _Alone(cold_start_s, idle_cores, memory)
+
+
+def _load_in_turn(
+    standing: Sequence[_Standing], number: int, plan: Plan, measure_floors: Callable[[], list[FloorSample]]
+) -> list[list[FloorSample]]:
+    """Load all servers with each number of connections before the next, in every other turn the last of them first."""
+    floors = []
+    for turn in range(number, number + plan.turns):
+        for connections in plan.connections:
+            for one in standing[::-1] if turn % 2 else standing:
+                with one.turn():
+                    one.samples.append(_sample(one.running, connections, plan.load_s, one.load))
+        if plan.floor:
+            floors.append(measure_floors())
+    return floors
 
 
 def _load(running: Running, folder: Path) -> Load:

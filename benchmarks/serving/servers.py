@@ -23,7 +23,11 @@ _PEERS = "benchmarks.serving.peers"
 
 
 class ServerError(Exception):
-    """A server did not start, or answers wrongly; the message holds the end of its log."""
+    """A server did not start, or answers wrongly."""
+
+
+class ToldError(ServerError):
+    """One whose message holds the end of the server's log."""
 
 
 class NotReadyError(ServerError):
@@ -95,6 +99,18 @@ class Running:
     workload: Workload
     port: int
     session: Session
+    log: Path
+
+    @contextlib.contextmanager
+    def explained(self) -> Iterator[None]:
+        """An OSError or ServerError within becomes a ToldError."""
+        try:
+            yield
+        except ToldError:
+            raise
+        except (OSError, ServerError) as error:
+            tail = self.log.read_text(errors="replace")[-LOG_TAIL:]
+            raise ToldError(f"{self.server.name}: {error!r}; the end of its log:\n{tail}") from error
 
     @property
     def path(self) -> str:
@@ -163,7 +179,7 @@ class Running:
 def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tuple[Running, float]]:
     """Start a server and wait for its first 200; with it goes how many seconds that took. `folder` takes its log.
 
-    An OSError or ServerError before it is ended becomes a ServerError with the end of its log.
+    An OSError or ServerError before it is ended becomes a ToldError.
     """
     port, log = free_port(), folder / f"{server.name}.log"
     # Unbuffered, so that the log is complete whenever the server ends.
@@ -172,13 +188,10 @@ def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tu
         command += ["--model-repository", str(workload.repository)]
     began = time.perf_counter()
     with running_session(command, _environment(server, workload), ROOT, log) as session:
-        running = Running(server, workload, port, session)
-        try:
+        running = Running(server, workload, port, session, log)
+        with running.explained():
             running.await_answer(START_S)
             yield running, time.perf_counter() - began
-        except (OSError, ServerError) as error:
-            tail = log.read_text(errors="replace")[-LOG_TAIL:]
-            raise ServerError(f"{server.name}: {error!r}; the end of its log:\n{tail}") from error
 
 
 def free_port() -> int:

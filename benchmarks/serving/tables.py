@@ -74,7 +74,7 @@ def _warn(console: Console, others_cores: float) -> None:
 
 
 def _load_table(results: Results) -> Table:
-    title = f"{results.workload.name}: median (min–max) of {results.plan.rounds} rounds"
+    title = f"{results.workload.name}: median (min–max) of {results.plan.rounds} rounds of {results.plan.turns} turns"
     figures = ("requests/s", "p50 ms", "p99 ms", "CPU s/1,000", "failed", "others' cores")
     table = _table(title, "conn.", "server", *figures, right=("conn.", *figures))
     for connections in results.plan.connections:

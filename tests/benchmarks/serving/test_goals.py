@@ -12,7 +12,7 @@ STOCK = f"requests_per_s at {CONNECTIONS}, times better than stock LitServe: >= 
 
 def goals(workload: Workload, ours: list[float], *, failed: int = 0, cold_start_s: float = 2.0) -> dict[str, Goal]:
     """Beside LitServe's 100 requests a second, by their texts."""
-    plan = Plan(len(ours), load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=False)
+    plan = Plan(len(ours), turns=1, load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=False)
     visits = [visit("ours", n, rate, failed=failed, cold_start_s=cold_start_s) for n, rate in enumerate(ours)]
     visits += [visit("litserve", n, 100.0) for n in range(len(ours))]
     digit = replace(workload, name="mnist")

@@ -1,5 +1,6 @@
 import os
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,22 @@ def test_a_living_process_is_measured_finer_than_the_kernels_ticks(fifo: Path, t
         told = float(fifo.read_text())
         # What it used since it told is no more than it takes to write a few bytes and to wait.
         assert told <= session.cpu_s() < told + 1 / os.sysconf("SC_CLK_TCK")
+
+
+def test_a_stopped_session_takes_no_cpu_time_and_is_ended_as_any_other(tmp_path: Path):
+    ending = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit('ended in order'))"
+    program, log = f"{ending}\nwhile True: pass", tmp_path / "log"
+    with running_session([sys.executable, "-c", program], {}, tmp_path, log) as session:
+        while session.cpu_s() < BURNT_S:
+            pass
+        session.stop()
+        while Path(f"/proc/{session.leader}/stat").read_text().split()[2] != "T":
+            pass
+        used_s = session.cpu_s()
+        time.sleep(BURNT_S)
+        assert session.cpu_s() == used_s
+        session.resume()
+        while session.cpu_s() == used_s:
+            pass
+        session.stop()
+    assert log.read_text().strip() == "ended in order"

@@ -10,7 +10,7 @@ from benchmarks.serving.servers import SERVERS
 from benchmarks.serving.workloads import Workload
 from tests.benchmarks.serving.measured import CONNECTIONS, visit
 
-PLAN = Plan(rounds=3, load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=True)
+PLAN = Plan(rounds=3, turns=1, load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=True)
 
 
 @pytest.fixture

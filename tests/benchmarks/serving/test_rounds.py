@@ -30,14 +30,15 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
     alone = tmp_path / "repository"
     shutil.copytree(networks / name / version, alone / name / version)
     workload = Workload("test", grey_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
-    plan = Plan(rounds=1, load_s=1, idle_s=0.0, connections=(2,), floor=True)
+    plan = Plan(rounds=1, turns=2, load_s=1, idle_s=0.0, connections=(2,), floor=True)
     lines: list[str] = []
 
     results = Results(workload, plan, run_rounds(workload, [SERVERS[it] for it in NAMES], plan, tmp_path, lines.append))
 
     visits = [line.split()[2] for line in lines if "again:" not in line]  # a round that other work disturbs is repeated
-    assert visits[-4:] == [*NAMES, "floor"]
+    assert visits[-5:] == [*NAMES, "floor", "floor"]
     for server in NAMES:
+        assert len(results.samples(server, 2)) == plan.turns
         assert results.spread(server, 2, "requests_per_s").min > 0
         assert results.spread(server, 2, "failed").max == 0
         assert results.spread(server, 2, "cpu_s_per_1000").min > 0

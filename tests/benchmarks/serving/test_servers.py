@@ -18,7 +18,7 @@ CLASSES = [{"label": "owl", "probability": 0.75}, {"label": "cat"}, {"label": "d
 
 def asked(spec: ServerSpec, workload: Workload, port: int) -> Running:
     """As if this process were the server, for it is alive."""
-    return Running(spec, workload, port, Session(os.getsid(0)))
+    return Running(spec, workload, port, Session(os.getsid(0)), Path(os.devnull))
 
 
 def answering(status: int, classes: list[dict[str, object]]) -> Respond:

@@ -26,7 +26,7 @@ def test_a_load_is_told_with_its_spread_and_the_ratio_to_each_peer(workload: Wor
     screen = console()
     visits = [visit(server, n, rate) for server, rate in (("ours", 800), ("litserve", 200)) for n in range(2)]
     visits[1] = visit("ours", 1, 1200, p50_ms=3.0)
-    plan = Plan(2, load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=False)
+    plan = Plan(2, turns=1, load_s=1, idle_s=1.0, connections=(CONNECTIONS,), floor=False)
     show_results(screen, Results(workload, plan, Measured(visits, [], [])))
     ours, theirs, ratio = rows(screen, first="32")
     assert ours[1:4] == ["ours", "1,000 (800–1,200)", "2.00 (1.00–3.00)"]
