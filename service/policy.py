@@ -95,10 +95,11 @@ DISPATCH_NS = 150_000
 """What a batch costs besides its images: two wake-ups and the bookkeeping, CPU time on two cores. Less, and small
 networks run in batches too small to pay; more, and slow networks wait for larger ones without gain."""
 
-PAYING_NS = 12_000
+PAYING_NS = 10_000
 """What an image may cost more than the least in a batch that is sent within a turn of the event loop, before more come.
 Less, and workers wait for larger ones: 32 digits instead of 16 lose a sixth of the requests with 32 connections, and
-with 128 the slowest wait half as long again. More, and there are more batches: with 8 a tenth is lost with 128."""
+with 128 the slowest wait half as long again. More, and there are more batches: with 8 a tenth is lost with 128. In the
+middle of what DISPATCH_NS alone makes 16 and 8 dearer than 64 or 32 (7 and 14): at 12 every seventh start chose 8."""
 
 COST_TOLERANCE = 0.05
 """Relative difference between two measured costs that counts as one: repeated runs of one size differ by as much."""
@@ -130,7 +131,8 @@ TRIALS = 5
 """Intervals with a trial of a size that decide about it, by the quickest (a judgement). Fewer, and interruptions
 decide; more, and a start on a busy machine is mended later."""
 
-# Hangs and restarts (`worker/warmup.py`, `supervisor/`, `prediction/api_process.py`, `batching/batch_policy.py`).
+# Hangs and restarts (`worker/warmup.py`, `pools/`, `supervisor/`, `prediction/api_process.py`,
+# `batching/batch_policy.py`).
 
 HANG_FLOOR_NS = 2_000_000_000
 """Least time a batch may take before its worker counts as hung (a judgement): less, and a stall of the machine
@@ -193,7 +195,7 @@ SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died, or loads a model: thirteen days,
 far more than any load, so that no API process sends it anything until it has answered."""
 
-# Changes while the server runs (`supervisor/`, `prediction/model_demand.py`, `prediction/model_switch.py`,
+# Changes while the server runs (`supervisor/`, `pools/`, `prediction/model_demand.py`, `prediction/model_switch.py`,
 # `batching/batcher.py`).
 
 CHANGES_WAITING = 16
@@ -428,7 +430,7 @@ TRIMMED_BYTES = 16 << 20
 reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
 took."""
 
-# Processes and their memory (`commands/serve.py`, `supervisor/`).
+# Processes and their memory (`commands/serve.py`, `pools/`, `supervisor/`).
 
 LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: two

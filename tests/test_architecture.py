@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parent.parent
 MAP = {
     "service": {
         "cli": "commands config catalog process models",
-        "commands": "supervisor routes http auth worker metrics ipc remote config catalog process root models",
-        "supervisor": "routes http prediction auth worker metrics ipc remote config catalog process root models",
+        "commands": "supervisor pools routes http auth worker metrics ipc remote config catalog process root models",
+        "supervisor": "pools auth worker metrics ipc remote config catalog process root models",
+        "pools": "routes http prediction auth worker metrics ipc config catalog process root models",
         "routes": "http prediction parsing auth catalog root",
         "http": "prediction parsing auth config process root",
         "prediction": "batching parsing auth metrics ipc config catalog process root models",

@@ -21,13 +21,13 @@ from service.ipc.channels import Channels
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import API_DESCRIPTORS, LEAST_DESCRIPTORS, SECOND_API_PROCESS_CORES, WORKER_DESCRIPTORS
+from service.pools.litserve import LitServeLauncher
+from service.pools.model_set import ModelSet
+from service.pools.placement import Placement
 from service.process.logs import configure_logs
 from service.routes.routes import ROUTES
 from service.supervisor.credentials import note_dates
-from service.supervisor.litserve import LitServeLauncher
-from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource, fetch_models, least_memory
-from service.supervisor.placement import Placement
 from service.supervisor.repository_watch import Fingerprint, fingerprint
 from service.supervisor.supervisor import Supervisor
 from service.worker.trial import Selector

@@ -1,1 +1,1 @@
-"""The first process: starts, watches, replaces and ends the others."""
+"""The first process: what it waits for, and which models the others are told to serve."""

@@ -14,7 +14,7 @@ from service.config.settings import SettingError, Settings
 from service.ipc.control import ChangeKeys, ControlMessage, ReloadTls
 from service.metrics.metrics import Metrics
 from service.policy import CREDENTIALS_S
-from service.supervisor.reactor import Reactor
+from service.pools.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 
 log = structlog.get_logger()

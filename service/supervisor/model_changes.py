@@ -21,11 +21,11 @@ from service.ipc.control import ModelChange, NewModels
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
-from service.supervisor.api_pool import Answer, ApiPool
-from service.supervisor.model_set import ModelSet
+from service.pools.api_pool import Answer, ApiPool
+from service.pools.model_set import ModelSet
+from service.pools.worker_pool import Trial, WorkerPool
 from service.supervisor.model_source import LoadFailures, ModelSource
 from service.supervisor.repository_reader import RepositoryReader
-from service.supervisor.worker_pool import Trial, WorkerPool
 
 log = structlog.get_logger()
 

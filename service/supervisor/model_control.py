@@ -4,14 +4,14 @@ from service.config.settings import Settings
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import READING_STARTS
-from service.supervisor.api_pool import Answer, ApiPool
+from service.pools.api_pool import Answer, ApiPool
+from service.pools.reactor import Reactor
+from service.pools.worker_pool import WorkerPool
 from service.supervisor.model_changes import ModelChanges
 from service.supervisor.model_source import ModelSource
-from service.supervisor.reactor import Reactor
 from service.supervisor.repository_reader import RepositoryReader
 from service.supervisor.repository_watch import Fingerprint, RepositoryWatch, fingerprint
 from service.supervisor.shadow_watch import ShadowWatch
-from service.supervisor.worker_pool import WorkerPool
 
 
 class ModelControl:

@@ -21,9 +21,9 @@ from service.ipc.channels import Channels
 from service.ipc.control import ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import LEAST_BYTES, LEAST_WORKER_BYTES
+from service.pools.model_set import ModelSet
+from service.pools.placement import Placement
 from service.remote.fetch import LocalRepository, fetch
-from service.supervisor.model_set import ModelSet
-from service.supervisor.placement import Placement
 from service.worker.trial import Selector
 
 log = structlog.get_logger()

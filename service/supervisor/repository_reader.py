@@ -7,9 +7,9 @@ from models.artifact.artifact import Artifact
 from service.catalog.repository import RepositoryError
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedSequence
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
+from service.pools.reactor import Reactor
 from service.supervisor.model_source import Found
-from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 
 

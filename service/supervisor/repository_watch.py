@@ -12,8 +12,8 @@ import structlog
 from service.catalog.repository import RepositoryError
 from service.catalog.repository_place import RepositoryPlace
 from service.policy import REFUSED_PAUSE_MOST_S, REFUSED_PAUSE_S
-from service.supervisor.api_pool import Answer
-from service.supervisor.reactor import Reactor
+from service.pools.api_pool import Answer
+from service.pools.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 
 log = structlog.get_logger()

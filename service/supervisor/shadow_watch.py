@@ -24,7 +24,7 @@ from service.policy import (
     JUDGED_AGAIN_S,
     JUDGED_IMAGES,
 )
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
 
 log = structlog.get_logger()
 

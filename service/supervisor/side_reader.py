@@ -14,11 +14,11 @@ from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from service.ipc.shared_memory import SharedObject
+from service.pools.reactor import Reactor
+from service.pools.signals import ignore_stops, stops_wait
 from service.process.logs import log_crash
 from service.process.parent_death import die_with_parent
 from service.process.shortage import in_words, is_shortage
-from service.supervisor.reactor import Reactor
-from service.supervisor.signals import ignore_stops, stops_wait
 
 T = TypeVar("T")
 

@@ -17,17 +17,17 @@ from service.ipc.channels import Channels
 from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
 from service.policy import SIGNAL_ECHO_S, WATCH_INTERVAL_S
-from service.supervisor.api_pool import ApiPool
+from service.pools.api_pool import ApiPool
+from service.pools.launcher import Launcher
+from service.pools.model_set import ModelSet
+from service.pools.process_pool import PoolContext
+from service.pools.reactor import Reactor
+from service.pools.signals import AT_ONCE, RELOAD, SignalReader
+from service.pools.worker_pool import WorkerPool
 from service.supervisor.credentials import Credentials
-from service.supervisor.launcher import Launcher
 from service.supervisor.model_control import ModelControl
-from service.supervisor.model_set import ModelSet
 from service.supervisor.model_source import ModelSource
-from service.supervisor.process_pool import PoolContext
-from service.supervisor.reactor import Reactor
 from service.supervisor.repository_watch import Fingerprint
-from service.supervisor.signals import AT_ONCE, RELOAD, SignalReader
-from service.supervisor.worker_pool import WorkerPool
 
 log = structlog.get_logger()
 

@@ -3,7 +3,7 @@
 Where some of its models are far quicker than others, a second thread runs quick images while the first runs slow ones:
 the express thread, with a pipe of its own. The system divides the core between the two, and prefers that one. The
 supervisor's commands to load or unload a model come through the pipe of the batches. Nothing here is of LitServe, which
-`supervisor.litserve` puts around it.
+`pools.litserve` puts around it.
 """
 
 import gc

@@ -1,4 +1,4 @@
-"""The names of LitServe's and uvicorn's own that `supervisor/litserve`, `http/server` and `http/protocol` rely on.
+"""The names of LitServe's and uvicorn's own that `pools/litserve`, `http/server` and `http/protocol` rely on.
 
 Both are pinned; when a new release moves one, the test of that name tells which.
 """
@@ -28,7 +28,7 @@ from uvicorn.server import ServerState
 from service.http.connection import HttpConnection
 from service.http.protocol import PredictionProtocol
 from service.http.server import ApiServer
-from service.supervisor.litserve import InferenceAPI, InferenceLoop, LitServeLauncher
+from service.pools.litserve import InferenceAPI, InferenceLoop, LitServeLauncher
 from tests.service.served import DEADLINE_S
 
 RUNS = 3

@@ -14,7 +14,7 @@ HEAVY = ("torch", "torchvision", "onnx", "training", "matplotlib")
 def test_no_module_of_the_service_imports_torch() -> None:
     modules = pkgutil.walk_packages(service.__path__, "service.")
     names = [module.name for module in modules if not module.name.endswith("__main__")]
-    assert {"service.supervisor.litserve", "service.commands.serve", "service.worker.worker"} <= set(names)
+    assert {"service.pools.litserve", "service.commands.serve", "service.worker.worker"} <= set(names)
     program = f"""
 import importlib, sys, threading
 for name in {names}:

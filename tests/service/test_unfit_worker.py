@@ -15,7 +15,7 @@ from models.artifact.artifact import read_artifact
 from models.engines.engine import EngineError
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
-from service.supervisor.litserve import InferenceLoop
+from service.pools.litserve import InferenceLoop
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 from tests.artifacts import LABELS, SHAPE

@@ -15,9 +15,9 @@ from service.catalog.catalog import Catalog
 from service.catalog.repository import RepositoryError
 from service.errors import NotFound
 from service.ipc.shared_memory import SharedObject
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
+from service.pools.reactor import Reactor
 from service.supervisor.model_source import Found
-from service.supervisor.reactor import Reactor
 from service.supervisor.repository_reader import RepositoryReader
 from tests.service.served import DEADLINE_S
 

@@ -9,9 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from service.catalog.repository import RepositoryError
+from service.pools.api_pool import Answer
+from service.pools.reactor import Reactor
 from service.supervisor import repository_watch as module
-from service.supervisor.api_pool import Answer
-from service.supervisor.reactor import Reactor
 from service.supervisor.repository_watch import Fingerprint, RepositoryWatch, fingerprint
 from tests.service.served import DEADLINE_S
 

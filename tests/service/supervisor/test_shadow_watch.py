@@ -13,7 +13,7 @@ from service.ipc.control import ModelChange
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import DEATHS, DEATHS_WITHIN_S, FAILED_LEAST, JUDGED_AGAIN_S, JUDGED_IMAGES
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
 from service.supervisor.shadow_watch import ShadowWatch
 
 PROMOTE, TAKE_BACK, FORMER = (

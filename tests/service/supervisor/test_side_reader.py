@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from service.config.settings import SettingError
+from service.pools.reactor import Reactor
 from service.process.side_process import side_process
-from service.supervisor.reactor import Reactor
 from service.supervisor.side_reader import Failure, SideReader
 from tests.service.served import DEADLINE_S, until
 

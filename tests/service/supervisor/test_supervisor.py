@@ -15,9 +15,9 @@ from service.ipc.pipe import Pipe
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
+from service.pools.placement import Placement
 from service.supervisor.model_source import ModelSource
-from service.supervisor.placement import Placement
 from service.supervisor.supervisor import Supervisor
 from tests.service.served import DEADLINE_S
 

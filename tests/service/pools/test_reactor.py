@@ -5,7 +5,7 @@ import threading
 
 from service.ipc.control import ControlMessage, ControlReader, ControlWriter, NewModels
 from service.ipc.pipe import Pipe
-from service.supervisor.reactor import Reactor
+from service.pools.reactor import Reactor
 from tests.service.served import DEADLINE_S
 
 

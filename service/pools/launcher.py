@@ -4,7 +4,7 @@ from multiprocessing.process import BaseProcess
 from typing import Protocol
 
 from service.ipc.pipe import Pipe
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
 
 
 class Launcher(Protocol):

@@ -20,11 +20,11 @@ from service.ipc.reports import ModelReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
 from service.policy import HELD_LOOK_S, LOAD_TRIES, RELEASE_LIMIT_S
+from service.pools import model_budget
+from service.pools.children import WorkerChild
+from service.pools.model_budget import ModelBudget
+from service.pools.model_set import ModelSet
 from service.routes.routes import ROUTES
-from service.supervisor import model_budget
-from service.supervisor.children import WorkerChild
-from service.supervisor.model_budget import ModelBudget
-from service.supervisor.model_set import ModelSet
 from tests.artifacts import LABELS, SHAPE, make_artifact
 
 SIZE = 100  # bytes of each model

@@ -16,7 +16,7 @@ from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
-from service.supervisor.model_set import ModelSet
+from service.pools.model_set import ModelSet
 
 
 @dataclass(eq=False, slots=True)

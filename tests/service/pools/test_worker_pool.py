@@ -16,11 +16,11 @@ from service.ipc.messages import BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
+from service.pools.model_set import ModelSet
+from service.pools.process_pool import PoolContext
+from service.pools.reactor import Reactor
+from service.pools.worker_pool import WorkerPool
 from service.routes.routes import ROUTES
-from service.supervisor.model_set import ModelSet
-from service.supervisor.process_pool import PoolContext
-from service.supervisor.reactor import Reactor
-from service.supervisor.worker_pool import WorkerPool
 from tests.artifacts import LABELS, SHAPE, make_artifact
 from tests.service.served import DEADLINE_S
 from tests.service.supervisor.test_supervisor import Played, start

@@ -6,7 +6,7 @@ import pytest
 
 from service.catalog.catalog import Catalog
 from service.catalog.repository import Repository
-from service.supervisor.model_sizes import ModelSizes
+from service.pools.model_sizes import ModelSizes
 
 WORKERS = 3
 

@@ -37,6 +37,9 @@ from service.ipc.pipe import Pipe
 from service.ipc.shared_memory import close_inherited
 from service.metrics.metrics import Metrics
 from service.policy import COLLECTED_OBJECTS
+from service.pools.model_set import ModelSet
+from service.pools.placement import Placement
+from service.pools.signals import ignore_stops, stops_wait
 from service.prediction.api_process import ApiProcess
 from service.process.logs import log_crash
 from service.process.parent_death import die_with_parent
@@ -45,9 +48,6 @@ from service.process.shortage import in_words
 from service.process.side_process import no_leak
 from service.routes.admin_routes import add_admin_routes
 from service.routes.routes import add_routes
-from service.supervisor.model_set import ModelSet
-from service.supervisor.placement import Placement
-from service.supervisor.signals import ignore_stops, stops_wait
 from service.worker.warmup import LoadOptions
 from service.worker.worker import Worker
 

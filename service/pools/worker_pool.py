@@ -14,10 +14,10 @@ from service.catalog.catalog import Catalog
 from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
 from service.policy import FIRST_STARTS
-from service.supervisor.children import WorkerChild
-from service.supervisor.model_budget import ModelBudget
-from service.supervisor.model_set import ModelSet
-from service.supervisor.process_pool import PoolContext, ProcessPool
+from service.pools.children import WorkerChild
+from service.pools.model_budget import ModelBudget
+from service.pools.model_set import ModelSet
+from service.pools.process_pool import PoolContext, ProcessPool
 
 log = structlog.get_logger()
 

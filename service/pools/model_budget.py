@@ -23,10 +23,10 @@ from service.ipc.messages import ModelCommand
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
 from service.policy import HELD_LOOK_S, LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
-from service.supervisor.children import WorkerChild
-from service.supervisor.model_set import ModelSet
-from service.supervisor.model_sizes import ModelSizes
-from service.supervisor.model_uses import ModelUses
+from service.pools.children import WorkerChild
+from service.pools.model_set import ModelSet
+from service.pools.model_sizes import ModelSizes
+from service.pools.model_uses import ModelUses
 
 log = structlog.get_logger()
 

@@ -16,10 +16,10 @@ from models.machine.cgroup import count_oom_kills
 from service.ipc.channels import Channels
 from service.metrics.metrics import Metrics
 from service.policy import FIRST_STARTS, OOM_KILL_KEPT_S
+from service.pools.children import Child
+from service.pools.launcher import Launcher
+from service.pools.reactor import Reactor
 from service.process.shortage import in_words
-from service.supervisor.children import Child
-from service.supervisor.launcher import Launcher
-from service.supervisor.reactor import Reactor
 
 log = structlog.get_logger()
 

@@ -19,9 +19,9 @@ from service.ipc.control import (
     ModelReleased,
     ModelsTaken,
 )
-from service.supervisor.children import ApiChild
-from service.supervisor.process_pool import PoolContext, ProcessPool
-from service.supervisor.worker_pool import WorkerPool
+from service.pools.children import ApiChild
+from service.pools.process_pool import PoolContext, ProcessPool
+from service.pools.worker_pool import WorkerPool
 
 log = structlog.get_logger()
 

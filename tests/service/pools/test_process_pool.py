@@ -13,10 +13,10 @@ import pytest
 
 from service.ipc.pipe import Pipe
 from service.policy import FIRST_STARTS
-from service.supervisor import process_pool
-from service.supervisor.model_set import ModelSet
-from service.supervisor.process_pool import OomKills
-from service.supervisor.reactor import Reactor
+from service.pools import process_pool
+from service.pools.model_set import ModelSet
+from service.pools.process_pool import OomKills
+from service.pools.reactor import Reactor
 from tests.service.served import DEADLINE_S
 from tests.service.supervisor.test_supervisor import Played, die, start, supervise_with, wait_for_the_end
 

@@ -11,7 +11,7 @@ from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.shared_state import SharedState
 from service.policy import LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
-from service.supervisor.children import ApiChild, Child, WorkerChild
+from service.pools.children import ApiChild, Child, WorkerChild
 
 
 def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> None:

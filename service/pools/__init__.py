@@ -1,0 +1,1 @@
+"""The other processes, by kind: how each is started, watched, replaced and ended."""
