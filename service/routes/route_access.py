@@ -42,7 +42,7 @@ class CheckAccess:
             except ServiceError as error:
                 scope.update(key=error.key, route=route)
                 answer = problem_answer(scope, error)
-        await answer(scope, receive, partial(_send_private, send) if scope.get("key") else send)
+        await answer(scope, receive, partial(_send_uncached, send))
 
     def _check(self, scope: Scope, route: BaseRoute | None) -> None:
         if not self._site.state.ports.answers(scope["server"][1], area_of(route)):
@@ -58,10 +58,14 @@ class CheckAccess:
         return guard.admit(dict(scope["headers"]), scope["client"], needed) if guard else ""
 
 
-async def _send_private(send: Send, message: Message) -> None:
-    """Send on what no cache may give to others: of requests with `X-API-Key` a cache does not know that it may not."""
-    if message["type"] == "http.response.start":
-        MutableHeaders(scope=message)["cache-control"] = "no-store"
+async def _send_uncached(send: Send, message: Message) -> None:
+    """Send on what no cache may keep: all but files, which have an ETag.
+
+    What is served and measured changes, and what a key opened is for nobody else; Varnish gives for two minutes to
+    everyone what says nothing of caches.
+    """
+    if message["type"] == "http.response.start" and "etag" not in (headers := MutableHeaders(scope=message)):
+        headers["cache-control"] = "no-store"
     await send(message)
 
 

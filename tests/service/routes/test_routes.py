@@ -10,6 +10,7 @@ from service.catalog.repository import Repository
 from service.catalog.served_model import ModelLookup
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
+from service.routes.routes import PLAIN_ROUTES
 from tests.artifacts import LABELS
 from tests.service.pictures import png
 from tests.service.served import Served
@@ -96,6 +97,15 @@ def test_probes_answer_in_plain_words(client: httpx.Client) -> None:
         answer = client.get(path)
         assert (answer.status_code, answer.text) == (200, text)
         assert answer.headers["content-type"].startswith("text/plain")
+
+
+def test_a_cache_may_keep_files_alone(client: httpx.Client) -> None:
+    """Varnish gives for two minutes what says nothing of caches: a `/readyz`, the 404 of a model that is coming."""
+    for path in (*PLAIN_ROUTES, "/models/plain", "/v2/models/plain", "/nowhere"):
+        assert client.get(path).headers["cache-control"] == "no-store", path
+    file = client.get("/docs/swagger-ui.css")
+    assert "etag" in file.headers
+    assert "cache-control" not in file.headers
 
 
 def test_nothing_of_litserves_own_routes_is_left(server: Served) -> None:
