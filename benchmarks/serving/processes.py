@@ -5,12 +5,14 @@ import os
 import resource
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 STOP_S = 15.0  # time from SIGTERM until a server is killed
+_ENDS = signal.SIGTERM, signal.SIGHUP
 _GONE_S = 0.01  # time between two looks at whether killed processes are gone
 _PROC = Path("/proc")
 _TICK_S = 1 / os.sysconf("SC_CLK_TCK")
@@ -85,27 +87,47 @@ class Session:
 
 @contextlib.contextmanager
 def running_session(command: list[str], environment: dict[str, str], folder: Path, log: Path) -> Iterator[Session]:
-    """Start a command as the leader of a new session in `folder`; end all of the session with SIGTERM, then SIGKILL."""
-    with log.open("wb") as file:
-        leader = subprocess.Popen(
-            command,
-            env=os.environ | environment,
-            cwd=folder,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    session = Session(leader.pid)
+    """Start a command as the leader of a new session in `folder`; end all of the session with SIGTERM, then SIGKILL.
+
+    It is ended, too, if this program gets SIGTERM or SIGHUP meanwhile; a signal while it ends has it killed at once.
+    """
+    with _ends_raise():
+        with log.open("wb") as file:
+            leader = subprocess.Popen(
+                command,
+                env=os.environ | environment,
+                cwd=folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        session = Session(leader.pid)
+        try:
+            yield session
+        finally:
+            try:
+                session.resume()
+                leader.terminate()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    leader.wait(STOP_S)
+            finally:
+                session.kill()  # stock LitServe leaves orphans
+                leader.wait()
+
+
+@contextlib.contextmanager
+def _ends_raise() -> Iterator[None]:
+    """Have what would end this program at once raise SystemExit meanwhile; what is ignored, as under nohup, stays so."""
+    before = {number: signal.getsignal(number) for number in _ENDS}
+    for number, handler in before.items():
+        if handler is signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        yield session
+        yield
     finally:
-        session.resume()
-        leader.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            leader.wait(STOP_S)
-        session.kill()  # stock LitServe leaves orphans
-        leader.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,17 @@
+import contextlib
 import os
+import signal
+import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.serving.processes import running_session
+from benchmarks.serving.processes import Session, running_session
 
+DEADLINE_S = 30.0
 BURNT_S = 0.3
 BURN = f"import time\nwhile time.process_time() < {BURNT_S}: pass"
 # Burns in a child that ends, leaves an orphan behind, tells, and waits to be ended.
@@ -71,3 +76,60 @@ def test_a_stopped_session_takes_no_cpu_time_and_is_ended_as_any_other(tmp_path:
             pass
         session.stop()
     assert log.read_text().strip() == "ended in order"
+
+
+# Starts a server, tells which process that is, and waits to be ended.
+OWNER = """
+import signal, sys
+from pathlib import Path
+from benchmarks.serving.processes import running_session
+program, fifo, folder = sys.argv[1:]
+with running_session([sys.executable, "-c", program, fifo], {}, Path(folder), Path(folder) / "log") as session:
+    if fifo == "":
+        session.stop()
+    print(session.leader, flush=True)
+    signal.pause()
+"""
+ENDS = "import signal; signal.pause()"
+# Tells of SIGTERM, and stays.
+STAYS = """
+import signal, sys
+def tell(word):
+    with open(sys.argv[1], "w") as file:
+        file.write(word)
+signal.signal(signal.SIGTERM, lambda *_: tell("heard"))
+tell("ready")
+while True:
+    signal.pause()
+"""
+
+
+@contextlib.contextmanager
+def owned(program: str, fifo: str, folder: Path) -> Iterator[tuple[subprocess.Popen[str], Session]]:
+    command = [sys.executable, "-c", OWNER, program, fifo, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
+        assert owner.stdout
+        session = Session(int(owner.stdout.readline()))
+        try:
+            yield owner, session
+        finally:
+            owner.kill()
+            session.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_program_that_is_ended_ends_its_servers_stopped_ones_too(number: signal.Signals, tmp_path: Path):
+    with owned(ENDS, "", tmp_path) as (owner, session):
+        owner.send_signal(number)
+        owner.wait(DEADLINE_S)
+        assert session.pids() == []
+
+
+def test_a_second_interrupt_kills_what_the_first_one_waits_for(fifo: Path, tmp_path: Path):
+    with owned(STAYS, str(fifo), tmp_path) as (owner, session):
+        assert fifo.read_text() == "ready"
+        owner.send_signal(signal.SIGINT)
+        assert fifo.read_text() == "heard"
+        owner.send_signal(signal.SIGINT)
+        owner.wait(DEADLINE_S)
+        assert session.pids() == []
