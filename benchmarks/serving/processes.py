@@ -118,7 +118,7 @@ def running_session(command: list[str], environment: dict[str, str], folder: Pat
 
 @contextlib.contextmanager
 def _ends_raise() -> Iterator[None]:
-    """Have what would end this program at once raise SystemExit meanwhile; what is ignored, as under nohup, stays so."""
+    """Have what would end this program at once raise SystemExit meanwhile; what is ignored (nohup) stays so."""
     before = {number: signal.getsignal(number) for number in _ENDS}
     for number, handler in before.items():
         if handler is signal.SIG_DFL:

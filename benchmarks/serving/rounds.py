@@ -110,7 +110,9 @@ def run_rounds(
     repeats = plan.rounds  # at most so many in all
     number = 0
     while number < plan.rounds:
-        visits, floors = _visit_all(workload, servers, number, plan, folder, tell)
+        visits, floors = _visit_all(workload, servers, number, plan, folder)
+        for line in (*map(str, visits), *map(_floor_line, floors)):
+            tell(f"round {number + 1}  {line}")
         if repeats and max(visit.others_cores for visit in visits) > DISTURBED_CORES:
             repeats -= 1
             measured.disturbed.extend(visits)
@@ -141,50 +143,34 @@ class _Standing:
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """A server without load and without another beside it."""
+    """A server without another beside it: what it answers, and what it costs without load."""
 
+    answer: str
     cold_start_s: float
     idle_cores: float
     memory: Memory
 
 
 def _visit_all(
-    workload: Workload,
-    servers: Sequence[ServerSpec],
-    number: int,
-    plan: Plan,
-    folder: Path,
-    tell: Callable[[str], None],
+    workload: Workload, servers: Sequence[ServerSpec], number: int, plan: Plan, folder: Path
 ) -> tuple[list[Visit], list[list[FloorSample]]]:
     """One round, and its bare loops; ServerError if the servers do not answer the same."""
     alone = [_visit_alone(workload, server, plan, folder) for server in servers]
-    answers = {}
+    answers = {server.name: it.answer for server, it in zip(servers, alone, strict=True)}
+    if len(set(answers.values())) > 1:
+        raise ServerError(f"the servers do not do the same job: they answer {answers}")
     with contextlib.ExitStack() as stack:
-        standing = []
-        for server in servers:
-            running, _ = stack.enter_context(started(server, workload, folder))
-            one = _Standing(running, _load(running, folder))
-            with one.turn():
-                answers[server.name] = running.ask()
-                one.load(WARM_UP_CONNECTIONS, WARM_UP_S)
-            standing.append(one)
-        if len(set(answers.values())) > 1:
-            raise ServerError(f"the servers do not do the same job: they answer {answers}")
+        standing = [_stand(stack.enter_context(started(server, workload, folder))[0], folder) for server in servers]
         floors = _load_in_turn(
             standing,
             number,
             plan,
             lambda: [measure_floor(workload, batch, plan.load_s, folder) for batch in BATCHES],
         )
-        visits = [
-            Visit(one.running.server.name, number, it.cold_start_s, it.idle_cores, it.memory, tuple(one.samples))
-            for it, one in zip(alone, standing, strict=True)
-        ]
-    for visit in visits:
-        tell(f"round {number + 1}  {visit}")
-    for samples in floors:
-        rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in samples)
-        tell(f"round {number + 1}  {'floor':<16}{', '.join(rates)}")
+    visits = [
+        Visit(server.name, number, it.cold_start_s, it.idle_cores, it.memory, tuple(one.samples))
+        for server, it, one in zip(servers, alone, standing, strict=True)
+    ]
     return visits, floors
 
 
@@ -193,12 +179,20 @@ def _visit_alone(workload: Workload, server: ServerSpec, plan: Plan, folder: Pat
     with started(server, workload, folder) as (running, cold_start_s):
         _load(running, folder)(WARM_UP_CONNECTIONS, WARM_UP_S)
         memory = running.session.memory()
-        running.await_answer(START_S)  # some go on with requests whose clients have left
+        answer = running.await_answer(START_S)  # some go on with requests whose clients have left
         time.sleep(SETTLE_S)
         began, before = time.perf_counter(), running.session.cpu_s()
         time.sleep(plan.idle_s)
         idle_cores = (running.session.cpu_s() - before) / (time.perf_counter() - began)
-        return _Alone(cold_start_s, idle_cores, memory)
+        return _Alone(answer, cold_start_s, idle_cores, memory)
+
+
+def _stand(running: Running, folder: Path) -> _Standing:
+    """Load a server for a moment, and stop it until its first turn."""
+    one = _Standing(running, _load(running, folder))
+    with one.turn():
+        one.load(WARM_UP_CONNECTIONS, WARM_UP_S)
+    return one
 
 
 def _load_in_turn(
@@ -214,6 +208,11 @@ def _load_in_turn(
         if plan.floor:
             floors.append(measure_floors())
     return floors
+
+
+def _floor_line(samples: Sequence[FloorSample]) -> str:
+    rates = (f"batch {sample.batch}: {sample.images_per_s:,.0f}/s" for sample in samples)
+    return f"{'floor':<16}{', '.join(rates)}"
 
 
 def _load(running: Running, folder: Path) -> Load:

@@ -145,18 +145,16 @@ class Running:
         label: str = predictions[0]["label"]
         return label
 
-    def await_answer(self, seconds: float) -> None:
-        """Ask until an answer comes, because the server starts, or has a queue from before; else ServerError."""
+    def await_answer(self, seconds: float) -> str:
+        """Ask until an answer comes, which is returned: the server starts, or has a queue from before; ServerError."""
         why: Exception | None = None
         until = time.perf_counter() + seconds
         while time.perf_counter() < until and self.session.pids():
             try:
-                self.ask()
+                return self.ask()
             except (OSError, http.client.HTTPException, NotReadyError) as error:
                 why = error
                 time.sleep(ASK_AGAIN_S)
-            else:
-                return
         raise ServerError(f"gives no answer: {why}")
 
     def get(self, path: str) -> str:

@@ -80,7 +80,10 @@ class WrkResult:
 
 
 def drive(url: str, request: Upload, connections: int, seconds: int, folder: Path) -> WrkResult:
-    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body."""
+    """Send `request` to `url` over this many connections from one thread; `folder` takes wrk's script and the body.
+
+    OSError with what wrk says if it could not, as to a server that is gone.
+    """
     body = folder / "body"
     body.write_bytes(request.body)
     variables = {"WRK_BODY": str(body), "WRK_CONTENT_TYPE": request.content_type}
@@ -105,9 +108,11 @@ def _run(script: str, variables: dict[str, str], url: str, connections: int, sec
     path.write_text(script + _DONE)
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={TIMEOUT_S}s", f"-s{path}", url]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    output = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True, check=True).stdout
+    ended = subprocess.run(command, env=os.environ | variables, capture_output=True, text=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    told = json.loads(output.strip().splitlines()[-1])
+    if ended.returncode:
+        raise OSError(f"wrk: {ended.stderr.strip()}")
+    told = json.loads(ended.stdout.strip().splitlines()[-1])
     return WrkResult(
         requests=told["requests"],
         seconds=told["us"] / 1e6,

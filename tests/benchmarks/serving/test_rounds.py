@@ -1,5 +1,6 @@
 """Every server of the benchmarks does the same job; without this the peers would rot unseen."""
 
+import re
 import shutil
 from io import BytesIO
 from pathlib import Path
@@ -9,8 +10,8 @@ from PIL import Image
 
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
-from benchmarks.serving.servers import SERVERS
-from benchmarks.serving.workloads import Workload
+from benchmarks.serving.servers import SERVERS, ServerError, ServerSpec
+from benchmarks.serving.workloads import Workload, raw
 from models.artifact.artifact import Artifact
 
 NAMES = ("ours", "litserve", "mosec-8")
@@ -48,3 +49,33 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
     document = results.document([SERVERS[it] for it in NAMES])
     assert {row["server"] for row in document["loaded"]} == set(NAMES)
     assert {row["peer"] for row in document["ratios"]["times_better"]} == {"litserve", "mosec-8", "floor"}
+
+
+def played(name: str, label: str, *arguments: str) -> ServerSpec:
+    module = "tests.benchmarks.serving.played_server"
+    return ServerSpec(name, module, ("--label", label, *arguments), "/predict", raw)
+
+
+def fails(workload: Workload, servers: list[ServerSpec], folder: Path) -> str:
+    plan = Plan(rounds=1, turns=1, load_s=1, idle_s=0.0, connections=(1,), floor=False)
+    with pytest.raises(ServerError) as raised:
+        run_rounds(workload, servers, plan, folder, print)
+    return str(raised.value)
+
+
+def test_servers_that_answer_differently_are_told_and_none_of_them_is_blamed(
+    workload: Workload, tmp_path: Path, require
+):
+    require("wrk")
+    told = fails(workload, [played("one", "owl"), played("other", "cat")], tmp_path)
+    assert told == "the servers do not do the same job: they answer {'one': 'owl', 'other': 'cat'}"
+
+
+def test_a_server_that_dies_beside_others_is_told_with_its_log_and_the_others_are_ended(
+    workload: Workload, tmp_path: Path, require
+):
+    require("wrk")
+    brief = played("brief", "owl", "--lived", str(tmp_path / "lived"))
+    told = fails(workload, [played("steady", "owl"), brief], tmp_path)
+    assert re.match(r"brief: .*; the end of its log:\nthis life was short$", told)
+    assert (tmp_path / "steady.log").read_text().endswith("ended in order\n")

@@ -2,7 +2,10 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from benchmarks.serving import wrk
+from benchmarks.serving.servers import free_port
 from benchmarks.serving.workloads import Upload
 from tests.benchmarks.conftest import Handler, Respond
 
@@ -58,3 +61,9 @@ def test_messages_are_sent_in_turn_byte_for_byte(
     first = int(str(seen[0][1]))  # wrk looks at one beforehand
     numbers = [(first + turn) % len(bodies) for turn in range(6)]
     assert seen[:6] == [(bodies[number], str(number)) for number in numbers]
+
+
+def test_a_server_that_is_gone_is_told(require: Callable[[str], str], tmp_path: Path):
+    require("wrk")
+    with pytest.raises(OSError, match="wrk: unable to connect"):
+        wrk.drive(f"http://127.0.0.1:{free_port()}/", Upload(b"body", "image/png"), 1, 1, tmp_path)
