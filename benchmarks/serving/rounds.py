@@ -113,7 +113,7 @@ def run_rounds(
         visits, floors = _visit_all(workload, servers, number, plan, folder)
         for line in (*map(str, visits), *map(_floor_line, floors)):
             tell(f"round {number + 1}  {line}")
-        if repeats and max(visit.others_cores for visit in visits) > DISTURBED_CORES:
+        if repeats and any(visit.others_cores > DISTURBED_CORES for visit in visits):
             repeats -= 1
             measured.disturbed.extend(visits)
             tell(f"round {number + 1}  again: something else ran beside it")

@@ -145,8 +145,5 @@ def _shares(batches: dict[str, int]) -> str:
 
 
 def _others_cores(results: Results) -> float:
-    return max(
-        results.spread(server, connections, "others_cores").median
-        for server in results.servers
-        for connections in results.plan.connections
-    )
+    loads = [(server, connections) for server in results.servers for connections in results.plan.connections]
+    return max((results.spread(*load, "others_cores").median for load in loads), default=0.0)

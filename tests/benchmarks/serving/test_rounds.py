@@ -1,5 +1,6 @@
 """Every server of the benchmarks does the same job; without this the peers would rot unseen."""
 
+import io
 import re
 import shutil
 from io import BytesIO
@@ -7,10 +8,12 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from benchmarks.serving.results import Results
 from benchmarks.serving.rounds import Plan, run_rounds
 from benchmarks.serving.servers import SERVERS, ServerError, ServerSpec
+from benchmarks.serving.tables import show_results
 from benchmarks.serving.workloads import Workload, raw
 from models.artifact.artifact import Artifact
 
@@ -23,14 +26,18 @@ def grey_png() -> bytes:
     return file.getvalue()
 
 
+def digit_workload(network: Artifact, networks: Path, folder: Path) -> Workload:
+    name, version = network.name, str(network.version)
+    alone = folder / "repository"
+    shutil.copytree(networks / name / version, alone / name / version)
+    return Workload("test", grey_png(), "image/png", alone, network, top_k=3, connections=(2,), load_s=1)
+
+
 @pytest.mark.slow
 def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_path: Path, require):
     require("wrk")
     pytest.importorskip("mosec", reason="mosec is not installed; the extra [bench] brings it")
-    name, version = digit_network.name, str(digit_network.version)
-    alone = tmp_path / "repository"
-    shutil.copytree(networks / name / version, alone / name / version)
-    workload = Workload("test", grey_png(), "image/png", alone, digit_network, top_k=3, connections=(2,), load_s=1)
+    workload = digit_workload(digit_network, networks, tmp_path)
     plan = Plan(rounds=1, turns=2, load_s=1, idle_s=0.0, connections=(2,), floor=True)
     lines: list[str] = []
 
@@ -49,6 +56,14 @@ def test_one_round_of_every_server(digit_network: Artifact, networks: Path, tmp_
     document = results.document([SERVERS[it] for it in NAMES])
     assert {row["server"] for row in document["loaded"]} == set(NAMES)
     assert {row["peer"] for row in document["ratios"]["times_better"]} == {"litserve", "mosec-8", "floor"}
+
+
+def test_bare_loops_can_be_measured_alone(digit_network: Artifact, networks: Path, tmp_path: Path):
+    workload = digit_workload(digit_network, networks, tmp_path)
+    plan = Plan(rounds=1, turns=1, load_s=1, idle_s=0.0, connections=(2,), floor=True)
+    screen = Console(file=io.StringIO(), width=180)
+    show_results(screen, Results(workload, plan, run_rounds(workload, [], plan, tmp_path, screen.print)))
+    assert screen.file.getvalue().count("images/s, all cores") == 1
 
 
 def played(name: str, label: str, *arguments: str) -> ServerSpec:
