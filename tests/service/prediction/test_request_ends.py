@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import json
 import threading
 from concurrent.futures import wait
 from functools import partial
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from structlog.testing import capture_logs
 
 from models.artifact.artifact import Artifact
-from service.batching.decoding import Decoding
+from service.batching.decoding import Decoding, Pixels
 from service.ipc.messages import BatchMessage
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
@@ -218,6 +219,34 @@ def test_a_fault_of_our_own_is_500_once_and_holds_nothing(artifact: Artifact, sp
         )
         check_ended(process, sent)
         assert process.counted("requests_total") == {("plain", "server_error", "2"): 1}
+
+    play(scene, artifact)
+
+
+@pytest.mark.parametrize("tiny", [True, False], ids=["decoded at once", "decoded on a thread"])
+def test_a_decoder_that_fails_for_one_of_several_images_fails_no_other(artifact: Artifact, *, tiny: bool) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        model = process.services.models.by_index[0]
+        good, bad, decode = picture(1, tiny=tiny), picture(2, tiny=tiny), model.preprocessor
+
+        def fail_for_one(image: bytes) -> Pixels:
+            if image == bad:
+                raise ZeroDivisionError
+            return decode(image)
+
+        fail_for_one.memory_bytes = decode.memory_bytes  # type: ignore[attr-defined]
+        model.preprocessor = fail_for_one  # type: ignore[assignment]
+        process.up()
+        sent = many(process, good, bad).send()
+        while not sent.responses:
+            if message := process.take():
+                process.reply(message)
+            await asyncio.sleep(0)
+        assert sent.responses[0].status == 200
+        first, second = json.loads(sent.responses[0].body)["results"]
+        assert first["predictions"]
+        assert second["code"] == "internal_error"
+        check_ended(process, sent)
 
     play(scene, artifact)
 
