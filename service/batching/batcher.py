@@ -45,7 +45,7 @@ class Batcher:
     """Sends what is queued to the workers in batches, and gives each image its outcome.
 
     `release` gets back slots, each exactly once, when no process can write to it any more. `count_batch` hears of each
-    batch that ran: model, images.
+    batch that ran: model, images, ns.
     """
 
     def __init__(

@@ -2,7 +2,7 @@
 
 LitServe gives the application, the placement on devices and what runs in a worker process (`inference_worker`, with its
 `LitAPI` and `LitLoop`). Processes are forked, so that what they have in common is imported once; the first one has no
-second thread, nor ONNX Runtime or CUDA, which bear no fork. How processes are watched and ended is `supervisor`'s.
+second thread, nor ONNX Runtime or CUDA, which bear no fork. How processes are watched and ended is `process_pool`'s.
 Requests never pass through LitServe's queues, and its Manager process is never started.
 """
 

@@ -42,8 +42,9 @@ class Refusal(NamedTuple):
 
 @dataclass(slots=True)
 class Release:
-    """A model that is to be unloaded, how many API processes have not yet said that they send no more of it, and since
-    when they are asked.
+    """A model that is to be unloaded, once every API process has said that it sends no more of it.
+
+    `missing`: how many have not; `asked_s`: when they were asked.
     """
 
     number: int
@@ -100,8 +101,9 @@ class ModelBudget:
         self._note_ready(reports)
 
     def wanted(self, worker: WorkerChild) -> frozenset[int]:
-        """What a worker that starts loads of its models: what is loaded; of a set that is tried also what is new, of
-        the one before, which may still have images, what was loaded last.
+        """The models that a worker loads at its start: of those that are served, what is loaded.
+
+        Of a set that is tried also what is new; of a retired one, which may still have images, what was loaded last.
         """
         assert worker.models
         if worker.models is self._models:

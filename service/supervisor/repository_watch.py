@@ -38,9 +38,9 @@ class RepositoryWatch:
         on_change: Callable[[Answer, bool], None],
         is_read: Callable[[], bool],
     ) -> None:
-        """`find` is called in another process, and given up after `timeout_s`; without an interval it never is.
+        """`find` is called in another process, and given up after `timeout_s`; it never is without an interval.
 
-        Nor is it while `is_read` says that the repository is read: to look at a store is to copy what has changed.
+        While `is_read` says that the repository is read it is not called: to look at a store copies what has changed.
 
         `served` was found before what is served was read. `on_change` has the answer called when the change has ended,
         and hears whether it is tried once more.
@@ -93,7 +93,7 @@ class RepositoryWatch:
 
 
 def fingerprint(place: RepositoryPlace, folder: Path) -> Fingerprint:
-    """What another one of tells that a model was changed; hidden folders are those that are still being written.
+    """What is another once a model was changed, without hidden folders, which are still being written.
 
     `folder` is the place, or the copy of what lies there: in that a version that changed is a new folder, and files are
     shared with other copies, so their times tell nothing.

@@ -1,7 +1,7 @@
-"""Starts the worker and API processes, watches them, replaces those that die or hang, and ends them all.
+"""The server from its first process to its last: what happens is waited for here, and the pools do what follows.
 
-The supervisor has one thread, which waits for what happens: a signal, a report, the end of a process, a due time. It
-knows nothing of LitServe or uvicorn: a `Launcher` makes the processes.
+The supervisor has one thread, which waits for a signal, a report, the end of a process or a due time. It knows nothing
+of LitServe or uvicorn: a `Launcher` makes the processes.
 """
 
 import math
