@@ -3,6 +3,7 @@
 python -m benchmarks.serving.floor ARTIFACT IMAGE BATCH SECONDS is one of these loops.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from models.machine.cores import usable_cores
 
 BATCHES = (1, 8, 32)
 MAX_PIXELS = 50_000_000  # the default of the server's --max-pixels
+_WARM = "warm\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +37,22 @@ class FloorSample:
 
 
 def measure_floor(workload: Workload, batch: int, seconds: int, folder: Path) -> FloorSample:
-    """Run a loop on each core at the same time; `folder` takes the image."""
+    """Run a loop on each core at the same time, RuntimeError if one fails; `folder` takes the image."""
     image = folder / "image"
     image.write_bytes(workload.image)
     command = [sys.executable, "-m", __name__, str(workload.model_file.parent), str(image), str(batch), str(seconds)]
-    loops = [
-        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        for _ in range(usable_cores())
-    ]
-    for loop in loops:
-        assert loop.stdout
-        loop.stdout.readline()  # it is warm
-    outputs = _go(loops)
+    with contextlib.ExitStack() as stack:
+        loops = [
+            stack.enter_context(
+                subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            )
+            for _ in range(usable_cores())
+        ]
+        for loop in loops:
+            assert loop.stdout
+            if loop.stdout.readline() != _WARM:
+                raise RuntimeError(f"a bare loop with batches of {batch} ended before it was warm: its error is above")
+        outputs = _go(loops)
     told = [json.loads(output) for output in outputs]
     rate = sum(loop["images"] / loop["seconds"] for loop in told)
     cpu_us = 1e6 * sum(loop["cpu_s"] for loop in told) / sum(loop["images"] for loop in told)
@@ -68,8 +74,9 @@ def main() -> None:
     preprocess = Preprocessor(artifact.metadata.preprocessing, MAX_PIXELS)
     engine = load_engine(artifact, threads=1)
     engine.run(np.stack([preprocess(image)] * batch))
-    print("warm", flush=True)
-    sys.stdin.readline()
+    print(_WARM, end="", flush=True)
+    if not sys.stdin.readline():  # another loop has failed
+        return
     images, began, cpu = 0, time.perf_counter(), time.process_time()
     while (elapsed := time.perf_counter() - began) < seconds:
         engine.run(np.stack([preprocess(image) for _ in range(batch)]))

@@ -2,6 +2,7 @@ from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 
+import pytest
 from PIL import Image
 
 from benchmarks.serving.floor import measure_floor
@@ -16,3 +17,9 @@ def test_a_loop_on_each_core_uses_no_more_than_these_cores(workload: Workload, t
     assert (sample.batch, sample.loops) == (8, usable_cores())
     cores = sample.images_per_s * sample.cpu_us_per_image / 1e6
     assert 0 < cores <= 1.01 * sample.loops
+
+
+def test_a_loop_that_fails_is_told(workload: Workload, tmp_path: Path, capfd: pytest.CaptureFixture[str]):
+    with pytest.raises(RuntimeError, match="a bare loop with batches of 8 ended before it was warm"):
+        measure_floor(workload, 8, 1, tmp_path)  # its image is none
+    assert "UnsupportedImage" in capfd.readouterr().err
