@@ -44,8 +44,8 @@ def difference(values: Sequence[float], reference: Sequence[float]) -> str:
     """Say by how many points the mean of the seeds' percentages lies above or below that of the reference's."""
     if not all(map(math.isfinite, (*values, *reference))):
         return "not to be compared, since a run diverged, with"
-    points = statistics.fmean(values) - statistics.fmean(reference)
-    side = "above" if points > 0 else "below"
+    points = round(statistics.fmean(values) - statistics.fmean(reference), 2)
+    side = "above" if points > 0 else "below" if points < 0 else "above or below"
     if min(len(values), len(reference)) < 2:
         return f"{abs(points):.2f} points {side}"
     error = math.hypot(*(statistics.stdev(each) / math.sqrt(len(each)) for each in (values, reference)))
