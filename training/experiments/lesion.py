@@ -4,6 +4,7 @@ Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow Netw
 """
 
 import copy
+import math
 import statistics
 from functools import partial
 
@@ -53,7 +54,8 @@ def run(setup: Setup) -> Report:
     for kind in ("plain", "residual"):
         curves = train_curves(f"{kind}-{depth}", partial(build, kind, depth, scale.width), settings, setup)
         whole[kind] = curves.final_test()
-        errors[kind] = [_lesions(network, setup) for network in curves.networks]
+        trained = zip(curves.networks, whole[kind], strict=True)
+        errors[kind] = [_lesions(network, error, setup) for network, error in trained]
     names = [f"{stage}.{place}" for stage, place in removable(build("plain", depth, scale.width, 2))]
     return Report(
         title="Lesion: one block removed from a trained net",
@@ -80,9 +82,12 @@ def run(setup: Setup) -> Report:
     )
 
 
-def _lesions(network: nn.Module, setup: Setup) -> list[float]:
-    normalization = measure(setup.train)
-    nets = (without(network, *place) for place in removable(network))
+def _lesions(network: nn.Module, whole: float, setup: Setup) -> list[float]:
+    """The error without each block, in percent; not a number if that of the whole network is none."""
+    places, normalization = removable(network), measure(setup.train)
+    if math.isnan(whole):
+        return [math.nan] * len(places)
+    nets = (without(network, *place) for place in places)
     return [100 * (1 - score_network(net, setup.test, normalization).accuracy) for net in nets]
 
 
@@ -97,6 +102,8 @@ def _line(kind: str, whole: dict[str, list[float]], errors: dict[str, list[list[
 
 def _seen(kind: str, whole: list[float], errors: list[list[float]]) -> str:
     rises = [error - before for before, seed in zip(whole, errors, strict=True) for error in seed]
+    if any(map(math.isnan, rises)):
+        return f"A training of the {kind} net diverged, so that there is no mean to tell."
     return (
         f"A block less raises the {kind} net's test error by {statistics.fmean(rises):.2f} points on average, "
         f"{min(rises):.2f} to {max(rises):.2f} over blocks and seeds."

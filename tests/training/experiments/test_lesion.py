@@ -1,10 +1,15 @@
 """One block taken out of a network."""
 
+from dataclasses import replace
+
 import torch
 from torch.nn import functional as F
 
+from tests.training.experiments.pictures import bright_and_dark
+from training.experiments import lesion
 from training.experiments.degradation import build
 from training.experiments.lesion import removable, without
+from training.experiments.setup import Setup
 
 
 def test_a_removed_block_hands_on_what_it_gets_and_all_else_stays():
@@ -18,3 +23,11 @@ def test_a_removed_block_hands_on_what_it_gets_and_all_else_stays():
     x = network.layer3(network.layer2[2](network.layer2[0](x)))
     assert torch.equal(without(network, "layer2", 1)(images), network.fc(x.mean((2, 3))))
     assert torch.equal(network(images), before)
+
+
+def test_a_net_that_diverges_is_told_and_none_of_its_blocks_is_measured(monkeypatch):
+    monkeypatch.setattr(lesion, "_LEARNING_RATE", 1e30)
+    scale = replace(lesion.QUICK, epochs=2, seeds=(0,), depths=(8,), width=4)
+    report = lesion.run(Setup(bright_and_dark(512, 3, 16), bright_and_dark(8, 3, 16), scale, lambda _: None))
+    assert all(set(row[1:]) == {"diverged"} for row in report.rows)
+    assert all("diverged" in sentence for sentence in report.seen)
