@@ -63,7 +63,7 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     that knows what it answered. Raises TrainingError or ArtifactError.
     """
     if options.csv is not None:
-        make_folder(options.csv)
+        make_folder(options.csv, "--csv")
     if options.reference_version is not None:
         _vacant_version(options.model, options.reference_version)
     model = _model(options.model)

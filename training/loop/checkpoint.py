@@ -160,12 +160,12 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def make_folder(path: Path) -> None:
-    """Make the folder if it is not there; CheckpointError."""
+def make_folder(path: Path, flag: str = "--output") -> None:
+    """Make the folder that this flag named, if it is not there; CheckpointError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another --output") from error
+        raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another {flag}") from error
 
 
 @contextlib.contextmanager

@@ -262,7 +262,7 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_work(digits_checkpoint:
     result = resnet_train("evaluate", digits_checkpoint, "--csv", tmp_path / "file" / "results")
     assert (result.code, result.output) == (1, "")
     assert "measuring" not in result.errors
-    assert "file/results cannot be made: Not a directory" in result.errors
+    assert "file/results cannot be made: Not a directory; give another --csv" in result.errors
 
 
 def test_a_broken_artifact_is_told(tmp_path: Path):
