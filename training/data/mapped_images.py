@@ -22,6 +22,9 @@ from training.errors import DataError
 
 _Shape = tuple[int, ...]
 
+_NOT_WRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""Where more room would not help."""
+
 Room = tuple[Tensor, str]
 """Memory for images uint8 [n, c, h, w], mapped from a file, and its path."""
 
@@ -45,12 +48,14 @@ class MappedSet(ImageSet):
 def allocate(folder: Path | None, shape: _Shape) -> Room:
     """Return room for images uint8 [n, c, h, w] in a file in this folder, or that of temporary files.
 
-    DataError says how much is needed and where, if the disk has no room for it.
+    DataError says how much is needed and where, if the disk has no room for it, or that nothing can be written there.
     """
     place, size = folder or Path(tempfile.gettempdir()), math.prod(shape)
     try:
         return _map(_allocated(place, size), shape)
     except OSError as error:
+        if error.errno in _NOT_WRITABLE:
+            raise DataError(f"{place} cannot be written: {error.strerror}; give another folder") from error
         count, _, height, width = shape
         raise DataError(
             f"{count:,} images of {width}x{height} pixels take {size:,} bytes in {place}, which cannot be allocated "

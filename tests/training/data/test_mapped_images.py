@@ -206,6 +206,22 @@ def test_disk_that_refuses_the_room_is_told_with_size_and_place(recipe, photos, 
     assert not list(output.iterdir())
 
 
+def test_folder_that_cannot_be_written_is_told_without_a_word_of_room(require, tmp_path):
+    """A folder on a read-only file system, in a namespace of its own."""
+    namespace = [require("unshare"), "--map-root-user", "--mount"]
+    mount = ["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", str(tmp_path)]
+    if subprocess.run([*namespace, *mount], capture_output=True, check=False).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    code = (
+        "from pathlib import Path; from training.data.mapped_images import allocate; "
+        f"allocate(Path({str(tmp_path)!r}), (1, 3, 8, 8))"
+    )
+    script = 'mount -t tmpfs -o ro tmpfs "$1"; exec "$2" -c "$3"'
+    command = [*namespace, "sh", "-c", script, "sh", str(tmp_path), sys.executable, code]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert f"DataError: {tmp_path} cannot be written: Read-only file system; give another folder" in ended.stderr
+
+
 def test_disk_without_the_room_is_told_before_it_is_filled(recipe, photos, tmp_path, require):
     """A disk of 16 KiB in a namespace of its own."""
     namespace, disk = [require("unshare"), "--map-root-user", "--mount"], tmp_path / "disk"
