@@ -4,13 +4,12 @@ happened.
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from service.ipc.pipe import Pipe
+from service.ipc.pipe import Pipe, write_some
 from service.ipc.reports import ModelReport
 
 ModelAction = Literal["load", "promote", "restore", "unload", "delete", "reread"]
@@ -211,9 +210,8 @@ class ControlWriter:
 
     def flush(self) -> bool:
         """Write as much as there is room for; whether that was all."""
-        with suppress(BlockingIOError):
-            while self._rest:
-                del self._rest[: os.write(self._writer, self._rest)]
+        while self._rest and (written := write_some(self._writer, self._rest)):
+            del self._rest[:written]
         return not self._rest
 
 

@@ -1,8 +1,20 @@
 """A pipe between processes."""
 
+import errno
 import os
 import select
-from contextlib import suppress
+
+_NO_ROOM = (errno.EAGAIN, errno.ENOMEM)  # the second: a pipe takes memory as it fills, of which the kernel has none now
+
+
+def write_some(fd: int, data: bytes | bytearray) -> int:
+    """Write as much to a pipe, which never blocks, as there is room for now; how many bytes that was."""
+    try:
+        return os.write(fd, data)
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        return 0
 
 
 class Pipe:
@@ -19,8 +31,7 @@ class Pipe:
         room.register(self.writer, select.POLLOUT)
         while data:
             room.poll()
-            with suppress(BlockingIOError):
-                data = data[os.write(self.writer, data) :]
+            data = data[write_some(self.writer, data) :]
 
     def drain(self) -> None:
         """Discard what lies in the pipe."""

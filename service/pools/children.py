@@ -3,16 +3,14 @@
 import array
 import fcntl
 import math
-import os
 import termios
-from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
 from service.ipc.channels import Channels
 from service.ipc.control import ControlReader, ControlWriter
 from service.ipc.messages import PROBE
-from service.ipc.pipe import Pipe
+from service.ipc.pipe import Pipe, write_some
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
@@ -132,8 +130,7 @@ class WorkerChild(Child):
         idle = shared_state.began_ns[self.index] == 0 and not _readable_bytes(pipe.reader)
         if idle and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
-            with suppress(BlockingIOError):  # it has become full meanwhile, so there is something to be read
-                os.write(pipe.writer, PROBE)
+            write_some(pipe.writer, PROBE)  # if it has become full meanwhile, there is something to be read
         return hung
 
 

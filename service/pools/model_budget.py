@@ -7,7 +7,6 @@ model is loaded once in each worker however many wait for it, and while a worker
 
 import itertools
 import math
-import os
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +19,7 @@ from service.catalog.catalog import identity
 from service.ipc.channels import Channels
 from service.ipc.control import ControlMessage, ModelMoved, ModelRefused, ReleaseModel
 from service.ipc.messages import ModelCommand
+from service.ipc.pipe import write_some
 from service.ipc.reports import ModelReport
 from service.metrics.metrics import Metrics
 from service.policy import HELD_LOOK_S, LOAD_RETRY_S, LOAD_TRIES, RELEASE_LIMIT_S, SUSPECT_NS
@@ -339,8 +339,7 @@ class ModelBudget:
         command = ModelCommand(worker.epoch, model, load, math.ceil(self._start_timeout_s))
         loads_ns = self._channels.shared_state.loads_ns[worker.index]
         loads_ns[-1] = SUSPECT_NS
-        try:
-            os.write(self._channels.requests[worker.index].writer, command.pack())
+        if write_some(self._channels.requests[worker.index].writer, command.pack()):
             self._command = worker, command
-        except BlockingIOError:
+        else:
             loads_ns[-1] = 0

@@ -4,10 +4,11 @@ import json
 import os
 import resource
 import signal
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def pids_group() -> Iterator[PidsGroup]:
 
 def predict(served: Served, first: int = 255) -> httpx.Response:
     return httpx.post(served.url + "/predict", content=png(first=first), timeout=DEADLINE_S)
+
+
+@contextmanager
+def failing(strace: str, pid: int, fault: str, trace: Path) -> Iterator[Callable[[], int]]:
+    """Have the kernel fail a system call of a process meanwhile; how often it has."""
+    flags = (f"--attach={pid}", f"--output={trace}", f"--inject={fault}")
+    tracer = subprocess.Popen([strace, *flags], stderr=subprocess.DEVNULL)
+    try:
+        until(lambda: "TracerPid:\t0" not in Path(f"/proc/{pid}/status").read_text() or tracer.poll(), "strace")
+        if tracer.poll():
+            pytest.skip("strace may not attach to other processes here")
+        yield lambda: trace.read_text().count("(INJECTED)")
+    finally:
+        tracer.terminate()
+        tracer.wait(DEADLINE_S)
 
 
 def descriptors(pid: int) -> int:
@@ -250,6 +266,19 @@ def test_a_drain_in_which_a_process_had_to_be_killed_is_no_success(serve: Server
     os.kill(served.api_processes()[0], signal.SIGSTOP)
     assert served.stop() == 1
     assert served.events("stopped", exit_code=1)
+
+
+# Writes that fail
+
+
+def test_a_pipe_that_the_kernel_has_no_memory_for_ends_nothing(
+    require: Callable[[str], str], serve: Servers, tmp_path: Path
+) -> None:
+    served = serve("--workers", "1").ready()
+    with failing(require("strace"), served.process.pid, "write:error=ENOMEM", tmp_path / "trace") as count:
+        until(lambda: count() > 1 or served.process.poll() is not None, "writes that fail")
+    check(predict(served).json(), pixels())
+    assert served.stop() == 0, served.log
 
 
 # Signals that others send
