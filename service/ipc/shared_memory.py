@@ -3,7 +3,8 @@
 import mmap
 import os
 import pickle
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar, Generic, TypeVar, overload
 from weakref import WeakSet
 
@@ -13,17 +14,24 @@ from numpy.typing import NDArray
 T = TypeVar("T")
 
 
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """Have an OSError for want of so much memory say what limits it."""
+    try:
+        yield
+    except OSError as error:
+        why = f"{what} to share cannot be had ({error.strerror}): see `ulimit -f` and `ulimit -v`"
+        raise OSError(error.errno, why) from error
+
+
 class SharedMemory:
     """A sparse anonymous file that processes which are forked later inherit."""
 
     def __init__(self, size: int) -> None:
         self.fd = os.memfd_create("resnet-serve", os.MFD_CLOEXEC)
-        try:
+        with _told(f"{size} bytes"):
             os.ftruncate(self.fd, size)
             self.map = mmap.mmap(self.fd, size)
-        except OSError as error:
-            why = f"{size} bytes to share cannot be had ({error.strerror}): see `ulimit -f` and `ulimit -v`"
-            raise OSError(error.errno, why) from error
 
     def array(self, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
         """A view, as an array of this type and shape."""
@@ -54,7 +62,7 @@ class SharedObject(_SharedFile, Generic[T]):
 
     def store(self, value: T) -> None:
         """Write it, once."""
-        with os.fdopen(self._fd, "wb", closefd=False) as stream:
+        with _told("memory"), os.fdopen(self._fd, "wb", closefd=False) as stream:
             pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
 
     def load(self) -> T:
@@ -70,7 +78,7 @@ class SharedSequence(_SharedFile, Sequence[T]):
     def store(self, values: Sequence[T]) -> None:
         """Write them, once: each pickled by itself, then where each ends, then where that list begins."""
         ends: list[int] = []
-        with os.fdopen(self._fd, "wb", closefd=False) as stream:
+        with _told("memory"), os.fdopen(self._fd, "wb", closefd=False) as stream:
             for value in values:
                 pickle.dump(value, stream, pickle.HIGHEST_PROTOCOL)
                 ends.append(stream.tell())

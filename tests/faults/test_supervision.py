@@ -281,6 +281,29 @@ def test_a_pipe_that_the_kernel_has_no_memory_for_ends_nothing(
     assert served.stop() == 0, served.log
 
 
+def test_models_larger_than_a_file_may_be_are_refused_with_what_limits_it(tmp_path: Path) -> None:
+    make_artifact(tmp_path, "digits")
+    with Served("--model-repository", tmp_path, "--workers", "1") as served:
+        pid, (_, hard) = served.ready().process.pid, resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (4096, hard))
+        make_artifact(tmp_path, "digits", version=2)
+        served.signal(signal.SIGHUP)
+        assert "(File too large): see `ulimit -f`" in served.wait_for_event("change refused")["reason"]
+        check(predict(served).json(), pixels())
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (hard, hard))
+        served.signal(signal.SIGHUP)
+        assert served.wait_for_event("models changed")["loaded"] == ["digits/2"]
+        assert served.stop() == 0
+    assert "Traceback" not in served.log
+
+
+def test_a_server_that_may_not_share_its_models_says_what_limits_it(tmp_path: Path) -> None:
+    make_artifact(tmp_path, "digits", ballast_bytes=60 << 20)
+    within = ("sh", "-c", 'ulimit -f 60000; exec "$@"', "sh")
+    with Served("--model-repository", tmp_path, "--workers", "1", "--queue-capacity", "64", within=within) as served:
+        assert "memory to share cannot be had (File too large): see `ulimit -f`" in served.refusal()
+
+
 # Signals that others send
 
 
