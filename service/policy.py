@@ -195,8 +195,8 @@ SUSPECT_NS = 1 << 50
 """Added to the load of a worker that runs an image which was in a worker that died, or loads a model: thirteen days,
 far more than any load, so that no API process sends it anything until it has answered."""
 
-# Changes while the server runs (`supervisor/`, `pools/`, `prediction/model_demand.py`, `prediction/model_switch.py`,
-# `batching/batcher.py`).
+# Changes while the server runs (`supervisor/`, `pools/`, `prediction/api_process.py`, `prediction/model_demand.py`,
+# `prediction/model_switch.py`, `batching/batcher.py`).
 
 CHANGES_WAITING = 16
 """Changes that wait for others (a judgement): each takes as long as a worker's start. More, and their clients wait for
@@ -216,6 +216,10 @@ can load keeps the machine busy with spare workers; more, and one that could be 
 CREDENTIALS_S = 10.0
 """Time in which keys and certificates are read again at SIGHUP (a judgement): a few kB. Less, and a slow network mount
 is given up; more, and the operator hears later that one does not answer."""
+
+RELOAD_PAUSE_S = 5.0
+"""Time until an API process that had no descriptor to read new certificates with tries again (a judgement). Less, and
+it fills the log meanwhile; more, and it shows the old one for longer."""
 
 LOAD_TRIES = 2
 """Workers that may die while they load a model under --memory-budget, before its requests are refused: one may be

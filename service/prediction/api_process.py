@@ -42,7 +42,7 @@ from service.ipc.pipe import Pipe
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.metrics.snapshot import Snapshot
-from service.policy import BEAT_INTERVAL_S, RESTART_WAIT_FACTOR, RESTART_WAIT_LEAST_S
+from service.policy import BEAT_INTERVAL_S, RELOAD_PAUSE_S, RESTART_WAIT_FACTOR, RESTART_WAIT_LEAST_S
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
 from service.prediction.deadlines import Deadlines
@@ -54,6 +54,7 @@ from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
 from service.prediction.services import Services
+from service.process.shortage import is_shortage
 
 if TYPE_CHECKING:
     from service.prediction.tracing import Tracing
@@ -277,11 +278,14 @@ class ApiProcess:
         log.info("keys changed", api_process=self._index)
 
     def _reload_tls(self) -> None:
+        """Show the certificates that the supervisor has read, or, without a descriptor left, once there is one."""
         assert self._tls is not None
         try:
             self._tls.reload()
-        except SettingError as error:  # since the supervisor has read them
+        except SettingError as error:
             log.error("certificates not changed", api_process=self._index, reason=str(error))
+            if error.__cause__ and is_shortage(error.__cause__):
+                self._loop.call_later(RELOAD_PAUSE_S, self._reload_tls)
         else:
             log.info("certificates changed", api_process=self._index)
 

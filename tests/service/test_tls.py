@@ -1,6 +1,7 @@
 """TLS, asked by curl, openssl and httpx: handshakes, client certificates, and new certificates while requests run."""
 
 import json
+import resource
 import signal
 import socket
 import ssl
@@ -300,4 +301,23 @@ def test_certificates_are_exchanged_under_load_without_a_failed_request_or_a_dro
         thread.join(DEADLINE_S)
     assert statuses.keys() == {200}
     assert shown(served.address) == new
+    assert served.stop() == 0
+
+
+def test_a_process_without_descriptors_shows_the_new_certificate_once_it_has_some(
+    serve: Servers, repository: Path, tmp_path: Path
+) -> None:
+    files = write_certificate(tmp_path)
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    served = serve(*models, *tls_flags(files), "--api-processes", "1")
+    until(lambda: status(files, served.url + "/readyz") == 200, "readiness")
+    old, (api,) = shown(served.address), served.api_processes()
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    write_certificate(tmp_path)
+    resource.prlimit(api, resource.RLIMIT_NOFILE, (3, hard))
+    served.signal(signal.SIGHUP)
+    assert "Too many open files" in served.wait_for_event("certificates not changed", api_process=0)["reason"]
+    resource.prlimit(api, resource.RLIMIT_NOFILE, (hard, hard))
+    served.wait_for_event("certificates changed", api_process=0)
+    assert shown(served.address) != old
     assert served.stop() == 0
