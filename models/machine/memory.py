@@ -16,10 +16,13 @@ def usable_memory() -> int:
 
 
 def own_memory() -> int:
-    """Bytes of this process that it shares with no other and with no file (proc(5): statm); 0 without /proc."""
+    """Bytes of this process that it shares with no other and with no file (proc(5): statm); 0 where none tells.
+
+    OSError if there is no descriptor to read it with: 0 would make all that the process holds the next model's.
+    """
     try:
         _, resident, shared, *_ = map(int, Path("/proc/self/statm").read_text().split())
-    except OSError:
+    except (FileNotFoundError, PermissionError):
         return 0
     return (resident - shared) * os.sysconf("SC_PAGE_SIZE")
 

@@ -150,6 +150,7 @@ class Worker:
             if not is_shortage(error):
                 raise
             self._shared_state.loading[self._index] = 0
+            self._unload(index)  # it may be loaded, and only not measured
             return ModelReport(index, "failed", reason=f"there is no room for it: {in_words(error)}")
 
     def _unload(self, index: int) -> ModelReport:

@@ -4,10 +4,12 @@ import os
 import resource
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from select import PIPE_BUF
+from typing import Any
 
 import numpy as np
 import pytest
@@ -270,6 +272,39 @@ def test_a_model_that_there_is_no_room_for_leaves_the_others_theirs(repository: 
     assert "memory" in told.report.reason
     assert run((process, channels), [200])[0] == [OK]
     files.close()
+
+
+@contextmanager
+def descriptors_as_before() -> Iterator[Callable[[], None]]:
+    """Call what is given, and no file can be opened until the block ends."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    try:
+        yield partial(resource.setrlimit, resource.RLIMIT_NOFILE, (1, before[1]))
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@pytest.mark.parametrize("is_short_before", [True, False])
+def test_a_model_is_not_kept_whose_memory_cannot_be_measured(repository: Path, *, is_short_before: bool) -> None:
+    channels = Channels(1, 1, 4, int(np.prod(SHAPE)), CLASSES)
+    channels.shared_state.epochs[0] = 2
+    with descriptors_as_before() as run_short:
+
+        class Files(list[Artifact]):
+            def __getitem__(self, index: Any) -> Any:
+                run_short()  # between the two looks at the memory
+                return super().__getitem__(index)
+
+        files = Files([read_artifact(repository / "faulty" / "1")])
+        process = Worker(0, "cpu", files, LoadOptions("auto", "auto", False, 1, {"faulty": 4}), channels, wanted=())
+        os.write(channels.requests[0].writer, ModelCommand(2, 0, load=True, seconds=60).pack())
+        if is_short_before:
+            run_short()
+        process.batches.serve_one()
+    (told,) = map(WorkerReport.from_line, os.read(channels.reports[0].reader, 1 << 16).splitlines())
+    assert told.report.state == "failed"
+    assert "Too many open files" in told.report.reason
+    assert run((process, channels), [200])[0] == [FAILED]
 
 
 def test_a_worker_with_one_model_has_no_express_thread(repository: Path) -> None:
