@@ -6,6 +6,7 @@ they hold would be lost; so they leave the end to the supervisor.
 
 import signal
 import socket
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,20 +17,29 @@ AT_ONCE = signal.SIGQUIT  # by custom the way out that waits for nothing
 
 
 class SignalReader:
-    """Signals in the order in which they came: a handler of Python's would run between any two instructions."""
+    """The signals that have come: a handler of Python's runs between any two instructions, so all it does is note them.
+
+    `fd` can be read when one has. A signal for whose notice the kernel had no memory is noted all the same.
+    """
 
     def __init__(self) -> None:
+        self._come: deque[signal.Signals] = deque()
         self._reader, self._writer = socket.socketpair()
         self._reader.setblocking(False)
         self._writer.setblocking(False)
         signal.set_wakeup_fd(self._writer.fileno(), warn_on_full_buffer=False)
         for number in HEEDED:
-            signal.signal(number, lambda *_: None)  # without a handler it is not written to the descriptor
+            signal.signal(number, lambda number, _: self._come.append(signal.Signals(number)))
         self.fd = self._reader.fileno()
 
-    def read(self) -> Iterator[signal.Signals]:
-        """The signals that have come; there is one at least."""
-        return map(signal.Signals, self._reader.recv(64))
+    def clear(self) -> None:
+        """Read the notices."""
+        self._reader.recv(64)
+
+    def take(self) -> Iterator[signal.Signals]:
+        """Each that has come since."""
+        while self._come:
+            yield self._come.popleft()
 
 
 @contextmanager

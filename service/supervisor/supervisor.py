@@ -73,11 +73,13 @@ class Supervisor:
 
     def _serve(self) -> None:
         signals = SignalReader()
-        self._reactor.watch(signals.fd, lambda: self._on_signals(signals))
+        self._reactor.watch(signals.fd, signals.clear)
         self._workers.start_all()
         self._apis.start_all()
         while not self._draining or self._apis.alive or self._workers.alive:
             self._reactor.wait(self._patience_s())
+            for number in signals.take():
+                self._on_signal(number)
             self._look(time.monotonic())
         if self._apis.lost or (self._apis.failed and not self._at_once):
             self._exit_code = 1
@@ -110,10 +112,6 @@ class Supervisor:
     def _kill_all(self) -> None:
         self._apis.kill_all()
         self._workers.kill_all()
-
-    def _on_signals(self, signals: SignalReader) -> None:
-        for number in signals.read():
-            self._on_signal(number)
 
     def _on_signal(self, number: signal.Signals) -> None:
         """The first that stops drains; the second, or SIGQUIT, ends all at once. SIGHUP stops nothing."""

@@ -281,6 +281,18 @@ def test_a_pipe_that_the_kernel_has_no_memory_for_ends_nothing(
     assert served.stop() == 0, served.log
 
 
+def test_a_signal_that_the_kernel_has_no_memory_to_tell_of_stops_the_server(
+    require: Callable[[str], str], serve: Servers, tmp_path: Path
+) -> None:
+    served = serve("--workers", "1").ready()
+    served.signal(signal.SIGSTOP)  # so that it writes nothing else first
+    with failing(require("strace"), served.process.pid, "write:error=ENOBUFS:when=1", tmp_path / "trace") as count:
+        served.signal(signal.SIGTERM)
+        served.signal(signal.SIGCONT)
+        assert served.wait() == 0, served.log
+        assert count() == 1
+
+
 def test_models_larger_than_a_file_may_be_are_refused_with_what_limits_it(tmp_path: Path) -> None:
     make_artifact(tmp_path, "digits")
     with Served("--model-repository", tmp_path, "--workers", "1") as served:
