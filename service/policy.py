@@ -98,8 +98,8 @@ networks run in batches too small to pay; more, and slow networks wait for large
 PAYING_NS = 10_000
 """What an image may cost more than the least in a batch that is sent within a turn of the event loop, before more come.
 Less, and workers wait for larger ones: 32 digits instead of 16 lose a sixth of the requests with 32 connections, and
-with 128 the slowest wait half as long again. More, and there are more batches: with 8 a tenth is lost with 128. In the
-middle of what DISPATCH_NS alone makes 16 and 8 dearer than 64 or 32 (7 and 14): at 12 every seventh start chose 8."""
+with 128 the slowest wait half as long again. More, and there are more batches: with 8 a tenth is lost with 128. By
+DISPATCH_NS alone 16 are 7 us dearer than 64, and 8 are 14 us dearer than 32: at 12 us every seventh start chose 8."""
 
 COST_TOLERANCE = 0.05
 """Relative difference between two measured costs that counts as one: repeated runs of one size differ by as much."""

@@ -53,6 +53,8 @@ def measure_floor(workload: Workload, batch: int, seconds: int, folder: Path) ->
             if loop.stdout.readline() != _WARM:
                 raise RuntimeError(f"a bare loop with batches of {batch} ended before it was warm: its error is above")
         outputs = _go(loops)
+        if any(loop.returncode for loop in loops):
+            raise RuntimeError(f"a bare loop with batches of {batch} failed: its error is above")
     told = [json.loads(output) for output in outputs]
     rate = sum(loop["images"] / loop["seconds"] for loop in told)
     cpu_us = 1e6 * sum(loop["cpu_s"] for loop in told) / sum(loop["images"] for loop in told)

@@ -20,8 +20,8 @@ from benchmarks.serving.servers import START_S, Running, ServerError, ServerSpec
 from benchmarks.serving.workloads import Workload
 
 METHOD = (
-    "all servers stand, stopped (SIGSTOP) but for their turns; those under the same load that follow each other are a "
-    "pair; the ratio is the median of the pairs' ratios; " + BOUND
+    "all servers stand, stopped (SIGSTOP) but for their turns; those of one turn under the same load are a pair, also "
+    "where a start has several turns; the ratio is the median of the pairs' ratios; " + BOUND
 )
 WARM_UP_CONNECTIONS, WARM_UP_S = 32, 1
 DISTURBED_CORES = 0.2  # that others use, from which a round is repeated
@@ -175,7 +175,7 @@ def _visit_all(
 
 
 def _visit_alone(workload: Workload, server: ServerSpec, plan: Plan, folder: Path) -> _Alone:
-    """Start a server, load it for a moment, leave it idle, and end it."""
+    """Start a server, load it for a moment, after which its memory is looked at, leave it idle, and end it."""
     with started(server, workload, folder) as (running, cold_start_s):
         _load(running, folder)(WARM_UP_CONNECTIONS, WARM_UP_S)
         memory = running.session.memory()

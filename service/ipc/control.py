@@ -209,10 +209,11 @@ class ControlWriter:
         self.flush()
 
     def flush(self) -> bool:
-        """Write as much as there is room for; whether that was all."""
+        """Write as much as can be written now; whether the rest waits for room."""
+        written = None
         while self._rest and (written := write_some(self._writer, self._rest)):
             del self._rest[:written]
-        return not self._rest
+        return written == 0
 
 
 class ControlReader:

@@ -3,18 +3,24 @@
 import errno
 import os
 import select
+import time
 
-_NO_ROOM = (errno.EAGAIN, errno.ENOMEM)  # the second: a pipe takes memory as it fills, of which the kernel has none now
+_MEMORY_PAUSE_S = 0.01
 
 
-def write_some(fd: int, data: bytes | bytearray) -> int:
-    """Write as much to a pipe, which never blocks, as there is room for now; how many bytes that was."""
+def write_some(fd: int, data: bytes | bytearray) -> int | None:
+    """Write as much to a pipe, which never blocks, as there is room for now; how many bytes that was.
+
+    None if the kernel has no memory for it now, which a pipe takes as it fills: that there is room is then no news.
+    """
     try:
         return os.write(fd, data)
-    except OSError as error:
-        if error.errno not in _NO_ROOM:
-            raise
+    except BlockingIOError:
         return 0
+    except OSError as error:
+        if error.errno != errno.ENOMEM:
+            raise
+        return None
 
 
 class Pipe:
@@ -31,7 +37,10 @@ class Pipe:
         room.register(self.writer, select.POLLOUT)
         while data:
             room.poll()
-            data = data[write_some(self.writer, data) :]
+            written = write_some(self.writer, data)
+            if written is None:
+                time.sleep(_MEMORY_PAUSE_S)
+            data = data[written or 0 :]
 
     def drain(self) -> None:
         """Discard what lies in the pipe."""

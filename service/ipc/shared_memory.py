@@ -1,5 +1,6 @@
 """Memory that several processes see: made by the first one, before any other process exists."""
 
+import errno
 import mmap
 import os
 import pickle
@@ -20,6 +21,8 @@ def _told(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if error.errno not in (errno.EFBIG, errno.ENOMEM):
+            raise
         why = f"{what} to share cannot be had ({error.strerror}): see `ulimit -f` and `ulimit -v`"
         raise OSError(error.errno, why) from error
 

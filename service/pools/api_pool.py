@@ -63,7 +63,7 @@ class ApiPool(ProcessPool[ApiChild]):
         """Start those whose time has come, kill those that hang, and send on what did not fit into a pipe."""
         self.start_due(now_s)
         for api in self.children:
-            if api.process and api.control and api.writer and not api.writer.flush():
+            if api.process and api.control and api.writer and api.writer.flush():
                 self._reactor.await_room(api.control.writer)
             if api.process and api.is_silent(self._beats[api.index], now_s):
                 self._kill_hung(api, "its event loop stands still")

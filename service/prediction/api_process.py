@@ -89,6 +89,7 @@ class ApiProcess:
         if guard:
             guard.counts.attach(index)
         self.metrics, self._catalog, self._control, self._tls = metrics, catalog, control, tls
+        self._tls_retry: asyncio.TimerHandle | None = None
         self._index, self._worker_of, self._shared_state = index, channels.worker_of, channels.shared_state
         self._stop, self._refuse_all = stop, refuse_all
         self._loop = asyncio.get_running_loop()
@@ -280,12 +281,14 @@ class ApiProcess:
     def _reload_tls(self) -> None:
         """Show the certificates that the supervisor has read, or, without a descriptor left, once there is one."""
         assert self._tls is not None
+        if self._tls_retry:
+            self._tls_retry.cancel()
         try:
             self._tls.reload()
         except SettingError as error:
             log.error("certificates not changed", api_process=self._index, reason=str(error))
             if error.__cause__ and is_shortage(error.__cause__):
-                self._loop.call_later(RELOAD_PAUSE_S, self._reload_tls)
+                self._tls_retry = self._loop.call_later(RELOAD_PAUSE_S, self._reload_tls)
         else:
             log.info("certificates changed", api_process=self._index)
 

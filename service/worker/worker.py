@@ -149,9 +149,10 @@ class Worker:
         except Exception as error:
             if not is_shortage(error):
                 raise
-            self._shared_state.loading[self._index] = 0
-            self._unload(index)  # it may be loaded, and only not measured
-            return ModelReport(index, "failed", reason=f"there is no room for it: {in_words(error)}")
+            reason = f"there is no room for it: {in_words(error)}"
+        self._shared_state.loading[self._index] = 0
+        self._unload(index)  # it may be loaded, and only not measured
+        return ModelReport(index, "failed", reason=reason)
 
     def _unload(self, index: int) -> ModelReport:
         self._models.pop(index, None)

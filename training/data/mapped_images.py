@@ -55,7 +55,9 @@ def allocate(folder: Path | None, shape: _Shape) -> Room:
         return _map(_allocated(place, size), shape)
     except OSError as error:
         if error.errno in _NOT_WRITABLE:
-            raise DataError(f"{place} cannot be written: {error.strerror}; give another folder") from error
+            raise DataError(
+                f"{place} cannot be written: {error.strerror}; give another folder, TMPDIR for that of temporary files"
+            ) from error
         count, _, height, width = shape
         raise DataError(
             f"{count:,} images of {width}x{height} pixels take {size:,} bytes in {place}, which cannot be allocated "

@@ -1,5 +1,6 @@
 """What the supervisor tells an API process, through real pipes."""
 
+import errno
 import os
 
 import pytest
@@ -51,6 +52,23 @@ def test_a_process_that_does_not_read_for_a_while_holds_up_nobody_and_misses_not
         writer.flush()
         assert len(received) > before
     assert received == sent
+    pipe.close()
+
+
+def test_what_the_kernel_has_no_memory_for_is_sent_later_and_waits_for_no_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe, received = Pipe(), list[ControlMessage]()
+    writer, reader = ControlWriter(pipe), ControlReader(pipe, received.append)
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOMEM, os.strerror(errno.ENOMEM))
+
+    with monkeypatch.context() as short:
+        short.setattr(os, "write", fail)
+        writer.send(WorkerDown(1))
+        assert not writer.flush()  # there is room, so that who waited for it would be called at once, again and again
+    assert not writer.flush()
+    reader.read()
+    assert received == [WorkerDown(1)]
     pipe.close()
 
 

@@ -23,7 +23,7 @@ def test_a_message_of_many_pipes_waits_for_nothing_but_its_reader() -> None:
     thread = threading.Thread(target=read, daemon=True)
     thread.start()
     writer.send(message)
-    while not writer.flush():
+    while writer.flush():
         reactor.await_room(pipe.writer)
         reactor.wait(DEADLINE_S)  # had it not ended before, for each of a hundred parts
     thread.join(DEADLINE_S)
