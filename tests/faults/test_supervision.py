@@ -114,7 +114,10 @@ def test_processes_that_cannot_be_started_are_started_once_there_is_room(pids_gr
 
 def test_a_server_that_gives_up_says_why_first_in_lines_of_json(pids_group: PidsGroup, serve: Servers) -> None:
     served = serve(
-        "--workers", "1", "--api-processes", "1", within=pids_group.within(1), RESNET_SERVE_LOG_FORMAT="json"
+        *("--workers", "1", "--api-processes", "1"),
+        within=pids_group.within(1),
+        OMP_NUM_THREADS="2",  # with one, numpy starts none
+        RESNET_SERVE_LOG_FORMAT="json",
     )
     assert served.wait() == 1
     events = [json.loads(line, parse_constant=pytest.fail)["event"] for line in served.lines]
