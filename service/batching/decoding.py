@@ -32,11 +32,16 @@ def decode(preprocessor: Callable[[bytes], Pixels], image: bytes) -> Pixels | Se
     """The image's pixels, or the error to answer with."""
     try:
         return preprocessor(image)
-    except ImageError as error:
-        return from_image_error(error)
     except Exception as error:
-        log.exception("decoding failed", bytes=len(image))
-        return InternalError(str(error))
+        return decoding_error(error, image)
+
+
+def decoding_error(error: Exception, image: bytes) -> ServiceError:
+    """What an image is answered with whose decoding raised this; a fault of ours goes to the log."""
+    if isinstance(error, ImageError):
+        return from_image_error(error)
+    log.error("decoding failed", bytes=len(image), exc_info=error)
+    return InternalError(str(error))
 
 
 class Decoder:

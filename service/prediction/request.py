@@ -18,7 +18,7 @@ import structlog
 
 from models.images.png import is_small_png
 from service.batching.admission import IncomingBody
-from service.batching.decoding import Decoding, Pixels, decode
+from service.batching.decoding import Decoding, Pixels, decoding_error
 from service.batching.image_task import ImageTask, Outcome, Result
 from service.catalog.served_model import ServedModel
 from service.errors import (
@@ -276,9 +276,15 @@ class PredictionRequest:
         if are_pixels:
             self._on_pixels([np.frombuffer(image, np.uint8).reshape(model.input_shape) for image in images])
         elif tiny:
-            self._on_pixels([decode(model.preprocessor, image) for image in images])
+            self._on_pixels(list(map(self._decode_at_once, images)))
         else:
             self._on_threads = services.decoder.decode(model.preprocessor, images, self._on_pixels)
+
+    def _decode_at_once(self, image: bytes) -> Pixels | ServiceError:
+        try:
+            return self._model.preprocessor(image)
+        except Exception as error:
+            return decoding_error(error, image)
 
     def _find_successor(self) -> ServedModel:
         """What is served now in place of a model that is not any more; Unavailable if the model failed to load."""
