@@ -5,7 +5,7 @@ import os
 import select
 import time
 
-_MEMORY_PAUSE_S = 0.01
+_MEMORY_PAUSE_S = 0.01  # until the kernel is asked for memory again
 
 
 def write_some(fd: int, data: bytes | bytearray) -> int | None:

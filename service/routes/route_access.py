@@ -61,8 +61,8 @@ class CheckAccess:
 async def _send_uncached(send: Send, message: Message) -> None:
     """Send on what no cache may keep: all but files, which have an ETag.
 
-    What is served and measured changes, and what a key opened is for nobody else; Varnish gives for two minutes to
-    everyone what says nothing of caches.
+    Models and metrics change, and an answer to a key is not for other clients; Varnish keeps for two minutes what says
+    nothing of caches.
     """
     if message["type"] == "http.response.start" and "etag" not in (headers := MutableHeaders(scope=message)):
         headers["cache-control"] = "no-store"
