@@ -309,6 +309,12 @@ TURN_NS = 10_000_000
 what comes in a turn waits for all of it (p99 at 512 connections +50 % with 50 ms, +10 % with 20); without a bound two
 thousand busy clients starved every probe and every new connection. Much less, and nearly all data waits in a queue."""
 
+NEWEST_PER_LATE = 2
+"""Newest requests that are taken behind an old one that came too late. None, and a server whose event loop has more to
+read than it can refuse in time answers nothing: digits at twice the peak over 2,048 connections with `--target-latency
+0.1`. One, and half of what is read is refused; more, and refusals wait longer: for 0.4 s with one, 0.7 with two and 1.2
+with four, where 0.5, 0.6 and 0.7 of the peak are answered in time."""
+
 PIECE_BYTES = 4 << 10
 """Part of what comes outside of bodies that is parsed in one call: at most 160 questions that are pipelined, some 3 ms
 and half a megabyte. Many more, and one client's take memory that nothing bounds; less, and heads with many cookies take

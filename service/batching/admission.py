@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from service.batching.decode_estimate import DecodeEstimate
 from service.batching.wait_estimate import WaitEstimate
-from service.errors import TooLarge, Unavailable
+from service.errors import DeadlineExceeded, TooLarge, Unavailable
 from service.policy import WAIT_SHARE
 
 _MOST_PARTS = 1024  # of a body that are held as they came; the usual ones have 16 to 256 KiB
@@ -37,6 +37,8 @@ class Admission:
         self.bytes_left = max_bytes_in_flight
         self.open = False
         self.draining = False
+        self.late = 0
+        """Requests that were refused because they had lain here for too long before the event loop came to them."""
         self.restart_s: float | None = None  # while no worker is up: what a start takes
 
     @property
@@ -48,8 +50,11 @@ class Admission:
         """Raise Unavailable if a request to this model that begins now, with so many seconds left, would be refused.
 
         It has lain here for `late_s` before the event loop came to it; so will those that arrive now. Only one that
-        `needs_decoder` waits for what the decoders have to do.
+        `needs_decoder` waits for what the decoders have to do. DeadlineExceeded if no time is left.
         """
+        if left_s <= 0:
+            self.late += 1
+            raise DeadlineExceeded("the deadline passed while the server had no time for the request")
         if self.draining:
             raise Unavailable("draining", "the server is shutting down")
         if not self.open:
@@ -121,6 +126,7 @@ class Admission:
             wait_s += self._decode_estimate.wait_s
         most_s = min((left_s - decoding_s) * WAIT_SHARE, self._target_latency_s)
         if wait_s > most_s and (late_s > most_s or len(self._free) < self.capacity):
+            self.late += late_s > max(0.0, most_s)
             decoding = f", for its images take {decoding_s:.1f} s to decode" if decoding_s > left_s else ""
             raise Unavailable(
                 "full",

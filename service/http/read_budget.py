@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import structlog
 
-from service.policy import TURN_NS, WAITING_BYTES
+from service.policy import NEWEST_PER_LATE, TURN_NS, WAITING_BYTES
 
 log = structlog.get_logger()
 
@@ -29,13 +29,19 @@ class ReadBudget:
     Predictions are decoded, and many of them answered, as their data is read. Among a thousand clients some always have
     more to read, and libuv reads on: up to 48 times 1,024 sockets in one turn. Everything that needs a turn's end would
     wait for seconds: timers, new connections, probes.
+
+    What waits is taken in its order, until that comes too late: if all has lain for longer than its clients wait, each
+    is read in vain. So behind one that was refused for that, the newest come first, which are in time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, count_late: Callable[[], int]) -> None:
+        """`count_late`: how many requests have been refused up to now because they had lain for too long."""
         self._loop = asyncio.get_running_loop()
         self._ends_ns = 0  # 0 before the first data of a turn
         self._waiting: deque[_Waiting] = deque()
         self._waiting_bytes = 0
+        self._count_late = count_late
+        self._newest_due = 0  # how many of the newest come before the oldest
         self.arrived_ns = 0
         """When the data arrived that is being taken, ns of the monotonic clock."""
 
@@ -60,7 +66,7 @@ class ReadBudget:
         self._waiting.append(_Waiting(transport, take, data, self.arrived_ns, pause))
         self._waiting_bytes += len(data)
         while self._waiting_bytes > WAITING_BYTES:
-            self._take_first()
+            self._take_next()
 
     def put_back(self, transport: asyncio.Transport, take: Callable[[bytes], None], rest: bytes) -> None:
         """Have `take` called with the rest of what is being taken, or was held back till now, before all that waits."""
@@ -80,11 +86,15 @@ class ReadBudget:
         if self._waiting:
             self._begin(time.monotonic_ns())
         while self._waiting and time.monotonic_ns() < self._ends_ns:
-            self._take_first()
+            self._take_next()
 
-    def _take_first(self) -> None:
-        """Take the oldest data; as in the loop itself, what fails costs its own connection alone."""
-        transport, take, data, self.arrived_ns, is_paused = self._waiting.popleft()
+    def _take_next(self) -> None:
+        """Take the oldest data or the newest; as in the loop itself, what fails costs its own connection alone."""
+        takes_newest, late = self._newest_due > 0, self._count_late()
+        self._newest_due -= takes_newest
+        takes_newest = takes_newest and not self._waiting[-1].is_paused  # older data of its connection may wait, too
+        waiting = self._waiting.pop() if takes_newest else self._waiting.popleft()
+        transport, take, data, self.arrived_ns, is_paused = waiting
         self._waiting_bytes -= len(data)
         if transport.is_closing():
             return
@@ -95,3 +105,5 @@ class ReadBudget:
         except Exception:
             log.exception("connection failed")
             transport.abort()
+        if not takes_newest and self._count_late() > late:
+            self._newest_due = NEWEST_PER_LATE

@@ -210,8 +210,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
 
     async def _serve(self, index: int, control: Pipe, catalog: Catalog, server: ApiServer) -> int:
         """Serve until the drain ends; how many requests had to be refused then."""
-        self.app.state.budget, self.app.state.ports = ReadBudget(), self.ports
-        self.app.state.hangups = HangupWatch()
+        self.app.state.ports, self.app.state.hangups = self.ports, HangupWatch()
         api = self.app.state.api = ApiProcess(
             index,
             self._channels,
@@ -224,6 +223,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             self._guard,
             self._tls,
         )
+        self.app.state.budget = ReadBudget(lambda: api.services.admission.late)
         await server.serve(self.ports.sockets)
         api.close()
         return api.refused

@@ -137,10 +137,10 @@ class PredictionRequest:
                 raise BadRequest("a part of a picture cannot be classified: send the whole, without Content-Range")
             timeout_s = min(head.timeout_s or settings.request_timeout, settings.max_request_timeout)
             self.deadline_ns = self._response.timestamps.headers_ns + int(timeout_s * 1e9)
-            left_s = self._left_s("while the server had no time for the request")
+            late_s = (time.monotonic_ns() - self._response.timestamps.headers_ns) / 1e9
             size = head.content_length
             needs_decoder = not head.target.is_inference and (size is None or size > TINY_BYTES)  # as far as is known
-            services.admission.check(model.index, left_s, timeout_s - left_s, needs_decoder=needs_decoder)
+            services.admission.check(model.index, timeout_s - late_s, late_s, needs_decoder=needs_decoder)
             self._body = IncomingBody(services.admission, settings.max_body_bytes, size)
         except Exception as error:
             self._fail(error)
@@ -265,7 +265,7 @@ class PredictionRequest:
         self._image_bytes = list(map(len, images))
         if model.failure is not None:
             model = self._find_successor()
-        left_s = self._left_s("while the request was being received")
+        left_s = self._left_s
         tiny = are_pixels or all(map(_is_tiny, images))
         decoding_s = 0.0 if tiny else services.decoder.estimate.cost_s(images)
         self._slots = services.admission.acquire(len(images), model.index, left_s, decoding_s)
@@ -369,11 +369,12 @@ class PredictionRequest:
         if self.deadline_ns < deadlines.looks_ns:
             deadlines.look_at(self.deadline_ns)
 
-    def _left_s(self, when: str) -> float:
+    @property
+    def _left_s(self) -> float:
         """Seconds until the deadline, DeadlineExceeded if it has passed."""
         left_s = (self.deadline_ns - time.monotonic_ns()) / 1e9
         if left_s <= 0:
-            raise DeadlineExceeded(f"the deadline passed {when}")
+            raise DeadlineExceeded("the deadline passed while the request was being received")
         return left_s
 
     def _finish(self) -> None:

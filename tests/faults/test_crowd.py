@@ -16,6 +16,8 @@ from tests.service.served import DEADLINE_S, Servers, until
 CROWD = 2000
 SECONDS = 20
 UPLOAD_BYTES = 12 << 20  # in hundreds of pieces
+SHORT_S = 8
+TARGET_S = 0.03  # in which no server even refuses the whole crowd
 
 
 @pytest.fixture
@@ -42,3 +44,26 @@ def test_new_clients_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
         upload = httpx.post(served.url + "/predict", content=png() + bytes(UPLOAD_BYTES), timeout=DEADLINE_S)
         assert upload.status_code == 200, upload.text
         assert not load.done(), "they waited until the load had ended"
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_a_crowd_that_cannot_be_refused_in_time_does_not_keep_the_newest_from_answers(
+    serve: Servers, tmp_path: Path, require: Callable[[str], str]
+) -> None:
+    """All that waits would be read too late, if the oldest always came first."""
+    require("wrk")
+    served = serve("--workers", "1", "--api-processes", "1", "--target-latency", str(TARGET_S)).ready()
+
+    def count() -> tuple[float, float]:
+        metrics = served.metrics()
+        ok, refused = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}', 'shed_total{reason="full"}'
+        return metrics.get(ok, 0), metrics.get(f"resnet_requests_{refused}", 0)
+
+    with ThreadPoolExecutor(1) as pool:
+        request = Upload(png(), "image/png")
+        load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SHORT_S, tmp_path)
+        until(lambda: load.done() or count()[1] > CROWD, "the crowd to be too late")
+        answered, refused = count()
+        until(lambda: load.done() or count()[1] > refused + CROWD, "the crowd to be refused once more")
+        assert count()[1] > refused + CROWD, "the crowd has never been too late"
+        assert count()[0] > answered + CROWD / 2

@@ -103,7 +103,7 @@ class House:
         metrics = Metrics([MeteredModel.of(artifact, 1000)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
         app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
-        app.state.budget, app.state.hangups = ReadBudget(), HangupWatch()
+        app.state.budget, app.state.hangups = ReadBudget(lambda: 0), HangupWatch()
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
         ControlWriter(control).send(Begin())
         report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
