@@ -135,12 +135,12 @@ decide; more, and a start on a busy machine is mended later."""
 # `batching/batch_policy.py`).
 
 HANG_FLOOR_NS = 2_000_000_000
-"""Least time a batch may take before its worker counts as hung (a judgement): less, and a stall of the machine
-kills sound workers; more, and requests wait longer for their retry."""
+"""Least time a batch may take before its worker counts as hung, beside what it waits for a core (a judgement): less,
+and a slow disk or swapping kills sound workers; more, and requests wait longer for their retry."""
 
 HANG_FACTOR = 10
 """Times the warm-up latency of its size that a batch may take, if that is more than HANG_FLOOR_NS (a judgement). Too
-small, and an overloaded machine kills its own workers."""
+small, and a machine whose caches and clock others share kills its own workers."""
 
 UNREAD_LIMIT_S = 2.0
 """Time that an idle worker may leave a message unread before it counts as hung: HANG_FLOOR_NS, in seconds."""

@@ -14,6 +14,7 @@ from service.ipc.pipe import Pipe, write_some
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.pools.core_wait import CoreWait
 from service.pools.model_set import ModelSet
 
 
@@ -37,6 +38,11 @@ class Child:
     ever_up: bool = False
     killed_as: str | None = None
 
+    @property
+    def pid(self) -> int | None:
+        """Of its process, if there is one."""
+        return self.process.pid if self.process else None
+
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""
         self.born_s, self.up_s, self.restart_at_s, self.killed_as = now_s, math.inf, math.inf, None
@@ -49,7 +55,7 @@ class Child:
 
 @dataclass(eq=False, slots=True)
 class StillWatch:
-    """For how long a value has stood still, as far as the supervisor was awake to notice.
+    """For how long a value has stood still, as far as the supervisor was awake to notice and its process had a core.
 
     A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it no more
     counts than of a usual one.
@@ -58,11 +64,20 @@ class StillWatch:
     value: int | bytes | None = 0
     still_s: float = 0.0
     looked_s: float = 0.0
+    core_wait: CoreWait = field(default_factory=CoreWait)
 
-    def look(self, value: int | bytes | None, now_s: float) -> float:
-        """Seconds for which it has been this value."""
+    def look(self, value: int | bytes | None, now_s: float, pid: int | None) -> float:
+        """Seconds for which it has been this value, without those for which the process waited for a core.
+
+        What stands still where there is nothing to do, 0 or None, counts in full: nobody waits for it.
+        """
         gap_s, self.looked_s = now_s - self.looked_s, now_s
-        self.still_s = self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) if value == self.value else 0.0
+        if value != self.value:
+            self.still_s = 0.0
+            self.core_wait.forget()
+        else:
+            waited_s = self.core_wait.look(pid) if value else 0.0
+            self.still_s = max(0.0, self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) - waited_s)
         self.value = value
         return self.still_s
 
@@ -112,7 +127,7 @@ class WorkerChild(Child):
         hung = False
         for watch, row in zip(self.running, shared_state.rows_of(self.index), strict=True):
             began_ns = int(shared_state.began_ns[row])
-            ran_s = watch.look(began_ns, now_s)
+            ran_s = watch.look(began_ns, now_s, self.pid)
             hung |= began_ns > 0 and ran_s > int(shared_state.limit_ns[row]) / 1e9
         return hung
 
@@ -126,7 +141,7 @@ class WorkerChild(Child):
         hung = False
         for watch, row in zip(self.unread, rows, strict=True):
             taken = _taken_beside_unread(channels, row)
-            hung |= watch.look(taken, now_s) > UNREAD_LIMIT_S and taken is not None
+            hung |= watch.look(taken, now_s, self.pid) > UNREAD_LIMIT_S and taken is not None
         idle = shared_state.began_ns[self.index] == 0 and not _readable_bytes(pipe.reader)
         if idle and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s
@@ -155,7 +170,7 @@ class ApiChild(Child):
         """Whether its heartbeat, a count, has stood still for too long."""
         if beat != self.beats.value:
             self.ever_up, self.up_s = True, min(self.up_s, now_s)
-        return self.beats.look(beat, now_s) > SILENCE_LIMIT_S
+        return self.beats.look(beat, now_s, self.pid) > SILENCE_LIMIT_S
 
     def begin_life(self, now_s: float) -> None:
         """Forget what was so in the life before."""

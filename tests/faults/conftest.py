@@ -13,8 +13,9 @@ from tests.faults.ledger import DEAR, GOOD, PHOTOS
 from tests.service.served import Servers, until
 
 # Values of a picture's first pixel that make the graph misbehave.
-HANGS, FAILS, HOARDS = 1, 13, 17
+HANGS, FAILS, HOARDS, TOILS = 1, 13, 17, 19
 HANG_LOOPS = 1_000_000  # of about a millisecond each
+TOIL_LOOPS = 80
 DEAR_LOOPS = 10
 HOARD_BYTES = 2 << 30  # a quarter of it must be there long before the worker counts as hung
 
@@ -23,10 +24,11 @@ HOARD_BYTES = 2 << 30  # a quarter of it must be there long before the worker co
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three models: a dear one, one for photographs, and one that answers `/predict`.
 
-    The last one's graph loops for ever, fails, or takes much memory when a picture asks for it.
+    The last one's graph loops for ever or for long, fails, or takes much memory when a picture asks for it.
     """
     path = tmp_path_factory.mktemp("faulty")
-    make_artifact(path, "faulty", loops={HANGS: HANG_LOOPS}, fails={FAILS}, hoards={HOARDS: HOARD_BYTES})
+    loops = {HANGS: HANG_LOOPS, TOILS: TOIL_LOOPS}
+    make_artifact(path, "faulty", loops=loops, fails={FAILS}, hoards={HOARDS: HOARD_BYTES})
     make_artifact(path, DEAR, loops={GOOD: DEAR_LOOPS})
     make_artifact(path, PHOTOS[0], shape=PHOTOS[1])
     return path

@@ -3,14 +3,17 @@
 import os
 import resource
 import signal
-from contextlib import suppress
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.artifacts import make_slow_starter
-from tests.faults.conftest import FAILS, HANGS, HOARDS
+from tests.faults.conftest import FAILS, HANGS, HOARDS, TOILS
 from tests.faults.ledger import load
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
@@ -78,6 +81,35 @@ def test_a_picture_that_hangs_the_engine_costs_no_other_request(serve: Servers) 
     assert (answer.status_code, answer.json()["reason"]) == (503, "worker_lost")
     assert int(answer.headers["retry-after"]) > 0
     assert set(ledger.summary()) == {(200, "")}
+
+
+@contextmanager
+def core_of_others(pid: int) -> Iterator[None]:
+    """Leave a process some hundredth of a core: the one that it shares with a busy program is nearly all that one's."""
+    core = [min(os.sched_getaffinity(0))]
+    for thread in (int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()):
+        os.sched_setaffinity(thread, core)
+        os.setpriority(os.PRIO_PROCESS, thread, 19)
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as busy:
+        os.sched_setaffinity(busy.pid, core)
+        try:
+            yield
+        finally:
+            busy.kill()
+
+
+@pytest.mark.skipif(not Path("/proc/self/schedstat").exists(), reason="this kernel tells no waits")
+def test_a_worker_that_waits_for_a_core_does_not_hang(serve: Servers) -> None:
+    served = serve("--workers", "1").ready()
+    with core_of_others(served.worker()):
+        answer = httpx.post(
+            served.url + "/predict",
+            content=png(0, TOILS),
+            headers={"X-Request-Timeout-Ms": "60000"},
+            timeout=DEADLINE_S,
+        )
+    assert answer.status_code == 200, answer.text
+    assert not served.events("worker hangs")
 
 
 def test_a_hanging_picture_whose_deadline_is_short_is_504(serve: Servers) -> None:
