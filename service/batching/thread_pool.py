@@ -15,6 +15,7 @@ def started_pool(threads: int, name: str) -> ThreadPoolExecutor:
     except RuntimeError as error:
         together.abort()
         raise OSError(
-            errno.EAGAIN, f"{threads} threads to {name} cannot be started: allow more processes, or start fewer threads"
+            errno.EAGAIN,
+            f"threads for {name} ({threads}) cannot be started: allow more processes, or fewer --decode-threads",
         ) from error
     return pool

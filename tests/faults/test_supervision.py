@@ -221,7 +221,7 @@ def test_an_api_process_that_cannot_start_its_decoding_threads_says_so_and_is_re
     pids_group.bound(served, pids_group.size - 4)
     os.kill(api, signal.SIGKILL)
     failed = served.wait_for_event("API process failed")
-    assert "8 threads to decode cannot be started: allow more processes" in failed["why"]
+    assert "threads for decode (8) cannot be started: allow more processes, or fewer --decode-threads" in failed["why"]
     assert "exception" not in failed
     pids_group.bound(served, "max")
     until(lambda: served.status("/readyz") == 200, "its successor")
