@@ -22,6 +22,9 @@ _MOST_IN_MATRIX = 60
 _MOST_BARS = 40
 """Classes, and confusions, that are drawn as bars instead."""
 
+_MOST_LEVEL = 6
+"""Names along an axis up to which they have room side by side."""
+
 _LONGEST_NAME, _LONGEST_TITLE = 32, 120
 """Characters of the name of a class or a line, and of a title."""
 
@@ -63,10 +66,11 @@ def draw_worst(classes: Mapping[str, float], confused: Mapping[str, float], titl
     figure = Figure(figsize=(16, 2 + 0.25 * max(map(len, shown))), layout="constrained")
     figure.suptitle(_plain(title, _LONGEST_TITLE))
     labels = "accuracy, the lowest first", "images, the most frequent confusions first"
-    for axes, bars, label in zip(figure.subplots(1, 2), shown, labels, strict=True):
+    for axes, bars, label, most in zip(figure.subplots(1, 2), shown, labels, (1, None), strict=True):
         axes.barh(range(len(bars)), list(bars.values()))
         axes.set_yticks(range(len(bars)), [_plain(name, 2 * _LONGEST_NAME) for name in bars], fontsize=8)
-        axes.set(xlabel=label)
+        axes.set(xlabel=label, xlim=(0, most))  # bars that are all 0 have no range of their own
+        axes.xaxis.set_major_locator(MaxNLocator(integer=most is None, min_n_ticks=1))
         axes.invert_yaxis()
         axes.grid(alpha=0.3, axis="x")
     return figure
@@ -160,7 +164,8 @@ def draw_panels(title: str, panels: Sequence[Panel]) -> Figure:
         _draw_lines(axes, panel.lines, logarithmic=panel.logarithmic, joined=not panel.names)
         _count_along(axes, [x for line in panel.lines for x in line.x])
         if panel.names:
-            axes.set_xticks(range(len(panel.names)), map(_plain, panel.names))
+            upright = len(panel.names) > _MOST_LEVEL
+            axes.set_xticks(range(len(panel.names)), map(_plain, panel.names), rotation=90 if upright else 0)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     return figure

@@ -1,6 +1,7 @@
 """What the pictures show, read from the axes before they become pixels."""
 
 from io import BytesIO
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -87,6 +88,12 @@ def test_of_a_thousand_classes_the_worst_have_their_names():
     assert Image.open(BytesIO(to_png(figure))).width < 4000
 
 
+def test_accuracies_reach_from_0_to_1_and_confusions_are_counted_also_when_all_is_wrong():
+    left, right = draw_worst({"cat": 0.0, "dog": 0.0}, {"cat, for dog": 1, "dog, for cat": 2}, "run").axes
+    assert left.get_xlim() == (0, 1)
+    assert [float(tick) for tick in _ticks(right)] == [0, 1, 2]
+
+
 def _ticks(axes):
     """The numbers that can be seen below the axes."""
     axes.figure.canvas.draw()
@@ -139,6 +146,16 @@ def test_points_that_have_names_are_told_by_them_and_not_joined():
     (line,) = axes.get_lines()
     assert line.get_linestyle() == "None"
     assert [text.get_text() for text in axes.get_xticklabels()] == ["1×1", r"\$5\$", "none"]
+
+
+@pytest.mark.parametrize("count", [5, 27])
+def test_names_along_an_axis_lie_over_none_of_the_others(count):
+    names = [f"layer1.{number}" for number in range(count)]
+    panel = Panel("", "removed", "error", [Line("a", range(count), [[1.0] * count])], names=names)
+    figure = draw_panels("", [panel])
+    figure.canvas.draw()
+    boxes = [label.get_window_extent() for label in figure.axes[0].get_xticklabels()]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes))
 
 
 def test_many_lines_differ_in_colour_or_marker():

@@ -6,8 +6,10 @@ Veit et al., "Residual Networks Behave Like Ensembles of Relatively Shallow Netw
 import copy
 import math
 import statistics
+from collections.abc import Sequence
 from functools import partial
 
+from matplotlib.figure import Figure
 from torch import nn
 
 from training.data.dataset import measure
@@ -75,11 +77,14 @@ def run(setup: Setup) -> Report:
             "it. A residual block only adds to what passes it by the shortcut: the paths round the block are still "
             "there, as if one member of an ensemble were missing (Veit et al., https://arxiv.org/abs/1605.06431)."
         ),
-        picture=draw_panels(
-            f"test error of {depth}-layer nets without one block",
-            [Panel("", "block removed (0: none)", "test error, %", [_line(kind, whole, errors) for kind in errors])],
-        ),
+        picture=picture(depth, ("nothing", *names), [_line(kind, whole, errors) for kind in errors]),
     )
+
+
+def picture(depth: int, removed: Sequence[str], lines: Sequence[Line]) -> Figure:
+    """Draw the errors over what was removed."""
+    title = f"test error of {depth}-layer nets without one block"
+    return draw_panels(title, [Panel("", "removed", "test error, %", lines, names=removed)])
 
 
 def _lesions(network: nn.Module, whole: float, setup: Setup) -> list[float]:

@@ -31,3 +31,10 @@ def test_a_net_that_diverges_is_told_and_none_of_its_blocks_is_measured(monkeypa
     report = lesion.run(Setup(bright_and_dark(512, 3, 16), bright_and_dark(8, 3, 16), scale, lambda _: None))
     assert all(set(row[1:]) == {"diverged"} for row in report.rows)
     assert all("diverged" in sentence for sentence in report.seen)
+
+
+def test_the_picture_names_what_the_table_names():
+    scale = replace(lesion.QUICK, epochs=1, seeds=(0,), depths=(8,), width=4)
+    report = lesion.run(Setup(bright_and_dark(256, 3, 16), bright_and_dark(8, 3, 16), scale, lambda _: None))
+    (axes,) = report.picture.axes
+    assert [label.get_text() for label in axes.get_xticklabels()] == [row[0] for row in report.rows]
