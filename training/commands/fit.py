@@ -1,7 +1,7 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
 import copy
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +43,15 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
-    _find_folder(options)
-    with claimed(options.folder) if leads() else nullcontext(options.folder) as folder:
-        return _fit(options, folder, console, save_seconds)
+    if not leads():
+        return _fit(options, options.folder, console, save_seconds)
+    made = _find_folder(options)
+    with claimed(options.folder) as folder:
+        try:
+            return _fit(options, folder, console, save_seconds)
+        except BaseException:
+            _remove_empty(made)
+            raise
 
 
 def _fit(options: FitOptions, folder: Path, console: Console, save_seconds: float) -> int:
@@ -85,9 +91,10 @@ def _epochs(options: FitOptions, earlier: Checkpoint) -> int:
     return epochs
 
 
-def _find_folder(options: FitOptions) -> None:
-    """Make the run's folder, or be sure that there is one to go on in."""
+def _find_folder(options: FitOptions) -> list[Path]:
+    """Make the run's folder, or be sure that there is one to go on in; return what was made, the innermost first."""
     path = options.folder / LAST
+    missing = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
     if not options.resume:
         make_folder(options.folder)
     elif not path.exists():
@@ -95,6 +102,14 @@ def _find_folder(options: FitOptions) -> None:
             f"there is no {path}: the run has not saved its state yet. Begin by the same command without --resume, or "
             "give the --output of another run"
         )
+    return missing
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Take back folders that were made for a run which has left nothing in them."""
+    with suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def _earlier(options: FitOptions) -> Checkpoint | None:

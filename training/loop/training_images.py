@@ -13,7 +13,7 @@ from training.data.image_files import FileSet
 from training.data.labelling import named
 from training.data.mapped_images import Room
 from training.data.preprocessing_spec import spec_of_files
-from training.data.sources import Images
+from training.data.sources import Images, namesake
 from training.errors import DataError, RecipeError
 from training.loop.checkpoint import Checkpoint
 from training.loop.learned_images import count_learned
@@ -23,6 +23,9 @@ from training.stages import Stages
 
 _MOST_NAMED = 20
 """Unreadable files that are told by name."""
+
+_MOST_AT_AN_END = 5
+"""Classes that are told by name of the largest, and of the smallest."""
 
 _FEW = 50
 """Images held back below which their accuracy is off by more than 7 points in a third of all cases, at 50 %."""
@@ -76,12 +79,15 @@ def _report_source(
         size = f"{spec.width}x{spec.height} pixels"
         told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
         print_text(console, told)
-    elif recipe.crop is not None:
+        return
+    if namesake(data):
+        print_text(console, f"{data} is the data set of that name; the folder here is --data ./{data}")
+    if recipe.crop is not None:
         raise RecipeError(
             f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
             "recipe, or give a folder"
         )
-    elif recipe.image_size not in (None, *images.images.shape[2:]):
+    if recipe.image_size not in (None, *images.images.shape[2:]):
         height, width = images.images.shape[2:]
         told = f"image_size {recipe.image_size} is for picture files: {data} keeps its own {width}x{height} pixels"
         print_text(console, told)
@@ -126,8 +132,10 @@ def _report_balance(images: ImageSet, console: Console) -> None:
             f"there is no image to train on of {', '.join(missing)}: add some that can be read, or remove the class"
         )
     if max(counts) > _BALANCED * min(counts):
-        told = ", ".join(f"{name} {count:,}" for name, count in sorted(counted, key=lambda pair: -pair[1]))
-        print_text(console, f"the classes are unequal: {told}")
+        told = [f"{name} {count:,}" for name, count in sorted(counted, key=lambda pair: -pair[1])]
+        if (left := len(told) - 2 * _MOST_AT_AN_END) > 0:
+            told[_MOST_AT_AN_END:-_MOST_AT_AN_END] = [f"{left:,} more between"]
+        print_text(console, f"the classes are unequal: {', '.join(told)}")
 
 
 def _report_learned(held_back: Images, start: Checkpoint, console: Console) -> None:

