@@ -67,7 +67,7 @@ class StillWatch:
     core_wait: CoreWait = field(default_factory=CoreWait)
 
     def look(self, value: int | bytes | None, now_s: float, pid: int | None) -> float:
-        """Seconds for which it has been this value, without those for which the process waited for a core.
+        """Seconds for which it has been this value, from the second one on without those of waiting for a core.
 
         What stands still where there is nothing to do, 0 or None, counts in full: nobody waits for it.
         """
@@ -76,7 +76,7 @@ class StillWatch:
             self.still_s = 0.0
             self.core_wait.forget()
         else:
-            waited_s = self.core_wait.look(pid) if value else 0.0
+            waited_s = self.core_wait.look(pid) if value and self.still_s >= PROBE_INTERVAL_S else 0.0
             self.still_s = max(0.0, self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) - waited_s)
         self.value = value
         return self.still_s
