@@ -15,7 +15,8 @@ from service.metrics.families import Histogram
 
 _RECORD = Struct("=d16s8sdd")
 _FIELDS = np.dtype([("time_s", "f8"), ("trace_id", "V16"), ("span_id", "V8"), ("value", "f8"), ("written_s", "f8")])
-"""The record for NumPy. The last field repeats the first: while they differ the record is being written."""
+"""The record for NumPy. The last field repeats the first: a record in which they differ is being written. So is one of
+which two copies differ: whoever reads slowly may find the first field early, and all others once they are complete."""
 
 
 class Exemplar(NamedTuple):
@@ -68,8 +69,10 @@ class Exemplars:
         lines = buckets + 2  # of a series: its buckets, its count and its sum
         for series, key in enumerate(self.histogram.keys):
             first = self.histogram.cell(*key)
-            records = self._records[:, first : first + buckets]
+            before, records = (self._records[:, first : first + buckets].copy() for _ in range(2))
             for row, bucket in zip(*records["time_s"].nonzero(), strict=True):
+                if before[row, bucket].tobytes() != records[row, bucket].tobytes():
+                    continue
                 time_s, trace_id, span_id, value, written_s = records[row, bucket].tolist()
                 line = series * lines + int(bucket)
                 if time_s == written_s and (line not in found or found[line].time_s < time_s):

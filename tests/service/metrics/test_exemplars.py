@@ -1,10 +1,14 @@
 """Exemplars: as a reader of OpenMetrics finds them, with the newest request of each bucket."""
 
+import multiprocessing
+
 import pytest
 from prometheus_client.core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from service.metrics import exemplars as module
+from service.metrics.exemplars import Exemplars
+from service.metrics.families import Histogram
 from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import Metrics
 
@@ -64,6 +68,31 @@ def test_one_that_is_being_written_hides_none_of_another_process(metrics: Metric
     newest = metrics.exemplars._records["time_s"] == 101.0
     metrics.exemplars._records["written_s"][newest] = 99.0
     assert found(metrics) == {("ok", "0.3"): (f"{1:032x}", f"{2:016x}", 0.3, 100.0)}
+
+
+def write_many(exemplars: Exemplars, rows: int) -> None:
+    """One exemplar in each row, with a number that stands in all of its fields."""
+    for row in range(rows):
+        number = 1 + row % 1000
+        exemplars.attach(row)
+        exemplars.note(number / 1000, number << 64 | number, number, "plain")
+
+
+@pytest.mark.parametrize("_", range(10))
+def test_what_is_written_while_they_are_looked_at_is_found_whole_or_not_at_all(_: int) -> None:
+    rows = 10_000  # so many that several are written during each look
+    histogram = Histogram("seconds", "", (1.0,), ("model",))
+    histogram.lay_out([("plain",)], 0)
+    exemplars = Exemplars(histogram, rows, histogram.width)
+    writer = multiprocessing.get_context("fork").Process(target=write_many, args=(exemplars, rows), daemon=True)
+    writer.start()
+    while writer.is_alive():
+        for exemplar in exemplars.newest().values():
+            number = round(exemplar.value * 1000)
+            assert exemplar.trace_id == (number << 64 | number).to_bytes(16)
+            assert exemplar.span_id == number.to_bytes(8)
+    writer.join()
+    assert exemplars.newest()[0].value == 1.0
 
 
 def test_openmetrics_has_the_same_samples(metrics: Metrics) -> None:
