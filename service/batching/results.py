@@ -12,7 +12,7 @@ from service.batching.shadow import Shadow
 from service.batching.wait_estimate import WaitEstimate
 from service.errors import DeadlineExceeded, InternalError, ServiceError
 from service.ipc.channels import Channels
-from service.ipc.messages import WITH_LOGITS, Reply, unpack_replies
+from service.ipc.messages import REPLIES_BYTES, WITH_LOGITS, Reply, unpack_replies
 from service.ipc.slots import EXPIRED, OK
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class ResultReader:
     def advance(self) -> None:
         """Read what the workers have finished, let them have more, then hand the outcomes over."""
         try:
-            data = os.read(self.fd, 1 << 16)
+            data = os.read(self.fd, REPLIES_BYTES)
         except BlockingIOError:
             data = b""
         done = []

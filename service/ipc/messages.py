@@ -82,8 +82,10 @@ class Reply(NamedTuple):
 
 _REPLY = struct.Struct("<IIQqqH?")
 MAX_REPLIES = PIPE_BUF // _REPLY.size  # that fit into one atomic write
+REPLIES_BYTES = (1 << 16) // _REPLY.size * _REPLY.size
+"""For one read of replies: whole ones also where a pipe holds more, a MiB if the kernel's pages have 64 KiB."""
 
 
 def unpack_replies(data: bytes) -> Iterator[Reply]:
-    """The replies in what was read from a reply pipe: writes are atomic, so none is cut."""
+    """The replies in what was read from a reply pipe, REPLIES_BYTES at most: writes are atomic, so none is cut."""
     return map(Reply._make, _REPLY.iter_unpack(data))

@@ -1,9 +1,13 @@
 """What becomes of the workers' replies: each image has its own outcome, and its slot is free."""
 
+import fcntl
+import os
+
 import pytest
 
 from service.batching.image_task import Result
 from service.errors import DeadlineExceeded, InternalError, ServiceError
+from service.ipc.messages import Reply
 from service.ipc.slots import EXPIRED, FAILED
 from tests.service.batching.played_batcher import SLOTS, TOLD_NS, Played, kinds, play, turn
 
@@ -123,3 +127,25 @@ def test_a_reply_of_a_workers_former_life_is_no_answer_though_its_batch_has_the_
         assert kinds(played.outcomes[7]) == [Result]
 
     play(scene)
+
+
+def test_replies_are_read_whole_from_a_pipe_that_holds_more_than_one_read_takes() -> None:
+    """As by itself where the kernel's pages have 64 KiB, as on many ARM64 machines."""
+
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        message = played.take()
+        assert message is not None
+        writer = played.channels.replies[0].writer
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
+        of_no_batch = Reply(0, message.epoch, 0, 0, 0, 0, counts=False).pack()
+        for _ in range((1 << 16) // len(of_no_batch)):
+            os.write(writer, of_no_batch)
+        played.reply(message)
+        await turn()
+        await turn()
+        assert kinds(played.outcomes[0]) == [Result]
+
+    assert len(play(scene).free) == SLOTS
