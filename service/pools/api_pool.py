@@ -74,12 +74,11 @@ class ApiPool(ProcessPool[ApiChild]):
         child.reports = ControlReader(self._reports[child.index], partial(self._on_report, child))
         self._forget_answers()
         control, workers = child.open_control(), self._workers()
-        process = self._launcher.launch_api(child.index, control, workers.models)
         assert child.writer is not None
         for worker in workers.ups():
             child.writer.send(worker)
         child.writer.send(Begin(workers.models.number))
-        return process
+        return self._launcher.launch_api(child.index, control, workers.models)  # last: what fails leaves no process
 
     def _forget_answers(self) -> None:
         """One of the processes that were asked something is another now."""

@@ -73,6 +73,21 @@ def cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+class Listening(Played):
+    """What an API process is told is there before the process is."""
+
+    def launch_api(self, index: int, control: Pipe, models: ModelSet) -> multiprocessing.process.BaseProcess:
+        os.set_blocking(control.reader, False)
+        self._births.with_name("told").write_bytes(os.read(control.reader, 1 << 16))
+        return super().launch_api(index, control, models)
+
+
+def test_a_failure_to_tell_an_api_process_leaves_none_that_nobody_knows(repository: Path, tmp_path: Path) -> None:
+    supervisor = start(supervise_with, Listening(die, tmp_path / "births"), repository)
+    supervisor.join(DEADLINE_S)
+    assert b'"begin"' in (tmp_path / "told").read_bytes()
+
+
 class Short(Played):
     """There is no room for a process, at first."""
 
