@@ -339,10 +339,8 @@ class Batcher:
         while tasks:
             self._end(tasks.popitem(last=False)[0], error)
 
-    def fail_all(self, error: ServiceError) -> None:
-        """Give every image that waits this outcome; slots that workers hold stay theirs."""
+    def fail_waiting(self, error: ServiceError) -> None:
+        """Give every image that waits for a model which no worker has this outcome."""
         for model in range(len(self._queues)):
-            self.fail_model(model, error)
-        for worker in self._workers:
-            for task in itertools.chain.from_iterable(worker.batches.values()):
-                hand_over(task, error)
+            if not any(model in worker.models for worker in self._up):
+                self.fail_model(model, error)

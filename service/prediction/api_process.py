@@ -326,9 +326,9 @@ class ApiProcess:
         return max(RESTART_WAIT_LEAST_S, self._start_s * RESTART_WAIT_FACTOR)
 
     def _stop_waiting(self, ups: int) -> None:
-        """None came up: tell all that wait, and again those that are decoded later."""
+        """None came up: tell all that no retired worker runs, and again those that are decoded later."""
         if ups == self._ups:
-            self.services.batcher.fail_all(no_worker(self._start_s))
+            self.services.batcher.fail_waiting(no_worker(self._start_s))
             self._loop.call_later(self._restart_wait_s, self._stop_waiting, ups)
 
     def _drain(self, delay_s: float, grace_s: float) -> None:

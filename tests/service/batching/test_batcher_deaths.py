@@ -122,22 +122,28 @@ def test_a_successor_does_not_wait_for_what_lies_in_a_pipe_and_is_of_its_predece
     play(scene)
 
 
-def test_at_the_end_every_image_gets_the_error() -> None:
+def test_while_none_comes_up_what_waits_is_told_but_not_what_a_retired_worker_runs() -> None:
     async def scene(played: Played) -> None:
-        played.up()
+        retired, served = played.reports
+        played.reports = [retired]
+        played.up(0)
+        played.reports = [served]
+        played.up(1)
         for name in range(3):
-            played.submit(name)
+            played.submit(name, model=0)
+        played.submit(3, model=1)
         await turn()
-        held = played.take()
-        played.batcher.fail_all(Unavailable("draining", "the end"))
-        assert [kinds(played.outcomes[name]) for name in range(3)] == [[Unavailable]] * 3
-        assert held is not None
-        assert len(played.free) == SLOTS - 2  # one batch runs and one waits: a worker may still write there
-        played.reply(held)
-        await turn()
-        assert len(played.free) == SLOTS - 1
+        played.batcher.worker_down(1)
+        played.batcher.fail_waiting(Unavailable("worker_lost", "none is up"))
+        assert kinds(played.outcomes[3]) == [Unavailable]
+        for _ in range(3):
+            message = played.take(0)
+            assert message is not None
+            played.reply(message)
+            await turn()
+        assert [kinds(played.outcomes[name]) for name in range(3)] == [[Result]] * 3
 
-    play(scene, max_batch_size=1)
+    assert len(play(scene, workers=2, models=2, max_batch_size=1).free) == SLOTS
 
 
 class Chaos(Played):

@@ -158,7 +158,7 @@ def test_several_images_of_which_the_server_has_run_none_are_refused_as_one(
         sent = many(process, picture(1), b"text", picture(2)).send()
         while process.services.batcher.depth < 2:
             await turn()
-        process.services.batcher.fail_all(error)
+        process.services.batcher.fail_waiting(error)
         response = await sent.response()
         assert code(sent) == answer
         assert response.headers.get("retry-after") == error.headers.get("retry-after")
