@@ -254,6 +254,25 @@ def test_a_model_in_demand_finds_places_although_another_takes_all_it_can_get() 
     assert len(admission.acquire(25, 1, LEFT_S)) == 25
 
 
+def test_a_place_that_is_passed_on_counts_for_the_other_model_until_it_is_free() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=2)
+    admission = Admission(range(SLOTS), BYTES, estimate, DecodeEstimate(1, DecodeMemory(0)))
+    slots = admission.acquire(3, 0, LEFT_S)
+    admission.pass_on(slots[0], 1)
+    assert [estimate.images(model) for model in (0, 1)] == [2, 1]
+    admission.release(slots)
+    assert [estimate.images(model) for model in (0, 1)] == [0, 0]
+
+
+def test_half_is_free_until_more_than_half_is_taken() -> None:
+    admission = Admission(range(4), BYTES, WaitEstimate(0, SharedState(1, 1), 1), DecodeEstimate(1, DecodeMemory(0)))
+    assert admission.half_is_free
+    admission.acquire(2, 0, LEFT_S)
+    assert admission.half_is_free
+    admission.acquire(1, 0, LEFT_S)
+    assert not admission.half_is_free
+
+
 def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_holds() -> None:
     decoders = DecodeEstimate(2, DecodeMemory(0))
     picture = b"\xff\xd8\xff" + bytes(100_000)

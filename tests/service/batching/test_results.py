@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+from typing import Any
 
 import pytest
 
@@ -10,6 +11,8 @@ from service.errors import DeadlineExceeded, InternalError, ServiceError
 from service.ipc.messages import Reply
 from service.ipc.slots import EXPIRED, FAILED
 from tests.service.batching.played_batcher import SLOTS, TOLD_NS, Played, kinds, play, turn
+
+NOTHING: Any = None  # in the place of what cannot be read
 
 
 def test_each_result_reaches_its_own_image() -> None:
@@ -105,6 +108,28 @@ def test_a_batch_of_a_model_that_failed_to_report_and_an_image_whose_request_fai
         played.reply(message)
         await turn()
         assert kinds(played.outcomes[1]) == [Result]
+
+    assert len(play(scene).free) == SLOTS
+
+
+def test_results_that_cannot_be_read_are_an_error_of_each_image_and_cost_no_slot() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        for name in range(2):
+            played.submit(name)
+        await turn()
+        message = played.take()
+        assert message is not None
+        played.reply(message)
+        statuses, played.channels.slot_pool.statuses = played.channels.slot_pool.statuses, NOTHING
+        await turn()
+        assert [kinds(played.outcomes[name]) for name in range(2)] == [[InternalError]] * 2
+        played.channels.slot_pool.statuses = statuses
+        played.submit(2)
+        await turn()
+        played.reply(played.take())
+        await turn()
+        assert kinds(played.outcomes[2]) == [Result]
 
     assert len(play(scene).free) == SLOTS
 

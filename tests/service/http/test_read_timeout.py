@@ -7,6 +7,7 @@ import pytest
 
 from models.artifact.artifact import Artifact
 from service.http.connection_state import BODY, CLOSING, IDLE
+from service.http.read_timeout import ReadTimeout
 from tests.service.http.played_connection import (
     DELETE,
     EXPECT,
@@ -94,6 +95,8 @@ def test_what_came_in_time_is_not_called_late_afterwards(artifact: Artifact, cut
         await late.transport.over.wait()
         assert (connection.state, connection.statuses()) == (IDLE, [200])
         assert not connection.transport.closing
+        await connection.send(GOOD[:cut]).transport.over.wait()  # the next has a time of its own
+        assert connection.statuses() == [200, 408]
         for one in (connection, late):
             one.leave()
 
@@ -211,3 +214,15 @@ def test_a_client_that_ends_its_side_behind_what_is_put_off_has_its_answer(
         connection.leave()
 
     serve(scene, artifact)
+
+
+def test_a_time_that_is_started_anew_ends_once() -> None:
+    async def scene() -> None:
+        ended: list[str] = []
+        timeout, over = ReadTimeout(), asyncio.Event()
+        timeout.start(0, lambda: ended.append("the first"))
+        timeout.start(0, over.set)
+        await over.wait()
+        assert (ended, timeout.runs) == ([], False)
+
+    asyncio.run(scene())
