@@ -4,13 +4,14 @@ import asyncio
 import time
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from service.batching.image_task import Result
+from service.batching.image_task import ImageTask, Result
 from service.errors import DeadlineExceeded
 from service.ipc.reports import ModelReport
 from service.policy import LATE_NS, LEAD_NS
-from tests.service.batching.played_batcher import IMAGE_MS, SLOTS, Played, kinds, play, second, turn
+from tests.service.batching.played_batcher import IMAGE_MS, PIXELS, SLOTS, Played, kinds, play, second, turn
 
 
 def test_what_arrives_together_travels_together_in_order() -> None:
@@ -265,6 +266,28 @@ def test_an_expired_image_is_answered_and_never_sent() -> None:
     play(scene)
 
 
+def test_an_image_that_the_end_of_an_expired_one_withdraws_is_not_sent() -> None:
+    """Its slot may hold another's pixels by then."""
+
+    async def scene(played: Played) -> None:
+        expired, mate = played.submit(0, timeout_s=0.0), played.submit(1)
+        expired.on_done = lambda: played.batcher.withdraw(mate)
+        played.up()
+        await turn()
+        assert played.take() is None
+
+    assert len(play(scene).free) == SLOTS
+
+
+def test_the_slot_of_pixels_that_do_not_fit_is_free() -> None:
+    async def scene(played: Played) -> None:
+        task = ImageTask(played.free.pop(), 0, 1, 0, lambda: None)
+        with pytest.raises(ValueError, match="7 bytes of pixels"):
+            played.batcher.submit(task, np.zeros(PIXELS + 1, np.uint8))
+
+    assert len(play(scene).free) == SLOTS
+
+
 def test_images_that_wait_for_another_model_now_end_only_later() -> None:
     """Whoever moves them still has to count their slots for that model, which none of them may have given back."""
 
@@ -304,6 +327,8 @@ def test_a_batch_goes_in_time_for_the_deadline_of_any_of_its_images() -> None:
         while (message := played.take()) is None:
             await asyncio.sleep(0)
         assert played.names(message) == [0, 1]
+        timers = asyncio.get_running_loop()._scheduled  # type: ignore[attr-defined]
+        assert all(timer.cancelled() for timer in timers)
 
     play(scene, delay=30.0)
 

@@ -20,7 +20,7 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
             played.submit(name)
         await turn()
         assert played.names(played.take()) == [0, 1, 2]
-        played.batcher.worker_down(0)
+        assert len(played.batcher.worker_down(0)) == 3
         played.up()
         await turn()
         assert played.names(played.take()) == [0]
@@ -73,6 +73,43 @@ def test_a_batch_that_the_dead_worker_had_not_begun_is_not_suspected() -> None:
         assert played.names(played.take()) == [2, 3]
 
     play(scene, max_batch_size=2)
+
+
+def test_what_a_worker_was_to_retry_and_had_not_begun_is_retried_alone_and_once() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.submit(0)
+        await turn()
+        assert played.names(played.take()) == [0]
+        played.batcher.worker_down(0)
+        played.up()
+        await turn()
+        assert played.batcher.worker_down(0) == []
+        played.up()
+        await turn()
+        message = played.take()
+        assert message is not None
+        assert message.most == 0
+        played.batcher.worker_down(0)
+        assert kinds(played.outcomes[0]) == [Unavailable]
+
+    assert len(play(scene).free) == SLOTS
+
+
+def test_what_nobody_wants_any_more_is_not_retried() -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        leaver = played.submit(0)
+        await turn()
+        assert played.names(played.take()) == [0]
+        played.batcher.withdraw(leaver)
+        played.batcher.worker_down(0)
+        assert leaver.slot in played.free
+        played.up()
+        await turn()
+        assert played.take() is None
+
+    play(scene)
 
 
 @pytest.mark.parametrize("how", ["it ends", "the worker dies"])

@@ -169,8 +169,10 @@ class Connection:
         return self.protocol.eof_received()
 
     def leave(self) -> None:
-        """The connection is over."""
+        """The connection is over, and nothing waits for it."""
         self.protocol.connection_lost(None)
+        timers = [self.protocol.timeout_keep_alive_task, self.protocol._unread, self.protocol._timeout._timer]
+        assert all(timer is None or timer.cancelled() for timer in timers)
         self.transport.socket.close()
         self.transport.client.close()
 
@@ -179,11 +181,13 @@ Scene = Callable[[Server], Awaitable[None]]
 
 
 def serve(scene: Scene, artifact: Artifact, **settings: object) -> None:
-    """Play a scene with an application; afterwards nothing may be held."""
+    """Play a scene with an application; afterwards nothing may be held, and no connection watched."""
 
     async def run(process: PlayedProcess) -> None:
         process.up()
-        await scene(Server(process))
+        server = Server(process)
+        await scene(server)
         assert process.is_whole()
+        assert not server.config.app.state.hangups._on_hangup, "a connection that is over is watched"
 
     play(run, artifact, **settings)

@@ -9,6 +9,7 @@ from models.artifact.artifact import Artifact
 from service.http.connection_state import BODY, CLOSING, IDLE
 from service.http.read_timeout import ReadTimeout
 from tests.service.http.played_connection import (
+    CHUNKED,
     DELETE,
     EXPECT,
     GARBAGE,
@@ -151,6 +152,43 @@ def test_a_connection_whose_answer_is_due_is_not_idle(artifact: Artifact) -> Non
     serve(scene, artifact, keep_alive_timeout=SHORT_S)
 
 
+def test_nor_is_one_whose_question_takes_longer(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        done = asyncio.Event()
+
+        @server.config.app.get("/slow")
+        async def slow() -> None:
+            await done.wait()
+
+        busy, idle = server.connect().send(get("/slow")), server.connect()
+        await idle.transport.over.wait()
+        assert not busy.transport.closing
+        done.set()
+        await busy.rest()
+        assert busy.statuses() == [200]
+        for connection in (busy, idle):
+            connection.leave()
+
+    serve(scene, artifact, keep_alive_timeout=SHORT_S)
+
+
+@pytest.mark.parametrize("message", [GOOD, CHUNKED], ids=["plain", "in chunks"])
+def test_each_body_has_its_time_from_its_own_beginning(artifact: Artifact, message: bytes) -> None:
+    async def scene(server: Server) -> None:
+        connection = await server.connect().send(message[:-5], message[-5:]).rest()
+        late = server.connect().send(message[:-5])
+        await late.transport.over.wait()
+        now_ns = time.monotonic_ns()
+        connection.send(message[:-5])
+        pace = connection.protocol._pace
+        assert pace
+        assert pace.latest_ns > now_ns
+        for one in (connection, late):
+            one.leave()
+
+    serve(scene, artifact, body_timeout=SHORT_S)
+
+
 @pytest.mark.parametrize("cut", [1, 30, -5], ids=["one byte", "half the headers", "in the body"])
 def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> None:
     """It waits for another turn for as long as the client has, and longer; nor is the connection idle meanwhile."""
@@ -168,6 +206,50 @@ def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> 
         connection.leave()
 
     serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
+
+
+class Stuck(Overloaded):
+    """Takes no data at all until it is let."""
+
+    let = False
+
+    def _end(self) -> None:
+        if self.let:
+            super()._end()
+        else:
+            self._loop.call_soon(self._end)
+
+
+@pytest.mark.parametrize("cut", [0, 1, 30, -5], ids=["nothing", "one byte", "half the headers", "in the body"])
+def test_nor_is_it_late_if_it_waits_turn_after_turn(artifact: Artifact, cut: int) -> None:
+    """A client that sends no more, and began later, is late meanwhile."""
+
+    async def scene(server: Server) -> None:
+        connection, late = server.connect(), server.connect()
+        if cut:
+            connection.send(GOOD[:cut])
+            late.send(GOOD[:cut])
+        connection.protocol._budget = budget = Stuck()
+        connection.send(GOOD[cut:])
+        await late.transport.over.wait()
+        assert not connection.transport.over.is_set()
+        budget.let = True
+        await answered(connection)
+        assert connection.statuses() == [200]
+        for one in (connection, late):
+            one.leave()
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
+
+
+def test_a_body_has_no_longer_than_its_request(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect().send(GOOD[:-10])
+        await connection.transport.over.wait()
+        assert connection.statuses() == [408]
+        connection.leave()
+
+    serve(scene, artifact, request_timeout=SHORT_S, body_timeout=3600)
 
 
 async def answered(connection: Connection) -> None:
