@@ -210,6 +210,25 @@ def test_what_a_dead_worker_ran_in_either_thread_is_retried_alone_in_the_first_o
     play(scene, models=2)
 
 
+def test_a_worker_that_has_no_express_thread_in_this_life_gets_all_by_its_first() -> None:
+    async def scene(played: Played) -> None:
+        await busy(played, [])
+        played.batcher.worker_down(0)
+        played.up()
+        played.submit(1, QUICK)
+        await turn()
+        ran = []
+        for _ in range(2):
+            message = played.take()
+            assert message
+            ran += played.names(message)
+            played.reply(message)
+            await turn()
+        assert sorted(ran) == [1, 50]
+
+    play(scene, models=2)
+
+
 def test_no_retired_worker_is_given_up_while_its_express_thread_has_an_image() -> None:
     async def scene(played: Played) -> None:
         await busy(played, [1])

@@ -328,6 +328,19 @@ def test_many_probes_are_no_probe(artifact: Artifact) -> None:
     serve(scene, artifact)
 
 
+def test_a_probe_behind_what_waits_for_its_turn_is_answered_behind_it(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        connection = server.connect()
+        connection.protocol._budget = Overloaded()
+        connection.send(NOWHERE, LIVEZ)
+        while len(connection.statuses()) < 2:
+            await asyncio.sleep(0)
+        assert connection.statuses() == [404, 200]
+        connection.leave()
+
+    serve(scene, artifact)
+
+
 def test_no_parser_sees_the_body_behind_a_plain_head(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
