@@ -168,9 +168,9 @@ class Connection:
         """The client ends its sending side; whether the connection stays."""
         return self.protocol.eof_received()
 
-    def leave(self) -> None:
+    def leave(self, error: Exception | None = None) -> None:
         """The connection is over, and nothing waits for it."""
-        self.protocol.connection_lost(None)
+        self.protocol.connection_lost(error)
         timers = [self.protocol.timeout_keep_alive_task, self.protocol._unread, self.protocol._timeout._timer]
         assert all(timer is None or timer.cancelled() for timer in timers)
         self.transport.socket.close()

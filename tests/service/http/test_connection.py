@@ -119,7 +119,7 @@ def test_a_client_to_whom_nothing_is_due_has_left(artifact: Artifact, data: byte
     async def scene(server: Server) -> None:
         connection = server.connect().send(data)
         assert not connection.end()
-        connection.leave()
+        connection.leave(ConnectionResetError())
 
     serve(scene, artifact)
 
