@@ -309,7 +309,7 @@ class Metrics(Collector):
         sums: NDArray[np.float64] = self._rows[:, : self._width].sum(axis=0)
         for family in self._families:
             if isinstance(family, Gauge) and family.highest:
-                family.set_cells(sums, np.max([family.cells_of(row) for row in self._rows], axis=0))
+                family.set_cells(sums, np.stack([family.cells_of(row) for row in self._rows]).max(axis=0))
         return sums
 
     def describe(self) -> Iterator[Metric]:

@@ -233,12 +233,13 @@ def _image_set(images: NDArray[np.generic], labels: NDArray[np.generic], split: 
         labels = labels[:, 0]
     if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1]:
         raise DataError(f"labels are {labels.dtype} {list(labels.shape)}: they must be integers, one for each image")
-    if labels.min() < 0 or labels.max() >= len(labels):
-        raise DataError(f"labels are {labels.min()} to {labels.max()}: they must count from 0 and be fewer than images")
+    first, last = labels.min().item(), labels.max().item()
+    if first < 0 or last >= len(labels):
+        raise DataError(f"labels are {first} to {last}: they must count from 0 and be fewer than images")
     if split == "train" and not labels.any():
         raise DataError("all images to train on are of class 0, which leaves nothing to tell apart: give two classes")
     pixels = images.reshape(*images.shape[:3], channels).transpose(0, 3, 1, 2).copy()
-    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(labels.max() + 1))
+    return ImageSet(torch.from_numpy(pixels), torch.from_numpy(labels.astype(np.int64)), _numbers(last + 1))
 
 
 def _numbers(count: int) -> tuple[str, ...]:
