@@ -50,9 +50,10 @@ class FamilyText:
     def _begin(self, width: int) -> None:
         """Render the line of every series that there is now."""
         self._keys, self._body = len(self._family.keys), ""
-        example = [self._family.collect(np.ones(width))]  # ones: sparse families leave zeros out
-        lines = to_text(example).split("\n")[:-1]
-        self._heads = {openmetrics: _head(to_text(example, openmetrics=openmetrics)) for openmetrics in (False, True)}
+        example = self._family.collect(np.ones(width))  # ones: sparse families leave zeros out
+        lines = to_text([example]).split("\n")[:-1]
+        example.samples = []  # what is left is the head
+        self._heads = {openmetrics: to_text([example], openmetrics=openmetrics) for openmetrics in (False, True)}
         self._starts = [line[: line.rindex(" ") + 1] for line in lines if not line.startswith("#")]
         self._lines, self._samples = list(self._starts), np.full(len(self._starts), np.nan)
 
@@ -83,11 +84,6 @@ class FamilyText:
         if self._family.sparse:  # one line a series
             lines = [lines[i] for i in samples.nonzero()[0].tolist()]
         self._body = "\n".join([*lines, ""])
-
-
-def _head(text: str) -> str:
-    """The lines in front of the samples."""
-    return "".join(f"{line}\n" for line in text.split("\n") if line.startswith("#"))
 
 
 class Exposition:
