@@ -327,11 +327,12 @@ class World:
 def test_two_models_that_want_everything_get_half_of_the_time_each(image_ms: tuple[float, float], workers: int) -> None:
     world = World([queue_of(ms) for ms in image_ms], workers)
     for model in (0, 1):
-        world.arrive(model, 100_000)
+        world.arrive(model, 10_000)
     for _ in range(100):
         for model in (0, 1):
             world.arrive(model)  # demand goes on
         world.run_until(world.now_ns + SECOND // 5)
+    assert all(queue.tasks for queue in world.queues)
     assert world.worked_ns[0] == pytest.approx(world.worked_ns[1], rel=0.05)
 
 
