@@ -118,23 +118,25 @@ def test_what_was_refused_is_told_again_later_each_time(repository: Path, monkey
     monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now_s))
     watch, told = Watching(repository, 30.0, "no memory"), []
 
-    def look_until(end_s: float) -> list[float]:
+    def look_until(end_s: float, every_s: float = 30) -> list[float]:
         """When it tells."""
         nonlocal now_s
         told.clear()
         while now_s < end_s:
-            now_s += 30
+            now_s += every_s
             if watch.look(now_s):
                 told.append(now_s)
         return told
 
     (repository / "model" / "2").mkdir()
-    assert look_until(9000) == [60, 90, 150, 270, 510, 990]
+    assert look_until(1200) == [60, 90, 150, 270, 510, 990]
+    assert look_until(9000, every_s=300) == []
     assert watch.again == [False, True, True, True, True, True]
     (repository / "model" / "3").mkdir()
     assert look_until(9210) == [9060, 9090, 9150], "another change begins anew"
     watch.refused = ""
-    assert look_until(12000) == [9270]
+    assert look_until(9300) == [9270]
+    assert look_until(12000, every_s=300) == []
 
 
 def test_nothing_is_told_before_the_last_change_has_ended(repository: Path) -> None:
