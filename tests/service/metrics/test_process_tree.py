@@ -73,7 +73,8 @@ def test_children_and_theirs_count() -> None:
 def test_memory_that_is_shared_counts_once() -> None:
     size = 64 << 20
     code = f"import mmap, os, sys\nshared = mmap.mmap(-1, {size})\nshared.write(bytes([1]) * {size})\n"
-    code += "reader, writer = os.pipe()\nif not os.fork():\n shared[:]\n os.write(writer, b'x')\n sys.stdin.read()\n"
+    code += "reader, writer = os.pipe()\nif not os.fork():\n shared[:]\n os.write(writer, b'x')\n"
+    code += " sys.stdin.read()\n os._exit(0)\n"
     with child(code + "os.read(reader, 1)") as process:
         resident = samples(ProcessTree(process.pid))["process_resident_memory_bytes"]
         of_each = [_resident_bytes(pid) for pid in ProcessTree(process.pid)._pids()]
