@@ -17,7 +17,7 @@ RULES = [ROOT / "deploy" / "prometheus" / name for name in ("recording.yml", "al
 DIGIT = (ROOT / "docs" / "seven.png").read_bytes()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def busy_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The zoo and a shadow, with a refusal among its counts, and so many answers that drift is known."""
     models = tmp_path_factory.mktemp("models")
@@ -40,10 +40,10 @@ def ask(served: Served) -> None:
         assert client.post("/predict", content=b"text").status_code == 415
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prometheus(
     require: Callable[[str], str], busy_server: Served, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
-    """With the rules, and data."""
+    """With the rules, and data; it scrapes for as long as tests of this folder run, and no longer."""
     with scraping(require("prometheus"), busy_server, tmp_path_factory.mktemp("prometheus"), RULES) as prometheus:
         yield prometheus
