@@ -142,6 +142,11 @@ HANG_FACTOR = 10
 """Times the warm-up latency of its size that a batch may take, if that is more than HANG_FLOOR_NS (a judgement). Too
 small, and a machine whose caches and clock others share kills its own workers."""
 
+EXCUSED_S = 60.0
+"""Time for which a process may wait for a core, in one batch or between two heartbeats, before it counts as any other
+(a judgement). Less, and sound processes are killed where others take nearly all of the cores; more, and one that spins
+there for ever is found so much later."""
+
 UNREAD_LIMIT_S = 2.0
 """Time that an idle worker may leave a message unread before it counts as hung: HANG_FLOOR_NS, in seconds."""
 

@@ -13,7 +13,15 @@ from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe, write_some
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import BACK_OFF_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.policy import (
+    BACK_OFF_S,
+    EXCUSED_S,
+    LONG_LIFE_S,
+    PROBE_INTERVAL_S,
+    SILENCE_LIMIT_S,
+    UNREAD_LIMIT_S,
+    WATCH_INTERVAL_S,
+)
 from service.pools.core_wait import CoreWait
 from service.pools.model_set import ModelSet
 
@@ -63,22 +71,24 @@ class StillWatch:
 
     value: int | bytes | None = 0
     still_s: float = 0.0
+    excused_s: float = 0.0
     looked_s: float = 0.0
     core_wait: CoreWait = field(default_factory=CoreWait)
 
-    def look(self, value: int | bytes | None, now_s: float, pid: int | None) -> float:
-        """Seconds for which it has been this value, from the second one on without those of waiting for a core.
+    def look(self, value: int | bytes | None, now_s: float, pid: int | None = None) -> float:
+        """Seconds for which it has been this value.
 
-        What stands still where there is nothing to do, 0 or None, counts in full: nobody waits for it.
+        None is what nobody waits for. What the process of `pid` waited for a core is left out, up to EXCUSED_S.
         """
         gap_s, self.looked_s = now_s - self.looked_s, now_s
+        waited_s = 0.0 if value is None or pid is None else self.core_wait.look(pid, gap_s)
         if value != self.value:
-            self.still_s = 0.0
-            self.core_wait.forget()
-        else:
-            waited_s = self.core_wait.look(pid) if value and self.still_s >= PROBE_INTERVAL_S else 0.0
-            self.still_s = max(0.0, self.still_s + min(gap_s, 2 * WATCH_INTERVAL_S) - waited_s)
-        self.value = value
+            self.value, self.still_s, self.excused_s = value, 0.0, 0.0
+        elif gap_s > 0:
+            counted_s = min(gap_s, 2 * WATCH_INTERVAL_S)
+            excused_s = counted_s * waited_s / gap_s if self.excused_s < EXCUSED_S else 0.0
+            self.excused_s += excused_s
+            self.still_s += counted_s - excused_s
         return self.still_s
 
 
@@ -118,6 +128,11 @@ class WorkerChild(Child):
         self.reports, self.unparsed, self.up = {}, b"", False
         self.unread, self.running = _watch_threads(), _watch_threads()
 
+    @property
+    def _pids(self) -> tuple[int | None, None]:
+        """Of the process whose first thread may wait for a core; the express thread has precedence."""
+        return self.pid, None
+
     def free(self) -> None:
         """Leave the seat empty until it is given other models."""
         self.models, self.deaths, self.restart_at_s, self.ever_up = None, 0, math.inf, False
@@ -125,10 +140,10 @@ class WorkerChild(Child):
     def is_hung(self, shared_state: SharedState, now_s: float) -> bool:
         """Whether a running batch of either thread takes longer than it ever should."""
         hung = False
-        for watch, row in zip(self.running, shared_state.rows_of(self.index), strict=True):
-            began_ns = int(shared_state.began_ns[row])
-            ran_s = watch.look(began_ns, now_s, self.pid)
-            hung |= began_ns > 0 and ran_s > int(shared_state.limit_ns[row]) / 1e9
+        for watch, row, pid in zip(self.running, shared_state.rows_of(self.index), self._pids, strict=True):
+            began_ns = int(shared_state.began_ns[row]) or None
+            ran_s = watch.look(began_ns, now_s, pid)
+            hung |= began_ns is not None and ran_s > int(shared_state.limit_ns[row]) / 1e9
         return hung
 
     def leaves_unread(self, channels: Channels, now_s: float) -> bool:
@@ -139,9 +154,9 @@ class WorkerChild(Child):
         shared_state, pipe = channels.shared_state, channels.requests[self.index]
         rows = shared_state.rows_of(self.index)
         hung = False
-        for watch, row in zip(self.unread, rows, strict=True):
+        for watch, row, pid in zip(self.unread, rows, self._pids, strict=True):
             taken = _taken_beside_unread(channels, row)
-            hung |= watch.look(taken, now_s, self.pid) > UNREAD_LIMIT_S and taken is not None
+            hung |= watch.look(taken, now_s, pid) > UNREAD_LIMIT_S and taken is not None
         idle = shared_state.began_ns[self.index] == 0 and not _readable_bytes(pipe.reader)
         if idle and now_s - self.probed_s > PROBE_INTERVAL_S:
             self.probed_s = now_s

@@ -1,28 +1,41 @@
-"""How long a process waits for cores that others have: that time is none in which it hangs."""
+"""How long a process waits for a core that others have: that time is none in which it hangs."""
 
-from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
+
+
+class _Scheduling(NamedTuple):
+    """What the kernel tells of a thread (sched-stats.rst, proc_pid_stat(5)); times in ns since its start."""
+
+    is_runnable: bool
+    ran_ns: int
+    waited_ns: int
 
 
 class CoreWait:
-    """How long the threads of processes have waited for a core (the kernel's sched-stats.rst: /proc/PID/schedstat)."""
+    """For which part of the time between looks the first thread of a process waited for a core.
+
+    Others do not count: what they wait for is no reason for the first to stand still.
+    """
 
     def __init__(self, proc: Path = Path("/proc")) -> None:
         self._proc = proc
-        self._waited_ns: dict[str, int] = {}  # of each thread, at the last look
+        self._seen: _Scheduling | None = None
 
-    def forget(self) -> None:
-        """Begin anew: the next look finds nothing."""
-        self._waited_ns = {}
+    def look(self, pid: int | None, gap_s: float) -> float:
+        """Seconds of the time since the last look; 0 at the first one, and where the kernel tells nothing."""
+        before, self._seen = self._seen, self._read(pid)
+        if before is None or self._seen is None:
+            return 0.0
+        if self._seen.is_runnable and self._seen.ran_ns == before.ran_ns:
+            return gap_s  # it waits now, and that is counted once it is over
+        return min(gap_s, (self._seen.waited_ns - before.waited_ns) / 1e9)
 
-    def look(self, pid: int | None) -> float:
-        """Seconds that the thread which waited most has waited since the last look; 0 where the kernel tells nothing.
-
-        A wait counts when it is over, so that it may be longer than the time between two looks.
-        """
-        before, self._waited_ns = self._waited_ns, {}
-        with suppress(OSError, ValueError):  # it has just ended, or there is no descriptor, or no such file
-            for thread in (self._proc / str(pid) / "task").iterdir():
-                self._waited_ns[thread.name] = int((thread / "schedstat").read_text().split()[1])
-        grown = (waited_ns - before.get(thread, waited_ns) for thread, waited_ns in self._waited_ns.items())
-        return max(grown, default=0) / 1e9
+    def _read(self, pid: int | None) -> _Scheduling | None:
+        folder = self._proc / str(pid) / "task" / str(pid)
+        try:
+            state = (folder / "stat").read_text().rpartition(") ")[2][0]
+            ran_ns, waited_ns, _ = map(int, (folder / "schedstat").read_text().split())
+        except (OSError, ValueError, IndexError):  # it has just ended, or there is no descriptor, or no such file
+            return None
+        return _Scheduling(state == "R", ran_ns, waited_ns)

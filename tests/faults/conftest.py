@@ -15,7 +15,7 @@ from tests.service.served import Servers, until
 # Values of a picture's first pixel that make the graph misbehave.
 HANGS, FAILS, HOARDS, TOILS = 1, 13, 17, 19
 HANG_LOOPS = 1_000_000  # of about a millisecond each
-TOIL_LOOPS = 80
+TOIL_LOOPS = 500
 DEAR_LOOPS = 10
 HOARD_BYTES = 2 << 30  # a quarter of it must be there long before the worker counts as hung
 

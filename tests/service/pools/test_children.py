@@ -1,5 +1,7 @@
 """Processes as the supervisor sees them: when they are started again, and when they count as hung."""
 
+import math
+import multiprocessing
 import os
 from contextlib import suppress
 from itertools import pairwise
@@ -10,8 +12,8 @@ from service.ipc.channels import Channels
 from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
 from service.ipc.shared_state import SharedState
-from service.policy import LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
-from service.pools.children import ApiChild, Child, WorkerChild
+from service.policy import EXCUSED_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
+from service.pools.children import ApiChild, Child, StillWatch, WorkerChild
 
 
 def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> None:
@@ -69,6 +71,45 @@ def test_a_worker_hangs_when_its_batch_outlasts_its_limit_unless_nobody_looked(t
     assert not worker.is_hung(shared_state, noticed + 1)
     shared_state.began_ns[row] = 0  # idle
     assert not any(worker.is_hung(shared_state, noticed + i * WATCH_INTERVAL_S) for i in range(100))
+
+
+class Waiting:
+    """A process that waits for a core for this share of its time."""
+
+    def __init__(self, share: float) -> None:
+        self._share = share
+
+    def look(self, pid: int | None, gap_s: float) -> float:
+        assert pid == os.getpid()
+        return self._share * gap_s
+
+
+@pytest.mark.parametrize("every_s", [WATCH_INTERVAL_S, 2.0], ids=["in time", "late"])
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99, 1.0])
+def test_waiting_for_a_core_is_no_standing_still_but_not_for_ever(share: float, every_s: float) -> None:
+    watch = StillWatch(core_wait=Waiting(share))  # type: ignore[arg-type]
+    counted_s = min(every_s, 2 * WATCH_INTERVAL_S)
+    assert watch.look(7, 100.0, os.getpid()) == 0
+    looks = (100 + i * every_s for i in range(1, 10_000))
+    number = next(i for i, now_s in enumerate(looks, 1) if watch.look(7, now_s, os.getpid()) > UNREAD_LIMIT_S)
+    expected_s = min(UNREAD_LIMIT_S / (1 - share) if share < 1 else math.inf, UNREAD_LIMIT_S + EXCUSED_S)
+    assert number * counted_s == pytest.approx(expected_s, abs=2 * counted_s)
+
+
+def test_the_first_heartbeat_may_wait_for_a_core_too_but_an_express_thread_may_not() -> None:
+    api, worker = ApiChild(0), WorkerChild(0)
+    shared_state = SharedState(seats=1, api_processes=1)
+    for child in (api, worker):
+        child.process = multiprocessing.current_process()  # type: ignore[assignment]
+        child.begin_life(1000.0)
+    api.beats.core_wait = worker.running[0].core_wait = Waiting(1.0)  # type: ignore[assignment]
+    for row in shared_state.rows_of(0):
+        shared_state.began_ns[row], shared_state.limit_ns[row] = 100, 2_000_000_000
+    looks = [1000 + i * WATCH_INTERVAL_S for i in range(1, int(EXCUSED_S / WATCH_INTERVAL_S))]
+    assert not any(api.is_silent(0, now) for now in looks)
+    assert any(worker.is_hung(shared_state, now) for now in looks)
+    shared_state.began_ns[shared_state.rows_of(0)[1]] = 0
+    assert not any(worker.is_hung(shared_state, now) for now in looks)
 
 
 def test_a_probe_that_finds_no_room_is_none() -> None:

@@ -319,7 +319,7 @@ def test_a_run_writes_into_its_own_folder_when_another_takes_its_place(recipe, d
 def test_a_run_that_did_not_begin_leaves_no_folder(recipe, tmp_path):
     for words in (("no-such-recipe",), (recipe, "--data", tmp_path / "none")):
         assert resnet_train("fit", *words, "--output", tmp_path / "runs" / "mine").code == 1
-        assert not (tmp_path / "runs").exists()
+        assert not (tmp_path / "runs" / "mine").exists()
 
 
 def test_a_folder_that_was_there_stays_when_a_run_does_not_begin(tmp_path):
