@@ -8,6 +8,7 @@ import torch
 from torch import Generator, Tensor
 
 from models.images.preprocessing import Polarity
+from training.data.class_names import named
 from training.errors import DataError
 
 _BLOCK = 32
@@ -108,7 +109,7 @@ def renamed(images: _Labelled, classes: tuple[str, ...], what: str) -> _Labelled
     """Return the images with labels that index these classes, by name; DataError if they lack one of the images'."""
     if unknown := [name for name in images.classes if name not in classes]:
         raise DataError(
-            f"{what} has images of {', '.join(unknown)}; known are {', '.join(classes)}: move those away, or "
+            f"{what} has images of {named(unknown)}; known are {named(classes)}: move those away, or "
             "rename their folders"
         )
     places = torch.tensor([classes.index(name) for name in images.classes])

@@ -15,6 +15,9 @@ from training.data.dataset import ImageSet
 _MOST_NAMED = 3
 """Files that are told by name, of each kind and class."""
 
+_MOST_CLASSES = 20
+"""Classes whose images are told of, a line each; of more, how many there are."""
+
 Fingerprint = dict[str, Tensor]
 """`images`: the label and the CRC-32 of the pixels of each image, int64 [n, 2]. `names`: those of their files, a line
 each, UTF-8 compressed by zlib, uint8 [bytes]; of no bytes where images are no files."""
@@ -61,12 +64,15 @@ def differences(before: Sequence[Fingerprint], now: Sequence[Fingerprint], class
         return
     was, is_now = (list(_images(each)) for each in (before, now))
     added, removed = _without_like(is_now, was), _without_like(was, is_now)
-    for label in sorted({image.label for image in added + removed}):
+    labels = sorted({image.label for image in added + removed})
+    for label in labels[:_MOST_CLASSES]:
         new, gone = (Counter(image.name for image in each if image.label == label) for each in (added, removed))
         changed = new & gone
         kinds = {"added": new - changed, "removed": gone - changed, "changed": changed}
         told = ", ".join(f"{some.total():,} {kind}{_examples(some)}" for kind, some in kinds.items() if some)
         yield f"images of {classes[label]}: {told}"
+    if len(labels) > _MOST_CLASSES:
+        yield f"images of {len(labels) - _MOST_CLASSES:,} more classes"
     if not added and not removed:
         yield "the images are the same, but called otherwise, so that others would be held back"
 

@@ -6,14 +6,12 @@ from dataclasses import dataclass, replace
 import torch
 
 from training.data.archives import ARCHIVES, READ_ERRORS, Entry, Store, readable
+from training.data.class_names import named
 from training.data.folder_tree import FolderTree, is_picture
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable, is_table, read_table
 from training.data.part_names import Part, is_stranger, part_named
 from training.errors import DataError
-
-MOST_NAMED = 8
-"""Names in a sentence; of more, the first ones and how many there are."""
 
 _LEAST_PARTS = 2
 
@@ -108,13 +106,6 @@ def read_tables(store: Store, files: Sequence[Entry]) -> list[LabelTable]:
                 if (table := read_table(entry.parts[-1], content)) is not None:
                     tables.append(table)
     return tables
-
-
-def named(names: Collection[str]) -> str:
-    """Return the names with commas between them, the first few if there are many."""
-    listed = sorted(names)
-    more = f" and {len(listed) - MOST_NAMED:,} more" if len(listed) > MOST_NAMED else ""
-    return ", ".join(listed[:MOST_NAMED]) + more
 
 
 def _innermost(tree: FolderTree, known: Collection[str]) -> FolderTree:

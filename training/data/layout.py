@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 
 from training.data.archives import ARCHIVES, Folder, Store, find_store
+from training.data.class_names import named
 from training.data.folder_tree import FolderTree, read_tree
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable
-from training.data.labelling import Unlabelled, class_folders, counts, label_files, label_parts, named, read_tables
+from training.data.labelling import Unlabelled, class_folders, counts, label_files, label_parts, read_tables
 from training.data.part_names import Part, part_named
 from training.errors import DataError
 

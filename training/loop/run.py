@@ -13,6 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
+from training.data.class_names import differences_of_classes
 from training.data.dataset import ImageSet, Normalization
 from training.data.fingerprint import differences, fingerprint
 from training.data.preprocessing_spec import spec_of_images
@@ -278,10 +279,8 @@ class Run:
         found = [*self.recipe.differences(before)]
         if earlier.seed != self.seed:
             found.append(f"seed: it was {earlier.seed}, now it is {self.seed}")
-        if earlier.labels != self.images.classes:
-            found.append(
-                f"classes: they were {', '.join(earlier.labels)}, now they are {', '.join(self.images.classes)}"
-            )
+        if classes := [*differences_of_classes(earlier.labels, self.images.classes)]:
+            found += classes
         elif (images := earlier.fingerprints) is not None and self.fingerprints is not None:
             found += differences(images, self.fingerprints, self.images.classes)
         spec = self.checkpoint({}).preprocessing

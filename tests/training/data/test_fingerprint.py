@@ -71,3 +71,12 @@ def test_a_file_that_lies_elsewhere_is_the_same_and_another_of_equal_ones_is_not
 def test_images_that_change_sides_are_told():
     (told,) = _told([_set(0, 1, 3), _set(2, 4)], [_set(0, 2, 3), _set(1, 4)])
     assert "others would be held back" in told
+
+
+def test_of_many_classes_the_first_are_told():
+    pixels = torch.zeros(100, 1, 2, 2, dtype=torch.uint8)
+    before = ImageSet(pixels, torch.arange(100), tuple(f"c{number}" for number in range(100)))
+    now = ImageSet(pixels + 1, before.labels, before.classes)
+    told = list(differences([fingerprint(before)], [fingerprint(now)], before.classes))
+    assert told[0] == "images of c0: 1 changed"
+    assert told[20:] == ["images of 80 more classes"]
