@@ -17,7 +17,7 @@ from training.data.dataset import ImageSet, Normalization, measure
 from training.errors import CheckpointError, RecipeError
 from training.loop.checkpoint import Checkpoint, claimed, make_folder, read_run, write_atomically
 from training.loop.class_results import class_results, confusions, write_csv
-from training.loop.device import choose_device
+from training.loop.device import choose_device, has_bf16
 from training.loop.distributed import TrainingProcesses, joined, leads, local
 from training.loop.interrupt import Interrupt
 from training.loop.pretrained import read_pretrained
@@ -32,6 +32,11 @@ from training.plots import draw_confusion, draw_curves, draw_worst, has_matrix, 
 
 CURVES, CONFUSION = "curves.png", "confusion.png"
 """Names of the pictures in a run's folder."""
+
+_SLOW_BF16 = (
+    "there are no instructions for bf16 here, and without them it takes longer than fp32: a run with --precision auto "
+    "or fp32 is faster"
+)
 
 
 def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECONDS) -> int:
@@ -149,6 +154,8 @@ def _prepare(
         folder=folder,
         data=options.data,
     )
+    if run.bf16 and not has_bf16(run.device):
+        print_text(console, _SLOW_BF16)
     if earlier:
         run.resume(earlier)
         if run.progress.epoch < recipe.epochs and (changed := ", ".join(run.changed_means(earlier))):

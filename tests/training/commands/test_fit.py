@@ -131,6 +131,17 @@ def test_the_command_lines_precision_takes_the_place_of_the_recipes(recipe, digi
     assert load_recipe(str(recipe)).precision == "auto"
 
 
+@pytest.mark.parametrize(("capabilities", "is_told"), [({"avx512_f": True}, True), ({"avx512_bf16": True}, False)])
+def test_bf16_without_instructions_for_it_is_told(capabilities, is_told, options, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    assert ("takes longer than fp32" in _fit(_changed(options, epochs=1, precision="bf16"))[1]) == is_told
+
+
+def test_fp32_that_is_chosen_for_want_of_instructions_is_not_told(options, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert "bf16" not in _fit(_changed(options, epochs=1))[1]
+
+
 def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(whole, digits):
     from models.networks import registry
 
