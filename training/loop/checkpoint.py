@@ -36,6 +36,7 @@ from models.images.preprocessing import Preprocessing
 from models.validation import explain
 from training.data.fingerprint import Fingerprint
 from training.errors import CheckpointError
+from training.loop.torch_archive import damaged_record
 from training.loop.trained_network import TrainedNetwork
 
 FORMAT_VERSION = 1
@@ -220,11 +221,17 @@ def _load(path: Path) -> object:
             f"{path} cannot be read: {error.strerror or error}; give best.pt or last.pt in a run's folder"
         ) from error
     try:
-        return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        content = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except Exception as error:  # torch answers damage with KeyError, EOFError, RuntimeError, OSError and more
         raise CheckpointError(
             f"{path} is not a checkpoint, or a damaged one: give best.pt or last.pt of a run; one of them may be whole"
         ) from error
+    if record := damaged_record(data):
+        raise CheckpointError(
+            f"{path} is damaged: {record} in it is not what was saved; give best.pt or last.pt of a run, whichever is "
+            "whole"
+        )
+    return content
 
 
 def _replace(path: Path, data: bytes) -> None:

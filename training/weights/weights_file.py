@@ -12,6 +12,7 @@ import safetensors.torch
 
 from models.images.foreign_type import foreign_name
 from training.errors import WeightsError
+from training.loop.torch_archive import damaged_record
 from training.weights.stand_ins import load_inert
 
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.[a-z]+")
@@ -93,11 +94,14 @@ def _load(path: Path, data: bytes) -> tuple[object, tuple[str, ...]]:
     try:
         if data[_SAFETENSORS_LENGTH : _SAFETENSORS_LENGTH + 1] == b"{":
             return safetensors.torch.load(data), ()
-        return load_inert(data)
+        content = load_inert(data)
     except pickle.UnpicklingError as error:
         raise WeightsError(_refused(path, data, error)) from error
     except Exception as error:  # damage makes torch raise KeyError, EOFError, RuntimeError and more
         raise WeightsError(_not_weights(path, data, error)) from error
+    if record := damaged_record(data):
+        raise WeightsError(f"{path} is damaged: {record} in it is not what was saved; fetch or save it anew")
+    return content
 
 
 def _refused(path: Path, data: bytes, error: pickle.UnpicklingError) -> str:

@@ -113,6 +113,14 @@ def test_damaged_file_is_told(path, keep):
         read_checkpoint(path)
 
 
+def test_damaged_weights_are_told(path):
+    write_checkpoint(path, _checkpoint(0.3))
+    value = torch.tensor(0.3).numpy().tobytes()
+    path.write_bytes(path.read_bytes().replace(value * 8, bytes(32), 1))
+    with pytest.raises(CheckpointError, match=r"last\.pt is damaged: .*/data/0 in it is not what was saved"):
+        read_checkpoint(path)
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [

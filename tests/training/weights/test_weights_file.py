@@ -146,6 +146,23 @@ def test_a_damaged_file_is_refused(tmp_path: Path):
         read_weights(path)
 
 
+def test_a_file_with_damaged_weights_is_refused(tmp_path: Path):
+    weights = {"fc.weight": torch.full((50, 50), 0.3)}
+    torch.save(weights, path := tmp_path / "net.pth")
+    path.write_bytes(path.read_bytes().replace(weights["fc.weight"].numpy().tobytes(), bytes(10_000)))
+    with pytest.raises(WeightsError, match=r"net\.pth is damaged: net/data/0 in it is not what was saved"):
+        read_weights(path)
+
+
+def test_a_file_that_was_saved_without_checksums_is_read(tmp_path: Path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(WEIGHTS, tmp_path / "net.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_weights(tmp_path / "net.pth").content.keys() == WEIGHTS.keys()
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path: Path):
     with pytest.raises(WeightsError, match=r"net\.pth cannot be read: No such file"):
         read_weights(tmp_path / "net.pth")
