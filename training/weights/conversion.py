@@ -135,7 +135,7 @@ def _no_tensors(content: object) -> str:
             "its weights are NumPy's arrays; save them as PyTorch's: "
             "torch.save({name: torch.from_numpy(array) for name, array in weights.items()}, ...)"
         )
-    return f"no state dict is there; the file holds {_names(map(str, _keys(content)))}"
+    return f"no state dict is there; the file holds {_names(map(str, _keys(content))) or 'nothing'}"
 
 
 def _keys(content: object) -> Iterable[object]:
@@ -172,11 +172,15 @@ def _notes(candidate: Candidate, others: list[str]) -> Iterable[str]:
 
 
 def _within(found: list[Candidate], prefix: str | None) -> list[Candidate]:
-    if prefix is None:
-        return found
-    if chosen := [each for each in found if f"{each.place}.".startswith(f"{prefix.rstrip('.')}.")]:
+    if chosen := _under(found, prefix):
         return chosen
     raise WeightsError(f"no network is under {prefix!r}, but under {', '.join(each.place for each in found)}")
+
+
+def _under(found: list[Candidate], prefix: str | None) -> list[Candidate]:
+    if prefix is None:
+        return found
+    return [each for each in found if f"{each.place}.".startswith(f"{prefix.rstrip('.')}.")]
 
 
 def _are_equal(one: Candidate, other: Candidate) -> bool:
@@ -191,10 +195,10 @@ def _only_fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> str:
         return fitting[0]
     if fitting:
         raise WeightsError(f"the weights fit {' and '.join(fitting)}: say which it is with --arch")
-    nearest = _nearest(tensors, prefix)
+    nearest = _nearest(tensors, prefix) or next(iter(_fitting(tensors, None)), None)
     if nearest is None:
         raise WeightsError(_FOREIGN)
-    return nearest  # which says why they do not fit
+    return nearest  # which says why they do not fit, or where else it is
 
 
 def _fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> list[str]:
@@ -202,18 +206,20 @@ def _fitting(tensors: Mapping[str, Tensor], prefix: str | None) -> list[str]:
     return [
         name
         for name in registry.names()
-        if any(not _misfits(each, name) for each in _within(find_candidates(tensors, _wanted(name)), prefix))
+        if any(not _misfits(each, name) for each in _under(find_candidates(tensors, _wanted(name)), prefix))
     ]
 
 
 def _nearest(tensors: Mapping[str, Tensor], prefix: str | None) -> str | None:
     """The network of the registry that misses the fewest weights, None if it misses half of its own."""
-
-    def troubles(name: str) -> int:
-        found = _within(find_candidates(tensors, _wanted(name)), prefix)
-        return min(sum(map(len, _misfitting(each, name).values())) for each in found)
-
-    counts = {name: troubles(name) for name in registry.names()}
+    found = {name: _under(find_candidates(tensors, _wanted(name)), prefix) for name in registry.names()}
+    counts = {
+        name: min(sum(map(len, _misfitting(each, name).values())) for each in candidates)
+        for name, candidates in found.items()
+        if candidates
+    }
+    if not counts:
+        return None
     nearest = min(counts, key=lambda name: counts[name])
     return nearest if counts[nearest] < len(_wanted(nearest)) / 2 else None
 

@@ -309,14 +309,17 @@ def test_averaged_weights_go_before_raw_ones_and_are_named(raw: str, averaged: s
     assert torch.equal(chosen.network.get_parameter("fc.weight"), first.linear.weight)
 
 
-def test_two_networks_of_one_file_are_not_chosen_between():
-    content = {"student": net("B").state_dict(), "teacher": {k: v + 1 for k, v in net("B").state_dict().items()}}
-    with pytest.raises(WeightsError, match="2 times, under student, teacher: choose one with --prefix"):
-        adopt(content, "resnet20")
-    assert adopt(content, "resnet20", prefix="teacher").notes == ("weights of teacher", "last layer teacher.linear")
-    with pytest.raises(WeightsError, match="no network is under 'tutor', but under student, teacher"):
-        adopt(content, "resnet20", prefix="tutor")
-    assert adopt({"a": content["student"], "b": dict(content["student"])}, "resnet20").classes == 10
+@pytest.mark.parametrize("architecture", ["resnet20", None])
+def test_two_networks_of_one_file_are_not_chosen_between(architecture: str | None):
+    states = {"student": net("B").state_dict(), "teacher": {k: v + 1 for k, v in net("B").state_dict().items()}}
+    content = {"networks": {f"{name}.{key}": value for name, state in states.items() for key, value in state.items()}}
+    with pytest.raises(WeightsError, match=r"2 times, under networks\.student, networks\.teacher: choose one"):
+        adopt(content, architecture)
+    adopted = adopt(content, architecture, prefix="networks.teacher")
+    assert adopted.notes == ("weights of networks.teacher", "last layer networks.teacher.linear")
+    with pytest.raises(WeightsError, match=r"is under 'tutor', but under networks\.student, networks\.teacher"):
+        adopt(content, architecture, prefix="tutor")
+    assert adopt({"a": states["student"], "b": dict(states["student"])}, architecture).classes == 10
 
 
 @pytest.mark.parametrize(
