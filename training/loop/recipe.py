@@ -197,8 +197,12 @@ def shipped() -> dict[str, tuple[Path, dict[str, Any]]]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RecipeError(f"{path}: {error}") from error
+    except OSError as error:
+        raise RecipeError(
+            f"{path} cannot be read: {error.strerror}; give the path of a recipe, or the name of a shipped one"
+        ) from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RecipeError(f"{path} is no TOML: {error}; mend it, as those in training/recipes are written") from error
 
 
 def _recipe(path: Path, table: dict[str, Any]) -> Recipe:

@@ -36,6 +36,9 @@ SAVE_SECONDS = 30.0
 
 _ADVICE = ": lower the learning rate or lengthen the warm-up"
 
+_SETTLED = 50
+"""Steps after which half a percent is left in batch norm's statistics of those that they begin with: 0.9^50."""
+
 Metrics = dict[str, str | int | float]
 
 
@@ -108,7 +111,7 @@ class Run:
             score, beside = self._choose()
             is_last = self.progress.epoch + 1 == self.recipe.epochs
             if is_last and score and not math.isfinite(score.loss):  # before, statistics of few steps may be to blame
-                raise Diverged(f"the loss of the images held back is {score.loss}{_ADVICE}")
+                raise Diverged(f"the loss of the images held back is {score.loss}{self._advice()}")
             self.progress = self.progress.next_epoch(score, **beside)
             metrics = self._metrics(score)
             if self.held_back and self.progress.best(len(self.held_back)) is self.progress.history[-1]:
@@ -117,6 +120,13 @@ class Run:
             self.write_metrics()
             saved = time.monotonic()
             observer.epoch_done(self.progress.history[-1])
+
+    def _advice(self) -> str:
+        """What to do where the loss of training was finite to the end, and that of the images held back is not."""
+        steps = self.recipe.epochs * self.epoch_steps
+        if steps >= _SETTLED or self.recipe.freeze:
+            return _ADVICE
+        return f"{_ADVICE}, or take more steps than {steps}, with more epochs or smaller batches, for batch norm"
 
     def _step(self, indices: Tensor) -> None:
         """Set the rate, run forward and back, and move the weights, for the images at these indices."""
