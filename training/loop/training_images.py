@@ -8,9 +8,9 @@ from models.images.preprocessing import Preprocessing
 from models.networks import registry
 from training.console import print_text
 from training.data import sources
+from training.data.class_names import named
 from training.data.dataset import ImageSet
 from training.data.image_files import FileSet
-from training.data.labelling import named
 from training.data.mapped_images import Room
 from training.data.preprocessing_spec import spec_of_files
 from training.data.sources import Images, namesake
