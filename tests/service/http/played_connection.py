@@ -107,7 +107,7 @@ class Server:
         app = FastAPI()
         app.root_path = process.settings.root_path
         add_routes(app, lambda: process.api, origins=process.settings.cors_origins)
-        app.state.api, app.state.budget = process.api, Unhurried()
+        app.state.api, app.state.budget = process.api, Unhurried(lambda: 0)
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
         app.state.hangups = HangupWatch()
         keep_alive_s: Any = process.settings.keep_alive_timeout

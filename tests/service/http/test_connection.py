@@ -225,7 +225,7 @@ def test_of_a_client_that_does_not_read_its_answers_no_more_requests_are_read(ar
 def test_nor_when_data_that_had_come_before_is_taken_later(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
-        connection.protocol._budget = Overloaded()
+        connection.protocol._budget = Overloaded(lambda: 0)
         connection.send(GOOD[:-5], GOOD[-5:])
         connection.protocol.pause_writing()
         await connection.rest()

@@ -315,7 +315,7 @@ def test_many_probes_are_no_probe(artifact: Artifact) -> None:
 
     async def scene(server: Server) -> None:
         connection, other = server.connect(), server.connect()
-        connection.protocol._budget = other.protocol._budget = Overloaded()
+        connection.protocol._budget = other.protocol._budget = Overloaded(lambda: 0)
         connection.send(LIVEZ * 50)
         assert connection.protocol.cycle is None
         other.send(LIVEZ)
@@ -331,7 +331,7 @@ def test_many_probes_are_no_probe(artifact: Artifact) -> None:
 def test_a_probe_behind_what_waits_for_its_turn_is_answered_behind_it(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
-        connection.protocol._budget = Overloaded()
+        connection.protocol._budget = Overloaded(lambda: 0)
         connection.send(NOWHERE, LIVEZ)
         while len(connection.statuses()) < 2:
             await asyncio.sleep(0)

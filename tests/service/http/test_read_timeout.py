@@ -195,7 +195,7 @@ def test_data_that_is_put_off_has_come_in_time(artifact: Artifact, cut: int) -> 
 
     async def scene(server: Server) -> None:
         connection = server.connect().send(GOOD[:cut])
-        connection.protocol._budget = budget = Overloaded()
+        connection.protocol._budget = budget = Overloaded(lambda: 0)
         connection.send(GOOD[cut:])
         until(lambda: time.monotonic_ns() > budget.arrived_ns + 2e9 * SHORT_S, "the client's time to pass")
         await connection.rest()
@@ -229,7 +229,7 @@ def test_nor_is_it_late_if_it_waits_turn_after_turn(artifact: Artifact, cut: int
         if cut:
             connection.send(GOOD[:cut])
             late.send(GOOD[:cut])
-        connection.protocol._budget = budget = Stuck()
+        connection.protocol._budget = budget = Stuck(lambda: 0)
         connection.send(GOOD[cut:])
         await late.transport.over.wait()
         assert not connection.transport.over.is_set()
@@ -262,7 +262,7 @@ async def answered(connection: Connection) -> None:
 def test_pieces_that_are_put_off_keep_their_order_and_no_more_is_read_behind_two(artifact: Artifact) -> None:
     async def scene(server: Server) -> None:
         connection = server.connect()
-        connection.protocol._budget = Overloaded()
+        connection.protocol._budget = Overloaded(lambda: 0)
         reading = []
         for piece in (GOOD[:9], GOOD[9:-5], GOOD[-5:]):
             connection.send(piece)
@@ -285,7 +285,7 @@ def test_a_client_that_ends_its_side_behind_what_is_put_off_has_its_answer(
 
     async def scene(server: Server) -> None:
         connection = server.connect()
-        connection.protocol._budget = Overloaded()
+        connection.protocol._budget = Overloaded(lambda: 0)
         connection.send(data[:9], data[9:])
         assert connection.end()
         if statuses:
