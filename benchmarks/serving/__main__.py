@@ -146,7 +146,7 @@ def _save(console: Console, name: str, arguments: argparse.Namespace, contents: 
     folder = arguments.output or (None if arguments.quick else RESULTS)
     if folder:
         folder.mkdir(parents=True, exist_ok=True)
-        path = folder / (f"serving-{name}.json" if name in FACTORS_OF else f"serving-{name}-{cpu_kind()}.json")
+        path = folder / f"serving-{name}-{cpu_kind()}.json"
         path.write_text(json.dumps({**serving_surroundings("benchmarks.serving"), **contents}, indent=1) + "\n")
         console.print(f"written: {path}")
 
