@@ -223,6 +223,8 @@ def stopped(*pids: int) -> Iterator[None]:
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
     try:
+        # A thread that waits for a core stops only once it has one, and the others of its process with it.
+        until(lambda: all(state == "T" for pid in pids for state in _thread_states(pid)), "all to stand still")
         yield
     finally:
         for pid in reversed(pids):
@@ -261,6 +263,15 @@ def _sessions() -> dict[int, int]:
         if state != "Z":
             sessions[int(stat.parent.name)] = int(session)
     return sessions
+
+
+def _thread_states(pid: int) -> list[str]:
+    """State of each thread of a process, none if it has ended."""
+    states = []
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            states.append(stat.read_text().rpartition(")")[2].split()[0])
+    return states
 
 
 def process_name(pid: int) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import httpx
 import numpy as np
@@ -13,7 +14,7 @@ from service.metrics.metrics import DRIFTS
 from service.policy import DRIFT_WINDOW
 from tests.service.pictures import encode
 from tests.service.real_digits import Digits, ask_about, some_digits
-from tests.service.served import DEADLINE_S, Served, until
+from tests.service.served import DEADLINE_S, Served, Servers, until
 
 COUNT = 200
 LEAST_RIGHT = 0.95
@@ -70,15 +71,17 @@ def test_the_residual_network_is_the_default(zoo_client: httpx.Client) -> None:
         assert (model["labels"], model["metrics"]) == (list(metadata.labels), metadata.metrics)
 
 
-def test_batched_answers_of_a_real_network_equal_lone_answers(
-    zoo: Served, zoo_client: httpx.Client, digits: Digits
-) -> None:
+def test_batched_answers_of_a_real_network_equal_lone_answers(serve: Servers, digits: Digits) -> None:
+    """By a server that nobody has asked about another model: two in demand have smaller batches."""
     bodies = [encode(pixels) for _, pixels in digits[::6]]
-    workers = len(zoo.events("worker started"))
-    lone = [zoo_client.post("/predict", params={"top_k": 10}, content=body).json() for body in bodies]
-    with ThreadPoolExecutor(len(bodies)) as pool, zoo.paused():
-        batched = [pool.submit(zoo_client.post, "/predict", params={"top_k": 10}, content=body) for body in bodies]
-        until(lambda: zoo.metrics()["resnet_inflight_requests"] == len(bodies), "all to wait")
+    served = serve().ready()
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        ask = partial(client.post, "/predict", params={"top_k": 10})
+        lone = [ask(content=body).json() for body in bodies]
+        workers = len(served.events("worker started"))
+        with ThreadPoolExecutor(len(bodies)) as pool, served.paused():
+            batched = [pool.submit(ask, content=body) for body in bodies]
+            until(lambda: served.metrics()["resnet_inflight_requests"] == len(bodies), "all to wait")
     answers = [answer.result().json() for answer in batched]
     assert max(answer["batch_size"] for answer in answers) >= len(bodies) / (4 * workers)
     for one, other in zip(lone, answers, strict=True):
