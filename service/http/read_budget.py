@@ -90,9 +90,10 @@ class ReadBudget:
 
     def _take_next(self) -> None:
         """Take the oldest data or the newest; as in the loop itself, what fails costs its own connection alone."""
-        takes_newest, late = self._newest_due > 0, self._count_late()
+        late = self._count_late()
+        # Where reading has paused, older data of the connection may wait.
+        takes_newest = self._newest_due > 0 and not self._waiting[-1].is_paused
         self._newest_due -= takes_newest
-        takes_newest = takes_newest and not self._waiting[-1].is_paused  # older data of its connection may wait, too
         waiting = self._waiting.pop() if takes_newest else self._waiting.popleft()
         transport, take, data, self.arrived_ns, is_paused = waiting
         self._waiting_bytes -= len(data)

@@ -15,8 +15,8 @@ from service.metrics.families import Histogram
 
 _RECORD = Struct("=d16s8sdd")
 _FIELDS = np.dtype([("time_s", "f8"), ("trace_id", "V16"), ("span_id", "V8"), ("value", "f8"), ("written_s", "f8")])
-"""The record for NumPy. The last field repeats the first: a record in which they differ is being written. So is one of
-which two copies differ: whoever reads slowly may find the first field early, and all others once they are complete."""
+"""The record for NumPy. The last field repeats the first: a record in which they differ is being written. A record that
+changes while it is copied may hide that, so it is copied twice, and the copies have to be equal."""
 
 
 class Exemplar(NamedTuple):

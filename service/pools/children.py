@@ -78,7 +78,7 @@ class StillWatch:
     def look(self, value: int | bytes | None, now_s: float, pid: int | None = None) -> float:
         """Seconds for which it has been this value.
 
-        None is what nobody waits for. What the process of `pid` waited for a core is left out, up to EXCUSED_S.
+        None stands for no work. The time that the process `pid` waited for a core is left out, up to EXCUSED_S.
         """
         gap_s, self.looked_s = now_s - self.looked_s, now_s
         waited_s = 0.0 if value is None or pid is None else self.core_wait.look(pid, gap_s)

@@ -22,7 +22,7 @@ class CoreWait:
         self._proc = proc
         self._seen: _Scheduling | None = None
 
-    def look(self, pid: int | None, gap_s: float) -> float:
+    def look(self, pid: int, gap_s: float) -> float:
         """Seconds of the time since the last look; 0 at the first one, and where the kernel tells nothing."""
         before, self._seen = self._seen, self._read(pid)
         if before is None or self._seen is None:
@@ -31,7 +31,7 @@ class CoreWait:
             return gap_s  # it waits now, and that is counted once it is over
         return min(gap_s, (self._seen.waited_ns - before.waited_ns) / 1e9)
 
-    def _read(self, pid: int | None) -> _Scheduling | None:
+    def _read(self, pid: int) -> _Scheduling | None:
         folder = self._proc / str(pid) / "task" / str(pid)
         try:
             state = (folder / "stat").read_text().rpartition(") ")[2][0]

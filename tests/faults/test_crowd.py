@@ -16,6 +16,8 @@ from tests.service.served import DEADLINE_S, Servers, until
 CROWD = 2000
 SECONDS = 20
 UPLOAD_BYTES = 12 << 20  # in hundreds of pieces
+ANSWERED = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
+REFUSED = 'resnet_requests_shed_total{reason="full"}'
 TARGET_S = 0.03  # in which no server even refuses the whole crowd
 
 
@@ -34,11 +36,10 @@ def test_new_clients_probes_and_uploads_do_not_wait_for_the_end_of_the_load(
 ) -> None:
     require("wrk")
     served = serve("--workers", "1", "--api-processes", "1").ready()
-    count = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
     with ThreadPoolExecutor(1) as pool:
         request = Upload(png(), "image/png")
         load = pool.submit(wrk.drive, served.url + "/predict", request, CROWD, SECONDS, tmp_path)
-        until(lambda: served.metrics().get(count, 0) > CROWD, "the whole crowd to be served")
+        until(lambda: served.metrics().get(ANSWERED, 0) > CROWD, "the whole crowd to be served")
         assert [served.status(path) for path in ("/livez", "/readyz", "/metrics")] == [200] * 3
         upload = httpx.post(served.url + "/predict", content=png() + bytes(UPLOAD_BYTES), timeout=DEADLINE_S)
         assert upload.status_code == 200, upload.text
@@ -55,8 +56,7 @@ def test_a_crowd_that_cannot_be_refused_in_time_does_not_keep_the_newest_from_an
 
     def count() -> tuple[float, float]:
         metrics = served.metrics()
-        ok, refused = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}', 'shed_total{reason="full"}'
-        return metrics.get(ok, 0), metrics.get(f"resnet_requests_{refused}", 0)
+        return metrics.get(ANSWERED, 0), metrics.get(REFUSED, 0)
 
     with ThreadPoolExecutor(1) as pool:
         request = Upload(png(), "image/png")

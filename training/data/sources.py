@@ -85,9 +85,11 @@ def load_validation(data: str, root: Path, fraction: float) -> Images:
     return hold_out(images, fraction)[1]
 
 
-def namesake(data: str) -> bool:
-    """Whether there is a file or folder that is called as the data set which is read."""
-    return data in _NAMED and Path(data).exists()
+def namesake(data: str) -> str:
+    """Say how to name the file or folder here that is called like the data set that is read; empty if there is none."""
+    if data not in _NAMED or not Path(data).exists():
+        return ""
+    return f"{data} is the data set of that name; the folder here is --data ./{data}"
 
 
 def _layout(data: str) -> Layout | None:
@@ -137,7 +139,7 @@ def _downloads_explained(data: str, name: str, root: Path, remedy: str) -> Itera
         yield
     except (OSError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
-        told = f"{data} is the data set of that name: the folder here is --data ./{data}. " if namesake(data) else ""
+        told = f"{told}. " if (told := namesake(data)) else ""
         raise DataError(f"{told}{name} is not under {root} and cannot be downloaded ({reason}); {remedy}") from error
 
 

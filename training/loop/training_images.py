@@ -80,8 +80,8 @@ def _report_source(
         told = f"reading {len(images) + len(held_back):,} images of {data}, as {size}; classes: {named(images.classes)}"
         print_text(console, told)
         return
-    if namesake(data):
-        print_text(console, f"{data} is the data set of that name; the folder here is --data ./{data}")
+    if told := namesake(data):
+        print_text(console, told)
     if recipe.crop is not None:
         raise RecipeError(
             f"the recipe's crop is for picture files, and {data} has pixels of a size of its own: take crop out of the "
