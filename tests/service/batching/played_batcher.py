@@ -98,6 +98,15 @@ class Played:
         self.estimate.worker_up(worker, self.reports)
         self.batcher.worker_up(worker, self.epochs[worker], self.reports)
 
+    async def sent(self, *names: int) -> BatchMessage:
+        """Submit images, and take the message that the first worker gets."""
+        for name in names:
+            self.submit(name)
+        await turn()
+        message = self.take()
+        assert message is not None
+        return message
+
     def take(self, worker: int = 0) -> BatchMessage | None:
         """What the worker would read next, if anything waits for it."""
         os.set_blocking(self.channels.requests[worker].reader, False)

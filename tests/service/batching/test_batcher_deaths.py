@@ -43,10 +43,7 @@ def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:
 def test_what_the_dead_worker_had_answered_is_done_though_nobody_has_read_it() -> None:
     async def scene(played: Played) -> None:
         played.up()
-        played.submit(0)
-        await turn()
-        message = played.take()
-        assert message is not None
+        message = await played.sent(0)
         played.reply(message)
         assert played.batcher.worker_down(0) == []
         assert kinds(played.outcomes[0]) == [Result]

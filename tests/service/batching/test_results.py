@@ -58,10 +58,7 @@ def test_a_slot_that_a_worker_holds_returns_only_with_its_reply() -> None:
 def test_what_the_worker_could_not_do_is_an_error(status: int, error: type[ServiceError]) -> None:
     async def scene(played: Played) -> None:
         played.up()
-        played.submit(0)
-        await turn()
-        message = played.take()
-        assert message is not None
+        message = await played.sent(0)
         played.reply(message, status=status)
         await turn()
         assert kinds(played.outcomes[0]) == [error]
@@ -115,11 +112,7 @@ def test_a_batch_of_a_model_that_failed_to_report_and_an_image_whose_request_fai
 def test_results_that_cannot_be_read_are_an_error_of_each_image_and_cost_no_slot() -> None:
     async def scene(played: Played) -> None:
         played.up()
-        for name in range(2):
-            played.submit(name)
-        await turn()
-        message = played.take()
-        assert message is not None
+        message = await played.sent(0, 1)
         played.reply(message)
         statuses, played.channels.slot_pool.statuses = played.channels.slot_pool.statuses, NOTHING
         await turn()
@@ -140,10 +133,7 @@ def test_a_reply_of_a_workers_former_life_is_no_answer_though_its_batch_has_the_
     async def scene(played: Played) -> None:
         played.up()
         played.up()
-        played.submit(7)
-        await turn()
-        message = played.take()
-        assert message is not None
+        message = await played.sent(7)
         played.reply(message, epoch=message.epoch - 1, status=FAILED)
         await turn()
         assert played.outcomes[7] == []
@@ -159,10 +149,7 @@ def test_replies_are_read_whole_from_a_pipe_that_holds_more_than_one_read_takes(
 
     async def scene(played: Played) -> None:
         played.up()
-        played.submit(0)
-        await turn()
-        message = played.take()
-        assert message is not None
+        message = await played.sent(0)
         writer = played.channels.replies[0].writer
         fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 1 << 20)
         of_no_batch = Reply(0, message.epoch, 0, 0, 0, 0, counts=False).pack()
