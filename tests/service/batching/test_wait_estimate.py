@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from service.batch_costs import best_batch_size
+from service.batch_costs import best_batch_size, paying_batch_size
 from service.batching.wait_estimate import BatchSizes, WaitEstimate
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
@@ -53,11 +53,67 @@ def test_a_model_waits_for_its_turns_and_not_for_all_that_another_has_queued() -
     assert estimate.due(0, 256) == 156
 
 
+def test_a_model_that_is_not_asked_for_is_due_nothing() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=3)
+    estimate.note_demand(0)
+    estimate.note_demand(1)
+    assert (estimate.demand, estimate.due(0, 256)) == (2, 256)
+
+
+def test_a_worker_that_has_a_model_no_more_tells_nothing_of_its_cost() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=1)
+    estimate.worker_up(0, [measured((1, 40.0))])
+    estimate.add(0, 10)
+    estimate.learn(ModelReport(0, "unloaded"))
+    assert estimate.wait_s(0) == 0.0
+    estimate.observe(0, 1, 80_000_000)  # of a batch that it ran before
+    estimate.learn(measured((1, 40.0)))
+    assert estimate.wait_s(0) == pytest.approx(0.4)
+
+
+def test_the_workers_time_is_shared_by_all_api_processes() -> None:
+    state = SharedState(2, 2)
+    one, other = (WaitEstimate(api, state, models=1) for api in range(2))
+    for estimate in (one, other):
+        estimate.worker_up(0, [])
+        estimate.worker_up(1, [])
+    one.add(0, 100)  # before it is known what they cost
+    one.learn(measured((1, 10.0)))
+    assert (one.total_s, other.total_s, other.wait_s(0)) == pytest.approx((0.5, 0.5, 0.5))  # two workers
+
+
+def test_models_that_take_the_place_of_others_are_estimated_anew() -> None:
+    """Numbers are used again, and what is held of the models before still counts."""
+    estimate = WaitEstimate(0, SharedState(1, 1), models=1)
+    estimate.worker_up(0, [measured((1, 10.0))])
+    for _ in range(100):
+        estimate.observe(0, 1, 30_000_000)
+    estimate.note_demand(0)
+    estimate.add(0, 10)
+    estimate.begin_models(range(1, 3))
+    assert (estimate.images(2), estimate.images(3), estimate.holds_none_but(range(1, 3))) == (0, 0, False)
+    estimate.learn(measured((1, 20.0), model=1))
+    estimate.learn(measured((1, 20.0), model=2))
+    assert estimate.due(2, 256) == 0  # neither of the others is asked for
+    estimate.note_demand(2)
+    assert estimate.demand == 1
+    estimate.add(2, 10)
+    assert estimate.total_s == pytest.approx(10 * 0.030 + 10 * 0.020, rel=0.01)
+    estimate.add(0, -10)
+    assert estimate.holds_none_but(range(1, 3))
+    estimate.begin_models(range(1))
+    assert not estimate.holds_none_but(range(1))
+    estimate.learn(measured((1, 10.0)))
+    estimate.add(0, 1)
+    assert estimate.total_s == pytest.approx(0.010 + 10 * 0.020)  # not as slow as the one that had this number
+
+
 # Batch sizes
 
 NETWORKS: dict[str, Callable[[int], float]] = {
     "a small one": lambda size: 0.1 + 0.05 * size,
     "a slow one": lambda size: 5 + 60 * size,
+    "a slow one whose images become a little cheaper": lambda size: 100 + 60 * size,
     "one whose images fall out of the cache": lambda size: 1 + size * (2 if size <= 8 else 4),
 }
 """Milliseconds of a batch by its size, on a machine that does nothing else."""
@@ -67,7 +123,11 @@ def report(latency_ms: dict[int, float], most: int = 64) -> ModelReport:
     """Of a warm-up that found this."""
     latency_ns = {size: int(ms * 1e6) for size, ms in latency_ms.items()}
     best = best_batch_size(latency_ns)
-    return ModelReport(0, "ready", max_batch_size=best, most_images=most, batch_latency_ms=tuple(latency_ms.items()))
+    paying = paying_batch_size(latency_ns, best)
+    latencies = tuple(latency_ms.items())
+    return ModelReport(
+        0, "ready", max_batch_size=best, most_images=most, paying_batch_size=paying, batch_latency_ms=latencies
+    )
 
 
 def under_load(sizes: BatchSizes, network: Callable[[int], float], batches: int, waiting: int = 1000) -> list[int]:
@@ -91,6 +151,7 @@ def test_a_start_on_a_busy_machine_is_mended_under_load(network: Callable[[int],
     assert busy.limit == 1 != usual
     under_load(busy, network, 6 * 2 * (TRIALS + 1) * TRIAL_INTERVAL)
     assert max(set(ran := under_load(busy, network, TRIAL_INTERVAL)), key=ran.count) == usual
+    assert quiet.paying / 2 <= busy.paying <= quiet.paying  # a doubling saves less than all of them
 
 
 def test_batches_that_have_become_too_large_are_halved() -> None:
@@ -106,6 +167,25 @@ def test_nothing_larger_is_tried_than_waits_or_than_the_engine_runs() -> None:
     small.learn(report({1: 1.0, 2: 9.0}, most=4))
     assert max(under_load(few, NETWORKS["a small one"], 40 * TRIAL_INTERVAL, waiting=3)) == 3
     assert max(under_load(small, NETWORKS["a small one"], 40 * TRIAL_INTERVAL)) == 4
+
+
+def test_every_size_below_the_largest_is_tried_in_its_turn() -> None:
+    sizes = BatchSizes()
+    sizes.learn(report({size: 10 + size for size in (1, 2, 4, 8, 16)}, most=32))
+    ran = under_load(sizes, lambda size: 10 + size * (1 if size <= 16 else 4), 20 * TRIAL_INTERVAL)
+    assert set(ran) == {1, 2, 4, 8, 16, 32}
+
+
+def test_batches_under_load_change_the_size_of_the_next() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=1)
+    estimate.worker_up(0, [report({1: 10.0, 2: 90.0})])
+    sizes = estimate.latencies[0].sizes
+    assert (sizes.limit, sizes.paying) == (1, 1)
+    batches = iter(range(6 * 2 * (TRIALS + 1) * TRIAL_INTERVAL))
+    while sizes.limit < 8 and next(batches, None) is not None:
+        estimate.observe(0, sizes.limit, 10_000_000)
+    estimate.learn(ModelReport(0, "unloaded"))
+    assert sizes.limit == 8
 
 
 def test_a_size_that_was_set_stays() -> None:
