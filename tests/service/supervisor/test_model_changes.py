@@ -3,7 +3,8 @@
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
+from service.catalog.catalog import Catalog
 from service.catalog.repository import Repository
 from service.config.settings import Settings
 from service.ipc.channels import Channels
-from service.ipc.control import ControlWriter, ModelChange, ModelsTaken
+from service.ipc.control import ControlMessage, ControlReader, ControlWriter, ModelChange, ModelsTaken, NewModels
 from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metered_model import metered_models
@@ -60,11 +62,12 @@ class Loading:
 
     """
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, failing: Collection[tuple[str, int]]) -> None:
         self._channels = channels
-        self.failing: set[tuple[str, int]] = set()
-        self.hanging: set[tuple[str, int]] = set()
+        self.failing: Collection[tuple[str, int]] = failing
+        self.hanging: Collection[tuple[str, int]] = ()
         self.launched: list[list[int]] = []
+        self._told: list[Catalog] = []
 
     def launch_worker(self, seat: int, models: ModelSet, wanted: frozenset[int] | None) -> BaseProcess:
         del wanted
@@ -79,23 +82,35 @@ class Loading:
         return start(signal.pause)
 
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
-        del index, control, models
+        del index, models
+        self._control = ControlReader(control, self._hear)
         return start(signal.pause)
+
+    def _hear(self, message: ControlMessage) -> None:
+        if isinstance(message, NewModels):
+            self._told.append(Catalog.unpickle(message.catalog))
+
+    def told(self) -> list[Catalog]:
+        """What the API process has been told since the last time that it serves."""
+        self._control.read()
+        told, self._told = self._told, []
+        return told
 
     def close_listener(self) -> None:
         pass
 
 
 class Scene:
-    """A supervisor's pools, source and reader, without its signals; one worker that serves a/1, and an API process.
+    """A supervisor's pools, source and reader, without its signals; one worker that serves a/1 and b/1, an API process.
 
     Attributes:
         answers: to what the test has asked, in their order.
 
     """
 
-    def __init__(self, folder: Path, channels: Channels) -> None:
-        make_artifact(folder, "a")
+    def __init__(self, folder: Path, channels: Channels, failing: Collection[tuple[str, int]]) -> None:
+        for name in "ab":
+            make_artifact(folder, name)
         self.folder, self.is_copied = folder, False
         self.settings = Settings(_cli_parse_args=False, model_repository=folder, device="cpu", workers=1)
         catalog = Repository(folder).read("a")
@@ -103,7 +118,7 @@ class Scene:
         self.metrics.attach(self.metrics.supervisor_row)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
-        self.launcher, self._reactor = Loading(channels), Reactor()
+        self.launcher, self._reactor = Loading(channels, failing), Reactor()
         context = PoolContext(self.launcher, channels, self.metrics, self._reactor, pytest.fail)
         self.apis = ApiPool(context, lambda: self.workers, NOTHING)
         self.workers = WorkerPool(context, ModelSet.of(catalog, {}), DEADLINE_S, self.apis.tell, 0)
@@ -144,7 +159,7 @@ class Scene:
 
     @property
     def served(self) -> list[int]:
-        """The versions of all that is served."""
+        """The versions of all that is served, in the order of the names."""
         return [artifact.version for artifact in self.workers.models.catalog.artifacts]
 
     @property
@@ -168,29 +183,43 @@ class Scene:
         self.workers.models.close()
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Iterator[Scene]:
+@contextmanager
+def playing(folder: Path, failing: Collection[tuple[str, int]] = ()) -> Iterator[Scene]:
+    """A scene whose worker cannot load these."""
     channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
-    scene = Scene(tmp_path, channels)
+    scene = Scene(folder, channels, failing)
     yield scene
     scene.close()
     channels.close()
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Iterator[Scene]:
+    with playing(tmp_path) as scene:
+        yield scene
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 def test_a_change_is_answered_once_it_is_taken_and_the_old_worker_ends_once_it_is_released(scene: Scene) -> None:
     make_artifact(scene.folder, "a", 2)
     scene.ask(LOAD)
     scene.ask(ModelChange("load", "a", 1))
-    scene.until(lambda: scene.served == [2])
+    scene.until(lambda: scene.served == [2, 1])
     assert (scene.answers, scene.processes, scene.swaps()) == ([], 2, (1, 0))
+    old, (told,) = range(2), scene.launcher.told()
+    assert set(old).isdisjoint(told.numbers)  # while both sets have workers
+    assert [artifact.version for artifact in told.artifacts] == [2, 1]
     scene.take(released=False)
     assert (scene.answers, scene.processes) == ([("", True)], 2)
     scene.take(released=True)
-    scene.until(lambda: scene.served == [1])  # the next change has the seat that is free again
+    scene.until(lambda: scene.served == [1, 1])  # the next change has the seat that is free again
     scene.take(released=True)
     scene.until(lambda: scene.processes == 1)
     assert (scene.answers, scene.swaps()) == ([("", True)] * 2, (2, 0))
-    assert scene.launcher.launched == [[1], [2], [1]]
+    assert scene.launcher.launched == [[1, 1], [2, 1], [1, 1]]
     assert not scene.changes.needs_repository
 
 
@@ -199,7 +228,7 @@ def test_old_workers_end_also_if_an_api_process_goes_on_to_need_them_for_longer_
 ) -> None:
     make_artifact(scene.folder, "a", 2)
     scene.ask(LOAD)
-    scene.until(lambda: scene.served == [2])
+    scene.until(lambda: scene.served == [2, 1])
     scene.look(in_s=scene.settings.max_request_timeout)
     assert (scene.answers, scene.processes) == ([], 2)
     scene.look(in_s=scene.settings.max_request_timeout + 2 * RELEASE_MARGIN_S)
@@ -215,7 +244,7 @@ def test_an_api_process_that_is_not_there_holds_up_no_change(scene: Scene) -> No
     make_artifact(scene.folder, "a", 2)
     scene.ask(LOAD)
     scene.until_answered()
-    assert (scene.answers, scene.served) == ([("", True)], [2])
+    assert (scene.answers, scene.served) == ([("", True)], [2, 1])
 
 
 def test_what_workers_cannot_load_is_tried_once_unless_it_is_asked_for_again(scene: Scene) -> None:
@@ -226,25 +255,71 @@ def test_what_workers_cannot_load_is_tried_once_unless_it_is_asked_for_again(sce
     assert scene.answers == [("no good", False)]
     scene.changes.ask(REREAD, lambda *answer: scene.answers.append(answer), again=False)
     scene.until_answered(2)
-    assert (scene.served, scene.launcher.launched) == ([1], [[1], [2]])
-    assert scene.workers.models.catalog.failed == {("a", "2"): "no good"}
-    scene.launcher.failing.clear()
+    assert (scene.served, scene.launcher.launched) == ([1, 1], [[1, 1], [2, 1]])
+    (told,) = scene.launcher.told()
+    assert told.failed == {("a", "2"): "no good"}
+    scene.launcher.failing = ()
     scene.is_copied = True
     scene.changes.ask(REREAD, again=False)
     scene.changes.ask(REREAD)  # a signal: with the one that waits it is one change, and tries again
     scene.look()
     scene.is_copied = False
-    scene.until(lambda: scene.served == [2])
-    assert scene.launcher.launched == [[1], [2], [2]]
+    scene.until(lambda: scene.served == [2, 1])
+    assert scene.launcher.launched == [[1, 1], [2, 1], [2, 1]]
 
 
 def test_a_change_whose_workers_fail_ends_before_the_next_begins(scene: Scene) -> None:
     make_artifact(scene.folder, "a", 2)
     scene.launcher.failing = {("a", 2)}
     scene.ask(LOAD)
-    scene.ask(ModelChange("unload", "b"))
+    scene.ask(ModelChange("unload", "zebra"))
     scene.until_answered(2)
-    assert scene.answers == [("no good", False), ("no model 'b' here; served are: a", False)]
+    assert scene.answers == [("no good", False), ("no model 'zebra' here; served are: a, b", False)]
+
+
+def test_a_model_that_failed_at_the_start_is_told_to_who_asks_for_it_and_holds_up_no_other(tmp_path: Path) -> None:
+    with playing(tmp_path, failing={("b", 1)}) as scene:
+        scene.until(lambda: scene.workers.failures() == {1: "no good"})
+        scene.ask(ModelChange("load", "b"))
+        scene.ask(REREAD)
+        scene.until_answered(2)
+        assert (scene.answers, scene.launcher.launched) == ([("no good", False), ("", False)], [[1, 1]])
+        make_artifact(scene.folder, "a", 2)
+        scene.ask(LOAD)
+        scene.until(lambda: scene.served == [2, 1])
+        scene.take(released=True)
+        assert scene.answers[2:] == [("", True)]
+        scene.ask(ModelChange("unload", "b"))
+        scene.until(lambda: scene.served == [2])
+
+
+def test_no_change_leaves_a_descriptor(scene: Scene) -> None:
+    """Of the files of models that were tried, refused, the same, or are served no more."""
+
+    def ask(change: ModelChange) -> None:
+        scene.answers.clear()
+        scene.ask(change)
+        scene.until(lambda: bool(scene.answers) or scene.served == [3, 1])
+
+    make_artifact(scene.folder, "a", 2)
+    scene.launcher.failing, before = {("a", 2)}, descriptors()
+    ask(LOAD)
+    scene.until(lambda: scene.processes == 1)
+    assert descriptors() == before
+    make_artifact(scene.folder, "a", 3)
+    scene.launcher.hanging = {("a", 3)}
+    scene.ask(LOAD)
+    scene.until(lambda: scene.processes == 2)
+    scene.look(in_s=scene.settings.start_timeout + 1)
+    scene.until(lambda: scene.processes == 1)
+    assert descriptors() == before
+    ask(ModelChange("load", "a", 1))
+    assert descriptors() == before
+    scene.launcher.hanging = ()
+    ask(LOAD)
+    scene.take(released=True)
+    scene.until(lambda: scene.processes == 1)
+    assert descriptors() == before
 
 
 def test_a_change_that_is_read_again_without_what_failed_has_all_of_its_time(scene: Scene) -> None:
@@ -256,7 +331,7 @@ def test_a_change_that_is_read_again_without_what_failed_has_all_of_its_time(sce
     for _ in range(2):
         scene.look(in_s=2 * scene.settings.start_timeout)
         assert scene.changes.needs_repository
-    scene.until(lambda: scene.served == [2])
+    scene.until(lambda: scene.served == [2, 1])
     scene.take(released=True)
     assert scene.swaps() == (1, 1)  # of all models one is not as the repository has it
 
@@ -272,17 +347,17 @@ def test_a_change_whose_workers_take_too_long_is_refused_and_leaves_nothing(scen
     (refused,) = scene.answers
     assert refused[0].startswith("not every worker had loaded it within")
     scene.until(lambda: scene.processes == 1)
-    assert (scene.served, scene.swaps()) == ([1], (0, 1))
-    scene.launcher.hanging.clear()
+    assert (scene.served, scene.swaps()) == ([1, 1], (0, 1))
+    scene.launcher.hanging = ()
     scene.ask(LOAD)
-    scene.until(lambda: scene.served == [2])
+    scene.until(lambda: scene.served == [2, 1])
 
 
 def test_what_changes_nothing_is_answered_and_starts_no_worker(scene: Scene) -> None:
     scene.ask(REREAD)
     scene.ask(LOAD)
     scene.until_answered(2)
-    assert (scene.answers, scene.launcher.launched, scene.swaps()) == ([("", False)] * 2, [[1]], (0, 0))
+    assert (scene.answers, scene.launcher.launched, scene.swaps()) == ([("", False)] * 2, [[1, 1]], (0, 0))
 
 
 def test_nothing_is_read_while_the_repository_is_copied(scene: Scene) -> None:
@@ -290,9 +365,10 @@ def test_nothing_is_read_while_the_repository_is_copied(scene: Scene) -> None:
     make_artifact(scene.folder, "a", 2)
     scene.ask(LOAD)
     scene.look()
+    assert scene.changes.needs_repository
     make_artifact(scene.folder, "a", 3)
     scene.is_copied = False
-    scene.until(lambda: scene.served == [3])
+    scene.until(lambda: scene.served == [3, 1])
 
 
 @pytest.mark.parametrize("loading", [True, False], ids=["while workers load", "while it is read"])
@@ -310,13 +386,13 @@ def test_a_stop_answers_every_change_and_none_begins_after_it(scene: Scene, *, l
     assert scene.answers == [STOPPED] * 3
     scene.until(lambda: scene.processes == 1 and not scene.changes.needs_repository)
     scene.look(in_s=2 * scene.settings.start_timeout)
-    assert (scene.answers, scene.served) == ([STOPPED] * 3, [1])
+    assert (scene.answers, scene.served, scene.swaps()) == ([STOPPED] * 3, [1, 1], (0, 0))
 
 
 def test_a_stop_leaves_old_workers_to_what_they_still_have_to_do(scene: Scene) -> None:
     make_artifact(scene.folder, "a", 2)
     scene.ask(LOAD)
-    scene.until(lambda: scene.served == [2])
+    scene.until(lambda: scene.served == [2, 1])
     scene.changes.close()
     scene.look()
     assert (scene.answers, scene.processes) == ([STOPPED], 2)
