@@ -29,6 +29,14 @@ def test_an_image_costs_what_its_type_and_size_have_cost() -> None:
     assert MS < estimate.add(picture(PNG, 10_000)) < 10 * MS  # between the two sizes that are known
 
 
+def test_images_that_have_become_dearer_or_cheaper_are_followed() -> None:
+    estimate, image = DecodeEstimate(1, DecodeMemory(0)), picture(JPEG, 100_000)
+    for ms in (10, 20, 5):
+        for _ in range(100):
+            estimate.observe(image, ms * MS)
+        assert estimate.cost_s([image, image]) == pytest.approx(2 * ms / 1000, rel=0.01)
+
+
 def test_small_images_alone_do_not_make_a_large_one_dearer_than_where_nothing_is_known() -> None:
     estimate = DecodeEstimate(1, DecodeMemory(0))
     estimate.observe(picture(PNG, 745), 1_500_000)
@@ -56,13 +64,13 @@ def test_while_pictures_wait_for_memory_only_those_that_have_it_count_as_decoder
         with memory.taken(6):
             pass
 
-    second = threading.Thread(target=take, daemon=True)
-    with memory.taken(6):
-        second.start()
-        until(lambda: memory.waiting, "the second to wait")
+    third = threading.Thread(target=take, daemon=True)
+    with memory.taken(3), memory.taken(3):
+        third.start()
+        until(lambda: memory.waiting, "the third to wait")
         estimate.add(picture(JPEG, 1000))
-        assert estimate.wait_s == pytest.approx(2 * cost_ns / 1e9)
-    second.join(DEADLINE_S)
+        assert estimate.wait_s == pytest.approx(2 * cost_ns / 2 / 1e9)
+    third.join(DEADLINE_S)
     estimate.remove(cost_ns)
     assert estimate.wait_s == pytest.approx(cost_ns / 4 / 1e9)
 

@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 
 import pytest
@@ -81,6 +82,11 @@ def test_what_comes_after_the_time_of_a_turn_waits_for_the_next_in_its_order() -
     ]
 
 
+def test_nothing_overtakes_what_waits_while_none_comes_too_late() -> None:
+    sent = [LONG, *(b"%c" % letter for letter in range(ord("a"), ord("h")))]
+    assert [data for what, data in happens(*sent) if what == "taken"] == sent
+
+
 def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """The oldest data makes room, in the turn that has no time for it."""
     monkeypatch.setattr("service.http.read_budget.WAITING_BYTES", 1)
@@ -138,3 +144,143 @@ def test_no_data_is_taken_before_older_data_of_its_connection() -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         taken = runner.run(asyncio.wait_for(take(), DEADLINE_S))
     assert taken.index("first") < taken.index("then")
+
+
+class Waiting:
+    """A budget and connections on which nothing arrives: what waits is what the test lets wait."""
+
+    def __init__(self, transports: list[asyncio.Transport]) -> None:
+        self.budget, self.transports, self.taken = ReadBudget(lambda: 0), transports, list[bytes]()
+
+    def take(self, data: bytes) -> None:
+        self.taken.append(data)
+
+    def take_long(self, data: bytes) -> None:
+        """To take it lasts as long as the turn."""
+        self.take(data)
+        self.pass_time()
+
+    def pass_time(self) -> None:
+        until(lambda: not self.budget.has_time, "the turn's time to pass")
+
+    async def until_taken(self, count: int) -> list[int]:
+        """Wait for so many; how many there were after each turn of the loop."""
+        turns = [len(self.taken)]
+        while len(self.taken) < count:
+            await asyncio.sleep(0)
+            turns.append(len(self.taken))
+        return turns
+
+
+def play(scene: Callable[[Waiting], Awaitable[None]]) -> None:
+    async def run() -> None:
+        with ExitStack() as stack:
+            transports = []
+            for _ in range(2):
+                ours, client = socket.socketpair()
+                stack.callback(client.close)
+                transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
+                stack.callback(transport.abort)
+                transports.append(transport)
+            await scene(Waiting(transports))
+        await asyncio.sleep(0)  # the transports close
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(run(), DEADLINE_S))
+
+
+def test_a_turn_takes_of_what_waits_what_it_has_time_for() -> None:
+    async def scene(waiting: Waiting) -> None:
+        budget, (transport, _) = waiting.budget, waiting.transports
+        budget.note_arrival()
+        for data in (b"a", b"b", b"c"):
+            budget.defer(transport, waiting.take_long, data)
+        turns = await waiting.until_taken(3)
+        assert set(turns) == {0, 1, 2, 3}
+
+    play(scene)
+
+
+def test_a_turn_has_time_from_its_first_data_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.read_budget.TURN_NS", 10**12)
+
+    async def scene(waiting: Waiting) -> None:
+        assert not waiting.budget.has_time
+        waiting.budget.note_arrival()
+        assert waiting.budget.has_time
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not waiting.budget.has_time
+
+    play(scene)
+
+
+def test_each_turn_has_its_time_also_if_the_last_had_none_left() -> None:
+    async def scene(waiting: Waiting) -> None:
+        for _ in range(2):
+            assert waiting.budget.note_arrival()
+            waiting.pass_time()
+            assert not waiting.budget.note_arrival()
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+
+    play(scene)
+
+
+def test_what_is_put_back_comes_before_all_that_waits_and_before_all_that_arrives() -> None:
+    async def scene(waiting: Waiting) -> None:
+        budget, (transport, other) = waiting.budget, waiting.transports
+        budget.put_back(transport, waiting.take, b"held back")  # while nothing arrives
+        assert not budget.note_arrival()
+        budget.defer(other, waiting.take, b"new")
+        budget.put_back(transport, waiting.take, b"first")
+        await waiting.until_taken(3)
+        assert waiting.taken == [b"first", b"held back", b"new"]
+
+    play(scene)
+
+
+def test_what_is_put_back_counts_as_what_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("service.http.read_budget.WAITING_BYTES", 10)
+
+    async def scene(waiting: Waiting) -> None:
+        budget, (transport, other) = waiting.budget, waiting.transports
+        budget.put_back(transport, waiting.take, bytes(8))
+        assert waiting.taken == []
+        budget.defer(other, waiting.take, b"new")
+        assert waiting.taken == [bytes(8)]
+        await waiting.until_taken(2)
+
+    play(scene)
+
+
+def test_nothing_more_is_read_of_a_connection_until_its_last_data_is_taken() -> None:
+    async def scene(waiting: Waiting) -> None:
+        budget, (transport, other) = waiting.budget, waiting.transports
+        read = list[tuple[bool, bool]]()
+
+        def take(data: bytes) -> None:
+            waiting.take_long(data)
+            read.append((transport.is_reading(), other.is_reading()))
+
+        budget.note_arrival()
+        budget.defer(transport, take, b"first")
+        budget.defer(transport, take, b"then", pause=True)
+        assert (transport.is_reading(), other.is_reading()) == (False, True)
+        await waiting.until_taken(2)
+        assert read == [(False, True), (True, True)]
+
+    play(scene)
+
+
+def test_what_waits_of_a_connection_that_is_gone_is_not_taken() -> None:
+    async def scene(waiting: Waiting) -> None:
+        budget, (gone, other) = waiting.budget, waiting.transports
+        budget.note_arrival()
+        budget.defer(gone, waiting.take, b"gone")
+        budget.defer(other, waiting.take, b"there")
+        gone.abort()
+        await waiting.until_taken(1)
+        assert waiting.taken == [b"there"]
+
+    play(scene)
