@@ -11,7 +11,7 @@ from service.batching.admission import Admission, IncomingBody
 from service.batching.decode_estimate import DecodeEstimate
 from service.batching.decode_memory import DecodeMemory
 from service.batching.wait_estimate import WaitEstimate
-from service.errors import ServiceError, TooLarge, Unavailable
+from service.errors import DeadlineExceeded, ServiceError, TooLarge, Unavailable
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import WAIT_SHARE
@@ -48,6 +48,31 @@ def test_a_refusal_says_why() -> None:
     admission.check(0, LEFT_S)
     admission.draining = True
     assert reason(admission) == "draining"
+
+
+def test_without_a_worker_clients_are_told_what_a_start_takes() -> None:
+    admission = open_admission()
+    admission.restart_s = 6.2
+    with pytest.raises(Unavailable) as error:
+        admission.check(0, LEFT_S)
+    assert (error.value.reason, error.value.retry_after_s) == ("worker_lost", 7)
+    admission.restart_s = None
+    admission.check(0, LEFT_S)
+
+
+def test_what_came_to_the_event_loop_too_late_is_counted_and_nothing_else() -> None:
+    estimate = WaitEstimate(0, SharedState(1, 1), models=1)
+    admission = closed_admission(estimate=estimate)
+    with pytest.raises(DeadlineExceeded):
+        admission.check(0, left_s=0.0, late_s=1.0)
+    admission.open = True
+    with pytest.raises(Unavailable):
+        admission.check(0, left_s=1.0, late_s=0.99)
+    assert admission.late == 2
+    estimate.worker_up(0, [measured((1, 1000.0))])
+    admission.acquire(4, 0, LEFT_S)
+    refused(admission, 1.0)  # it would have to wait for others
+    assert admission.late == 2
 
 
 def test_slots_are_given_all_or_none() -> None:
@@ -154,6 +179,20 @@ def test_a_chunked_body_is_refused_when_it_grows_too_large() -> None:
         arrival.feed(b"!")
     arrival.close()
     IncomingBody(admission, max_bytes=BYTES, content_length=BYTES)
+
+
+def test_what_a_body_may_become_counts_until_the_images_are_found_and_these_until_its_end() -> None:
+    admission = open_admission()
+    arrival = IncomingBody(admission, BYTES, content_length=10)
+    arrival.feed(bytes(10))
+    arrival.reserve(60)
+    assert admission.bytes_left == BYTES - 70
+    with pytest.raises(Unavailable, match="bytes"):
+        arrival.reserve(BYTES - 69)
+    arrival.replace(25)
+    assert (admission.bytes_left, arrival.content) == (BYTES - 25, b"")
+    arrival.close()
+    assert admission.bytes_left == BYTES
 
 
 def test_a_body_that_came_in_parts_is_held_once() -> None:
@@ -265,12 +304,14 @@ def test_a_place_that_is_passed_on_counts_for_the_other_model_until_it_is_free()
 
 
 def test_half_is_free_until_more_than_half_is_taken() -> None:
-    admission = Admission(range(4), BYTES, WaitEstimate(0, SharedState(1, 1), 1), DecodeEstimate(1, DecodeMemory(0)))
-    assert admission.half_is_free
-    admission.acquire(2, 0, LEFT_S)
-    assert admission.half_is_free
-    admission.acquire(1, 0, LEFT_S)
-    assert not admission.half_is_free
+    for slots, most in ((4, 2), (5, 2)):
+        estimate = WaitEstimate(0, SharedState(1, 1), 1)
+        admission = Admission(range(slots), BYTES, estimate, DecodeEstimate(1, DecodeMemory(0)))
+        assert admission.half_is_free
+        admission.acquire(most, 0, LEFT_S)
+        assert admission.half_is_free
+        admission.acquire(1, 0, LEFT_S)
+        assert not admission.half_is_free
 
 
 def test_pictures_that_wait_for_a_decoder_count_and_a_target_below_the_deadline_holds() -> None:
