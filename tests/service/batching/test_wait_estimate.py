@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from random import Random
 
+import numpy as np
 import pytest
 
 from service.batch_costs import best_batch_size, paying_batch_size
-from service.batching.wait_estimate import BatchSizes, WaitEstimate
+from service.batching.wait_estimate import BatchSizes, WaitEstimate, interpolate
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import TRIAL_INTERVAL, TRIALS
@@ -51,6 +52,21 @@ def test_a_model_waits_for_its_turns_and_not_for_all_that_another_has_queued() -
     assert estimate.wait_s(1) == pytest.approx(2.0)  # its own second, in turn with the other
     assert estimate.due(1, 256) == 0  # the other holds more than it is due
     assert estimate.due(0, 256) == 156
+
+
+def test_between_the_sizes_that_were_measured_lie_straight_lines() -> None:
+    sizes, ms = (1, 2, 8, 13), (3.0, 5.0, 6.5, 20.0)
+    expected = np.interp(range(1, 14), sizes, ms) * 1e6
+    assert interpolate(list(zip(sizes, ms, strict=True))) == pytest.approx(expected)
+    assert interpolate([]) == []
+
+
+def test_a_worker_that_cannot_load_a_model_tells_nothing_of_its_cost() -> None:
+    estimate = WaitEstimate(0, SharedState(2, 1), models=1)
+    estimate.worker_up(0, [measured((1, 40.0))])
+    estimate.worker_up(1, [ModelReport(0, "failed", reason="why")])
+    estimate.add(0, 10)
+    assert estimate.wait_s(0) == pytest.approx(0.2)
 
 
 def test_a_model_that_is_not_asked_for_is_due_nothing() -> None:
@@ -159,6 +175,21 @@ def test_batches_that_have_become_too_large_are_halved() -> None:
     sizes.learn(report({size: 1 + size for size in (1, 2, 4, 8, 16, 32)}))
     ran = under_load(sizes, NETWORKS["one whose images fall out of the cache"], 90 * TRIAL_INTERVAL)
     assert max(set(ran[-TRIAL_INTERVAL:]), key=ran[-TRIAL_INTERVAL:].count) == 8
+    assert sizes.paying <= 8
+
+
+def test_one_interval_decides_nothing() -> None:
+    sizes, network = BatchSizes(), NETWORKS["a small one"]
+    sizes.learn(report({1: 1.0, 2: 9.0}))
+    assert max(under_load(sizes, network, TRIALS * TRIAL_INTERVAL)) == 2
+    assert max(under_load(sizes, network, 3 * TRIAL_INTERVAL)) == 4
+
+
+def test_where_too_few_wait_for_the_largest_nothing_is_compared_with_it() -> None:
+    sizes = BatchSizes()
+    sizes.learn(report({size: 10 + size for size in (1, 2, 4, 8)}))
+    under_load(sizes, lambda size: size, 40 * TRIAL_INTERVAL, waiting=3)  # the smallest would be the best
+    assert max(under_load(sizes, lambda size: 10 + size, 2 * TRIAL_INTERVAL)) >= 8
 
 
 def test_nothing_larger_is_tried_than_waits_or_than_the_engine_runs() -> None:

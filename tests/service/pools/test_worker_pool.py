@@ -1,6 +1,7 @@
-"""What the supervisor makes of a worker's death, with real processes and pipes; the budget is real, too."""
+"""What the supervisor makes of a worker's reports and death, with real processes and pipes; the budget is real, too."""
 
 import os
+import time
 from collections.abc import Iterator
 from multiprocessing.connection import wait
 from multiprocessing.process import BaseProcess
@@ -16,6 +17,7 @@ from service.ipc.messages import BatchMessage, ModelCommand
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
+from service.policy import FIRST_STARTS
 from service.pools.model_set import ModelSet
 from service.pools.process_pool import PoolContext
 from service.pools.reactor import Reactor
@@ -23,6 +25,7 @@ from service.pools.worker_pool import WorkerPool
 from service.routes.routes import ROUTES
 from tests.artifacts import LABELS, SHAPE, make_artifact
 from tests.service.served import DEADLINE_S
+from tests.service.supervisor.test_model_changes import LOAD, playing
 from tests.service.supervisor.test_supervisor import Played, start
 
 DEFAULT, B = range(2)
@@ -107,3 +110,52 @@ def test_a_worker_that_dies_is_heard_to_the_end_before_a_model_is_blamed(channel
         pool.start_due(pool.restart_at_s)
     assert lives.wanted == [{DEFAULT}, {DEFAULT, B}, {DEFAULT, B}, {DEFAULT}]
     models.close()
+
+
+def test_models_are_served_once_every_worker_has_them(tmp_path: Path) -> None:
+    """Else a worker that is still loading would be all that there is once the others have died or are retired."""
+    with playing(tmp_path, workers=2) as scene:
+        scene.until(lambda: len(list(scene.workers.ups())) == 2)
+        make_artifact(tmp_path, "a", 2)
+        scene.launcher.hanging = {("a", 2)}
+        scene.ask(LOAD)
+        scene.until(lambda: scene.processes == 4)
+        first, second = [worker for worker in scene.workers.children if not worker.up]
+        assert first.models
+        assert first.models is second.models
+        scene.launcher.report(first.index, first.models.catalog.default)
+        scene.until(lambda: first.up)
+        assert scene.served == [1, 1]
+        assert {worker.worker for worker in scene.workers.ups()}.isdisjoint({first.index, second.index})
+        scene.launcher.report(second.index, second.models.catalog.default)
+        scene.until(lambda: scene.served == [2, 1])
+        known = [(worker.worker, worker.retired) for worker in scene.workers.ups()]
+        assert sorted(known[:2]) == [(seat, True) for seat in range(4) if seat not in (first.index, second.index)]
+        assert sorted(known[2:]) == sorted([(first.index, False), (second.index, False)])
+        scene.take(released=True)
+
+
+def test_a_worker_that_has_died_is_told_to_no_api_process_that_starts(tmp_path: Path) -> None:
+    with playing(tmp_path) as scene:
+        scene.until(lambda: bool(list(scene.workers.ups())))
+        scene.workers.kill_all()
+        scene.until(lambda: scene.processes == 0)
+        assert list(scene.workers.ups()) == []
+        assert scene.workers.deaths == 1
+
+
+def test_models_whose_worker_dies_as_often_as_the_first_may_are_given_up(tmp_path: Path) -> None:
+    with playing(tmp_path) as scene:
+        make_artifact(tmp_path, "a", 2)
+        scene.launcher.hanging = {("a", 2)}
+        scene.ask(LOAD)
+        for death in range(1, FIRST_STARTS + 1):
+            scene.until(lambda: scene.processes == 2)
+            (tried,) = [worker for worker in scene.workers.children if worker.models is not scene.workers.models]
+            assert tried.process
+            tried.process.kill()
+            scene.until(lambda: scene.processes == 1)
+            assert len(scene.answers) == death // FIRST_STARTS
+            scene.workers.start_due(time.monotonic() + 60)
+        assert scene.answers == [("the worker that loaded it ended with exit code -9", False)]
+        assert (scene.processes, scene.workers.deaths, scene.workers.has_free_seats) == (1, 0, True)

@@ -81,6 +81,11 @@ class Loading:
                 self._channels.reports[seat].write(WorkerReport(epoch, report).to_line())
         return start(signal.pause)
 
+    def report(self, seat: int, number: int) -> None:
+        """What was hanging is loaded."""
+        report = WorkerReport(int(self._channels.shared_state.epochs[seat]), ModelReport(number, "ready"))
+        self._channels.reports[seat].write(report.to_line())
+
     def launch_api(self, index: int, control: Pipe, models: ModelSet) -> BaseProcess:
         del index, models
         self._control = ControlReader(control, self._hear)
@@ -101,7 +106,7 @@ class Loading:
 
 
 class Scene:
-    """A supervisor's pools, source and reader, without its signals; one worker that serves a/1 and b/1, an API process.
+    """A supervisor's pools, source and reader, without its signals; workers that serve a/1 and b/1, and an API process.
 
     Attributes:
         answers: to what the test has asked, in their order.
@@ -109,12 +114,13 @@ class Scene:
     """
 
     def __init__(self, folder: Path, channels: Channels, failing: Collection[tuple[str, int]]) -> None:
+        workers = channels.workers
         for name in "ab":
             make_artifact(folder, name)
         self.folder, self.is_copied = folder, False
-        self.settings = Settings(_cli_parse_args=False, model_repository=folder, device="cpu", workers=1)
+        self.settings = Settings(_cli_parse_args=False, model_repository=folder, device="cpu", workers=workers)
         catalog = Repository(folder).read("a")
-        self.metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers=1, api_processes=1)
+        self.metrics = Metrics(list(metered_models(catalog, 1000).values()), ROUTES, workers, api_processes=1)
         self.metrics.attach(self.metrics.supervisor_row)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)
@@ -122,7 +128,7 @@ class Scene:
         context = PoolContext(self.launcher, channels, self.metrics, self._reactor, pytest.fail)
         self.apis = ApiPool(context, lambda: self.workers, NOTHING)
         self.workers = WorkerPool(context, ModelSet.of(catalog, {}), DEADLINE_S, self.apis.tell, 0)
-        source = ModelSource(self.settings, channels, self.metrics, Placement.of(self.settings, 1))
+        source = ModelSource(self.settings, channels, self.metrics, Placement.of(self.settings, workers))
         reader = RepositoryReader(self._reactor, math.inf)
         self.changes = ModelChanges(
             reader, self.workers, self.apis, source, self.metrics, self.settings, lambda: self.is_copied
@@ -184,9 +190,9 @@ class Scene:
 
 
 @contextmanager
-def playing(folder: Path, failing: Collection[tuple[str, int]] = ()) -> Iterator[Scene]:
-    """A scene whose worker cannot load these."""
-    channels = Channels(1, 1, 8, int(np.prod(SHAPE)), len(LABELS))
+def playing(folder: Path, failing: Collection[tuple[str, int]] = (), workers: int = 1) -> Iterator[Scene]:
+    """A scene whose workers cannot load these."""
+    channels = Channels(workers, 1, 8, int(np.prod(SHAPE)), len(LABELS))
     scene = Scene(folder, channels, failing)
     yield scene
     scene.close()
