@@ -264,9 +264,11 @@ async def turn() -> None:
 
 
 def play(scene: Callable[[PlayedProcess], Awaitable[None]], *artifacts: Artifact, **options: object) -> None:
-    """Run a scene in the event loop that servers use."""
+    """Run a scene in the event loop that servers use; no callback in it raises anything."""
+    unhandled: list[object] = []
 
     async def run() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         process = PlayedProcess(*artifacts, **options)  # type: ignore[arg-type]
         try:
             await scene(process)
@@ -275,3 +277,4 @@ def play(scene: Callable[[PlayedProcess], Awaitable[None]], *artifacts: Artifact
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(run(), DEADLINE_S))
+    assert unhandled == []
