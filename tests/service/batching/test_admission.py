@@ -71,7 +71,8 @@ def test_what_came_to_the_event_loop_too_late_is_counted_and_nothing_else() -> N
     assert admission.late == 2
     estimate.worker_up(0, [measured((1, 1000.0))])
     admission.acquire(4, 0, LEFT_S)
-    refused(admission, 1.0)  # it would have to wait for others
+    with pytest.raises(Unavailable):
+        admission.check(0, left_s=1.0, late_s=0.01)  # it would have to wait for others
     assert admission.late == 2
 
 
