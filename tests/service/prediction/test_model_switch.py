@@ -1,17 +1,22 @@
 """Other models are served from one message on: what waits for a worker is done by it, all else by the new ones."""
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from select import PIPE_BUF
 
-from models.artifact.artifact import Artifact
+from models.artifact.artifact import Artifact, read_artifact
 from service.catalog.catalog import Catalog
 from service.ipc.control import Begin, ControlMessage, ControlReader, ModelsTaken, NewModels, WorkerDown, WorkerUp
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
+from service.parsing.head import Target
+from tests.artifacts import make_artifact
+from tests.service.pictures import pixels
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
 from tests.service.served import DEADLINE_S
 
@@ -97,6 +102,45 @@ def test_a_request_whose_body_ends_after_the_switch_is_answered_by_the_new_versi
         answer_at_new_worker(process)
         assert (await request.response()).version == "3"
         assert request.document["version"] == "3"
+
+    play(scene, artifact)
+
+
+def test_a_request_whose_body_ends_after_the_switch_gets_no_more_classes_than_the_new_version_has(
+    artifact: Artifact, tmp_path: Path
+) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        await begin(process)
+        asked = replace(head(len(picture(1))), query=b"top_k=9")
+        request = Sent(process, asked, picture(1)).begin()
+        smaller = read_artifact(make_artifact(tmp_path, "plain", labels=("no", "yes")))
+        process.api._on_message(new_models(process, smaller))
+        request.feed().request.complete()
+        await turn()
+        answer_at_new_worker(process)
+        await request.response()
+        assert len(request.document["predictions"]) == 2  # type: ignore[arg-type]
+
+    play(scene, artifact)
+
+
+def test_pixels_that_do_not_fit_the_version_of_after_the_switch_are_refused(artifact: Artifact) -> None:
+    async def scene(process: PlayedProcess) -> None:
+        await begin(process)
+        data = pixels(3).tolist()
+        tensor = {"name": "image", "shape": [1, *pixels().shape], "datatype": "UINT8", "data": data}
+        body = json.dumps({"inputs": [tensor]}).encode()
+        target = Target("/v2/models/{model}/infer", "plain", is_inference=True)
+        taken, refused = (Sent(process, head(len(body), target=target), body).begin() for _ in range(2))
+        process.api._on_message(new_models(process, artifact))
+        taken.feed().request.complete()
+        await turn()
+        answer_at_new_worker(process)
+        assert (await taken.response()).status == 200
+        process.services.models.by_index[NEW].input_shape = (4, 8, 1)
+        refused.feed().request.complete()
+        assert refused.responses[0].status == 400
+        assert b"images of (4, 8, 1)" in refused.responses[0].body
 
     play(scene, artifact)
 

@@ -141,6 +141,12 @@ def test_a_body_that_does_not_arrive_in_time_is_refused(artifact: Artifact) -> N
 REFUSED_WHEN_COMPLETE = {
     "an unknown model": ({"target": Target("/predictions/{model}", "zebra")}, picture(1), None, (404, "not_found")),
     "malformed JSON": ({"content_type": "application/json"}, b"{", None, (400, "bad_request")),
+    "no image in JSON": (
+        {"content_type": "application/json"},
+        b'{"image": "%%%"}',
+        None,
+        (400, "bad_request"),
+    ),
     "more images than slots": (
         {"content_type": "application/json"},
         several(*[picture(1)] * (SLOTS + 1))[0],
