@@ -194,9 +194,11 @@ def playing(folder: Path, failing: Collection[tuple[str, int]] = (), workers: in
     """A scene whose workers cannot load these."""
     channels = Channels(workers, 1, 8, int(np.prod(SHAPE)), len(LABELS))
     scene = Scene(folder, channels, failing)
-    yield scene
-    scene.close()
-    channels.close()
+    try:
+        yield scene
+    finally:
+        scene.close()
+        channels.close()
 
 
 @pytest.fixture
