@@ -5,8 +5,15 @@ from typing import Protocol
 from models.artifact.artifact import vacant_directory
 from training.commands.import_onnx import SUFFIXES, import_onnx
 from training.commands.import_weights import import_weights
+from training.errors import UsageError
 from training.options import ImportOptions
 from training.stages import Stages
+
+_OF_GRAPHS = ("layout", "channel_order", "output", "pictures")
+"""Options that tell of an ONNX file."""
+
+_OF_WEIGHTS = ("zero_channels", "prefix")
+"""Options that tell of weights."""
 
 
 class ImportReport(Protocol):
@@ -19,8 +26,23 @@ class ImportReport(Protocol):
 
 def import_model(options: ImportOptions, stages: Stages | None = None) -> ImportReport:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError, of a taken place at once."""
+    is_graph = options.source.lower().endswith(SUFFIXES)
+    _refuse_what_is_not_read(options, is_graph=is_graph)
     vacant_directory(options.repository, options.name, options.version)
     stages = stages or Stages()
-    if options.source.lower().endswith(SUFFIXES):
-        return import_onnx(options, stages)
-    return import_weights(options, stages)
+    return import_onnx(options, stages) if is_graph else import_weights(options, stages)
+
+
+def _refuse_what_is_not_read(options: ImportOptions, *, is_graph: bool) -> None:
+    """A network that is told about in vain would answer otherwise, and nobody would know."""
+    names = _OF_WEIGHTS if is_graph else _OF_GRAPHS
+    given = next((name for name in names if getattr(options, name) != ImportOptions.model_fields[name].default), None)
+    if given is None:
+        return
+    flag = f"--{given.replace('_', '-')}"
+    if is_graph:
+        raise UsageError(f"{flag} tells of weights, and {options.source} is an ONNX file: leave {flag} out")
+    raise UsageError(
+        f"{flag} tells of an ONNX file, and {options.source} is none: leave {flag} out, or export the network to ONNX "
+        "and import that"
+    )

@@ -111,6 +111,8 @@ def spec_of_options(options: ImportOptions) -> ModelSpec:
     """Return what the command line says of the network; UsageError or WeightsError if that cannot be read."""
     if options.resize and options.crop_pct:
         raise UsageError("--resize and --crop-pct say the same thing: leave one out")
+    if options.resize and options.crop_mode == "squash":
+        raise UsageError("--crop-mode squash squeezes pictures to the network's size: leave out --resize")
     return ModelSpec(
         labels=parse_labels(options.labels) if options.labels else None,
         mean=parse_numbers(options.mean) if options.mean else None,

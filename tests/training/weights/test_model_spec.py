@@ -65,9 +65,16 @@ def test_labels_that_repeat_are_told_apart_by_their_index():
         distinct(("crane", "crane (2)", "crane"), 3)
 
 
-def test_what_the_flags_say_twice_is_told():
-    options = ImportOptions(source="a.pth", repository=Path(), name="a", resize=256, crop_pct=0.9)
-    with pytest.raises(UsageError, match="leave one out"):
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"resize": 256, "crop_pct": 0.9}, "leave one out"),
+        ({"resize": 256, "crop_mode": "squash"}, "squeezes pictures to the network's size: leave out --resize"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_told(flags, told):
+    options = ImportOptions(source="a.pth", repository=Path(), name="a", **flags)
+    with pytest.raises(UsageError, match=told):
         spec_of_options(options)
 
 
