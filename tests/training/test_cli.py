@@ -11,6 +11,7 @@ from tests.training.command import resnet_train
 from training import options
 from training.cli import ResnetTrain
 
+IMPORT = ("import", "--name", "theirs", "--repository", "models")
 COMMANDS = ("info", "inspect", "fit", "export", "evaluate", "import", "quantize", "experiment", "compare")
 
 
@@ -89,6 +90,11 @@ def test_help_and_usage_errors_import_nothing_heavy(words):
         (["evaluate", "x", "--split", "train"], "error: --split = 'train': Input should be 'val' or 'test'"),
         (["export", "best.pt", "--name", "x"], "error: --repository: Field required"),
         (["compare"], "the following arguments are required: RUN"),
+        (["compare", "run", "--output", "some.jpg"], "--output = 'some.jpg': the picture is a PNG: name it some.png"),
+        (["inspect", "photos", "--output", "some.svg"], "--output = 'some.svg': the picture is a PNG: name it"),
+        ([*IMPORT, "a.pth", "--channel-order", "bgr"], "error: --channel-order tells of an ONNX file, and"),
+        ([*IMPORT, "a.pth", "--layout", "nhwc"], "error: --layout tells of an ONNX file, and a.pth is none"),
+        ([*IMPORT, "a.onnx", "--prefix", "ema"], "error: --prefix tells of weights, and a.onnx is an ONNX file"),
         (["serve"], "invalid choice: 'serve'"),
         (["info", "resnet5"], "error: unknown network 'resnet5', did you mean 'resnet56'"),
     ],

@@ -9,7 +9,7 @@ import torch
 
 from models.machine.cores import usable_cores
 from training.data.dataset import renamed
-from training.errors import ExperimentError
+from training.errors import ExperimentError, UsageError
 from training.experiments.catalogue import CountedExperiment, TrainedExperiment, experiments
 from training.experiments.page import Conditions, write_page
 from training.experiments.setup import Setup, load_split
@@ -22,6 +22,8 @@ def run_experiment(options: ExperimentOptions, tell: Callable[[str], None]) -> P
     if options.name not in found:
         raise ExperimentError(f"no experiment {options.name!r}; choose one of {', '.join(found)}")
     experiment = found[options.name]
+    if isinstance(experiment, CountedExperiment) and options.data:
+        raise UsageError(f"{options.name} counts on the networks themselves, and takes no data: leave out --data")
     _make_folder(options.output)
     torch.set_num_threads(options.threads or usable_cores())
     started = time.monotonic()

