@@ -20,9 +20,9 @@ from service.policy import (
     PROBE_INTERVAL_S,
     SILENCE_LIMIT_S,
     UNREAD_LIMIT_S,
-    WATCH_INTERVAL_S,
 )
 from service.pools.core_wait import CoreWait
+from service.pools.countdown import Countdown, seconds_awake
 from service.pools.model_set import ModelSet
 
 
@@ -63,11 +63,7 @@ class Child:
 
 @dataclass(eq=False, slots=True)
 class StillWatch:
-    """For how long a value has stood still, as far as the supervisor was awake to notice and its process had a core.
-
-    A long gap between two looks tells that the supervisor, and so perhaps the whole machine, stood still: of it no more
-    counts than of a usual one.
-    """
+    """For how long a value has stood still, as far as the supervisor was awake to notice and its process had a core."""
 
     value: int | bytes | None = 0
     still_s: float = 0.0
@@ -85,7 +81,7 @@ class StillWatch:
         if value != self.value:
             self.value, self.still_s, self.excused_s = value, 0.0, 0.0
         elif gap_s > 0:
-            counted_s = min(gap_s, 2 * WATCH_INTERVAL_S)
+            counted_s = seconds_awake(gap_s)
             excused_s = counted_s * waited_s / gap_s if self.excused_s < EXCUSED_S else 0.0
             self.excused_s += excused_s
             self.still_s += counted_s - excused_s
@@ -104,6 +100,7 @@ class WorkerChild(Child):
     Attributes:
         models: what its worker loads; None if the seat is free.
         wanted: how many of these it loads at its start.
+        loading: how long it may take for that.
         start_s: how long its last start took.
         lacks_default: the last that was heard of the default model there is that it could not be loaded.
 
@@ -111,6 +108,7 @@ class WorkerChild(Child):
 
     models: ModelSet | None = None
     wanted: int = 0
+    loading: Countdown = field(default_factory=lambda: Countdown(math.inf))
     epoch: int = 0
     up: bool = False
     start_s: float = 0.0

@@ -15,6 +15,7 @@ from service.ipc.control import ControlMessage, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport, WorkerReport
 from service.policy import FIRST_STARTS
 from service.pools.children import WorkerChild
+from service.pools.countdown import Countdown
 from service.pools.model_budget import ModelBudget
 from service.pools.model_set import ModelSet
 from service.pools.process_pool import PoolContext, ProcessPool
@@ -161,6 +162,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
         shared_state.begin_life(child.index, child.epoch)
         assert child.models
         wanted = self.budget.wanted(child) if self.budget else None
+        child.loading = Countdown(self._start_timeout_s)
         child.wanted = len(child.models.catalog.artifacts if wanted is None else wanted)
         return self._launcher.launch_worker(child.index, child.models, wanted)
 
@@ -280,7 +282,7 @@ class WorkerPool(ProcessPool[WorkerChild]):
 
     def _look_for_hang(self, worker: WorkerChild, now_s: float) -> None:
         if not worker.up:
-            if now_s - worker.born_s > self._start_timeout_s:
+            if worker.loading.is_over(now_s):
                 self._kill_hung(worker, "it did not load its models in time")
         elif worker.is_hung(self._channels.shared_state, now_s):
             self._kill_hung(worker, "its batch takes far longer than at warm-up")

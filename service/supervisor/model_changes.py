@@ -22,6 +22,7 @@ from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
 from service.pools.api_pool import Answer, ApiPool
+from service.pools.countdown import Countdown
 from service.pools.model_set import ModelSet
 from service.pools.worker_pool import Trial, WorkerPool
 from service.supervisor.model_source import LoadFailures, ModelSource
@@ -36,7 +37,7 @@ class RunningChange:
 
     Attributes:
         again: versions that workers could not load are tried again.
-        ends_at_s: when it is given up, or, after the switch, when the retired workers are ended in any case.
+        patience: after which it is given up, or, after the switch, the retired workers are ended in any case.
         failures: why some of all models are not served as the repository has them.
         retired: what was served before, once other models are.
 
@@ -47,7 +48,7 @@ class RunningChange:
     selection: Selection
     again: bool
     began_s: float = field(default_factory=time.monotonic)
-    ends_at_s: float = math.inf
+    patience: Countdown = field(default_factory=lambda: Countdown(math.inf))
     failures: str = ""
     retired: ModelSet | None = None
     answered: bool = False
@@ -108,7 +109,7 @@ class ModelChanges:
         running = self._running
         if running and running.retired:
             self._look_for_release(running, running.retired, now_s)
-        elif running and now_s > running.ends_at_s:
+        elif running and running.patience.is_over(now_s):
             self._on_lost(f"not every worker had loaded it within {self._settings.start_timeout:g} s (--start-timeout)")
         if self._running or not self._waiting or self._is_copied():
             return
@@ -158,7 +159,7 @@ class ModelChanges:
             self._refuse("the metrics have no room for more models: start the server again")
         else:
             found.catalog = found.catalog.beside(served)
-            running.ends_at_s = time.monotonic() + self._settings.start_timeout
+            running.patience = Countdown(self._settings.start_timeout)
             self._workers.try_models(Trial(found, partial(self._on_loaded, found), self._on_lost))
 
     def _note_failures(self, running: RunningChange, catalog: Catalog) -> None:
@@ -197,7 +198,7 @@ class ModelChanges:
             self._refuse("; ".join(new.values()))  # what is served cannot be loaded again now
             return
         self._load_failures |= new
-        running.ends_at_s = math.inf
+        running.patience = Countdown(math.inf)
         self._running = None  # until the seats are free again
         running.again = False
         self._waiting.appendleft(running)
@@ -220,7 +221,7 @@ class ModelChanges:
         assert trial
         self._metrics.begin_models(self._metered(trial.models.catalog))
         running.retired = self._workers.promote()
-        running.ends_at_s = time.monotonic() + self._settings.max_request_timeout + RELEASE_MARGIN_S
+        running.patience = Countdown(self._settings.max_request_timeout + RELEASE_MARGIN_S)
         self._selection = running.selection
         self._metrics.model_swaps.inc("done")
         before, now = _versions(running.retired.catalog), _versions(trial.models.catalog)
@@ -240,7 +241,7 @@ class ModelChanges:
         apis, number = [api for api in self._apis.children if api.process], self._workers.models.number
         if all(api.taken == number for api in apis):
             self._answer(running, running.failures, changed=True)
-        if all(api.released == number for api in apis) or now_s > running.ends_at_s:
+        if all(api.released == number for api in apis) or running.patience.is_over(now_s):
             self._workers.end(retired)
             retired.close()
             self._finish(running, changed=True)

@@ -7,13 +7,13 @@ forked without multiprocessing, which would wait for its end when the supervisor
 import math
 import os
 import signal
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Generic, NamedTuple, TypeVar
 
 from service.ipc.shared_memory import SharedObject
+from service.pools.countdown import Countdown
 from service.pools.reactor import Reactor
 from service.pools.signals import ignore_stops, stops_wait
 from service.process.logs import log_crash
@@ -45,7 +45,7 @@ class SideReader(Generic[T]):
     def __init__(self, reactor: Reactor, what: str, timeout_s: float, errors: tuple[type[Exception], ...] = ()) -> None:
         self._reactor, self._what, self._timeout_s, self._errors = reactor, what, timeout_s, errors
         self._pid = 0
-        self._ends_at_s = math.inf
+        self._patience = Countdown(math.inf)
         self._is_late = False
         self._next: Reading[T] | None = None
         self._killed: set[int] = set()
@@ -75,8 +75,8 @@ class SideReader(Generic[T]):
     def look(self, now_s: float) -> None:
         """End a reading that takes too long, and reap the orphans of those that were killed."""
         self._reap()
-        if now_s > self._ends_at_s:
-            self._ends_at_s, self._is_late = math.inf, True
+        if self._patience.is_over(now_s):
+            self._patience, self._is_late = Countdown(math.inf), True
             self._kill()
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class SideReader(Generic[T]):
             if sentinel >= 0:
                 os.close(sentinel)
             raise
-        self._pid, self._ends_at_s = pid, time.monotonic() + self._timeout_s
+        self._pid, self._patience = pid, Countdown(self._timeout_s)
 
     def _try(self, call: Callable[[], T]) -> T | Failure:
         """In the other process: what the call returns, or why it returns nothing."""
@@ -125,7 +125,7 @@ class SideReader(Generic[T]):
         code, late = os.waitstatus_to_exitcode(status), self._is_late
         if code < 0:
             self._killed.add(self._pid)
-        self._pid, self._ends_at_s, self._is_late = 0, math.inf, False
+        self._pid, self._patience, self._is_late = 0, Countdown(math.inf), False
         result = self._result(found, code, late=late)
         found.close()
         if not self._closed:

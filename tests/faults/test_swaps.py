@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +11,12 @@ import pytest
 from service.policy import FIRST_STARTS
 from tests.artifacts import LABELS, make_artifact, make_slow_starter
 from tests.faults.ledger import DEFAULT_ALONE, load
-from tests.service.served import Served, Servers, memory_files, until
+from tests.service.served import Served, Servers, memory_files, stopped, until
 
 SWAPS = int(os.environ.get("RESNET_TEST_SWAPS", "4"))
 LABELS_OF = {"1": LABELS, "2": LABELS[:7]}  # and so other weights
 SLACK_BYTES = 8 << 20
+PAUSE_S = 10.0
 
 
 class Versions:
@@ -113,6 +115,20 @@ def test_workers_that_die_during_a_swap_are_replaced_and_no_request_is_lost(serv
         ledger.wait_for(50)
     assert set(ledger.summary()) == {(200, "")}
     assert len(served.events("worker died")) == 2
+    assert served.stop() == 0, served.log
+
+
+def test_a_server_that_stood_still_during_a_swap_goes_on_with_it(serve: Servers, versions: Versions) -> None:
+    """As with its container, paused for longer than models may take to load."""
+    served = serve("--workers", "1", "--start-timeout", str(PAUSE_S)).ready()
+    versions.swap()
+    served.signal(signal.SIGHUP)
+    until(lambda: len(served.events("worker started")) == 2, "the new worker")
+    with stopped(*served.processes()):
+        time.sleep(PAUSE_S + 1)
+    until(lambda: served.events("models changed") or served.events("change refused"), "the end of the change")
+    assert not served.events("change refused"), served.log
+    assert not served.events("worker hangs"), served.log
     assert served.stop() == 0, served.log
 
 

@@ -88,6 +88,17 @@ def test_the_last_that_was_asked_for_meanwhile_follows_one_that_does_not_end() -
     assert reading.delivered == [Failure("the process that reads the file was not done within 2 s"), 2]
 
 
+def test_the_time_for_which_the_whole_machine_stood_still_is_not_the_readers() -> None:
+    reading, (go_on, tell) = Reading(60), os.pipe()
+    reading.begin(lambda: os.read(go_on, 1))
+    reading.reader.look(time.monotonic() + 1000)
+    os.write(tell, b"1")
+    reading.end()
+    for fd in (go_on, tell):
+        os.close(fd)
+    assert reading.delivered == [b"1"]
+
+
 @pytest.fixture
 def process_1() -> Iterator[None]:
     """This process becomes the parent of what its children leave, as the first one of a container does (prctl(2))."""
