@@ -324,5 +324,6 @@ def _carried_first(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 ordered[key] = weights[key][order]
             elif layer == "conv1":
                 ordered[key] = weights[key][:, read if block == "0" else order]
-    ordered["fc.weight"] = weights["fc.weight"][:, order]
+    if (head := f"{HEAD}.weight") in weights:
+        ordered[head] = weights[head][:, order]
     return ordered

@@ -377,6 +377,19 @@ def test_a_body_without_head_gets_one_only_if_asked_and_says_so_loudly():
     assert torch.equal(adopted.network.get_parameter("conv1.weight"), net("B").conv1.weight)
 
 
+def test_a_body_whose_zeros_are_on_both_sides_gets_a_fresh_head_too():
+    body = {key: value for key, value in net("A, both").state_dict().items() if "linear" not in key}
+    headless, whole = (
+        adopt(body, "resnet20", "both", fresh_classes=3),
+        adopt(net("A, both").state_dict(), "resnet20", "both"),
+    )
+    assert (headless.classes, headless.has_fresh_head) == (3, True)
+    weights = whole.network.state_dict()
+    assert all(
+        torch.equal(value, weights[name]) for name, value in headless.network.state_dict().items() if "fc" not in name
+    )
+
+
 @pytest.mark.parametrize(
     ("name", "ours", "told"),
     [
