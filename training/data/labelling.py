@@ -1,6 +1,6 @@
 """Where the classes of pictures come from: the folders that they lie in, or a table beside them."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,7 +13,11 @@ from training.data.label_table import LabelTable, is_table, read_table
 from training.data.part_names import Part, is_stranger, part_named
 from training.errors import DataError
 
+LEAST_CLASSES = 2
+"""Folders that are classes by themselves: a single one tells nothing apart."""
+
 _LEAST_PARTS = 2
+"""Parts whose tables divide one folder: the only one would be all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +33,19 @@ class Unlabelled:
 
 
 def label_files(
-    store: Store, tree: FolderTree, where: str, tables: Sequence[LabelTable], known: Collection[str] = ()
+    store: Store, tree: FolderTree, where: str, tables: Sequence[LabelTable], known: Collection[str]
 ) -> FileSet | Unlabelled:
     """Return the images below a folder with their classes, `where` being what to call it.
 
     Folders are the classes where there are two, or one of those that are `known` from another part. Else the tables
     are asked. DataError if classes cannot be told apart, or folders and a table say different things.
     """
+    known = frozenset(known)
     inside = _innermost(tree, known)
     folders = class_folders(inside)
     pictures = [entry for entry in tree.entries() if is_picture(entry)]
     matched = next((pair for table in tables if (pair := (table, table.match(pictures)))[1]), None)
-    if known.isdisjoint(folder.name for folder in folders) if (known := set(known)) else len(folders) < 2:
+    if not _are_classes(folders, known):
         if matched is None:
             return Unlabelled(store, tuple(pictures), _reason(tree, pictures, folders, where, tables, known))
         return _by_table(store, *matched, len(pictures), where)
@@ -63,20 +68,26 @@ def label_parts(store: Store, tree: FolderTree, where: str, tables: Sequence[Lab
             found[part] = table, matched
     if len(found) < _LEAST_PARTS:
         return {}
+    labelled = _count_once(found.values())
+    parts = {part: _by_table(store, *pair, len(pair[1]), where) for part, pair in found.items()}
+    if left := len(pictures) - labelled:
+        first: Part = "train" if "train" in parts else next(iter(parts))
+        told = f"{left:,} images are in no row of {named([table.name for table, _ in found.values()])}: passed over"
+        parts[first] = replace(parts[first], notes=(*parts[first].notes, told))
+    return parts
+
+
+def _count_once(tables: Iterable[tuple[LabelTable, list[tuple[Entry, str]]]]) -> int:
+    """How many images are in these tables; DataError if one is in two of them."""
     table_of: dict[int, str] = {}
-    for table, matched in found.values():
+    for table, matched in tables:
         for entry, _ in matched:
             if table_of.setdefault(entry.place, table.name) != table.name:
                 raise DataError(
                     f"{readable(entry.name)} is in {table_of[entry.place]} and in {table.name}: an image can be of one "
                     "part only, remove one of the rows"
                 )
-    parts = {part: _by_table(store, *pair, len(pair[1]), where) for part, pair in found.items()}
-    if left := len(pictures) - len(table_of):
-        first: Part = "train" if "train" in parts else next(iter(parts))
-        told = f"{left:,} images are in no row of {named([table.name for table, _ in found.values()])}: passed over"
-        parts[first] = replace(parts[first], notes=(*parts[first].notes, told))
-    return parts
+    return len(table_of)
 
 
 def counts(folder: FolderTree) -> bool:
@@ -108,11 +119,16 @@ def read_tables(store: Store, files: Sequence[Entry]) -> list[LabelTable]:
     return tables
 
 
+def _are_classes(folders: Sequence[FolderTree], known: Collection[str]) -> bool:
+    """Whether folders are classes by themselves: one of the known ones, or any two where none are known."""
+    return any(folder.name in known for folder in folders) if known else len(folders) >= LEAST_CLASSES
+
+
 def _innermost(tree: FolderTree, known: Collection[str]) -> FolderTree:
     """The folder itself, or the only one in it that holds all its classes: train/images/, seg_train/seg_train/."""
     while len(folders := tree.picture_folders()) == 1:
         (folder,) = folders
-        if folder.name in known or len(class_folders(folder)) < (1 if known else 2):
+        if folder.name in known or len(class_folders(folder)) < (1 if known else LEAST_CLASSES):
             break
         tree = folder
     return tree
@@ -178,21 +194,27 @@ def _reason(
     known: Collection[str],
 ) -> str:
     """What was seen instead of classes, what is needed, and what to do."""
-    files = len(tree.entries())
-    if not files:
-        found = "no files"
-    elif not pictures:
-        found = f"{files:,} files, none of them called like an image"
-        if archives := [entry.parts[-1] for entry in tree.entries() if entry.name.lower().endswith(ARCHIVES)]:
-            return f"{where} holds {found}, but {named(archives)}: unpack it, and give what is in it"
-    elif not folders:
-        found = f"{len(pictures):,} images and no folders of classes"
-    else:
-        found = f"{len(pictures):,} images, in {named([f'{folder.name}/' for folder in folders])} only"
-        if known:
-            found += f", and the classes to train on are {named(known)}"
-    remedy = "make one folder of images for each class in it, or lay a table labels.csv with the columns image,label"
+    files = tree.entries()
+    seen = f"{where} holds {_seen(len(files), len(pictures), folders, known)}"
+    archives = [entry.parts[-1] for entry in files if entry.name.lower().endswith(ARCHIVES)]
+    if archives and not pictures:
+        return f"{seen}, but {named(archives)}: unpack it, and give what is in it"
+    remedy = (
+        "make one folder of images for each class in it, or lay a table labels.csv with the columns image,label "
+        "beside it"
+    )
     if tables:
         rows = named([f"{table.name} ({next(iter(table.labels), 'no rows')}, ...)" for table in tables])
-        return f"{where} holds {found}: {remedy} beside it; no row of {rows} names one of its images"
-    return f"{where} holds {found}: {remedy} beside it"
+        return f"{seen}: {remedy}; no row of {rows} names one of its images"
+    return f"{seen}: {remedy}"
+
+
+def _seen(files: int, pictures: int, folders: Sequence[FolderTree], known: Collection[str]) -> str:
+    if not files:
+        return "no files"
+    if not pictures:
+        return f"{files:,} files, none of them called like an image"
+    if not folders:
+        return f"{pictures:,} images and no folders of classes"
+    only = f"{pictures:,} images, in {named([f'{folder.name}/' for folder in folders])} only"
+    return f"{only}, and the classes to train on are {named(known)}" if known else only

@@ -12,13 +12,19 @@ from training.data.class_names import named
 from training.data.folder_tree import FolderTree, read_tree
 from training.data.image_files import FileSet
 from training.data.label_table import LabelTable
-from training.data.labelling import Unlabelled, class_folders, counts, label_files, label_parts, read_tables
+from training.data.labelling import (
+    LEAST_CLASSES,
+    Unlabelled,
+    class_folders,
+    counts,
+    label_files,
+    label_parts,
+    read_tables,
+)
 from training.data.part_names import Part, part_named
 from training.errors import DataError
 
 _RENAME = "call the folders of parts train/, val/ and test/, and move others away"
-
-_LEAST_CLASSES = 2
 
 _ORDER: tuple[Part, ...] = ("train", "val", "test")
 
@@ -112,7 +118,7 @@ def _parts_of_one_folder(
     store: Store, tree: FolderTree, tables: Sequence[LabelTable], known: Collection[str]
 ) -> dict[Part | None, FileSet | Unlabelled]:
     """The parts that tables tell, by their names or in a column; all under None if none does."""
-    if len(class_folders(tree)) < _LEAST_CLASSES and not any(table.decides for table in tables):
+    if len(class_folders(tree)) < LEAST_CLASSES and not any(table.decides for table in tables):
         told = label_parts(store, tree, str(store.path), tables)
         if told:
             return {part: told[part] for part in _ORDER if part in told}
