@@ -6,13 +6,14 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from models.artifact.metadata import Precision
 from models.images.preprocessing import Preprocessing
 from training.errors import OnnxImportError
 from training.onnx_import.free_batch import BATCH, one_by_one, read_names, unpinned
 from training.onnx_import.interface import Interface
+from training.onnx_import.node_chain import NodeChain
 from training.onnx_import.source import OnnxSource
 
 Ending = Literal["logits", "softmax", "log-softmax", "probabilities", "sigmoid"]
@@ -104,29 +105,27 @@ def _end_in_logits(model: ModelProto, output: str, interface: Interface) -> tupl
             )
         last.op_type = "Identity"
         del last.attribute[:]
-    nodes = [
-        helper.make_node("Cast", [output], ["end/float"], to=TensorProto.FLOAT),
-        helper.make_node("Flatten", ["end/float"], ["end/scores"], axis=1),
-    ]
-    name = "end/scores"
-    if ending == "probabilities":
-        model.graph.initializer.append(numpy_helper.from_array(np.array(_LEAST_PROBABILITY, np.float32), "end/least"))
-        nodes += [
-            helper.make_node("Max", [name, "end/least"], ["end/positive"]),
-            helper.make_node("Log", ["end/positive"], ["end/logarithms"]),
-        ]
-        name = "end/logarithms"
-    elif interface.classes == 1:
-        nodes += [
-            helper.make_node("Sub", [name, name], ["end/zero"]),
-            helper.make_node("Concat", ["end/zero", name], ["end/two"], axis=1),
-        ]
-        name = "end/two"
-    model.graph.node.extend(nodes)
+    chain = _scores(output, ending, interface)
+    model.graph.node.extend(chain.nodes)
+    model.graph.initializer.extend(chain.constants)
     del model.graph.output[:]
     classes = max(interface.classes, 2)
-    model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, classes]))
-    return name, ending
+    model.graph.output.append(helper.make_tensor_value_info(chain.end, TensorProto.FLOAT, [None, classes]))
+    return chain.end, ending
+
+
+def _scores(output: str, ending: Ending, interface: Interface) -> NodeChain:
+    """What makes logits of the output: of one class those of two, 0 and z."""
+    chain = NodeChain(output)
+    chain.add("Cast", "end/float", to=TensorProto.FLOAT)
+    chain.add("Flatten", "end/scores", axis=1)
+    if ending == "probabilities":
+        chain.add("Max", "end/positive", chain.constant("end/least", np.array(_LEAST_PROBABILITY, np.float32)))
+        chain.add("Log", "end/logarithms")
+    elif interface.classes == 1:
+        chain.add("Sub", "end/zero", "end/scores")
+        chain.add("Concat", "end/two", "end/scores", axis=1)
+    return chain
 
 
 def _ending(model: ModelProto, output: str, interface: Interface) -> Ending:
@@ -172,42 +171,42 @@ def _pin_sides(model: ModelProto, shape: tuple[int, int, int]) -> None:
 
 
 def _behind_pixels(net: ModelProto, preprocessing: Preprocessing, interface: Interface, bgr: bool) -> ModelProto:
-    """Bytes [batch, h, w, c] in RGB, normalised and arranged as the network wants them."""
+    """The graph from bytes [batch, h, w, c] in RGB to `logits`."""
     graph = net.graph
-    element, name = graph.input[0].type.tensor_type.elem_type, graph.input[0].name
-    order = slice(None, None, -1 if bgr else 1)
-    mean, scale = (
-        np.array(values, np.float64)[order].astype(np.float32).reshape(-1, 1, 1)
-        for values in (255 * np.array(preprocessing.mean), 1 / (255 * np.array(preprocessing.std)))
-    )
-    nodes, here = [helper.make_node("Transpose", ["image"], ["front/planes"], perm=[0, 3, 1, 2])], "front/planes"
-    if bgr:
-        graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0], np.int64), "front/order"))
-        nodes.append(helper.make_node("Gather", [here, "front/order"], ["front/ordered"], axis=1))
-        here = "front/ordered"
-    if element != TensorProto.UINT8:
-        graph.initializer.append(numpy_helper.from_array(mean, "front/mean"))
-        graph.initializer.append(numpy_helper.from_array(scale, "front/scale"))
-        nodes += [
-            helper.make_node("Cast", [here], ["front/levels"], to=TensorProto.FLOAT),
-            helper.make_node("Sub", ["front/levels", "front/mean"], ["front/centred"]),
-            helper.make_node("Mul", ["front/centred", "front/scale"], ["front/normalised"]),
-        ]
-        here = "front/normalised"
-    if interface.layout == "nhwc":
-        nodes.append(helper.make_node("Transpose", [here], ["front/arranged"], perm=[0, 2, 3, 1]))
-        here = "front/arranged"
-    nodes += [
-        helper.make_node("Cast", [here], [FRONT_END], to=element),
-        helper.make_node("Identity", [FRONT_END], [name]),
-    ]
+    chain = _from_pixels(graph.input[0], preprocessing, interface, bgr)
     end, classes = graph.output[0].name, max(interface.classes, 2)
-    nodes += [*graph.node, helper.make_node("Identity", [end], ["logits"])]
+    nodes = [*chain.nodes, *graph.node, helper.make_node("Identity", [end], ["logits"])]
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
+    graph.initializer.extend(chain.constants)
     graph.input.append(helper.make_tensor_value_info("image", TensorProto.UINT8, [BATCH, *preprocessing.shape]))
     graph.output.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [BATCH, classes]))
     return net
+
+
+def _from_pixels(
+    target: onnx.ValueInfoProto, preprocessing: Preprocessing, interface: Interface, bgr: bool
+) -> NodeChain:
+    """What makes the network's input of bytes: normalised, unless it takes bytes itself, and arranged as it wants."""
+    element = target.type.tensor_type.elem_type
+    chain = NodeChain("image")
+    chain.add("Transpose", "front/planes", perm=[0, 3, 1, 2])
+    if bgr:
+        chain.add("Gather", "front/ordered", chain.constant("front/order", np.array([2, 1, 0], np.int64)), axis=1)
+    if element != TensorProto.UINT8:
+        order = slice(None, None, -1 if bgr else 1)
+        mean, scale = (
+            np.array(values, np.float64)[order].astype(np.float32).reshape(-1, 1, 1)
+            for values in (255 * np.array(preprocessing.mean), 1 / (255 * np.array(preprocessing.std)))
+        )
+        chain.add("Cast", "front/levels", to=TensorProto.FLOAT)
+        chain.add("Sub", "front/centred", chain.constant("front/mean", mean))
+        chain.add("Mul", "front/normalised", chain.constant("front/scale", scale))
+    if interface.layout == "nhwc":
+        chain.add("Transpose", "front/arranged", perm=[0, 2, 3, 1])
+    chain.add("Cast", FRONT_END, to=element)
+    chain.add("Identity", target.name)
+    return chain
 
 
 def _checked(model: ModelProto) -> bytes:
