@@ -101,30 +101,14 @@ def _run(options: object) -> int:
             from training.commands.fit import fit
 
             return fit(options, Console())
-        case ExportOptions():
-            from training.commands.export import export_checkpoint
-
-            with Stages(Console(stderr=True)) as stages:
-                exported = export_checkpoint(options, stages)
-            _say(exported.report())
+        case ExportOptions() | ImportOptions() | QuantizeOptions():
+            _say(_make_model(options))
         case EvaluateOptions():
             from training.commands.evaluate import evaluate, print_evaluation
 
             with Stages(Console(stderr=True)) as stages:
                 evaluation = evaluate(options, stages)
             print_evaluation(evaluation, Console(), as_json=options.as_json)
-        case ImportOptions():
-            from training.commands.import_model import import_model
-
-            with Stages(Console(stderr=True)) as stages:
-                imported = import_model(options, stages)
-            _say(imported.report())
-        case QuantizeOptions():
-            from training.commands.quantize import quantize
-
-            with Stages(Console(stderr=True)) as stages:
-                quantized = quantize(options, stages)
-            _say(quantized.report())
         case ExperimentOptions():
             from training.experiments.run_experiment import run_experiment
 
@@ -134,6 +118,24 @@ def _run(options: object) -> int:
 
             _say(compare(options))
     return SUCCESS
+
+
+def _make_model(options: ExportOptions | ImportOptions | QuantizeOptions) -> str:
+    """Run a command that makes a released model, and return its report."""
+    with Stages(Console(stderr=True)) as stages:
+        match options:
+            case ExportOptions():
+                from training.commands.export import export_checkpoint
+
+                return export_checkpoint(options, stages).report()
+            case ImportOptions():
+                from training.commands.import_model import import_model
+
+                return import_model(options, stages).report()
+            case QuantizeOptions():
+                from training.commands.quantize import quantize
+
+                return quantize(options, stages).report()
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:

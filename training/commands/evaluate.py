@@ -72,7 +72,7 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
         raise DataError(f"{options.model} does not say what it was trained on; choose with --data")
     images = load_split(data, options.data_root, split, model)
     counts = ReferenceCounts(model.infer, len(model.labels))
-    score = score_model(counts, model.labels, model.preprocessing, images, stages)
+    score = score_model(counts, model.labels, model.preprocessing, images, stages or Stages())
     unreadable, notes = (tuple(sorted(images.unreadable)), images.notes) if isinstance(images, FileSet) else ((), ())
     if options.csv is not None:
         write_csv(options.csv, score.confusion, model.labels)

@@ -24,12 +24,11 @@ class ImportReport(Protocol):
         ...
 
 
-def import_model(options: ImportOptions, stages: Stages | None = None) -> ImportReport:
+def import_model(options: ImportOptions, stages: Stages) -> ImportReport:
     """Write the artifact whole or not at all; raises TrainingError or ArtifactError, of a taken place at once."""
     is_graph = options.source.lower().endswith(SUFFIXES)
     _refuse_what_is_not_read(options, is_graph=is_graph)
     vacant_directory(options.repository, options.name, options.version)
-    stages = stages or Stages()
     return import_onnx(options, stages) if is_graph else import_weights(options, stages)
 
 

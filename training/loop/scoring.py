@@ -1,7 +1,6 @@
 """How well a network or a model does on labelled images that it was not trained on."""
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,8 +16,6 @@ from training.data.served_images import batch_size, served_batches
 from training.data.sources import Images
 from training.errors import DataError
 from training.stages import Stages
-
-_Batch = tuple[NDArray[np.uint8], Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +81,15 @@ def score_network(network: nn.Module, images: ImageSet, normalization: Normaliza
 
 
 def score_model(
-    infer: Infer, labels: tuple[str, ...], preprocessing: Preprocessing, images: Images, stages: Stages | None = None
+    infer: Infer, labels: tuple[str, ...], preprocessing: Preprocessing, images: Images, stages: Stages
 ) -> Score:
     """Score what turns pixels [n, h, w, c] into logits of these labels, on the pixels that a server would give it.
 
     Classes are matched by name; DataError names those of the images that the model does not know.
     """
     sums, known = ScoreSums(len(labels)), renamed(images, labels, "the data")
-    for pixels, truth in _told(served_batches(known, preprocessing), "measuring", len(images), stages):
+    batches = served_batches(known, preprocessing)
+    for pixels, truth in stages.track(batches, f"measuring {len(images):,} images", len(images), _count):
         sums.add(torch.from_numpy(infer(pixels)), truth)
     return sums.score()
 
@@ -112,12 +110,13 @@ def score_pair(
     images: Images,
     *,
     labelled: bool,
-    stages: Stages | None = None,
+    stages: Stages,
 ) -> PairedScore:
     """Compare two models of the same labels and preprocessing on images, whose classes count if they are `labelled`."""
     sums, same, count = [ScoreSums(len(labels)) for _ in models], 0, 0
     known = renamed(images, labels, "the data") if labelled else images
-    for pixels, truth in _told(served_batches(known, preprocessing), "comparing", len(images), stages):
+    batches = served_batches(known, preprocessing)
+    for pixels, truth in stages.track(batches, f"comparing {len(images):,} images", len(images), _count):
         logits = [torch.from_numpy(infer(pixels)) for infer in models]
         same += int((logits[0].argmax(1) == logits[1].argmax(1)).sum())
         count += len(pixels)
@@ -129,10 +128,5 @@ def score_pair(
     return PairedScore(count, same / count, (sums[0].score(), sums[1].score()) if labelled else None)
 
 
-def _told(batches: Iterable[_Batch], what: str, count: int, stages: Stages | None) -> Iterable[_Batch]:
-    """The batches, with a bar."""
-    return (
-        batches
-        if stages is None
-        else stages.track(batches, f"{what} {count:,} images", count, lambda each: len(each[1]))
-    )
+def _count(batch: tuple[NDArray[np.uint8], Tensor]) -> int:
+    return len(batch[1])
