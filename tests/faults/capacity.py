@@ -1,11 +1,10 @@
 """After a fault: every place for an image can be used again."""
 
-import base64
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 
-from tests.service.pictures import png
+from tests.service.pictures import b64, png
 from tests.service.served import DEADLINE_S, Served, until
 
 PLACES = 256  # of a server that its test gives no other number
@@ -45,6 +44,6 @@ def fill(served: Served, places: int) -> bool:
 
 def classify(served: Served, images: int) -> httpx.Response:
     """Several of the same image in one request, for the default model."""
-    body = {"images": [base64.b64encode(png()).decode()] * images}
+    body = {"images": [b64(png())] * images}
     headers = {"X-Request-Timeout-Ms": "60000"}
     return httpx.post(served.url + "/predict", json=body, headers=headers, timeout=DEADLINE_S)

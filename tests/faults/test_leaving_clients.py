@@ -1,6 +1,5 @@
 """Clients that leave, at every point of a request's way: what they held is free again, and they are counted."""
 
-import base64
 import json
 import os
 import socket
@@ -13,7 +12,7 @@ import pytest
 from tests.artifacts import make_artifact
 from tests.faults.conftest import HANGS
 from tests.faults.hostile import bomb
-from tests.service.pictures import png
+from tests.service.pictures import b64, png
 from tests.service.served import Served, until
 from tests.service.wire import Answer, Wire, post
 
@@ -171,7 +170,7 @@ def wordy(tmp_path: Path, *headers: str) -> bytes:
     """A request to a model whose answer is larger than what the kernel takes for a client that does not read."""
     if not (tmp_path / "wordy").exists():
         make_artifact(tmp_path, "wordy", labels=tuple(f"class {i} of {CLASSES}" for i in range(CLASSES)))
-    body = json.dumps({"images": [base64.b64encode(png(seed)).decode() for seed in range(IMAGES)]}).encode()
+    body = json.dumps({"images": [b64(png(seed)) for seed in range(IMAGES)]}).encode()
     return post(body, f"/predict?top_k={CLASSES}", "Content-Type: application/json", *headers)
 
 

@@ -1,5 +1,6 @@
 """Pictures for the models of `tests.artifacts`, and what a server must answer to them."""
 
+import base64
 import struct
 import zlib
 from io import BytesIO
@@ -28,6 +29,11 @@ def encode(image: Pixels, kind: str = "PNG", **options: Any) -> bytes:
     stream = BytesIO()
     Image.fromarray(image.squeeze()).save(stream, kind, **options)
     return stream.getvalue()
+
+
+def b64(data: bytes) -> str:
+    """The bytes as JSON carries them."""
+    return base64.b64encode(data).decode()
 
 
 def decode(data: bytes, mode: str = "L") -> Pixels:

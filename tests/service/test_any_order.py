@@ -14,6 +14,7 @@ from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED, OK
 from service.parsing.head import Target
 from service.prediction.request import RequestState
+from tests.service.event_loop import turn
 from tests.service.prediction.played import (
     PREDICT,
     PlayedProcess,
@@ -21,7 +22,6 @@ from tests.service.prediction.played import (
     head,
     picture,
     several,
-    turn,
 )
 
 

@@ -1,6 +1,5 @@
 """What comes while the event loop is busy: a server is stopped until there is more to take than a turn of it takes."""
 
-import base64
 import json
 import time
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.service.pictures import check, pixels, png
+from tests.service.pictures import b64, check, pixels, png
 from tests.service.served import Served, Servers, stopped, until
 from tests.service.wire import Wire, get, post
 
@@ -29,7 +28,7 @@ def busy_server(serve_module: Servers, repository: Path) -> Served:
 @contextmanager
 def busy(served: Served) -> Iterator[None]:
     """What is sent here comes behind many large requests."""
-    body = json.dumps({"images": [base64.b64encode(png()).decode()] * IMAGES}).encode()
+    body = json.dumps({"images": [b64(png())] * IMAGES}).encode()
     with ExitStack() as stack:
         wires = [stack.enter_context(Wire(served.address)) for _ in range(REQUESTS)]
         for wire in wires:

@@ -1,6 +1,5 @@
 """Every error that a client can get: its status, its stable code, its document, and that the server goes on."""
 
-import base64
 import gzip
 import json
 import re
@@ -14,7 +13,7 @@ import pytest
 
 from service.config.settings import Settings
 from tests.artifacts import make_artifact, make_slow_starter
-from tests.service.pictures import check, encode, huge_png, pixels, png
+from tests.service.pictures import b64, check, encode, huge_png, pixels, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, MAX_PIXELS, NOT_A_NUMBER, SLOW
 from tests.service.wire import Wire, get, post
@@ -35,10 +34,6 @@ def problem(answer: httpx.Response, status: int, code: str, **extra: str) -> dic
     assert (document["status"], document["code"]) == (status, code)
     assert document | extra == document
     return document
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 FORM = {"content-type": "multipart/form-data; boundary=xyz"}

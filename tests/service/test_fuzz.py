@@ -1,6 +1,5 @@
 """Arbitrary bytes and arbitrary valid images at the running server: right answers or the client's error, never 500."""
 
-import base64
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from PIL import Image
 from models.artifact.artifact import read_artifact
 from models.images.decoder import Preprocessor
 from models.images.errors import CorruptImage, ImageTooLarge, UnsupportedImage
-from tests.service.pictures import check, decode, encode
+from tests.service.pictures import b64, check, decode, encode
 from tests.service.served import Served
 from tests.service.stock import MAX_PIXELS
 
@@ -64,7 +63,7 @@ def ask(client: httpx.Client, image: bytes, wrapping: str) -> httpx.Response:
     if wrapping == "form":
         return client.post("/predict", files={"image": ("picture", image)})
     if wrapping == "json":
-        return client.post("/predict", json={"image": base64.b64encode(image).decode()})
+        return client.post("/predict", json={"image": b64(image)})
     return client.post("/predict", content=image, headers={"content-type": "image/png"})
 
 

@@ -1,6 +1,5 @@
 """Predictions over HTTP: every way to send images, and what comes back."""
 
-import base64
 import gzip
 import json
 import re
@@ -18,7 +17,7 @@ from backports import zstd
 from PIL import Image
 
 from tests.artifacts import LABELS
-from tests.service.pictures import check, decode, encode, pixels, png
+from tests.service.pictures import b64, check, decode, encode, pixels, png
 from tests.service.served import Served, Servers
 from tests.service.stock import COLOUR_LABELS, COLOUR_SHAPE
 
@@ -33,10 +32,6 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "br": brotli.compress,
     "zstd": zstd.compress,
 }
-
-
-def b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()
 
 
 def chunks(data: bytes) -> Iterator[bytes]:

@@ -18,6 +18,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.reports import ModelReport
 from service.ipc.slots import EXPIRED, OK
+from tests.service.event_loop import turn
 
 SLOTS, CLASSES, PIXELS = 32, 4, 6
 IMAGE_MS = 3.0  # what an image costs at warm-up: more than a worker is given ahead
@@ -142,12 +143,6 @@ class Played:
         )
         self.channels.shared_state.done[worker, message.api] = message.batch
         os.write(self.channels.replies[message.api].writer, told.pack())
-
-
-async def turn() -> None:
-    """Let the loop do what is due: callbacks, and what pipes hold."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 def play(scene: Callable[[Played], Awaitable[None]], **options: float) -> Played:

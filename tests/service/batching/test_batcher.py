@@ -11,7 +11,8 @@ from service.batching.image_task import ImageTask, Result
 from service.errors import DeadlineExceeded
 from service.ipc.reports import ModelReport
 from service.policy import LATE_NS, LEAD_NS
-from tests.service.batching.played_batcher import IMAGE_MS, PIXELS, SLOTS, Played, kinds, play, second, turn
+from tests.service.batching.played_batcher import IMAGE_MS, PIXELS, SLOTS, Played, kinds, play, second
+from tests.service.event_loop import turn
 
 
 def test_what_arrives_together_travels_together_in_order() -> None:

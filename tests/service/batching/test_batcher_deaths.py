@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from service.batching.image_task import ImageTask, Result
 from service.errors import Unavailable
 from service.ipc.messages import BatchMessage
-from tests.service.batching.played_batcher import SLOTS, Played, kinds, play, second, turn
+from tests.service.batching.played_batcher import SLOTS, Played, kinds, play, second
+from tests.service.event_loop import turn
 
 
 def test_a_dead_workers_batch_is_retried_one_by_one_and_once() -> None:

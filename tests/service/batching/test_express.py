@@ -21,7 +21,8 @@ from service.policy import (
     LEAD_NS,
     SUSPECT_NS,
 )
-from tests.service.batching.played_batcher import Played, play, turn
+from tests.service.batching.played_batcher import Played, play
+from tests.service.event_loop import turn
 
 MS, SECOND = 1_000_000, 1_000_000_000
 NOW_NS = 100 * SECOND

@@ -10,7 +10,8 @@ from service.batching.image_task import Result
 from service.errors import DeadlineExceeded, InternalError, ServiceError
 from service.ipc.messages import Reply
 from service.ipc.slots import EXPIRED, FAILED
-from tests.service.batching.played_batcher import SLOTS, TOLD_NS, Played, kinds, play, turn
+from tests.service.batching.played_batcher import SLOTS, TOLD_NS, Played, kinds, play
+from tests.service.event_loop import turn
 
 NOTHING: Any = None  # in the place of what cannot be read
 

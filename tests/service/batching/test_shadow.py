@@ -15,7 +15,8 @@ from service.catalog.catalog import Catalog
 from service.ipc.control import NewModels
 from service.ipc.messages import BatchMessage
 from service.ipc.slots import EXPIRED, FAILED
-from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several, turn
+from tests.service.event_loop import turn
+from tests.service.prediction.played import PlayedProcess, Sent, head, picture, play, several
 
 LIVE, SHADOW = 0, 1  # numbers of the models
 

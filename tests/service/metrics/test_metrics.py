@@ -1,6 +1,5 @@
 """Metrics: true counts, told the same by every process, and never falling."""
 
-import base64
 import multiprocessing
 import os
 import signal
@@ -21,13 +20,13 @@ from service.metrics.metered_model import MeteredModel
 from service.metrics.metrics import OUTCOMES, Metrics
 from service.metrics.snapshot import MODEL_STATES
 from tests.artifacts import make_artifact, value_at_start
-from tests.service.pictures import png
+from tests.service.pictures import b64, png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES, SLOW
 from tests.service.wire import Wire, post
 
 STAGES = ("read", "decode", "queue", "inference", "respond")
-B64 = base64.b64encode(png()).decode()
+B64 = b64(png())
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Bodies: httpx writes the forms, the standard library the JSON and base64. What other clients write of each is in
 `test_form` and `test_json_document`."""
 
-import base64
 import json
 import tracemalloc
 
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from service.errors import BadRequest, TooLarge
 from service.policy import BODY_PIECE_BYTES
 from tests.service.parsing.bodies import Found, form, found
+from tests.service.pictures import b64
 
 IMAGES = st.lists(st.binary(min_size=1, max_size=100), min_size=1, max_size=8)
 NAMES = st.text(min_size=1, max_size=20)
@@ -37,7 +37,7 @@ def test_bytes_that_look_like_the_boundary_do_not_end_a_file() -> None:
 
 @given(IMAGES)
 def test_the_images_of_json_come_out_as_they_went_in(images: list[bytes]) -> None:
-    encoded = [base64.b64encode(image).decode() for image in images]
+    encoded = [b64(image) for image in images]
     for content_type in (b"application/json", b"Application/JSON; charset=utf-8"):
         assert found(content_type, json.dumps({"images": encoded}).encode(), 8) == Found(images, several=True)
     assert found(b"application/json", json.dumps({"image": encoded[0]}).encode(), 8) == Found(images[:1], False)
@@ -117,7 +117,7 @@ def test_a_boundary_of_any_length_is_the_clients_affair(length: int) -> None:
 def test_large_images_in_json_come_out_as_they_went_in(size: int, indent: int | None) -> None:
     """Also where base64 is escaped, as PHP does with the slash and .NET with the plus sign."""
     image = bytes(range(255, -1, -1)) * (size // 256) + bytes(size % 256)
-    text = base64.b64encode(image).decode()
+    text = b64(image)
     body = json.dumps({"images": [text, text]}, indent=indent)
     for written in (body, body.replace("/", "\\/"), body.replace("+", "\\u002B")):
         assert found(b"application/json", written.encode(), 2) == Found([image, image], several=True)
@@ -150,7 +150,7 @@ def test_json_of_any_other_shape_is_the_clients_error(document: object) -> None:
             assert isinstance(document, dict)
             ((_, value),) = document.items()
             texts = value if payload.several else [value]
-            assert [base64.b64encode(image).decode() for image in payload.images] == texts
+            assert [b64(image) for image in payload.images] == texts
 
 
 TYPES = st.sampled_from(

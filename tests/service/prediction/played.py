@@ -4,7 +4,6 @@ The played worker finds in an image the class that its first pixel names.
 """
 
 import asyncio
-import base64
 import json
 import os
 import time
@@ -34,7 +33,7 @@ from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
 from service.routes.routes import ROUTES
 from tests.artifacts import LABELS
-from tests.service.pictures import encode, pixels, png
+from tests.service.pictures import b64, encode, pixels, png
 from tests.service.served import DEADLINE_S
 
 PREDICT = Target("/predict")
@@ -225,7 +224,7 @@ def picture(first: int, *, tiny: bool = True) -> bytes:
 
 def several(*images: bytes) -> tuple[bytes, dict[str, str]]:
     """The JSON body that holds these images, and the field that says so."""
-    encoded = [base64.b64encode(image).decode() for image in images]
+    encoded = [b64(image) for image in images]
     return json.dumps({"images": encoded}).encode(), {"content_type": "application/json"}
 
 
@@ -255,12 +254,6 @@ def check_ended(process: PlayedProcess, sent: Sent) -> None:
     sent.request.abandon()
     assert len(sent.responses) == 1
     assert process.is_whole()
-
-
-async def turn() -> None:
-    """Let the loop do what is due: callbacks, and what pipes hold."""
-    for _ in range(3):
-        await asyncio.sleep(0)
 
 
 def play(scene: Callable[[PlayedProcess], Awaitable[None]], *artifacts: Artifact, **options: object) -> None:

@@ -13,7 +13,8 @@ from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, Wor
 from service.ipc.reports import ModelReport
 from service.policy import RESTART_WAIT_FACTOR, SUSPECT_NS
 from service.prediction import api_process
-from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+from tests.service.event_loop import turn
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play
 from tests.service.served import DEADLINE_S
 
 UP, DOWN = WorkerUp(0, 1, (REPORT,)), WorkerDown(0)

@@ -19,7 +19,8 @@ from service.ipc.control import (
 )
 from service.ipc.reports import ModelReport
 from service.parsing.head import Target
-from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play, turn
+from tests.service.event_loop import turn
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, code, head, picture, play
 from tests.service.prediction.test_model_switch import SEAT, SET, answer_at_new_worker, told
 
 OTHER = 1  # number of a model that is not loaded, beside the default one

@@ -16,8 +16,9 @@ from service.ipc.messages import BatchMessage, Reply
 from service.ipc.slots import OK
 from service.parsing.head import Target
 from tests.artifacts import make_artifact
+from tests.service.event_loop import turn
 from tests.service.pictures import pixels
-from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play, turn
+from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play
 from tests.service.served import DEADLINE_S
 
 SET = 5  # number of the set of models

@@ -11,6 +11,7 @@ from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.slots import EXPIRED, FAILED
 from service.prediction.request import RequestState
 from tests.artifacts import LABELS
+from tests.service.event_loop import turn
 from tests.service.prediction.played import (
     PlayedProcess,
     Sent,
@@ -21,7 +22,6 @@ from tests.service.prediction.played import (
     many,
     picture,
     play,
-    turn,
 )
 
 PLAIN = "plain", "2"

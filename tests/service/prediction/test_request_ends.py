@@ -19,6 +19,7 @@ from service.ipc.messages import BatchMessage
 from service.prediction.request import PredictionRequest, RequestState
 from service.prediction.response import Response
 from tests.artifacts import LABELS
+from tests.service.event_loop import turn
 from tests.service.pictures import pixels
 from tests.service.prediction.played import (
     PlayedProcess,
@@ -29,7 +30,6 @@ from tests.service.prediction.played import (
     many,
     picture,
     play,
-    turn,
 )
 from tests.service.served import DEADLINE_S
 

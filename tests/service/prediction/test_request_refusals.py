@@ -12,6 +12,7 @@ from models.artifact.artifact import Artifact
 from service.parsing.head import Target
 from service.policy import TINY_BYTES
 from service.prediction.request import RequestState
+from tests.service.event_loop import turn
 from tests.service.pictures import encode, pixels
 from tests.service.prediction.played import (
     BYTES,
@@ -26,7 +27,6 @@ from tests.service.prediction.played import (
     picture,
     play,
     several,
-    turn,
 )
 
 PLAIN = "plain", "2"

@@ -1,6 +1,5 @@
 """What a process writes to standard error, ours and its libraries' alike."""
 
-import base64
 import json
 import os
 import pty
@@ -15,7 +14,7 @@ from typing import Any, BinaryIO
 import httpx
 import pytest
 
-from tests.service.pictures import png
+from tests.service.pictures import b64, png
 from tests.service.served import DEADLINE_S, Servers, environment, free_port, run_command, until
 from tests.service.stock import FAILING
 from tests.service.wire import Wire, post
@@ -207,7 +206,7 @@ def test_a_life_is_told_from_its_start_to_its_counts(serve: Servers, repository:
         assert httpx.post(served.url + "/predict", content=png()).status_code == 200
     answers = [httpx.post(served.url + "/predict", content=b"text").json() for _ in range(20)]
     wrong = [httpx.post(served.url + "/models/faulty/predict", content=png(first=FAILING)).json() for _ in range(2)]
-    body = {"images": [base64.b64encode(image).decode() for image in (png(), b"text")]}
+    body = {"images": [b64(image) for image in (png(), b"text")]}
     assert httpx.post(served.url + "/predict", json=body).status_code == 200
     lost = httpx.get(served.url + "/nowhere").json()
     refused = {"event": "request refused", "model": "plain", "version": "2", "code": "unsupported_media_type"}
@@ -248,7 +247,7 @@ TRACE = "0af7651916cd43dd8448eb211c80319c"
 def test_each_request_has_a_line_with_what_its_answer_tells(serve: Servers, repository: Path) -> None:
     flags = ("--model-repository", repository, "--default-model", "plain", "--workers", "1", "--api-processes", "1")
     served = serve(*flags, "--access-log", "all").ready()
-    body = {"images": [base64.b64encode(image).decode() for image in (png(), b"text")]}
+    body = {"images": [b64(image) for image in (png(), b"text")]}
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         trace = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "x-request-id": "mine"}
         good = client.post("/predict", content=png(), headers=trace).json()

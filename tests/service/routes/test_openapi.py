@@ -1,6 +1,5 @@
 """The OpenAPI document tells the truth about every route: real answers are held against it."""
 
-import base64
 from typing import Any
 
 import httpx
@@ -8,7 +7,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from service.parsing.head import MAX_NUMBER
-from tests.service.pictures import png
+from tests.service.pictures import b64, png
 from tests.service.stock import FAILING, MAX_BODY_BYTES, MAX_IMAGES
 
 Document = dict[str, Any]
@@ -58,7 +57,7 @@ def test_every_path_parameter_is_described(openapi: Document) -> None:
             assert described == {part.strip("{}") for part in path.split("/") if part.startswith("{")}
 
 
-B64 = base64.b64encode(png()).decode()
+B64 = b64(png())
 INFERENCE = {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [B64]}]}
 CLASSES = [{"name": "logits", "parameters": {"classification": 3}}]
 
