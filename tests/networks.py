@@ -56,6 +56,11 @@ def _settle(network: nn.Module) -> None:
             nn.init.uniform_(module.bias, -0.2, 0.2)
 
 
+def count_parameters(network: nn.Module) -> int:
+    """How many numbers training may change."""
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
 def random_pictures(artifact: Artifact, n: int) -> NDArray[np.uint8]:
     """Noise of the artifact's shape, the same in every call."""
     return np.random.default_rng(n).integers(0, 256, (n, *artifact.input_shape), dtype=np.uint8)

@@ -1,7 +1,6 @@
 """Training on the GPU does what training on the CPU does."""
 
 import io
-import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from rich.console import Console
 
 from tests.training.folders import pack, pictures
 from tests.training.recipe_files import write_recipe
+from tests.training.run_folder import read_history
 from training.commands.fit import fit
 from training.loop.checkpoint import read_checkpoint
 from training.loop.recipe import load_recipe
@@ -31,7 +31,7 @@ def _options(folder: Path, output: Path, device: str, precision: str) -> FitOpti
 
 def _history(options: FitOptions) -> list[dict[str, float]]:
     assert fit(options, Console(file=io.StringIO())) == 0
-    return [json.loads(line) for line in (options.folder / "metrics.jsonl").read_text().splitlines()]
+    return read_history(options.folder)
 
 
 @pytest.mark.parametrize(("precision", "within"), [("fp32", 0.02), ("bf16", 0.1)])

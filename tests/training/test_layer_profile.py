@@ -7,6 +7,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from models.networks import registry
+from tests.networks import count_parameters
 from training.layer_profile import LayerRow, profile_layers
 
 
@@ -41,7 +42,7 @@ def test_totals_are_those_of_torchs_own_counter(name: str):
             network(torch.empty(1, *registry.describe(name).input_shape))
     rows = rows_of(name)
     assert 2 * multiply_adds(rows) == counter.get_total_flops()
-    assert sum(row.parameters for row in rows) == sum(parameter.numel() for parameter in network.parameters())
+    assert sum(row.parameters for row in rows) == count_parameters(network)
 
 
 def test_rows_in_order_of_execution():

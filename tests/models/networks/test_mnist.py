@@ -6,12 +6,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from models.networks.mnist import InceptionNet, ResidualNet
+from tests.networks import count_parameters
 
 Weights = dict[str, Tensor]
-
-
-def parameters(network: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def randomize(network: torch.nn.Module) -> Weights:
@@ -76,10 +73,10 @@ def inception_logits(w: Weights, x: Tensor) -> Tensor:
 
 
 def test_parameter_counts():
-    assert parameters(ResidualNet()) == 41_514
-    assert parameters(InceptionNet()) == 97_298
+    assert count_parameters(ResidualNet()) == 41_514
+    assert count_parameters(InceptionNet()) == 97_298
     biases, norms = 2 * (16 + 16 + 16) + 2 * (32 + 32 + 32), 16 + 16 + 16 + 32 + 32 + 32
-    assert parameters(ResidualNet(batch_norm=True)) == 41_514 - norms + biases
+    assert count_parameters(ResidualNet(batch_norm=True)) == 41_514 - norms + biases
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from models.networks import resnet
 from tests.models.networks.references import NoShortcut, randomize_norms
+from tests.networks import count_parameters
 
 
 def torchvision_resnet(depth: int, classes: int) -> nn.Module:
@@ -59,7 +60,7 @@ def test_parameter_counts_are_the_published_ones(depth: int):
     published = torchvision.models.get_model_weights(f"resnet{depth}")["IMAGENET1K_V1"].meta["num_params"]
     with torch.device("meta"):
         network = resnet.resnet(depth)
-    assert sum(parameter.numel() for parameter in network.parameters()) == published
+    assert count_parameters(network) == published
 
 
 @pytest.mark.parametrize("depth", [18, 50])

@@ -10,6 +10,7 @@ from torchvision.models.resnet import BasicBlock
 
 from models.networks import resnet_cifar
 from tests.models.networks.references import NoShortcut, randomize_norms
+from tests.networks import count_parameters
 
 DEPTHS = [20, 32, 44, 56, 110]
 PARAMETERS = {
@@ -68,10 +69,6 @@ def reference(kind: str, depth: int, classes: int) -> nn.Sequential:
     return network
 
 
-def parameters(network: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in network.parameters())
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize(("depth", "classes"), [(20, 10), (32, 100), (44, 10), (56, 10), (110, 10)])
 def test_computes_what_torchvisions_blocks_compute(kind: str, depth: int, classes: int):
@@ -90,7 +87,7 @@ def test_computes_what_torchvisions_blocks_compute(kind: str, depth: int, classe
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_parameter_counts(kind: str):
-    assert [parameters(build(kind, depth)) for depth in DEPTHS] == PARAMETERS[kind]
+    assert [count_parameters(build(kind, depth)) for depth in DEPTHS] == PARAMETERS[kind]
 
 
 @pytest.mark.parametrize("build", [resnet_cifar.resnet, resnet_cifar.plain])

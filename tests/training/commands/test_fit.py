@@ -1,5 +1,4 @@
 import io
-import json
 import os
 import re
 import shutil
@@ -20,6 +19,7 @@ from tests.training.acting import KILL, acting
 from tests.training.command import resnet_train
 from tests.training.folders import below, pack, picture, pictures
 from tests.training.recipe_files import write_recipe
+from tests.training.run_folder import read_history
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.data.fingerprint import names as fingerprint_names
@@ -88,10 +88,6 @@ def _fit(options, **settings):
     return fit(options, console, **settings), console.file.getvalue()
 
 
-def _history(folder):
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 def _same_weights(first, second):
     ours, theirs = (read_checkpoint(folder / "last.pt").weights for folder in (first, second))
     return ours.keys() == theirs.keys() and all(torch.equal(ours[key], theirs[key]) for key in ours)
@@ -118,7 +114,7 @@ def test_learns_and_leaves_a_folder_that_tells_all(whole):
     ]
     for drawn in whole.glob("*.png"):
         Image.open(drawn).verify()
-    history = _history(whole)
+    history = read_history(whole)
     assert [row["epoch"] for row in history] == [1, 2, 3, 4]
     assert history[-1]["validation_accuracy"] > 0.95
     assert history[-1]["loss"] < history[0]["loss"] / 3
@@ -146,7 +142,7 @@ def test_checkpoints_metrics_are_those_of_its_weights_on_the_images_held_back(wh
     from models.networks import registry
 
     held_back = dataset.hold_out(sources.load(digits, Path(), "train"), 0.1)[1]
-    for name, figures in (("last.pt", _history(whole)[-1]), ("best.pt", _best(_history(whole)))):
+    for name, figures in (("last.pt", read_history(whole)[-1]), ("best.pt", _best(read_history(whole)))):
         checkpoint = read_checkpoint(whole / name)
         network = registry.build(checkpoint.architecture, classes=len(checkpoint.labels), **checkpoint.arguments)
         network.load_state_dict(checkpoint.weights)
@@ -191,7 +187,7 @@ def test_killed_run_resumes_to_the_same_bits(recipe, options, digits, whole, tmp
     (tmp_path / "run" / "metrics.jsonl").unlink(missing_ok=True)  # as if killed before it was written
     assert _fit(_changed(options, resume=True, seed=None))[0] == 0
     assert _same_weights(tmp_path / "run", whole)
-    assert [row["epoch"] for row in _history(tmp_path / "run")] == [1, 2, 3, 4]
+    assert [row["epoch"] for row in read_history(tmp_path / "run")] == [1, 2, 3, 4]
 
 
 def _assert_stopped_well(returncode, errors, folder):
@@ -406,7 +402,7 @@ def test_resumed_run_takes_more_epochs_and_keeps_them(photos_run, tmp_path):
     options = _resumed(photos_run, tmp_path)
     assert "had finished its 2 epochs: --resume with more --epochs goes on" in _fit(options)[1]
     _fit(_changed(options, epochs=3))
-    assert [row["epoch"] for row in _history(options.folder)] == [1, 2, 3]
+    assert [row["epoch"] for row in read_history(options.folder)] == [1, 2, 3]
     assert "had finished its 3 epochs" in _fit(options)[1]
     with pytest.raises(CheckpointError, match="has finished 3 epochs already, --epochs 1 is fewer: give more"):
         _fit(_changed(options, epochs=1))
@@ -492,7 +488,7 @@ def test_without_validation_everything_is_trained_on(recipe, options):
     assert _fit(_changed(options, epochs=1))[0] == 0
     assert sorted(file.name for file in options.folder.iterdir()) == ["curves.png", "last.pt", "metrics.jsonl"]
     assert read_checkpoint(options.folder / "last.pt").metrics == {}
-    (row,) = _history(options.folder)
+    (row,) = read_history(options.folder)
     assert row["images_per_second"] == pytest.approx(4000 / row["seconds"])
 
 

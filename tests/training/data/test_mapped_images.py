@@ -1,6 +1,5 @@
 """Decoded images in a file without a name: short of memory, of disk, killed, and shared by two processes."""
 
-import json
 import os
 import signal
 import subprocess
@@ -14,6 +13,7 @@ from rich.console import Console
 from models.networks import registry
 from tests.training.acting import KILL, acting
 from tests.training.folders import pack, pictures
+from tests.training.run_folder import read_history
 from tests.training.stopping import train_for
 from training.data.dataset import measure
 from training.data.mapped_images import allocate
@@ -116,7 +116,7 @@ def test_two_processes_map_what_one_of_them_decoded_and_kill_leaves_nothing(reci
     process.communicate()
     on_their_way = tuple(f".{name}." for name in WRITTEN)
     assert {path.name for path in output.iterdir() if not path.name.startswith(on_their_way)} <= WRITTEN
-    row = json.loads((output / "metrics.jsonl").read_text().splitlines()[0])
+    row = read_history(output)[0]
     assert row["loss"] == pytest.approx(_first_loss(recipe, photos), rel=1e-5)
 
 

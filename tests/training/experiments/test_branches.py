@@ -4,13 +4,14 @@ import pytest
 import torch
 
 from models.networks.mnist import InceptionNet
+from tests.networks import count_parameters
 from training.experiments.branches import WIDENINGS, FewerBranches, without
 
 
 @pytest.mark.parametrize("left_out", WIDENINGS)
 def test_a_net_without_a_branch_is_as_large_as_the_whole_and_takes_the_same_pictures(left_out):
     whole, rest = InceptionNet(), without(left_out, WIDENINGS[left_out], 10)
-    sizes = [sum(parameter.numel() for parameter in net.parameters()) for net in (whole, rest)]
+    sizes = [count_parameters(net) for net in (whole, rest)]
     assert sizes[1] == pytest.approx(sizes[0], rel=0.02)
     assert rest(torch.zeros(2, 1, 28, 28)).shape == (2, 10)
     for name in ("inception1", "inception2"):

@@ -1,7 +1,6 @@
 """`torchrun --nproc-per-node N -m training fit`: several processes do what one does."""
 
 import io
-import json
 import os
 import subprocess
 import sys
@@ -14,6 +13,7 @@ from rich.console import Console
 
 from models.networks import registry
 from tests.training.acting import KILL, acting
+from tests.training.run_folder import read_history
 from training.commands.fit import fit
 from training.data import dataset, sources
 from training.errors import RecipeError
@@ -94,10 +94,6 @@ def _alone(recipe: Path, digits: str, output: Path, architecture: str | None = N
     return output
 
 
-def _history(folder: Path) -> list[dict[str, float]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-
-
 @pytest.fixture(scope="module")
 def three(recipe: Path, digits: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run of three processes, whose output is checked on the way."""
@@ -114,7 +110,7 @@ def test_steps_are_those_of_one_process(recipe, digits, tmp_path):
     few.write_text(recipe.read_text().replace("batch_size = 101", "batch_size = 1_101"))
     _finish(_start(few, digits, tmp_path / "two"))
     one = _alone(few, digits, tmp_path / "one")
-    for ours, theirs in zip(_history(tmp_path / "two"), _history(one), strict=True):
+    for ours, theirs in zip(read_history(tmp_path / "two"), read_history(one), strict=True):
         for figure in ("loss", "validation_loss"):
             assert ours[figure] == pytest.approx(theirs[figure], rel=1e-5), figure
         assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=1e-3)  # three images in doubt
@@ -126,7 +122,7 @@ def test_steps_are_those_of_one_process(recipe, digits, tmp_path):
 @pytest.mark.slow
 def test_losses_of_a_whole_run_are_those_of_one_process(three, recipe, digits, tmp_path):
     one = _alone(recipe, digits, tmp_path / "one")
-    for ours, theirs in zip(_history(three), _history(one), strict=True):
+    for ours, theirs in zip(read_history(three), read_history(one), strict=True):
         for figure in ("loss", "validation_loss"):
             assert ours[figure] == pytest.approx(theirs[figure], rel=1e-2)
         assert ours["accuracy"] == pytest.approx(theirs["accuracy"], abs=5e-3)
@@ -172,7 +168,7 @@ def test_a_process_that_is_killed_is_told_by_the_others_in_a_line(recipe, digits
 def test_network_with_batch_norm_learns_as_well(recipe, digits, tmp_path):
     _finish(_start(recipe, digits, tmp_path / "run", "--arch", "mnist-residual-bn"))
     one = _alone(recipe, digits, tmp_path / "one", "mnist-residual-bn")
-    ours, theirs = (_history(folder)[-1]["validation_accuracy"] for folder in (tmp_path / "run", one))
+    ours, theirs = (read_history(folder)[-1]["validation_accuracy"] for folder in (tmp_path / "run", one))
     assert ours > 0.9
     assert ours == pytest.approx(theirs, abs=0.03)
 

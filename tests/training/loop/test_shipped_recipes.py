@@ -1,7 +1,6 @@
 """Each recipe that ships does what it says for an epoch."""
 
 import io
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +10,7 @@ from rich.console import Console
 
 from tests.training.folders import COLOURS, pack, pictures
 from tests.training.recipe_files import write_recipe
+from tests.training.run_folder import read_history
 from training.commands.fit import fit
 from training.loop.augment import ResizedCrop
 from training.loop.checkpoint import read_checkpoint
@@ -37,7 +37,7 @@ def test_recipe_trains_for_an_epoch(name, folder, tmp_path):
     path = write_recipe(tmp_path / "small.toml", recipe)
     options = FitOptions(recipe=path, data=str(folder), output=tmp_path / "run", threads=1)
     assert fit(options, Console(file=io.StringIO())) == 0
-    (row,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    (row,) = read_history(tmp_path / "run")
     assert row["images_per_second"] == pytest.approx(12 / row["seconds"])
     checkpoint = read_checkpoint(tmp_path / "run" / "last.pt")
     assert (checkpoint.architecture, checkpoint.labels) == (recipe.architecture, tuple(sorted(COLOURS)))
