@@ -154,7 +154,7 @@ class TooManyRequests(ServiceError):
 
     status, code, title = 429, "too_many_requests", "Too many requests"
 
-    def __init__(self, message: str, retry_after_s: int = 1, key: str = "") -> None:
+    def __init__(self, message: str, retry_after_s: int, key: str) -> None:
         super().__init__(message)
         self.retry_after_s, self.key = retry_after_s, key
 

@@ -17,11 +17,11 @@ SEED = 7
 _OBJECTS = 12
 
 
-def photo_jpeg(file_bytes: int = FILE_BYTES) -> bytes:
-    """A JPEG of the quality at which it comes closest to so many bytes."""
+def photo_jpeg() -> bytes:
+    """A JPEG of the quality at which it comes closest to FILE_BYTES."""
     image = _scene(np.random.default_rng(SEED))
     files = [_encode(image, quality) for quality in range(50, 99)]
-    return min(files, key=lambda file: abs(len(file) - file_bytes))
+    return min(files, key=lambda file: abs(len(file) - FILE_BYTES))
 
 
 def large_jpeg() -> bytes:

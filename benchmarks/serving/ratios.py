@@ -51,10 +51,10 @@ class Ratio:
         return cls(median(ratios), None if place is None else ratios[place], len(ratios))
 
 
-def lower_place(n: int, confidence: float = CONFIDENCE) -> int | None:
-    """Place, from 0, of the largest order statistic of n that is below the median with this confidence; None if none.
+def lower_place(n: int) -> int | None:
+    """Place, from 0, of the largest order statistic of n that is below the median with CONFIDENCE; None if none.
 
     The k-th smallest of n lies above the median only if fewer than k of n values are below it: Binomial(n, 1/2) < k.
     """
-    below = stats.binom.cdf(np.arange(n), n, 0.5) <= 1 - confidence
+    below = stats.binom.cdf(np.arange(n), n, 0.5) <= 1 - CONFIDENCE
     return int(below.sum()) - 1 if below.any() else None

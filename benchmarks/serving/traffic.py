@@ -7,16 +7,17 @@ import numpy as np
 from benchmarks.serving.workloads import Upload
 
 _CLIENT = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"
+_SEED = 0  # of the order and of all ids: every run sends the same bytes
 
 
-def behind_nginx(uploads: Sequence[Upload], path: str, seed: int = 0) -> list[bytes]:
+def behind_nginx(uploads: Sequence[Upload], path: str) -> list[bytes]:
     """A whole HTTP/1.1 message for each upload, in random order.
 
     The header fields are those of a browser, and what nginx adds with `proxy_http_version 1.1` and the
     `proxy_set_header` lines of its documentation; X-Request-ID is its `$request_id`, traceparent what its OpenTelemetry
     module sends.
     """
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(_SEED)
     return [_message(uploads[i], path, random) for i in random.permutation(len(uploads))]
 
 

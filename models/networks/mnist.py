@@ -12,7 +12,7 @@ def _normalize(channels: int, batch_norm: bool) -> nn.Module:
 class ResidualBlock(nn.Module):
     """relu(x + conv3x3(relu(conv3x3(x)))) on [n, channels, h, w]; batch norm, if any, follows each conv."""
 
-    def __init__(self, channels: int, batch_norm: bool = False) -> None:
+    def __init__(self, channels: int, batch_norm: bool) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=not batch_norm)
         self.bn1 = _normalize(channels, batch_norm)

@@ -41,8 +41,8 @@ class CifarResNet(nn.Module):
         self,
         block: Callable[[int, int, int], nn.Module],
         blocks: int,
-        classes: int = 10,
-        width: int = 16,
+        classes: int,
+        width: int,
         in_channels: int = 3,
     ) -> None:
         super().__init__()

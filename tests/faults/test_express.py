@@ -44,7 +44,7 @@ def served(repository: Path) -> Iterator[Served]:
 def both_loads(served: Served) -> Iterator[tuple[Ledger, Ledger]]:
     """More slow requests than the workers can run at a time, and quick ones."""
     with (
-        load(served, SLOW_CONNECTIONS, timeout_s=30, questions=[Question.of_dear(0)]) as slow,
+        load(served, SLOW_CONNECTIONS, timeout_s=30, questions=[Question.of_dear()]) as slow,
         load(served, QUICK_CONNECTIONS, timeout_s=30, questions=DEFAULT_ALONE) as quick,
     ):
         yield slow, quick

@@ -21,9 +21,9 @@ def some_digits(count: int) -> Digits:
     return [(str(labels[i]), images[i].reshape(28, 28).astype(np.uint8)) for i in chosen]
 
 
-def ask_about(client: httpx.Client, pictures: Sequence[NDArray[np.uint8]], path: str = "/predict") -> None:
+def ask_about(client: httpx.Client, pictures: Sequence[NDArray[np.uint8]]) -> None:
     """Have all classified, in an order by chance."""
     order = np.random.default_rng(0).permutation(len(pictures))
     for part in np.array_split(order, -(-len(pictures) // IMAGES_A_REQUEST)):
         files = [("image", (f"{i}.png", encode(pictures[i]))) for i in part]
-        assert client.post(path, files=files).status_code == 200
+        assert client.post("/predict", files=files).status_code == 200

@@ -31,11 +31,11 @@ def browser(served: Served) -> Iterator[httpx.Client]:
         yield client
 
 
-def preflight(url: str, path: str, origin: str, method: str = "POST") -> httpx.Response:
+def preflight(url: str, path: str, origin: str) -> httpx.Response:
     """As Chromium sends it before a page's request with a key: no key in it, names of fields in lower case."""
     headers = {
         "origin": origin,
-        "access-control-request-method": method,
+        "access-control-request-method": "POST",
         "access-control-request-headers": "authorization,baggage,content-type,traceparent,tracestate,x-request-id",
     }
     return httpx.options(url + path, headers=headers, timeout=DEADLINE_S)

@@ -14,14 +14,13 @@ def visit(
     per_s: float,
     *,
     p50_ms: float = 1.0,
-    cpu_s: float = 1.0,
     failed: int = 0,
     cold_start_s: float = 2.0,
     batches: dict[str, int] | None = None,
 ) -> Visit:
     """One server in one round, loaded for a second over 32 connections."""
     load = WrkResult(int(per_s) + failed, 1.0, p50_ms, 2 * p50_ms, 3 * p50_ms, 4 * p50_ms, failed, 0.1)
-    sample = LoadSample(server, CONNECTIONS, load, Usage(cpu_s, 0.05), batches)
+    sample = LoadSample(server, CONNECTIONS, load, Usage(1.0, 0.05), batches)
     return Visit(server, number, cold_start_s, 0.002, Memory(3, 300.0, 200.0), (sample,))
 
 

@@ -263,11 +263,11 @@ write_artifact(Path(sys.argv[1]), "animals", int(sys.argv[2]), Path(sys.argv[3])
 
 
 @contextmanager
-def half_written(repository: Path, version: int, model: bytes) -> Iterator[subprocess.Popen[str]]:
-    """A process that has written a part of a version, and goes on once its input ends."""
+def half_written(repository: Path, model: bytes) -> Iterator[subprocess.Popen[str]]:
+    """A process that has written a part of version 4, and goes on once its input ends."""
     file = repository.parent / "written.onnx"
     file.write_bytes(model)
-    command = [sys.executable, "-c", _WRITER, str(repository), str(version), str(file)]
+    command = [sys.executable, "-c", _WRITER, str(repository), "4", str(file)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
         assert writer.stdout is not None
         assert writer.stdout.readline() == "half-written\n"
@@ -275,7 +275,7 @@ def half_written(repository: Path, version: int, model: bytes) -> Iterator[subpr
 
 
 def test_what_a_killed_writer_left_is_removed_by_the_next(directory: Path, model: bytes):
-    with half_written(directory.parent.parent, 4, model) as writer:
+    with half_written(directory.parent.parent, model) as writer:
         writer.kill()
     assert len(list(directory.parent.iterdir())) == 2
     assert highest_version(directory.parent.parent, "animals") == 3
@@ -284,7 +284,7 @@ def test_what_a_killed_writer_left_is_removed_by_the_next(directory: Path, model
 
 
 def test_what_another_writer_has_at_work_is_left_to_it(directory: Path, model: bytes):
-    with half_written(directory.parent.parent, 4, model) as writer:
+    with half_written(directory.parent.parent, model) as writer:
         written = write_artifact(directory.parent.parent, "animals", 5, model, None)
         writer.communicate("")
         assert writer.returncode == 0

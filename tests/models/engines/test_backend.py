@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from models.artifact.artifact import Artifact, read_artifact
-from models.artifact.metadata import Precision
 from models.engines.backend import Backend, candidates, candidates_for
 from models.engines.engine import EngineError
 from tests.artifacts import In8Bits, make_artifact
@@ -92,13 +91,13 @@ def test_a_model_that_is_not_there_in_8_bits_says_how_to_make_it(plain: Artifact
         candidates_for(plain, "auto", "cpu", "int8")
 
 
-def of_precision(artifact: Artifact, precision: Precision) -> Artifact:
-    return replace(artifact, metadata=replace(artifact.metadata, precision=precision))
+def in_8_bits(artifact: Artifact) -> Artifact:
+    return replace(artifact, metadata=replace(artifact.metadata, precision="int8"))
 
 
 @pytest.mark.parametrize("wanted", ["auto", "fastest", "int8"])
 def test_a_graph_in_8_bits_is_computed_as_it_is(plain: Artifact, wanted: str):
-    assert candidates_for(of_precision(plain, "int8"), "auto", "cpu", wanted) == (Backend(precision="int8"),)
+    assert candidates_for(in_8_bits(plain), "auto", "cpu", wanted) == (Backend(precision="int8"),)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +113,7 @@ def test_a_graph_in_8_bits_is_refused_where_it_cannot_be_computed_so(
     plain: Artifact, engine: str, device: str, wanted: str, complaint: str
 ):
     with pytest.raises(EngineError, match=complaint):
-        candidates_for(of_precision(plain, "int8"), engine, device, wanted)
+        candidates_for(in_8_bits(plain), engine, device, wanted)
 
 
 def test_no_engine_is_imported_before_it_is_chosen():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.machine.cgroup import count_oom_kills, quota_cores
+from models.machine.cgroup import count_oom_kills, memory_limit, quota_cores
 
 EVENTS = "low 0\nhigh 0\nmax 31\noom 4\noom_kill {}\noom_group_kill 0\n"
 CONTROL = "oom_kill_disable 0\nunder_oom 0\noom_kill {}\n"
@@ -64,5 +64,23 @@ def test_the_kernels_kills_are_those_of_the_own_group(
     assert count_oom_kills(make(tmp_path, groups, files)) == kills
 
 
+@pytest.mark.parametrize(
+    ("groups", "files", "limit"),
+    [
+        (TWO.format("/a/b"), {"a/b/memory.max": "4096\n", "a/memory.max": "max\n"}, 4096),
+        (TWO.format("/a/b"), {"a/b/memory.max": "8192\n", "a/memory.max": "4096\n"}, 4096),
+        (TWO.format("/host/path"), {"memory.max": "4096\n"}, 4096),
+        (ONE.format("/a"), {"memory/a/memory.limit_in_bytes": "4096\n"}, 4096),
+        (TWO.format("/a"), {"a/memory.max": "max\n"}, None),
+        (TWO.format("/"), {}, None),
+    ],
+    ids=["own", "above", "in a container", "version 1", "no limit", "no files"],
+)
+def test_the_memory_is_the_least_of_the_group_and_those_above_it(
+    tmp_path: Path, groups: str, files: dict[str, str], limit: int | None
+) -> None:
+    assert memory_limit(make(tmp_path, groups, files)) == limit
+
+
 def test_a_machine_without_control_groups_limits_nothing(tmp_path: Path) -> None:
-    assert (quota_cores(tmp_path), count_oom_kills(tmp_path)) == (math.inf, 0)
+    assert (quota_cores(tmp_path), count_oom_kills(tmp_path), memory_limit(tmp_path)) == (math.inf, 0, None)

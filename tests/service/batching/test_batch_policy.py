@@ -23,9 +23,9 @@ def image(name: int, *, age_ns: int = 0, left_ns: int = LATE_NS, retried: bool =
     return ImageTask(name, 0, 1, NOW_NS + left_ns, lambda: None, queued_ns=NOW_NS - age_ns, retried=retried)
 
 
-def urgent(name: int, age_ns: int, images: int) -> ImageTask:
-    """An image of this age that can wait for half of DELAY_NS in all, if so many run together."""
-    time_ns = int((images * SLOW_NS + DELAY_NS // 2) / WAIT_SHARE)
+def urgent(name: int, age_ns: int) -> ImageTask:
+    """An image of this age that can wait for half of DELAY_NS in all, if it runs with another."""
+    time_ns = int((2 * SLOW_NS + DELAY_NS // 2) / WAIT_SHARE)
     return image(name, age_ns=age_ns, left_ns=time_ns - age_ns)
 
 
@@ -186,12 +186,12 @@ SITUATIONS = [
         id="the delay of the oldest is over",
     ),
     pytest.param(
-        Situation([Queued([image(1), urgent(2, DELAY_NS // 2, images=2)], delay_ns=DELAY_NS)]),
+        Situation([Queued([image(1), urgent(2, DELAY_NS // 2)], delay_ns=DELAY_NS)]),
         Expected([1, 2]),
         id="the most urgent has just the time left that both will run",
     ),
     pytest.param(
-        Situation([Queued([image(1), urgent(2, DELAY_NS // 2 - 5, images=2)], delay_ns=DELAY_NS)]),
+        Situation([Queued([image(1), urgent(2, DELAY_NS // 2 - 5)], delay_ns=DELAY_NS)]),
         None,
         id="the most urgent has more time left than both will run",
     ),

@@ -166,10 +166,10 @@ class PlayedProcess:
 class Sent:
     """One request of a client, and the responses that it got."""
 
-    def __init__(self, process: PlayedProcess, head: Head, body: bytes = b"", headers_ns: int | None = None) -> None:
+    def __init__(self, process: PlayedProcess, head: Head, body: bytes = b"") -> None:
         self.responses: list[Response] = []
         self.body, self.position = body, 0
-        self.headers_ns = time.monotonic_ns() if headers_ns is None else headers_ns
+        self.headers_ns = time.monotonic_ns()
         self.request = PredictionRequest(process.services, head, self.headers_ns, self.responses.append)
 
     def begin(self) -> Self:

@@ -7,7 +7,7 @@ import pytest
 
 import service.errors
 from service.batching.image_task import Result
-from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, Unavailable, UnsupportedCoding
+from service.errors import SHED_REASONS, MethodNotAllowed, ServiceError, TooManyRequests, Unavailable, UnsupportedCoding
 from service.parsing.head import Head, Target
 from service.prediction.response import Response, Timestamps, begin_response
 
@@ -31,6 +31,8 @@ def errors() -> dict[str, type[ServiceError]]:
 def make(kind: type[ServiceError]) -> ServiceError:
     if kind is Unavailable:
         return Unavailable("worker_lost", "what happened", retry_after_s=7)
+    if kind is TooManyRequests:
+        return TooManyRequests("what happened", retry_after_s=9, key="alice")
     if kind in (MethodNotAllowed, UnsupportedCoding):
         return kind("BREW", ("GET", "PUT"))  # type: ignore[call-arg]
     return kind("what happened")
@@ -56,7 +58,7 @@ def test_an_error_becomes_the_problem_that_is_drawn(name: str, status: str, code
 
 
 def test_what_a_client_can_do_stands_in_the_headers() -> None:
-    unavailable, not_allowed, coded = begin(), begin(), begin()
+    unavailable, not_allowed, coded, limited = begin(), begin(), begin(), begin()
     unavailable.fail(make(Unavailable))
     not_allowed.fail(make(MethodNotAllowed))
     assert (unavailable.headers["retry-after"], json.loads(unavailable.body)["reason"]) == ("7", "worker_lost")
@@ -65,6 +67,8 @@ def test_what_a_client_can_do_stands_in_the_headers() -> None:
     assert not_allowed.shed is None
     coded.fail(UnsupportedCoding("bzip2", ("gzip", "br")))
     assert coded.headers["accept-encoding"] == "gzip, br"
+    limited.fail(make(TooManyRequests))
+    assert limited.headers["retry-after"] == "9"
 
 
 def test_an_unknown_exception_tells_nothing_of_itself() -> None:

@@ -28,8 +28,8 @@ FP32, INT8 = Backend(), Backend(precision="int8")
 SLOW = dict.fromkeys(range(256), 5)  # milliseconds that any batch takes
 
 
-def select(artifact: Artifact, precision: str = "auto", seconds: float = PATIENCE_S, loss: float = 0.5) -> Choice:
-    load = LoadOptions("auto", precision, False, 1, {}, loss)
+def select(artifact: Artifact, precision: str = "auto", seconds: float = PATIENCE_S) -> Choice:
+    load = LoadOptions("auto", precision, False, 1, {}, 0.5)
     selector = Selector("cpu", load, seconds)
     selector.try_version(artifact)
     return selector.choices([artifact])[artifact.name, artifact.version]

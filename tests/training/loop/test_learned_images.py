@@ -13,12 +13,12 @@ from training.data.sources import load
 from training.loop.learned_images import count_learned
 
 
-def _learner(images, held_back, side=32, crop=None):
-    """What has learned from files at this size, and was judged by the crop of others."""
-    sets = images.decode(spec_of_files(3, side)), held_back.decode(spec_of_files(3, side, crop))
+def _learner(images, held_back, crop):
+    """What has learned from files at 32 x 32 pixels, and was judged by the crop of others."""
+    sets = images.decode(spec_of_files(3, 32)), held_back.decode(spec_of_files(3, 32, crop))
     return SimpleNamespace(
         labels=images.classes,
-        preprocessing=spec_of_files(3, side, crop),
+        preprocessing=spec_of_files(3, 32, crop),
         fingerprints=[fingerprint(each) for each in sets],
     )
 

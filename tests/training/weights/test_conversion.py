@@ -202,8 +202,8 @@ def settled(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def assert_answers_as(adopted: Adopted, source: nn.Module, channels: int = 3, side: int = 32) -> None:
-    pictures = torch.randn(2, channels, side, side, generator=torch.Generator().manual_seed(1))
+def assert_answers_as(adopted: Adopted, source: nn.Module, channels: int = 3) -> None:
+    pictures = torch.randn(2, channels, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         expected = source(pictures)
         expected = getattr(expected, "logits", expected)

@@ -36,9 +36,9 @@ class MethodCall:
         return "text".upper, ()
 
 
-def zipped(name: str) -> bytes:
+def zipped_json() -> bytes:
     with zipfile.ZipFile(stream := BytesIO(), "w") as archive:
-        archive.writestr(name, "{}")
+        archive.writestr("model.json", "{}")
     return stream.getvalue()
 
 
@@ -120,8 +120,8 @@ def test_other_files_are_refused(name: str, data: bytes, tmp_path: Path):
         (b"<!DOCTYPE html><title>Sign in</title>", "HTML"),
         (b'{"weight_map": {}}', "JSON"),
         (pickle.dumps({"fc.weight": np.ones(3)}), "pickled, but not as PyTorch does"),
-        (zipped("model.json"), "a ZIP archive without a state dict"),
-        (zipped("model.json").replace(b"PK\1\2", b"PK\1\0"), "another kind of file, or damaged"),
+        (zipped_json(), "a ZIP archive without a state dict"),
+        (zipped_json().replace(b"PK\1\2", b"PK\1\0"), "another kind of file, or damaged"),
         (safetensors.torch.save(WEIGHTS)[:-9], "another kind of file, or damaged"),
     ],
 )
