@@ -445,7 +445,7 @@ TRIMMED_BYTES = 16 << 20
 reuses it. Less, and usual photographs pay 1 ms for it; more, and an API process keeps what its largest pictures
 took."""
 
-# Processes and their memory (`commands/serve.py`, `pools/`, `supervisor/`).
+# Processes and their memory (`commands/`, `pools/`, `supervisor/`).
 
 LEAST_BYTES, LEAST_WORKER_BYTES = 64 << 20, 32 << 20
 """Memory without which the server certainly does not work, and what each worker adds to it beside its networks: two
