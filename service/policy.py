@@ -132,7 +132,7 @@ TRIALS = 5
 decide; more, and a start on a busy machine is mended later."""
 
 # Hangs and restarts (`worker/warmup.py`, `pools/`, `supervisor/`, `prediction/api_process.py`,
-# `batching/batch_policy.py`).
+# `prediction/restart_wait.py`, `batching/batch_policy.py`).
 
 HANG_FLOOR_NS = 2_000_000_000
 """Least time a batch may take before its worker counts as hung, beside what it waits for a core (a judgement): less,

@@ -226,4 +226,4 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
         self.app.state.budget = ReadBudget(lambda: api.services.admission.late)
         await server.serve(self.ports.sockets)
         api.close()
-        return api.refused
+        return api.shutdown.refused

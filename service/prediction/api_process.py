@@ -10,7 +10,7 @@ import structlog
 from service.auth.cors import Cors
 from service.auth.guard import Guard
 from service.auth.tls import ServerTls
-from service.batching.admission import Admission, no_worker
+from service.batching.admission import Admission
 from service.batching.batcher import Batcher
 from service.batching.decoding import Decoder
 from service.batching.image_task import ImageTask
@@ -20,7 +20,7 @@ from service.batching.wait_estimate import WaitEstimate
 from service.catalog.catalog import Catalog
 from service.catalog.served_model import ModelLookup
 from service.config.settings import SettingError, Settings
-from service.errors import ServiceError, Unavailable
+from service.errors import ServiceError
 from service.ipc.channels import Channels
 from service.ipc.control import (
     Begin,
@@ -42,7 +42,7 @@ from service.ipc.pipe import Pipe
 from service.metrics.metered_model import MeteredModel, metered_models
 from service.metrics.metrics import Metrics
 from service.metrics.snapshot import Snapshot
-from service.policy import BEAT_INTERVAL_S, RELOAD_PAUSE_S, RESTART_WAIT_FACTOR, RESTART_WAIT_LEAST_S
+from service.policy import BEAT_INTERVAL_S, RELOAD_PAUSE_S
 from service.prediction.access_log import AccessLog
 from service.prediction.change_requests import ChangeRequests
 from service.prediction.deadlines import Deadlines
@@ -53,7 +53,9 @@ from service.prediction.model_switch import ModelSwitch
 from service.prediction.problem_log import problem_log
 from service.prediction.process_gauges import ProcessGauges
 from service.prediction.request_metrics import RequestMetrics
+from service.prediction.restart_wait import RestartWait
 from service.prediction.services import Services
+from service.prediction.shutdown import Shutdown
 from service.process.shortage import is_shortage
 
 if TYPE_CHECKING:
@@ -62,14 +64,12 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 TRACES_SHARE = 0.8  # of the time that is left for draining, which traces may take at most: more, and an end is late
-REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
 class ApiProcess:
     """Makes the services that requests need, and follows the supervisor's messages.
 
-    `stop` is called once draining is so far that no new connection is to be taken, `refuse_all` at its end with the
-    error for every request that is still under way.
+    `stop` and `refuse_all` are what `Shutdown` calls.
     """
 
     def __init__(
@@ -91,7 +91,6 @@ class ApiProcess:
         self.metrics, self._catalog, self._control, self._tls = metrics, catalog, control, tls
         self._tls_retry: asyncio.TimerHandle | None = None
         self._index, self._worker_of, self._shared_state = index, channels.worker_of, channels.shared_state
-        self._stop, self._refuse_all = stop, refuse_all
         self._loop = asyncio.get_running_loop()
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
         self.status = ModelStatus(catalog, models.by_index, on_demand=settings.memory_budget > 0)
@@ -99,6 +98,8 @@ class ApiProcess:
         metered = metered_models(catalog, settings.class_metrics)
         self._report = report = ControlWriter(channels.api_reports[index])
         self.services = self._make_services(settings, models, metered, channels, report, guard)
+        self._restart_wait = RestartWait(self.status, self.services.admission, self.services.batcher)
+        self.shutdown = Shutdown(self.status, self.services.admission, metrics, stop, refuse_all)
         self.changes = ChangeRequests(report, settings.start_timeout)
         self._switch = ModelSwitch(self.services, self._wait_estimate, metrics, report)
         self._begin_shadow(catalog)
@@ -107,11 +108,7 @@ class ApiProcess:
         self.metrics_endpoint = MetricsEndpoint(metrics, guard, self._look)
         self._loop.add_reader(control.reader, ControlReader(control, self._on_message).read)
         self._settled = False
-        self._ups = 0  # of workers
-        self._start_s = 1.0  # what the last of these took; a guess before the first
         self._settling: asyncio.Task[None] | None = None
-        self._refused_before = math.inf  # requests, when the time to drain was over
-        self._ends_at_s = math.inf  # when draining: the latest end
         self._beat()
 
     def _make_services(
@@ -159,8 +156,8 @@ class ApiProcess:
 
     def close(self) -> None:
         """Release what the process holds, and tell what it could not answer."""
-        if self.refused:
-            log.warning("drain cut short", refused=self.refused)
+        if refused := self.shutdown.refused:
+            log.warning("drain cut short", refused=refused)
         self._loop.remove_reader(self._control.reader)
         self._switch.close()
         self.services.batcher.close()
@@ -170,17 +167,7 @@ class ApiProcess:
         if self.services.access_log:
             self.services.access_log.flush()
         if self.services.tracing:
-            self.services.tracing.close(TRACES_SHARE * (self._ends_at_s - self._loop.time()))
-
-    @property
-    def refused(self) -> int:
-        """Requests that were not answered in the time that there was to drain, and were refused."""
-        return int(max(0.0, self._refusals - self._refused_before))
-
-    @property
-    def _refusals(self) -> float:
-        """Requests that this process and its predecessors refused because of a drain."""
-        return float(self.metrics.row[self.metrics.shed.cell("draining")])
+            self.services.tracing.close(TRACES_SHARE * self.shutdown.left_s)
 
     @property
     def ready(self) -> bool:
@@ -219,11 +206,11 @@ class ApiProcess:
                 self.status.worker_down(worker)
                 self._wait_estimate.worker_down(worker)
                 self._log_lost(worker, reason, self.services.batcher.worker_down(worker))
-                self._await_restart()
+                self._restart_wait.worker_down()
             case Begin(models):
                 self._settling = self._loop.create_task(self._settle(models))
             case Drain(delay_s, grace_s):
-                self._drain(delay_s, grace_s)
+                self.shutdown.begin(delay_s, grace_s)
             case ChangeKeys(lines):
                 self._change_keys(lines)
             case ReloadTls():
@@ -237,8 +224,7 @@ class ApiProcess:
         self.status.worker_up(message.worker, message.reports)
         self._wait_estimate.worker_up(message.worker, message.reports)
         self.services.batcher.worker_up(message.worker, message.epoch, message.reports)
-        self._ups, self._start_s = self._ups + 1, message.start_s
-        self.services.admission.restart_s = None
+        self._restart_wait.worker_up(message.start_s)
 
     def _on_new_models(self, models: int, catalog: Catalog, workers: Sequence[WorkerUp]) -> None:
         """Serve these models by these workers; where the models are the same, some that cannot be read are others."""
@@ -314,33 +300,6 @@ class ApiProcess:
     def _name_of(self, task: ImageTask) -> str:
         """The model's name; of one that is not served any more it is not known."""
         return self._catalog[task.model].name if task.model in self._catalog.numbers else ""
-
-    def _await_restart(self) -> None:
-        """While no worker is up no request begins, and those that have begun wait for a while."""
-        if not self.status.any_worker:
-            self.services.admission.restart_s = self._start_s
-            self._loop.call_later(self._restart_wait_s, self._stop_waiting, self._ups)
-
-    @property
-    def _restart_wait_s(self) -> float:
-        return max(RESTART_WAIT_LEAST_S, self._start_s * RESTART_WAIT_FACTOR)
-
-    def _stop_waiting(self, ups: int) -> None:
-        """None came up: tell all that no retired worker runs, and again those that are decoded later."""
-        if ups == self._ups:
-            self.services.batcher.fail_waiting(no_worker(self._start_s))
-            self._loop.call_later(self._restart_wait_s, self._stop_waiting, ups)
-
-    def _drain(self, delay_s: float, grace_s: float) -> None:
-        self.status.draining = True
-        self._ends_at_s = self._loop.time() + grace_s
-        self._loop.call_later(delay_s, self._stop)
-        self._loop.call_later(max(delay_s, grace_s - REFUSAL_MARGIN_S), self._refuse_the_rest)
-
-    def _refuse_the_rest(self) -> None:
-        self.services.admission.draining = True
-        self._refused_before = self._refusals
-        self._refuse_all(Unavailable("draining", "the server stopped before this request was answered"))
 
 
 def _tracing(settings: Settings, metrics: Metrics) -> "Tracing | None":

@@ -12,7 +12,7 @@ from models.artifact.artifact import Artifact
 from service.ipc.control import Begin, ControlMessage, ControlWriter, Drain, WorkerDown, WorkerUp
 from service.ipc.reports import ModelReport
 from service.policy import RESTART_WAIT_FACTOR, SUSPECT_NS
-from service.prediction import api_process
+from service.prediction import api_process, restart_wait
 from tests.service.event_loop import turn
 from tests.service.prediction.played import REPORT, PlayedProcess, Sent, head, picture, play
 from tests.service.served import DEADLINE_S
@@ -145,7 +145,7 @@ def test_a_worker_that_comes_up_again_is_waited_for_no_more(
 ) -> None:
     """What it is at when the time to wait for it would have ended is not refused, nor is what comes from then on."""
     start_s = 0.01
-    monkeypatch.setattr(api_process, "RESTART_WAIT_LEAST_S", 0.0)
+    monkeypatch.setattr(restart_wait, "RESTART_WAIT_LEAST_S", 0.0)
 
     async def scene(process: PlayedProcess) -> None:
         assert await tell(process, Begin(), WorkerUp(0, 1, (REPORT,), start_s), DOWN) == (True, False)
