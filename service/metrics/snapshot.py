@@ -1,7 +1,7 @@
 """What is not counted but is so now, as the API process sees it that is scraped: models, readiness, busy workers."""
 
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import NamedTuple
 
@@ -38,32 +38,42 @@ class Snapshot(NamedTuple):
         """The snapshot as families that prometheus_client renders."""
         yield GaugeMetricFamily("resnet_ready", "1 while GET /readyz answers 200.", float(self.ready))
         yield GaugeMetricFamily("resnet_workers_busy", "Workers that run a batch.", float(self.busy_workers))
-        labels = ["model", "version", "state"]
-        states = GaugeMetricFamily(
-            "resnet_model_state",
-            "1 for the state that each model is in; failed also for one that is served, and could not be read again.",
-            labels=labels,
-        )
-        for model in self.models:
-            for state in MODEL_STATES:
-                is_so = model.state == state or (state == "failed" and model.is_broken)
-                states.add_metric((model.name, model.version, state), float(is_so))
-        yield states
-        labels = ["model", "version", "engine", "device", "precision", "sha256"]
-        info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)
-        for model in self.models:
-            if model.state == "ready":
-                info.add_metric((model.name, model.version, *model[3:7]), 1.0)
-        yield info
-        memory = GaugeMetricFamily(
-            "resnet_model_memory_bytes",
-            "What a worker's own memory grew by while it loaded the model; the first one brings the engine, too.",
-            labels=["model", "version"],
-        )
-        for model in self.models:
-            if model.state == "ready":
-                memory.add_metric((model.name, model.version), float(model.memory_bytes))
-        yield memory
+        yield _states(self.models)
+        ready = [model for model in self.models if model.state == "ready"]
+        yield _info(ready)
+        yield _memory(ready)
+
+
+def _states(models: Sequence[ModelSnapshot]) -> Metric:
+    states = GaugeMetricFamily(
+        "resnet_model_state",
+        "1 for the state that each model is in; failed also for one that is served, and could not be read again.",
+        labels=["model", "version", "state"],
+    )
+    for model in models:
+        for state in MODEL_STATES:
+            is_so = model.state == state or (state == "failed" and model.is_broken)
+            states.add_metric((model.name, model.version, state), float(is_so))
+    return states
+
+
+def _info(ready: Sequence[ModelSnapshot]) -> Metric:
+    labels = ("model", "version", "engine", "device", "precision", "sha256")
+    info = GaugeMetricFamily("resnet_model_info", "1 for each model that is served.", labels=labels)
+    for model in ready:
+        info.add_metric((model.name, model.version, model.engine, model.device, model.precision, model.sha256), 1.0)
+    return info
+
+
+def _memory(ready: Sequence[ModelSnapshot]) -> Metric:
+    memory = GaugeMetricFamily(
+        "resnet_model_memory_bytes",
+        "What a worker's own memory grew by while it loaded the model; the first one brings the engine, too.",
+        labels=["model", "version"],
+    )
+    for model in ready:
+        memory.add_metric((model.name, model.version), float(model.memory_bytes))
+    return memory
 
 
 def build_info() -> Metric:
