@@ -351,27 +351,31 @@ class PredictionProtocol(HttpConnection):
         What has come whole before it has its answer, which is then the last: what is wrong behind it is told nothing.
         """
         self._keep_alive = False
-        request, is_told = self._request, False
         if self._in_cycle:
-            self.cycle.keep_alive = False
-            is_incomplete = self._state is BODY
+            self._end_cycle()
+            return False
+        request, is_in_body = self._request, self._state is BODY
+        is_open = request is not None and request.state is not RequestState.ENDED
+        if is_open and not is_in_body:
             self._enter(LAST)
-            if is_incomplete:
-                self.scope[BODY_ENDED] = True  # type: ignore[literal-required]
-                if self.cycle.response_started:
-                    self.cycle.message_event.set()  # its end waits for that of the body
-                self._await_answer()
-        elif request is not None and request.state is not RequestState.ENDED and self._state is not BODY:
-            self._enter(LAST)
-        else:
-            if request is not None:
-                is_told = request.state is not RequestState.ENDED
-                request.refuse(error)
-            elif self._state is not BODY:  # where FastAPI has answered already
-                is_told = True
-                self._respond_without_request(error)
-            self._linger()
-        return is_told
+            return False
+        if request is not None:
+            request.refuse(error)
+        elif not is_in_body:  # in a body FastAPI has answered already
+            self._respond_without_request(error)
+        self._linger()
+        return is_open if request is not None else not is_in_body
+
+    def _end_cycle(self) -> None:
+        """Have FastAPI's answer be the last; of a body that is incomplete no more is waited for."""
+        self.cycle.keep_alive = False
+        is_incomplete = self._state is BODY
+        self._enter(LAST)
+        if is_incomplete:
+            self.scope[BODY_ENDED] = True  # type: ignore[literal-required]
+            if self.cycle.response_started:
+                self.cycle.message_event.set()  # its end waits for that of the body
+            self._await_answer()
 
     def _respond_without_request(self, error: Exception) -> None:
         """Write a response to the message that came last, as far as its head has come."""

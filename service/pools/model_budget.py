@@ -284,13 +284,18 @@ class ModelBudget:
                 self._refuse_as_too_large(model)
             self._forget(model)
         else:
-            for other in self._workers():
-                if model in other.reports and other.reports[model].state == "failed":
-                    del other.reports[model]  # it is tried again there, too
-            self._loaded.add(model)
-            self._metrics.model_loads.inc(self._models.catalog[model].name)
-            self._tell(ModelMoved(worker.index, report))
-            self._forget(model)
+            self._keep(worker, report)
+
+    def _keep(self, worker: WorkerChild, report: ModelReport) -> None:
+        """A model that a worker has loaded stays, and the others are to load it, too."""
+        model = report.model
+        for other in self._workers():
+            if model in other.reports and other.reports[model].state == "failed":
+                del other.reports[model]  # it is tried again there, too
+        self._loaded.add(model)
+        self._metrics.model_loads.inc(self._models.catalog[model].name)
+        self._tell(ModelMoved(worker.index, report))
+        self._forget(model)
 
     def _fail(self, worker: WorkerChild, report: ModelReport) -> None:
         self._tell(ModelMoved(worker.index, report))
