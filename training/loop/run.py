@@ -108,18 +108,22 @@ class Run:
                     self._save(LAST)
                     saved = time.monotonic()
 
-            score, beside = self._choose()
-            is_last = self.progress.epoch + 1 == self.recipe.epochs
-            if is_last and score and not math.isfinite(score.loss):  # before, statistics of few steps may be to blame
-                raise Diverged(f"the loss of the images held back is {score.loss}{self._advice()}")
-            self.progress = self.progress.next_epoch(score, **beside)
-            metrics = self._metrics(score)
-            if self.held_back and self.progress.best(len(self.held_back)) is self.progress.history[-1]:
-                self._save(BEST, metrics)
-            self._save(LAST, metrics)
-            self.write_metrics()
+            self._end_epoch()
             saved = time.monotonic()
             observer.epoch_done(self.progress.history[-1])
+
+    def _end_epoch(self) -> None:
+        """Score what has been learned, and save it."""
+        score, beside = self._choose()
+        is_last = self.progress.epoch + 1 == self.recipe.epochs
+        if is_last and score and not math.isfinite(score.loss):  # before, statistics of few steps may be to blame
+            raise Diverged(f"the loss of the images held back is {score.loss}{self._advice()}")
+        self.progress = self.progress.next_epoch(score, **beside)
+        metrics = self._metrics(score)
+        if self.held_back and self.progress.best(len(self.held_back)) is self.progress.history[-1]:
+            self._save(BEST, metrics)
+        self._save(LAST, metrics)
+        self.write_metrics()
 
     def _advice(self) -> str:
         """What to do where the loss of training was finite to the end, and that of the images held back is not."""
