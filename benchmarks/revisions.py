@@ -13,7 +13,7 @@ import argparse
 import contextlib
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.side_by_side import METHOD, TRAFFIC, Burst, Pair, Side, in_turn, report, standing
@@ -27,6 +27,18 @@ def checkout(revision: str) -> Iterator[Path]:
         archive = subprocess.run(["git", "archive", revision], cwd=ROOT, check=True, capture_output=True).stdout
         subprocess.run(["tar", "-x", "-C", folder], input=archive, check=True)
         yield Path(folder)
+
+
+def measure(other: Path, bursts: Sequence[Burst], turns: int, scratch: Path) -> Iterator[tuple[int, Pair]]:
+    """One round with the checkout `other`: the connections of each burst, and what became of it."""
+    messages = bursts[0].messages
+    with (
+        standing(Side(ROOT), messages, scratch / "this") as this,
+        standing(Side(other), messages, scratch / "other") as beside,
+    ):
+        for burst in bursts:
+            for served in in_turn({"this": this, "other": beside}, burst, turns):
+                yield burst.connections, (served["this"], served["other"])
 
 
 def main() -> None:
@@ -43,15 +55,9 @@ def main() -> None:
     bursts = [Burst(messages, count, options.seconds) for count in options.connections]
     pairs: dict[int, list[Pair]] = {burst.connections: [] for burst in bursts}
     with checkout(options.revision) as other, tempfile.TemporaryDirectory() as folder:
-        scratch = Path(folder)
         for _ in range(options.rounds):
-            with (
-                standing(Side(ROOT), messages, scratch / "this") as this,
-                standing(Side(other), messages, scratch / "other") as beside,
-            ):
-                for burst in bursts:
-                    for served in in_turn({"this": this, "other": beside}, burst, options.turns):
-                        pairs[burst.connections].append((served["this"], served["other"]))
+            for connections, pair in measure(other, bursts, options.turns, Path(folder)):
+                pairs[connections].append(pair)
     report("benchmarks.revisions", pairs, "other", f"revisions-{options.picture}", method=METHOD)
 
 

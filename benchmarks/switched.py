@@ -52,7 +52,7 @@ def measure(part: str, bursts: Sequence[Burst]) -> tuple[dict[int, list[Pair]], 
     with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
         scratch = Path(folder)
         lines = scratch / "slots"
-        flags = FLAGS[part](scratch / "models") if part in FLAGS else ()
+        flags = FLAGS[part](scratch / "models")
         side = Side(ROOT, ("--api-processes", "1", *flags), ("benchmarks.switched_server", part, str(lines)))
         with standing(side, bursts[0].messages, scratch) as server:
             for burst in bursts:
