@@ -356,6 +356,10 @@ more, and it waits longer where they are busy."""
 DESCRIPTOR_PAUSE_S = 0.5
 """Time until the next try to accept, when there are no descriptors or no memory for a connection."""
 
+SPARED_IDLE_S = 1.0
+"""Time without a request after which a connection may be closed for one that waits for a descriptor (a judgement).
+Less, and a client that asks again and again is cut between two requests; more, and probes wait behind idle clients."""
+
 LINGER_S = 0.5
 """Time for a client to take its last answer and close: closing on unread bytes would reset the connection and lose the
 answer. More, and clients that never close hold descriptors."""

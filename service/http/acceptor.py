@@ -53,9 +53,9 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
 class Acceptor:
     """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    While the other processes have fewer, they get a moment to take what waits. With `get_tls` each connection begins
-    with a TLS handshake, which has `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`, in which the client
-    takes what it has not read before.
+    While the other processes have fewer, they get a moment to take what waits. `make_room` closes idle connections if
+    no descriptors are left, and tells how many. With `get_tls` each connection begins with a TLS handshake, which has
+    `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`, in which the client takes what it had not read.
     """
 
     def __init__(
@@ -63,11 +63,12 @@ class Acceptor:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         share: AcceptShare,
+        make_room: Callable[[], int],
         get_tls: Callable[[], ssl.SSLContext] | None = None,
         patience_s: float = 5.0,
         goodbye_s: float = 5.0,
     ) -> None:
-        self._listener, self._make_protocol, self._share = listener, make_protocol, share
+        self._listener, self._make_protocol, self._share, self._make_room = listener, make_protocol, share, make_room
         self._get_tls, self._patience_s, self._goodbye_s = get_tls, patience_s, goodbye_s
         self._loop = asyncio.get_running_loop()
         self._connecting: set[asyncio.Task[object]] = set()
@@ -105,7 +106,10 @@ class Acceptor:
 
     def _take(self, most: int) -> None:
         if shortage := self._accept(most):
-            log.warning("no new connections", why=shortage.strerror, connections=self._share.publish())
+            closing = self._make_room()
+            log.warning(
+                "no new connections", why=shortage.strerror, connections=self._share.publish(), closing_idle=closing
+            )
             self._pause_for(DESCRIPTOR_PAUSE_S, self._listen)
 
     def _pause_for(self, pause_s: float, then: Callable[[], None]) -> None:

@@ -1,6 +1,7 @@
 """How a connection is watched and ends: clients that are late, slow or idle, and a server that shuts down."""
 
 import asyncio
+import math
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -284,6 +285,20 @@ class HttpConnection(HttpToolsProtocol):
     def _watch_idleness(self, seconds: float, *, looked: bool = False) -> None:
         handler = partial(self.timeout_keep_alive_handler, looked=looked)
         self.timeout_keep_alive_task = self.loop.call_later(seconds, handler)
+
+    @property
+    def idle_since_s(self) -> float:
+        """Since when no request has been under way, on the loop's clock; infinite while one is."""
+        is_idle = self._state is IDLE and not self._in_cycle and not self._deferred
+        return self._idle_since_s if is_idle else math.inf
+
+    def give_way(self) -> None:
+        """Close the idle connection for a client that waits for a descriptor, unless another look finds a request."""
+        self.loop.call_later(GRACE_LOOK_S, self._end_idleness, self._idle_since_s)
+
+    def _end_idleness(self, since_s: float) -> None:
+        if self.idle_since_s == since_s:
+            self.transport.abort()
 
     # Late and slow ones
 

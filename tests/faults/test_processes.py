@@ -5,6 +5,8 @@ import resource
 import shutil
 import signal
 import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -97,25 +99,47 @@ def test_a_first_process_of_a_container_loses_no_request_at_sigterm(serve: Serve
     assert set(ledger.summary()) <= {(200, ""), (0, "refused")}
 
 
+@contextmanager
+def crowd_beyond_its_descriptors(served: Served, message: bytes) -> Iterator[None]:
+    """More clients, each of which has sent this, than the API process has descriptors for."""
+    (api,) = served.api_processes()
+    open_now = len(os.listdir(f"/proc/{api}/fd"))  # noqa: PTH208
+    _, hard = resource.prlimit(api, resource.RLIMIT_NOFILE)
+    resource.prlimit(api, resource.RLIMIT_NOFILE, (open_now + 4, hard))
+    with ExitStack() as stack:
+        for _ in range(12):
+            stack.enter_context(socket.create_connection(served.address)).sendall(message)
+        served.wait_for_event("no new connections")
+        yield
+    resource.prlimit(api, resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Servers) -> None:
-    served = serve("--workers", "1", "--api-processes", "1").ready()
+    served = serve("--workers", "1", "--api-processes", "1", "--header-timeout", "100").ready()
     with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
         assert client.post("/predict", content=png()).status_code == 200
-        (api,) = served.api_processes()
-        open_now = len(os.listdir(f"/proc/{api}/fd"))  # noqa: PTH208
-        _, hard = resource.prlimit(api, resource.RLIMIT_NOFILE)
-        resource.prlimit(api, resource.RLIMIT_NOFILE, (open_now + 4, hard))
-        crowd = [socket.create_connection(served.address) for _ in range(32)]
-        served.wait_for_event("no new connections")
-        assert client.post("/predict", content=png()).status_code == 200
-        assert [client.get(path).status_code for path in ("/metrics", "/v2", "/models", "/docs")] == [200] * 4
-        assert client.get("/docs/swagger-ui.css").status_code == 500  # a file that is read when it is asked for
-        assert "Too many open files" in served.wait_for_event("request failed")["detail"]
-        assert "Traceback" not in served.log
-        for one in crowd:
-            one.close()
-        resource.prlimit(api, resource.RLIMIT_NOFILE, (hard, hard))
+        with crowd_beyond_its_descriptors(served, b"GET /livez HTTP/1.1\r\n"):
+            assert client.post("/predict", content=png()).status_code == 200
+            assert [client.get(path).status_code for path in ("/metrics", "/v2", "/models", "/docs")] == [200] * 4
+            assert client.get("/docs/swagger-ui.css").status_code == 500  # a file that is read when it is asked for
+            assert "Too many open files" in served.wait_for_event("request failed")["detail"]
+            assert "Traceback" not in served.log
     until(lambda: served.status("/livez") == 200, "new connections")
+
+
+def test_idle_connections_make_room_for_new_ones_where_descriptors_run_out(serve: Servers) -> None:
+    """And those whose request is under way do not."""
+    times = "--keep-alive-timeout", "3600", "--body-timeout", "100"
+    served = serve("--workers", "1", "--api-processes", "1", *times).ready()
+    with socket.create_connection(served.address, DEADLINE_S) as busy:
+        body = png()
+        head = f"Host: test\r\nX-Request-Timeout-Ms: 60000\r\nContent-Length: {len(body)}\r\n\r\n"
+        busy.sendall(b"POST /predict HTTP/1.1\r\n" + head.encode())
+        with crowd_beyond_its_descriptors(served, b""):
+            assert httpx.get(served.url + "/livez", timeout=DEADLINE_S).status_code == 200
+            assert any(event["closing_idle"] for event in served.events("no new connections"))
+            busy.sendall(body)
+            assert busy.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
 
 
 def test_two_servers_of_one_machine_do_not_know_each_other(serve: Servers) -> None:

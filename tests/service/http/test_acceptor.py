@@ -24,6 +24,11 @@ CROWD = 200
 TENTATIVE, OF_A_LINK = 0x40, "20"  # as /proc/net/if_inet6 has them
 
 
+def no_room() -> int:
+    """No connection is idle."""
+    return 0
+
+
 async def accept(already: int) -> tuple[int, int]:
     """How many of a crowd a loop accepts in its first turn, with so many connections, and how many until it stops."""
     taken: list[asyncio.Protocol] = []
@@ -36,7 +41,7 @@ async def accept(already: int) -> tuple[int, int]:
         listener = stack.enter_context(listen("127.0.0.1", 0))
         for _ in range(CROWD):
             stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
-        acceptor = Acceptor(listener, make, AcceptShare(range(already), [0], 0))
+        acceptor = Acceptor(listener, make, AcceptShare(range(already), [0], 0), no_room)
         while not taken:
             await asyncio.sleep(0)
         first = len(taken)
@@ -58,7 +63,9 @@ async def share(counts: list[int], own: int, clients: int) -> list[int]:
         acceptors = []
         for index, connections in enumerate(taken):
             copy = stack.enter_context(listener.dup())
-            acceptors.append(Acceptor(copy, partial(keep, connections), AcceptShare(connections, counts, index)))
+            acceptors.append(
+                Acceptor(copy, partial(keep, connections), AcceptShare(connections, counts, index), no_room)
+            )
         for i in range(clients):
             stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
             while sum(map(len, taken)) <= i:
@@ -87,7 +94,7 @@ def test_a_connection_that_is_made_counts_once() -> None:
             listener = stack.enter_context(listen("127.0.0.1", 0))
             for _ in range(3):
                 stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
-            acceptor = Acceptor(listener, partial(keep, taken), connections := AcceptShare(taken, [0], 0))
+            acceptor = Acceptor(listener, partial(keep, taken), connections := AcceptShare(taken, [0], 0), no_room)
             await acceptor.close()
             return connections.publish()
 
@@ -107,7 +114,7 @@ def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Pa
     async def play() -> None:
         with listen("127.0.0.1", 0) as listener:
             host, port = listener.getsockname()
-            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0), lambda: tls.context(asks_client=True))
+            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0), no_room, lambda: tls.context(asks_client=True))
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             while await reader.read(1 << 10):
@@ -140,7 +147,7 @@ def test_a_connection_for_which_there_is_no_room_is_closed_and_the_next_is_serve
         unhandled: list[object] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
         with listen("127.0.0.1", 0) as listener:
-            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0))
+            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0), no_room)
             reader, writer = await asyncio.open_connection(*listener.getsockname())
             assert await reader.read(1) == b""
             writer.close()

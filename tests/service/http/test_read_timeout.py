@@ -1,6 +1,7 @@
 """Clients that are late, idle, or put off by a server that has no time: who waits, and who is closed."""
 
 import asyncio
+import math
 import time
 
 import pytest
@@ -135,6 +136,25 @@ def test_an_idle_connection_is_closed_without_a_response(artifact: Artifact, bef
         connection.leave()
 
     serve(scene, artifact, keep_alive_timeout=SHORT_S)
+
+
+def test_what_gives_way_is_closed_unless_a_request_comes_after_all(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        idle, asking = server.connect(), server.connect()
+        for connection in (idle, asking):
+            connection.protocol.give_way()
+        asking.send(GOOD)
+        assert idle.protocol.idle_since_s < asking.protocol.idle_since_s == math.inf
+        await idle.transport.over.wait()
+        await asking.rest()
+        assert asking.statuses() == [200]
+        assert not asking.transport.closing
+        asking.protocol.give_way()
+        await asking.transport.over.wait()
+        for connection in (idle, asking):
+            connection.leave()
+
+    serve(scene, artifact)
 
 
 def test_a_connection_whose_answer_is_due_is_not_idle(artifact: Artifact) -> None:
