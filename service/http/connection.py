@@ -298,7 +298,7 @@ class HttpConnection(HttpToolsProtocol):
 
     def _end_idleness(self, since_s: float) -> None:
         if self.idle_since_s == since_s:
-            self.transport.abort()
+            self._close()
 
     # Late and slow ones
 
