@@ -174,7 +174,7 @@ def _session(path: Path) -> ort.InferenceSession:
     except Exception as error:  # ONNX Runtime's errors have no common base below Exception
         raise OnnxImportError(
             f"ONNX Runtime {ort.__version__}, which the server runs models with, cannot load {path.name}: "
-            f"{_first_line(error)}; export it again, of standard operators and for an older opset"
+            f"{_first_line(error)}; export it again in fp32, of standard operators and for an older opset"
         ) from error
 
 
