@@ -3,6 +3,7 @@
 Commands take these models as they are. Nothing here imports torch, so that help and usage errors come at once.
 """
 
+import mimetypes
 from inspect import cleandoc
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -26,7 +27,8 @@ _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be rep
 
 def _png(path: Path) -> Path:
     """A picture is a PNG, whatever it is called: no name may say otherwise."""
-    if path.suffix.lower() not in ("", ".png"):
+    kind, _ = mimetypes.guess_type(path.name)
+    if kind not in (None, "image/png"):
         raise ValueError(f"the picture is a PNG: name it {path.with_suffix('.png').name}")
     return path
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import structlog
 
 from service.http.accept_share import AcceptShare
+from service.http.send_queue import SendQueue
 from service.policy import DESCRIPTOR_PAUSE_S, LINGER_S, YIELD_S
 from service.process.shortage import in_words, is_shortage
 
@@ -53,9 +54,10 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
 class Acceptor:
     """Accepts the connections to a listening socket in one event loop, each with a protocol of its own.
 
-    While the other processes have fewer, they get a moment to take what waits. `make_room` closes idle connections if
-    no descriptors are left, and tells how many. With `get_tls` each connection begins with a TLS handshake, which has
-    `patience_s`, and ends with TLS's goodbye: it has `goodbye_s`, in which the client takes what it had not read.
+    While the other processes have fewer, they get a moment to take what waits. If no descriptors are left `make_room`
+    closes so many idle connections at most, and tells how many. With `get_tls` each connection begins with a TLS
+    handshake, which has `patience_s`, and ends with its goodbye: that has `goodbye_s`, in which the client takes what
+    it had not read.
     """
 
     def __init__(
@@ -63,7 +65,7 @@ class Acceptor:
         listener: socket.socket,
         make_protocol: Callable[[], asyncio.Protocol],
         share: AcceptShare,
-        make_room: Callable[[], int],
+        make_room: Callable[[int], int],
         get_tls: Callable[[], ssl.SSLContext] | None = None,
         patience_s: float = 5.0,
         goodbye_s: float = 5.0,
@@ -106,11 +108,15 @@ class Acceptor:
 
     def _take(self, most: int) -> None:
         if shortage := self._accept(most):
-            closing = self._make_room()
+            closing = self._make_room(min(self._waiting(), self._share.most()))
             log.warning(
                 "no new connections", why=shortage.strerror, connections=self._share.publish(), closing_idle=closing
             )
             self._pause_for(DESCRIPTOR_PAUSE_S, self._listen)
+
+    def _waiting(self) -> int:
+        """Connections that the kernel holds: of a listening socket, the packets that tcp_info has as unacknowledged."""
+        return SendQueue.of(self._listener).unacked
 
     def _pause_for(self, pause_s: float, then: Callable[[], None]) -> None:
         self._loop.remove_reader(self._listener)

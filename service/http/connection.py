@@ -62,7 +62,7 @@ class HttpConnection(HttpToolsProtocol):
         self._held = b""  # the last of these, until what came before it is answered and has gone out
         self._eof_waits = False  # the end of the data has come behind them
         self._unread: asyncio.TimerHandle | None = None  # runs while the client does not read its answers
-        self._timeout = ReadTimeout()  # runs while a message is incomplete
+        self._timeout = ReadTimeout()  # runs while a message is incomplete, or another client is to have the descriptor
         self._pace: BodyPace | None = None  # of a body that did not come at once
         self._idle_since_s = self.loop.time()
 
@@ -166,6 +166,7 @@ class HttpConnection(HttpToolsProtocol):
         """FastAPI has answered; while it has more to answer no more is read, however much is pipelined."""
         self._joined.flush()
         super().on_response_complete()
+        self._idle_since_s = self.loop.time()
         if self.transport.is_closing():  # it was the last
             self._close()
         if self.pipeline or self.flow.write_paused:
@@ -294,10 +295,10 @@ class HttpConnection(HttpToolsProtocol):
 
     def give_way(self) -> None:
         """Close the idle connection for a client that waits for a descriptor, unless another look finds a request."""
-        self.loop.call_later(GRACE_LOOK_S, self._end_idleness, self._idle_since_s)
+        self._timeout.start(0, self._end_idleness)
 
-    def _end_idleness(self, since_s: float) -> None:
-        if self.idle_since_s == since_s:
+    def _end_idleness(self) -> None:
+        if self.idle_since_s < math.inf:
             self._close()
 
     # Late and slow ones

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import heapq
 import socket
 import ssl
 from collections.abc import Callable, Iterator
 from functools import partial
-from operator import attrgetter
 
 import uvicorn
 
@@ -15,10 +13,9 @@ from service.auth.tls import ServerTls
 from service.errors import ServiceError
 from service.http.accept_share import AcceptShare
 from service.http.acceptor import Acceptor
-from service.http.connection import HttpConnection
+from service.http.idle_connections import make_room
 from service.http.ports import Ports
 from service.http.protocol import InsideProtocol, PredictionProtocol
-from service.policy import SPARED_IDLE_S
 
 DATE_S = 1.0  # time between two updates of the Date header
 
@@ -68,8 +65,9 @@ class ApiServer(uvicorn.Server):
         """Accept connections; uvloop's own server accepts one of each socket in a turn, however many wait."""
         await super().startup([])
         times_s = self._patience_s, self.config.timeout_keep_alive
+        close_idle = partial(make_room, self.server_state.connections)
         self._acceptors = [
-            Acceptor(one, self._make_protocol(one), self._share, self._make_room, self._get_tls(one), *times_s)
+            Acceptor(one, self._make_protocol(one), self._share, close_idle, self._get_tls(one), *times_s)
             for one in sockets or []
         ]
 
@@ -79,16 +77,6 @@ class ApiServer(uvicorn.Server):
             connection.shutdown()
         await asyncio.gather(*(acceptor.close() for acceptor in self._acceptors))
         await super().shutdown(sockets)
-
-    def _make_room(self) -> int:
-        """Close the connections that have been idle longest, as many as a turn accepts; how many there are of these."""
-        latest_s = asyncio.get_running_loop().time() - SPARED_IDLE_S
-        connections = (one for one in self.server_state.connections if isinstance(one, HttpConnection))
-        idle = [one for one in connections if one.idle_since_s < latest_s]
-        longest = heapq.nsmallest(self._share.most(), idle, key=attrgetter("idle_since_s"))
-        for connection in longest:
-            connection.give_way()
-        return len(longest)
 
     def _get_tls(self, listener: socket.socket) -> Callable[[], ssl.SSLContext] | None:
         if self._tls is None:

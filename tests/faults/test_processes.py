@@ -7,6 +7,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -15,6 +16,7 @@ import pytest
 from tests.faults.ledger import CONNECTIONS, load
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, process_name, until
+from tests.service.wire import Wire, get, post
 
 
 def answers(served: Served) -> float:
@@ -116,12 +118,16 @@ def crowd_beyond_its_descriptors(served: Served, message: bytes) -> Iterator[Non
 
 def test_file_descriptors_that_run_out_cost_new_connections_only(serve: Servers) -> None:
     served = serve("--workers", "1", "--api-processes", "1", "--header-timeout", "100").ready()
-    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
-        assert client.post("/predict", content=png()).status_code == 200
+    page = "/docs/swagger-ui.css"  # a file that is read when it is asked for
+    questions = [*map(get, ("/metrics", "/v2", "/models", "/docs", page)), post(png())]
+    with Wire(served.address) as known:
+        known.send(questions[0][:1])
         with crowd_beyond_its_descriptors(served, b"GET /livez HTTP/1.1\r\n"):
-            assert client.post("/predict", content=png()).status_code == 200
-            assert [client.get(path).status_code for path in ("/metrics", "/v2", "/models", "/docs")] == [200] * 4
-            assert client.get("/docs/swagger-ui.css").status_code == 500  # a file that is read when it is asked for
+            statuses = []
+            for question, following in pairwise([*questions, b""]):
+                known.send(question[1:] + following[:1])  # it is never idle
+                statuses.append(known.answer().status)
+            assert statuses == [200, 200, 200, 200, 500, 200]
             assert "Too many open files" in served.wait_for_event("request failed")["detail"]
             assert "Traceback" not in served.log
     until(lambda: served.status("/livez") == 200, "new connections")
@@ -131,15 +137,14 @@ def test_idle_connections_make_room_for_new_ones_where_descriptors_run_out(serve
     """And those whose request is under way do not."""
     times = "--keep-alive-timeout", "3600", "--body-timeout", "100"
     served = serve("--workers", "1", "--api-processes", "1", *times).ready()
-    with socket.create_connection(served.address, DEADLINE_S) as busy:
-        body = png()
-        head = f"Host: test\r\nX-Request-Timeout-Ms: 60000\r\nContent-Length: {len(body)}\r\n\r\n"
-        busy.sendall(b"POST /predict HTTP/1.1\r\n" + head.encode())
+    question = post(png(), "/predict", "X-Request-Timeout-Ms: 60000")
+    with Wire(served.address) as busy:
+        busy.send(question[:-10])
         with crowd_beyond_its_descriptors(served, b""):
             assert httpx.get(served.url + "/livez", timeout=DEADLINE_S).status_code == 200
             assert any(event["closing_idle"] for event in served.events("no new connections"))
-            busy.sendall(body)
-            assert busy.recv(1 << 16).startswith(b"HTTP/1.1 200 ")
+            busy.send(question[-10:])
+            assert busy.answer().status == 200
 
 
 def test_two_servers_of_one_machine_do_not_know_each_other(serve: Servers) -> None:

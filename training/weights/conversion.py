@@ -74,7 +74,7 @@ def adopt(
     arguments, outputs = arguments_of(weights, architecture), count_outputs(weights)
     if not outputs and fresh_classes is None:
         raise WeightsError(f"{architecture} has no last layer there: give --labels for a fresh one, to be trained")
-    _check_values(weights)
+    _check_finite(weights)
     check_zero_channels(architecture, arguments, zero_channels)
     if outputs:
         weights = _with_our_head(weights)
@@ -90,7 +90,7 @@ def adopt(
         classes,
         has_one_output=outputs == 1,
         has_fresh_head=not outputs,
-        notes=(*notes, *_notes_of_head(outputs)),
+        notes=(*notes, *_notes_of_zeros(weights), *_notes_of_head(outputs)),
         networks=named.networks,
     )
 
@@ -111,15 +111,16 @@ def _notes_of_head(outputs: int) -> Iterable[str]:
         yield "ITS LAST LAYER IS FRESH, for the file has none: it answers by chance until `fit --from` trains it"
 
 
-def _check_values(weights: Mapping[str, Tensor]) -> None:
+def _notes_of_zeros(weights: Mapping[str, Tensor]) -> Iterable[str]:
+    if empty := [key for key, value in weights.items() if value.ndim == 4 and not value.any()]:
+        yield f"NOTHING BUT ZEROS: {first_keys(empty)}; fetch the file again unless they were pruned"
+
+
+def _check_finite(weights: Mapping[str, Tensor]) -> None:
     if broken := [key for key, value in weights.items() if not value.isfinite().all()]:
         raise WeightsError(
             f"not finite numbers: {first_keys(broken)}; the training that made them diverged, give an earlier "
             "checkpoint"
-        )
-    if empty := [key for key, value in weights.items() if value.ndim == 4 and not value.any()]:
-        raise WeightsError(
-            f"nothing but zeros: {first_keys(empty)}; as where a download was cut off, so fetch the file again"
         )
 
 

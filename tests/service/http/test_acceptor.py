@@ -24,7 +24,7 @@ CROWD = 200
 TENTATIVE, OF_A_LINK = 0x40, "20"  # as /proc/net/if_inet6 has them
 
 
-def no_room() -> int:
+def no_room(_most: int) -> int:
     """No connection is idle."""
     return 0
 

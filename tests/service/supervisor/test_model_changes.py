@@ -22,7 +22,7 @@ from service.ipc.pipe import Pipe
 from service.ipc.reports import ModelReport, WorkerReport
 from service.metrics.metered_model import metered_models
 from service.metrics.metrics import Metrics
-from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S
+from service.policy import CHANGES_WAITING, RELEASE_MARGIN_S, WATCH_INTERVAL_S
 from service.pools.api_pool import ApiPool
 from service.pools.model_set import ModelSet
 from service.pools.placement import Placement
@@ -149,8 +149,11 @@ class Scene:
         self.look()
 
     def look(self, in_s: float = 0.0) -> None:
-        """As after so many seconds."""
-        self.changes.look(time.monotonic() + in_s)
+        """As the supervisor does again and again in so many seconds; of a single long gap hardly any would count."""
+        now_s = time.monotonic()
+        for i in range(int(in_s / WATCH_INTERVAL_S)):
+            self.changes.look(now_s + i * WATCH_INTERVAL_S)
+        self.changes.look(now_s + in_s)
 
     def until(self, what: Callable[[], bool]) -> None:
         """Go on until this is so."""
