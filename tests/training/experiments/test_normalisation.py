@@ -15,7 +15,7 @@ def test_the_signal_is_what_differs_between_images_beside_what_they_share():
 
 
 def test_an_unshortcut_block_without_its_convolutions_is_nothing():
-    block, images = UnshortcutBlock(3), torch.randn(2, 3, 5, 5)
+    block, images = UnshortcutBlock(3, batch_norm=False), torch.randn(2, 3, 5, 5)
     assert block(images).any()
     nn.init.zeros_(block.conv2.weight)
     nn.init.zeros_(block.conv2.bias)
