@@ -26,7 +26,7 @@ _ARGUMENTS = "KEY=VALUE: an argument of the network, e.g. shortcut=B; can be rep
 
 
 def _png(path: Path) -> Path:
-    """A picture is a PNG, whatever it is called: no name may say otherwise."""
+    """The path; ValueError if its suffix names another type of file, since a PNG is written."""
     kind, _ = mimetypes.guess_type(path.name)
     if kind not in (None, "image/png"):
         raise ValueError(f"the picture is a PNG: name it {path.with_suffix('.png').name}")

@@ -33,7 +33,7 @@ def import_model(options: ImportOptions, stages: Stages) -> ImportReport:
 
 
 def _refuse_what_is_not_read(options: ImportOptions, *, is_graph: bool) -> None:
-    """A network that is told about in vain would answer otherwise, and nobody would know."""
+    """UsageError for an option that this kind of file ignores: the model would not be what was asked for."""
     names = _OF_WEIGHTS if is_graph else _OF_GRAPHS
     given = next((name for name in names if getattr(options, name) != ImportOptions.model_fields[name].default), None)
     if given is None:

@@ -3,8 +3,8 @@
 import asyncio
 import socket
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
 
 import pytest
 import uvloop
@@ -117,19 +117,28 @@ def test_one_that_came_too_late_among_the_newest_does_not_put_off_the_oldest_aga
     assert taken == [LONG, LATE, LATE, LATE, b"a", LATE]
 
 
+@asynccontextmanager
+async def connected(count: int) -> AsyncIterator[list[asyncio.Transport]]:
+    """So many connections, whose clients send nothing."""
+    with ExitStack() as stack:
+        transports = []
+        for _ in range(count):
+            ours, client = socket.socketpair()
+            stack.callback(client.close)
+            transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
+            stack.callback(transport.abort)
+            transports.append(transport)
+        yield transports
+    await asyncio.sleep(0)  # the transports close
+
+
 def test_no_data_is_taken_before_older_data_of_its_connection() -> None:
     """A connection whose second data wait is not read any more, which tells it from the others."""
 
     async def take() -> list[str]:
         taken: list[str] = []
-        budget, transports = ReadBudget(lambda: taken.count("late")), []
-        with ExitStack() as stack:
-            for _ in range(3):
-                ours, client = socket.socketpair()
-                stack.callback(client.close)
-                transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
-                stack.callback(transport.abort)
-                transports.append(transport)
+        budget = ReadBudget(lambda: taken.count("late"))
+        async with connected(3) as transports:
             budget.note_arrival()
             for transport, sent in zip(transports, (["late"], ["other"], ["first", "then"]), strict=True):
                 for name in sent:
@@ -138,7 +147,6 @@ def test_no_data_is_taken_before_older_data_of_its_connection() -> None:
                     )
             while len(taken) < 4:
                 await asyncio.sleep(0)
-        await asyncio.sleep(0)  # the transports close
         return taken
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -174,16 +182,8 @@ class Waiting:
 
 def play(scene: Callable[[Waiting], Awaitable[None]]) -> None:
     async def run() -> None:
-        with ExitStack() as stack:
-            transports = []
-            for _ in range(2):
-                ours, client = socket.socketpair()
-                stack.callback(client.close)
-                transport, _ = await asyncio.get_running_loop().connect_accepted_socket(asyncio.Protocol, ours)
-                stack.callback(transport.abort)
-                transports.append(transport)
+        async with connected(2) as transports:
             await scene(Waiting(transports))
-        await asyncio.sleep(0)  # the transports close
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(run(), DEADLINE_S))
