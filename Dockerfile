@@ -12,7 +12,9 @@ RUN python -m venv --without-pip /opt/resnet-serve \
     && python -m pip install --no-cache-dir --quiet --require-hashes --requirement deploy/requirements/build.txt \
     && python -m pip --python /opt/resnet-serve install --no-cache-dir --quiet \
         --require-hashes --requirement deploy/requirements/$RUNTIME.txt ${EXTRAS:+--requirement deploy/requirements/extras.txt}
-COPY pyproject.toml README.md LICENSE ./
+# setup.py compiles what every request passes.
+RUN apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY models models
 COPY service service
 # `resnet-train` needs the package `training`, which is not here.

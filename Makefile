@@ -6,7 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 # [gpu] and [cpu] exclude each other: both install the module onnxruntime.
 RUNTIME = $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
-INSTALL := $(BIN)/python -m pip install --quiet --editable
+INSTALL := $(BIN)/python -m pip install --quiet
+SOURCES = $(shell find models service training -type f -not -name '*.pyc')
 DOCKER ?= docker
 IMAGE ?= resnet-serve
 SBOM ?= sbom.json
@@ -35,17 +36,21 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python ...' >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
-# Stamps, so that a second `make serve` starts at once.
-$(VENV)/serve.stamp: pyproject.toml | $(BIN)/python
+# Stamps, so that a second `make serve` starts at once. Each install takes the place of the one before: for serving a copy, compiled
+# by setup.py, and for developers the sources where they are.
+$(VENV)/serve.stamp: pyproject.toml setup.py $(SOURCES) | $(BIN)/python
+	rm -rf build/lib* $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(INSTALL) '.[$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	$(INSTALL) '.[$(RUNTIME),train,dev]'
-	@touch $@ $(VENV)/serve.stamp
+	rm -f $(VENV)/serve.stamp
+	$(INSTALL) --editable '.[$(RUNTIME),train,dev]'
+	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
-	$(INSTALL) '.[$(RUNTIME),train,bench]'
+	rm -f $(VENV)/serve.stamp
+	$(INSTALL) --editable '.[$(RUNTIME),train,bench]'
 	@touch $@
 
 $(VENV)/release.stamp: | $(BIN)/python
@@ -56,7 +61,7 @@ install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch
 
 install-dev: $(VENV)/dev.stamp ## the rest: training and the tests
 
-serve: install ## serve the models that ship on http://127.0.0.1:8000
+serve: $(if $(wildcard $(VENV)/dev.stamp),install-dev,install) ## serve the models that ship on http://127.0.0.1:8000
 	$(BIN)/resnet-serve $(ARGS)
 
 test: install-dev ## all tests; what is not installed is skipped, with the reason
@@ -108,7 +113,7 @@ lock: $(VENV)/release.stamp ## pin what the image installs, with hashes; ARGS=--
 		--output-file deploy/requirements/$$runtime.txt pyproject.toml || exit 1; done
 	$(COMPILE) $(foreach extra,$(EXTRAS),--extra $(extra)) --constraint deploy/requirements/cpu.txt \
 		--output-file deploy/requirements/extras.txt pyproject.toml
-	echo 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -
+	printf '%s\n' 'mypy==2.4.1' 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -
 
 sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's packages too: sbom.json (CycloneDX)
 	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)

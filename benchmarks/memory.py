@@ -23,6 +23,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.compiled import python_path
 from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.surroundings import ROOT, serving_surroundings
@@ -67,8 +68,9 @@ def works(repository: Path, mib: int, workers: int) -> bool:
     group = MemoryGroup(mib)
     flags = ("--model-repository", str(repository), "--port", "0", "--log-format", "json", "--workers", str(workers))
     default = ("--default-model", sorted(path.name for path in repository.iterdir())[0])
-    command = group.command(sys.executable, "-m", "service", *flags, *default)
-    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    command = group.command(sys.executable, "-P", "-m", "service", *flags, *default)
+    settings = os.environ | {"PYTHONPATH": python_path(ROOT)}
+    process = subprocess.Popen(command, cwd=ROOT, env=settings, stderr=subprocess.PIPE, text=True)
     try:
         return _answers(process)
     finally:

@@ -20,6 +20,7 @@ from urllib.request import urlopen
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.compiled import python_path
 from benchmarks.result_file import write_result
 from benchmarks.serving.photo import photo_jpeg
 from benchmarks.serving.processes import Meter, Session, running_session
@@ -113,10 +114,10 @@ class StandingServer:
 @contextlib.contextmanager
 def standing(side: Side, messages: Sequence[bytes], scratch: Path) -> Iterator[StandingServer]:
     """The server of this side, ready and warm, with its log and what a burst needs in `scratch`."""
-    command = [sys.executable, "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
+    command = [sys.executable, "-P", "-m", *side.program, "--port", "0", "--log-format", "json", *side.flags]
     scratch.mkdir(exist_ok=True)
     log = scratch / "log"
-    with running_session(command, {"PYTHONPATH": str(side.home)}, side.home, log) as session:
+    with running_session(command, {"PYTHONPATH": python_path(side.home)}, side.home, log) as session:
         server = StandingServer(_url_once_ready(log), session, scratch)
         server.serve(Burst(messages, connections=8, seconds=WARM_S))
         yield server

@@ -15,7 +15,7 @@ import pytest
 from tests.service.served import environment, until
 
 ROOT = Path(__file__).resolve().parent.parent
-FRESH = ("Makefile", "pyproject.toml", "README.md", "LICENSE", "docs", "models", "service", "training")
+FRESH = ("Makefile", "pyproject.toml", "setup.py", "README.md", "LICENSE", "docs", "models", "service", "training")
 
 
 @pytest.fixture

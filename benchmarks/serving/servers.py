@@ -7,9 +7,10 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.compiled import python_path
 from benchmarks.serving.processes import Session, running_session
 from benchmarks.serving.traffic import behind_nginx
 from benchmarks.serving.workloads import Upload, Workload, multipart, raw
@@ -45,6 +46,7 @@ class ServerSpec:
     form: Callable[[bytes, str], Upload]
     """What makes an upload of an image and its media type."""
     environment: tuple[tuple[str, str], ...] = ()
+    is_compiled: bool = True
 
     @property
     def is_ours(self) -> bool:
@@ -76,6 +78,7 @@ SERVERS = {
     for server in (
         _ours("ours"),
         ServerSpec("ours-multipart", "service", (), "/predict", multipart),
+        replace(_ours("ours-sources"), is_compiled=False),
         _ours("ours-1worker", "--workers", "1"),
         _ours("ours-4workers", "--workers", "4"),
         _ours("ours-2api", "--api-processes", "2"),
@@ -181,7 +184,7 @@ def started(server: ServerSpec, workload: Workload, folder: Path) -> Iterator[tu
     """
     port, log = free_port(), folder / f"{server.name}.log"
     # Unbuffered, so that the log is complete whenever the server ends.
-    command = [sys.executable, "-u", "-m", server.module, "--port", str(port), *server.arguments]
+    command = [sys.executable, "-P", "-u", "-m", server.module, "--port", str(port), *server.arguments]
     if server.is_ours:
         command += ["--model-repository", str(workload.repository)]
     began = time.perf_counter()
@@ -201,11 +204,11 @@ def free_port() -> int:
 
 
 def _environment(server: ServerSpec, workload: Workload) -> dict[str, str]:
+    variables = {"PYTHONPATH": python_path(ROOT, is_compiled=server.is_compiled), **dict(server.environment)}
     if server.is_ours:
-        return {}
-    return {
+        return variables
+    return variables | {
         "PEER_MODEL": str(workload.model_file),
         "PEER_LABELS": json.dumps(workload.artifact.labels),
         "PEER_TOP_K": str(workload.top_k),
-        **dict(server.environment),
     }

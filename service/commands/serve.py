@@ -1,6 +1,7 @@
 """Starting the server: from settings to processes."""
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -123,8 +124,14 @@ def make_metrics(settings: Settings, channels: Channels, catalog: Catalog, *, pr
     return metrics
 
 
+def is_compiled() -> bool:
+    """Whether the modules that every request passes were compiled when the server was installed (`setup.py`)."""
+    spec = find_spec("service.prediction.request")
+    return spec is not None and not str(spec.origin).endswith(".py")
+
+
 def _log_urls(urls: Mapping[str, str], *, models: int) -> None:
     """Tell where the server listens, and which areas have ports of their own."""
     main = urls[MAIN]
     inside = {area: url for area, url in urls.items() if url != main}
-    log.info("listening", url=main, models=models, **inside)
+    log.info("listening", url=main, models=models, compiled=is_compiled(), **inside)

@@ -230,9 +230,11 @@ def read_plain(data: bytes) -> PlainMessage | None:
 
     What is taken here is what the parser of HTTP and `service/http/framing.py` would take it for.
     """
-    line_end = data.find(b"\r\n", 0, PLAIN_HEAD_BYTES)
     end = data.find(b"\r\n\r\n", 0, PLAIN_HEAD_BYTES) + 4
-    if (line := _read_line(data[: max(line_end, 0)])) is None:
+    if end < 4:
+        return None
+    line_end = data.index(b"\r\n")
+    if (line := _read_line(data[:line_end])) is None:
         return None
     fields = data[line_end:end]
     folded = fields.lower()

@@ -17,6 +17,9 @@ from urllib.parse import urlsplit
 
 import httpx
 
+from benchmarks.compiled import python_path
+
+ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0  # for whatever takes a busy machine seconds
 POLL_S = 0.01
 
@@ -44,7 +47,7 @@ def run_command(*arguments: str | Path, **variables: str) -> subprocess.Complete
 
 
 class Served:
-    """`python -m service` with these flags and environment variables, from its start to its exit.
+    """`python -m service`, compiled, with these flags and environment variables, from its start to its exit.
 
     `within` is a command that runs it, in a namespace of its own say; `module` one that runs it with a fault in it.
     """
@@ -52,10 +55,10 @@ class Served:
     def __init__(
         self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), module: str = "service", **settings: str
     ) -> None:
-        command = [*within, sys.executable, "-m", module, "--port", str(port), *map(str, flags)]
+        command = [*within, sys.executable, "-P", "-m", module, "--port", str(port), *map(str, flags)]
         self.process = subprocess.Popen(
             command,
-            env=environment(**settings),
+            env=environment(PYTHONPATH=python_path(ROOT), **settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
