@@ -96,7 +96,7 @@ class OnnxProver:
             if not agreement.holds:
                 twice = compare(logits, self._expected[: len(logits)], tolerance).holds
                 cause = ", as if softmax were applied twice" if twice else ""
-                raise _differs("graph", f"in batches of {size} {agreement}{cause}")
+                raise _differs("graph", f"in batches of {size} {agreement}, and {agreement.allowed:.2g} may be{cause}")
         return agreement
 
     def prove(self, artifact: Artifact, engine: Engine) -> OnnxProof:

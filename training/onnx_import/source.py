@@ -12,7 +12,7 @@ import onnx
 import onnxruntime as ort
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 from onnx.inliner import inline_local_functions
 
 from models.images.foreign_type import foreign_name
@@ -30,6 +30,9 @@ _ORT_MAGIC = b"ORTM"
 
 _LEAST_IR = 4
 """First version of ONNX's file format in which weights are no inputs."""
+
+_TRAINING_INPUT = 2
+"""Place of Dropout's input that tells whether it trains."""
 
 _TYPES = {
     "tensor(float)": TensorProto.FLOAT,
@@ -115,7 +118,9 @@ def read_source(path: Path) -> OnnxSource:
     external = sorted({_location(tensor) for tensor in _external(model)})
     _load_external(model, path, external)
     digests = {path.name: _sha256(data)} | {name: _sha256((path.parent / name).read_bytes()) for name in external}
-    return OnnxSource(path, digests, _plain(model, path), _session(path))
+    plain = _plain(model, path)
+    _refuse_training(plain, path)
+    return OnnxSource(path, digests, plain, _session(path))
 
 
 def _parse(path: Path, data: bytes) -> ModelProto:
@@ -166,6 +171,30 @@ def _plain(model: ModelProto, path: Path) -> ModelProto:
             f"{path.name} and its weights have {size:,} bytes, and one ONNX file {_LARGEST:,} at most"
         )
     return model
+
+
+def _refuse_training(model: ModelProto, path: Path) -> None:
+    """OnnxImportError if the graph answers as while training: by chance, or by the other pictures of its batch."""
+    if node := next((node for node in model.graph.node if _trains(node, model)), None):
+        raise OnnxImportError(
+            f"{path.name} was exported as it trains, with a {node.op_type} in training mode: its answers are not those "
+            "of the trained network; export network.eval()"
+        )
+
+
+def _trains(node: NodeProto, model: ModelProto) -> bool:
+    if node.op_type == "BatchNormalization":
+        return any(each.name == "training_mode" and each.i for each in node.attribute)
+    if node.op_type == "Dropout" and len(node.input) > _TRAINING_INPUT:
+        return _is_true(node.input[_TRAINING_INPUT], model)
+    return False
+
+
+def _is_true(name: str, model: ModelProto) -> bool:
+    """Whether this is a constant that holds; what is computed is not known."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
+    constants |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    return name in constants and bool(onnx.numpy_helper.to_array(constants[name]).any())
 
 
 def _session(path: Path) -> ort.InferenceSession:

@@ -313,6 +313,12 @@ def as_sequence(model: onnx.ModelProto) -> None:
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_sequence_value_info("answers", onnx.TensorProto.FLOAT, None))
 
 
+def export_training(layer: nn.Module, path: Path) -> Path:
+    """Export a network as it trains, with this layer in it."""
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(LABELS)))
+    return export(network, path, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False)
+
+
 REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = {
     "two that may be meant": (
         lambda path: export(Wrapped(tiny(), behind=lambda y: (y, y + 1)), path, output_names=["a", "b"]),
@@ -357,6 +363,16 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = 
         lambda path: changed(export(tiny(), path), lambda model: setattr(model, "ir_version", 99)),
         NUMBERS,
         "Unsupported model IR version: 99, max supported",
+    ),
+    "batch norm that trains": (
+        lambda path: export_training(nn.BatchNorm2d(8), path),
+        NUMBERS,
+        "net.onnx was exported as it trains, with a BatchNormalization in training mode",
+    ),
+    "dropout that trains": (
+        lambda path: export_training(nn.Dropout(0.1), path),
+        NUMBERS,
+        "with a Dropout in training mode: its answers are not those of the trained network; export network.eval()",
     ),
     "no scores": (lambda path: export(tiny().body[:2], path), NUMBERS, "no output has one number for each class"),
 }
