@@ -154,7 +154,7 @@ def _explained() -> Iterator[None]:
     """Turn what ONNX Runtime's tools raise for graphs of others into a QuantizeError."""
     try:
         yield
-    except QuantizeError:
+    except (QuantizeError, OSError):  # a full disk is not the graph's fault
         raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

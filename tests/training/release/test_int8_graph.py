@@ -1,5 +1,6 @@
 """Which layers of a graph compute in 8 bits, and that every CPU computes the same."""
 
+import resource
 import subprocess
 import sys
 import weakref
@@ -82,6 +83,16 @@ def test_what_onnx_runtime_cannot_quantise_is_told():
     model.opset_import.add(domain="unheard.of", version=1)
     with pytest.raises(QuantizeError, match="ONNX Runtime cannot quantise this graph"):
         to_int8(model.SerializeToString(), np.zeros((1, 4, 4, 1), np.uint8))
+
+
+def test_a_full_disk_is_not_the_graphs_fault():
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, unlimited[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            to_int8(_layer_with_dead_channels(), np.zeros((1, 4, 4, 1), np.uint8))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
 
 
 def test_a_graph_without_a_convolution_is_refused():
