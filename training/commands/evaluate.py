@@ -23,9 +23,10 @@ from models.images.preprocessing import Preprocessing
 from training.console import print_text
 from training.data.fingerprint import Fingerprint
 from training.data.image_files import FileSet
-from training.errors import DataError, UsageError
+from training.errors import CheckpointError, DataError, UsageError
 from training.loop.checkpoint import make_folder, read_checkpoint
 from training.loop.class_results import class_results, confusions, write_csv
+from training.loop.run import LAST
 from training.loop.scoring import score_model
 from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
@@ -73,6 +74,11 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     images = load_split(data, options.data_root, split, model)
     counts = ReferenceCounts(model.infer, len(model.labels))
     score = score_model(counts, model.labels, model.preprocessing, images, stages or Stages())
+    if math.isnan(score.loss):
+        raise CheckpointError(
+            f"{options.model} answers with what is no number (NaN): its weights are damaged, or of a training that "
+            "diverged; give others, or an earlier checkpoint"
+        )
     unreadable, notes = (tuple(sorted(images.unreadable)), images.notes) if isinstance(images, FileSet) else ((), ())
     if options.csv is not None:
         write_csv(options.csv, score.confusion, model.labels)
@@ -86,7 +92,8 @@ def _model(path: Path) -> RunnableModel:
         raise UsageError(
             f"there is no {path}: give best.pt or last.pt of a run, or a release's <repository>/<model>/<version>"
         )
-    return _released(path) if path.is_dir() else _checkpoint(path)
+    is_run = (path / LAST).exists()  # its folder, which is told to hold checkpoints
+    return _released(path) if path.is_dir() and not is_run else _checkpoint(path)
 
 
 def _vacant_version(directory: Path, version: int) -> None:

@@ -9,12 +9,14 @@ from models.artifact.artifact import read_artifact
 from models.artifact.metadata import ArtifactError
 from training.errors import WeightsError
 from training.loop.checkpoint import read_checkpoint
+from training.loop.run import LAST
 from training.loop.trained_network import TrainedNetwork
 
 
 def read_pretrained(path: Path) -> TrainedNetwork:
     """Read last.pt or best.pt of a run, or the directory of a released model; TrainingError if it is neither."""
-    return _released(path) if path.is_dir() else read_checkpoint(path)
+    is_run = (path / LAST).exists()  # its folder, which is told to hold checkpoints
+    return _released(path) if path.is_dir() and not is_run else read_checkpoint(path)
 
 
 def _released(directory: Path) -> TrainedNetwork:

