@@ -203,6 +203,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,  # a limit is of the address that asks: what a header says of it, anyone can write
             headers=[("x-content-type-options", "nosniff")],
             timeout_keep_alive=self._settings.keep_alive_timeout,  # type: ignore[arg-type]
             timeout_graceful_shutdown=self._settings.grace,  # type: ignore[arg-type]

@@ -49,3 +49,16 @@ def test_who_waits_as_long_as_told_is_answered(serve: Servers, repository: Path)
         time.sleep(int(answer.headers["retry-after"]))
         assert client.post("/predict", content=png()).status_code == 200
     assert served.stop() == 0
+
+
+def test_no_header_gives_a_client_another_address(serve: Servers, repository: Path) -> None:
+    """Whoever asks through a proxy on this machine could write one anew for each key that is tried."""
+    models = ("--model-repository", repository, "--default-model", "plain", "--workers", "1")
+    served = serve(*models, "--rate-limit", "0.001", "--rate-burst", "1", "--access-log", "all").ready()
+    said = ("192.0.2.1", "192.0.2.2, 192.0.2.3", "192.0.2.4:99", "[2001:db8::1]:99", "not:an:address", "unknown")
+    with httpx.Client(base_url=served.url, timeout=DEADLINE_S) as client:
+        assert client.get("/models").status_code == 200
+        answers = [client.get("/models", headers={"x-forwarded-for": one, "forwarded": f"for={one}"}) for one in said]
+    assert [answer.status_code for answer in answers] == [429] * len(said)
+    assert served.stop() == 0
+    assert {event["client"].rpartition(":")[0] for event in served.events("request")} == {"127.0.0.1"}
