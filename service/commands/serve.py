@@ -15,7 +15,14 @@ from service.auth.tls import make_tls
 from service.catalog.catalog import Catalog
 from service.catalog.repository import Repository, signed_by
 from service.catalog.shadow_version import add_shadow
-from service.commands.start_checks import check_admin, check_batching, check_budget, check_descriptors, check_memory
+from service.commands.start_checks import (
+    check_admin,
+    check_batching,
+    check_budget,
+    check_descriptors,
+    check_memory,
+    check_root_path,
+)
 from service.config.settings import Settings, fit_together
 from service.http.acceptor import allow_descriptors
 from service.http.ports import MAIN
@@ -44,6 +51,7 @@ def serve(settings: Settings) -> int:
     """
     settings = fit_together(settings)
     configure_logs(settings.log_format, settings.log_level)
+    check_root_path(settings, ROUTES)
     allow_descriptors()
     cores = usable_cores()
     placement = Placement.of(settings, cores)

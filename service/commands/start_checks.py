@@ -1,6 +1,7 @@
 """What keeps a server from starting although each of its settings is right by itself."""
 
 import resource
+from collections.abc import Iterable
 
 from models.machine.memory import usable_memory
 from service.auth.guard import Guard
@@ -44,6 +45,19 @@ def check_admin(settings: Settings, guard: Guard | None) -> None:
             "--admin-api needs an API key with the scope admin: make one with `resnet-serve key NAME --scopes admin`, "
             "and name its file with --api-key-file"
         )
+
+
+def check_root_path(settings: Settings, routes: Iterable[str]) -> None:
+    """Raise SettingError if a route begins as the prefix does: taken away, it would leave what is asked for nowhere."""
+    prefix = settings.root_path.split("/")
+    for route in routes if settings.root_path else ():
+        begin = route.split("/")[: len(prefix)]
+        if len(begin) == len(prefix) and all(
+            part == given or part.startswith("{") for part, given in zip(begin, prefix, strict=True)
+        ):
+            raise SettingError(
+                f"--root-path {settings.root_path} is how the server's own {route} begins: publish it under another"
+            )
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:

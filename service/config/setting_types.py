@@ -34,15 +34,33 @@ CacheDir = Annotated[
 ]
 FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an address, in seconds")]
 
-ShadowName = Annotated[str, Field(pattern=r"^[^/.][^/]*/[1-9][0-9]{0,8}$")]
+
+def _names_version(shadow: str) -> str:
+    if not re.fullmatch(r"[^/.][^/]*/[1-9][0-9]{0,8}", shadow):
+        raise ValueError("must be a model and one of its versions, such as digits/3")
+    return shadow
+
+
+ShadowName = Annotated[str, AfterValidator(_names_version)]
 """A model and its version."""
 
-RootPath = Annotated[str, Field(pattern=r"^(/[A-Za-z0-9._~-]+)*$")]
+
+def _is_prefix(path: str) -> str:
+    if not re.fullmatch(r"(/(?!\.{1,2}(/|$))[A-Za-z0-9._~-]+)*", path):
+        raise ValueError("must be a path such as /digits, with / at its beginning, not at its end, without . and ..")
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_is_prefix)]
 """A path without an end of its own, empty for none."""
 
 
 def _split(value: object) -> object:
     return [name.strip().lower() for name in value.split(",")] if isinstance(value, str) else value
+
+
+def _split_if_any(value: object) -> object:
+    return () if value == "" else _split(value)
 
 
 def _can_be_read(kind: ImageType) -> ImageType:
@@ -60,14 +78,20 @@ ImageTypes = Annotated[
 """Names of types with commas between them."""
 
 
-def _is_origin(origin: str) -> str:
-    if not re.fullmatch(r"https?://[a-z0-9.\-\[\]:]+", origin):
+_ORIGIN = re.compile(r"(?P<scheme>https?)://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?")
+
+
+def _as_browsers_send(origin: str) -> str:
+    """The origin without the port that its scheme has anyway, which no browser tells."""
+    if not (parts := _ORIGIN.fullmatch(origin.lower())) or int(parts["port"] or 0) > 65535:
         raise ValueError("name each origin, such as https://example.org, without a path")
-    return origin
+    return parts[0].removesuffix({"http": ":80", "https": ":443"}[parts["scheme"]])
 
 
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_is_origin)], ...], NoDecode, BeforeValidator(_split)]
-"""Origins with commas between them."""
+Origins = Annotated[
+    tuple[Annotated[str, AfterValidator(_as_browsers_send)], ...], NoDecode, BeforeValidator(_split_if_any)
+]
+"""Origins with commas between them, empty for none."""
 
 
 def _can_be_verified(key: Path) -> Path:

@@ -11,7 +11,9 @@ import pytest
 from models.machine.memory import usable_memory
 from service.commands import serve as module
 from service.commands.serve import read_models, share_machine
-from service.config.settings import Settings
+from service.commands.start_checks import check_root_path
+from service.config.settings import SettingError, Settings
+from service.routes.routes import ROUTES
 from service.supervisor.repository_watch import Fingerprint, fingerprint
 from tests.artifacts import make_artifact
 from tests.service.served import DEADLINE_S, Servers, free_port
@@ -46,6 +48,18 @@ def test_batches_of_a_model_that_is_not_there_are_an_error(serve: Servers, repos
     served = serve("--model-repository", repository, "--default-model", "plain", "--batching", batching)
     assert served.wait() == 2
     assert "--batching is for plian, but the models are colour, damaged, faulty, plain, wrong" in served.log
+
+
+@pytest.mark.parametrize("path", ["/models", "/predict", "/v2", "/models/digits", "/docs", "/livez"])
+def test_no_prefix_is_the_begin_of_a_route(path: str) -> None:
+    """Of /models/digits/predict, asked for without the prefix /models, /digits/predict would be left."""
+    with pytest.raises(SettingError, match="is how the server's own"):
+        check_root_path(Settings(root_path=path, _cli_parse_args=False), ROUTES)
+
+
+@pytest.mark.parametrize("path", ["", "/digits", "/v2/digits", "/api/models", "/models-of-mine", "/predict/digits"])
+def test_other_prefixes_are_taken(path: str) -> None:
+    check_root_path(Settings(root_path=path, _cli_parse_args=False), ROUTES)
 
 
 @pytest.mark.parametrize("polled_s", [1.0, 0.0])

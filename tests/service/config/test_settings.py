@@ -136,5 +136,31 @@ def test_what_has_an_effect_together_is_taken() -> None:
 
 @pytest.mark.parametrize("name", ["digits", "digits/", "digits/0", "digits/new", "../1", "a/b/1", "/1"])
 def test_a_shadow_is_a_model_and_a_version(name: str) -> None:
-    with pytest.raises(ValidationError, match="shadow"):
+    with pytest.raises(ValidationError, match="must be a model and one of its versions"):
         Settings(shadow=name, _cli_parse_args=False)
+
+
+@pytest.mark.parametrize("path", ["/", "digits", "/digits/", "//digits", "/a b", "/ü", "/.", "/..", "/a/../b", "/a?b"])
+def test_a_prefix_is_a_path_that_clients_ask_for_as_it_is(path: str) -> None:
+    with pytest.raises(ValidationError, match="must be a path such as /digits"):
+        Settings(root_path=path, _cli_parse_args=False)
+    assert Settings(root_path="/a-1/.well/..b", _cli_parse_args=False).root_path == "/a-1/.well/..b"
+
+
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [
+        ("", ()),
+        ("https://Example.org:443,http://example.org:80", ("https://example.org", "http://example.org")),
+        ("http://example.org:8080, http://[::1]:443", ("http://example.org:8080", "http://[::1]:443")),
+        ("http://my_app:3000", ("http://my_app:3000",)),
+    ],
+)
+def test_origins_are_as_browsers_send_them(monkeypatch: pytest.MonkeyPatch, given: str, sent: tuple[str, ...]) -> None:
+    assert parse(monkeypatch, RESNET_SERVE_CORS_ORIGINS=given).cors_origins == sent
+
+
+@pytest.mark.parametrize("given", ["*", "null", "https://a/", "https://::", "https://a:70000", "https://a,,https://b"])
+def test_what_no_browser_sends_is_no_origin(monkeypatch: pytest.MonkeyPatch, given: str) -> None:
+    with pytest.raises(ValidationError, match="name each origin"):
+        parse(monkeypatch, "--cors-origins", given)
