@@ -38,6 +38,13 @@ class KeyRing:
     def __init__(self, lines: str, origin: str) -> None:
         """`lines`: a key each, `NAME SCOPE[,SCOPE] SHA256`; SettingError if one is malformed or there is none."""
         self.keys = tuple(_parse(lines, origin))
+        meant: dict[bytes, ApiKey] = {}
+        for key in self.keys:
+            if (other := meant.setdefault(key.digest, key)) != key:
+                raise SettingError(
+                    f"{origin}: {other.name!r} and {key.name!r} have one and the same key, for different names or "
+                    "scopes: take one of the lines away"
+                )
         if not self.keys:
             raise SettingError(
                 f"{origin}: there is no key in it, so every request would be refused; `resnet-serve key NAME` makes one"
@@ -109,5 +116,7 @@ def _parse(lines: str, origin: str) -> Iterator[ApiKey]:
 
 def _check_name(name: str, what: str) -> str:
     if not _NAME.fullmatch(name):
-        raise SettingError(f"{what} must be at most 64 letters, digits, dots, dashes and underscores")
+        raise SettingError(
+            f"{what} must be at most 64 of a-z, A-Z, 0-9, dots, dashes and underscores, the first a letter or a digit"
+        )
     return name

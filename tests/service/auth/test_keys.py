@@ -48,6 +48,21 @@ def test_a_name_may_have_two_keys_while_they_are_exchanged() -> None:
     ]
 
 
+def test_one_key_is_not_of_two_names_or_scopes_and_a_line_may_stand_twice() -> None:
+    """Else the last one would hold, with whatever it may do."""
+    line = f"alice predict {DIGEST}"
+    assert ring(line, line).find(SECRET.encode()) == ring(line).find(SECRET.encode())
+    for other in (f"bob predict {DIGEST}", f"alice predict,admin {DIGEST.upper()}"):
+        with pytest.raises(SettingError, match=r"FILE: 'alice' and '(alice|bob)' have one and the same key"):
+            ring(line, other)
+
+
+@pytest.mark.parametrize("name", ["_alice", "-alice", ".alice", "älice", "", "a" * 65, "alice smith"])
+def test_a_name_that_is_none_is_told_all_that_it_must_be(name: str) -> None:
+    with pytest.raises(SettingError, match=r"64 of a-z, A-Z, 0-9, .* the first a letter or a digit"):
+        make_key(name, frozenset({"predict"}))
+
+
 def test_a_new_key_is_found_by_its_line_and_no_two_are_alike() -> None:
     key, kept = make_key("alice", frozenset({"admin", "predict"}))
     found = ring(str(kept)).find(key.encode())
