@@ -127,10 +127,10 @@ class Admission:
         most_s = min((left_s - decoding_s) * WAIT_SHARE, self._target_latency_s)
         if wait_s > most_s and (late_s > most_s or len(self._free) < self.capacity):
             self.late += late_s > max(0.0, most_s)
-            decoding = f", for its images take {decoding_s:.1f} s to decode" if decoding_s > left_s else ""
+            decoding = f", for its images take {decoding_s:.3f} s to decode" if decoding_s > left_s else ""
             raise Unavailable(
                 "full",
-                f"what came before it takes {wait_s:.1f} s; this request can wait {max(0.0, most_s):.1f} s at most"
+                f"what came before it takes {wait_s:.3f} s; this request can wait {max(0.0, most_s):.3f} s at most"
                 f"{decoding}",
                 retry_after_s=math.ceil(wait_s - most_s),
             )
