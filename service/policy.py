@@ -504,3 +504,16 @@ busy."""
 BODY_BYTES_PER_S = 4096
 """Average rate below which a body comes too slowly, once --body-timeout is over: below a modem's. More, and honest
 clients are cut off; less, and clients that send a byte now and then hold a connection until their deadline."""
+
+# The end (`supervisor/supervisor.py`, `prediction/shutdown.py`, `config/settings.py`): parts of --grace, judgements.
+
+KILL_MARGIN_S = 0.5
+"""What is kept at the end for killing processes that do not end by themselves, and before it for those that do. Less,
+and a busy machine takes longer to end than --grace."""
+
+REFUSAL_MARGIN_S = 0.5
+"""What is kept before that for refusing requests that were not answered in time. Less, and some of them get no answer
+at all."""
+
+ENDING_S = 2 * KILL_MARGIN_S + REFUSAL_MARGIN_S
+"""The part of --grace in which no request is answered any more."""

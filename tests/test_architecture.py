@@ -29,7 +29,7 @@ MAP = {
         "metrics": "ipc config catalog root models",
         "ipc": "",
         "remote": "catalog process models",
-        "config": "catalog models",
+        "config": "catalog root models",
         "catalog": "root models",
         "process": "root",
         "root": "models",

@@ -31,6 +31,7 @@ from service.config.setting_types import (
     WantsTraces,
 )
 from service.config.settings_file import SettingsFile
+from service.policy import ENDING_S
 
 ENV_PREFIX = "RESNET_SERVE_"
 MOST_IN_BATCH = 512  # images
@@ -282,9 +283,12 @@ def fit_together(settings: Settings) -> Settings:
         if name in given and not given & set(others):
             needs = " or ".join(map(flag, others))
             raise SettingError(f"{flag(name)} without {needs} has no effect: give that, too, or leave it out")
-    if settings.drain_delay >= settings.grace:
+    if settings.drain_delay and settings.drain_delay >= settings.grace - ENDING_S:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
-        raise SettingError(f"{delay} leaves nothing of {grace} for answers: the delay is a part of it; raise --grace")
+        raise SettingError(
+            f"{delay} leaves nothing of {grace} for answers: the delay is a part of it, and so are {ENDING_S:g} s for "
+            "the end; raise --grace"
+        )
     if settings.tls_client_ca and settings.metrics_port and settings.metrics_port == settings.admin_port:
         raise SettingError(
             f"{_quote(settings, 'metrics_port')} is also the --admin-port, which asks for the certificates of "

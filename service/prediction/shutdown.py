@@ -7,9 +7,8 @@ from collections.abc import Callable
 from service.batching.admission import Admission
 from service.errors import ServiceError, Unavailable
 from service.metrics.metrics import Metrics
+from service.policy import REFUSAL_MARGIN_S
 from service.prediction.model_status import ModelStatus
-
-REFUSAL_MARGIN_S = 0.5  # part of the grace period that is kept for refusing requests that were not answered in time
 
 
 class Shutdown:

@@ -16,7 +16,7 @@ from service.config.settings import Settings
 from service.ipc.channels import Channels
 from service.ipc.control import Drain, ModelChange
 from service.metrics.metrics import Metrics
-from service.policy import SIGNAL_ECHO_S, WATCH_INTERVAL_S
+from service.policy import KILL_MARGIN_S, SIGNAL_ECHO_S, WATCH_INTERVAL_S
 from service.pools.api_pool import ApiPool
 from service.pools.launcher import Launcher
 from service.pools.model_set import ModelSet
@@ -30,8 +30,6 @@ from service.supervisor.model_source import ModelSource
 from service.supervisor.repository_watch import Fingerprint
 
 log = structlog.get_logger()
-
-KILL_MARGIN_S = 0.5  # part of the grace period that is kept for killing processes that do not end by themselves
 
 
 class Supervisor:
