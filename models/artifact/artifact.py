@@ -216,7 +216,7 @@ def _check_there(directory: Path) -> None:
 def _check_place(name: str, version: str) -> None:
     if not is_model_name(name):
         raise ArtifactError(
-            f"{name!r} is not a model name: it needs letters, digits, '.', '_', '-', at most 64, the first no sign"
+            f"{name!r} is not a model name: it needs a-z, A-Z, 0-9, '.', '_', '-', at most 64, the first no sign"
         )
     if not is_version(version):
         raise ArtifactError(f"{version!r} is not a version: it must be a positive integer without leading zeros")

@@ -32,7 +32,7 @@ from service.errors import (
 from service.ipc.messages import WITH_LOGITS
 from service.parsing.body import JSON_BEGINNINGS, parse
 from service.parsing.content_coding import most_decompressed
-from service.parsing.head import Head, Kind
+from service.parsing.head import METHODS, Head, Kind
 from service.parsing.inference import InferencePayload
 from service.parsing.payload import Payload
 from service.policy import SMALL_BODY_BYTES, TINY_BYTES, TINY_PIXELS
@@ -103,6 +103,8 @@ class PredictionRequest:
         self._response = begin_response(head, headers_ns, client, kind)
         if services.cors is not None:
             self._response.headers |= services.cors.headers(head.headers)
+        if head.method not in METHODS:
+            self._response.headers["cache-control"] = "no-store"  # a cache may keep the 404 or 405 to a GET
         self._body: IncomingBody | None = None
         self._slots: list[int] = []  # that no task has yet
         self._tasks: list[ImageTask] = []

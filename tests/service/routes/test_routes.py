@@ -10,7 +10,7 @@ from service.catalog.repository import Repository
 from service.catalog.served_model import ModelLookup
 from service.ipc.reports import ModelReport
 from service.prediction.model_status import ModelStatus
-from service.routes.routes import PLAIN_ROUTES
+from service.routes.routes import ROUTES
 from tests.artifacts import LABELS
 from tests.service.pictures import png
 from tests.service.served import Served
@@ -101,7 +101,7 @@ def test_probes_answer_in_plain_words(client: httpx.Client) -> None:
 
 def test_a_cache_may_keep_files_alone(client: httpx.Client) -> None:
     """Varnish gives for two minutes what says nothing of caches: a `/readyz`, the 404 of a model that is coming."""
-    for path in (*PLAIN_ROUTES, "/models/plain", "/v2/models/plain", "/nowhere"):
+    for path in (*ROUTES, "/models/plain", "/v2/models/plain", "/nowhere"):
         assert client.get(path).headers["cache-control"] == "no-store", path
     file = client.get("/docs/swagger-ui.css")
     assert "etag" in file.headers
