@@ -129,7 +129,7 @@ WantsTraces = Annotated[bool, AfterValidator(_can_be_traced)]
 
 def _is_rate(per_s: float) -> float:
     if 0 < per_s < 1 / MOST_SECONDS:
-        raise ValueError(f"is less than one request a day: give {1 / MOST_SECONDS:.1g} or more, or 0 for no limit")
+        raise ValueError(f"is less than one request a day: give {1 / MOST_SECONDS:.3g} or more, or 0 for no limit")
     return per_s
 
 

@@ -1,6 +1,7 @@
 """Settings: flags over environment over defaults, and nothing misspelt passes."""
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,13 @@ def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, f
     name = flag.removeprefix("--").replace("-", "_")
     with pytest.raises(ValidationError, match=name):
         parse(monkeypatch, **{f"RESNET_SERVE_{name.upper()}": value})
+
+
+def test_the_least_rate_that_a_refusal_advises_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ValidationError) as refused:
+        parse(monkeypatch, "--rate-limit", "1e-9")
+    (advised,) = re.findall(r"give (\S+) or more", str(refused.value))
+    assert parse(monkeypatch, "--rate-limit", advised).rate_limit == float(advised)
 
 
 def test_types_of_image_are_names_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
