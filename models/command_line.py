@@ -42,8 +42,20 @@ def read_options(
     try:
         return CliApp.run(model, cli_args=arguments, cli_settings_source=source)
     except ValidationError as error:
-        env_prefix = model.model_config.get("env_prefix") or ""
-        raise SettingsError(_explain(error, env_prefix, subcommands=subcommands)) from error
+        raise SettingsError(_explain(error, _env_prefix(model), subcommands=subcommands)) from error
+    except SettingsError as error:
+        if found := _NOT_DECODED.match(str(error)):
+            variable = f"{_env_prefix(model)}{found[1].upper()}"
+            raise SettingsError(f"{variable} is no JSON: {error.__cause__}") from error
+        raise
+
+
+_NOT_DECODED = re.compile(r'error parsing value for field "(\w+)" from source "EnvSettingsSource"')
+"""How pydantic-settings tells of a variable whose value is not the JSON that its field needs."""
+
+
+def _env_prefix(model: type[BaseSettings]) -> str:
+    return model.model_config.get("env_prefix") or ""
 
 
 class _Source(CliSettingsSource[Any]):

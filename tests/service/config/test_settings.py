@@ -99,6 +99,13 @@ def test_two_settings_that_contradict_each_other_are_an_error_that_names_both(
     assert "Traceback" not in answer.stderr
 
 
+def test_a_variable_that_is_no_json_is_named_with_what_is_wrong_in_it() -> None:
+    answer = run_command(RESNET_SERVE_BATCHING='{"digits": ', COLUMNS="200")
+    assert answer.returncode == 2
+    assert "RESNET_SERVE_BATCHING is no JSON: Expecting value: line 1 column 12" in answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
 @pytest.mark.parametrize(
     ("bound", "name"),
     [
