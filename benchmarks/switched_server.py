@@ -12,8 +12,8 @@ import json
 import random
 import sys
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -21,8 +21,8 @@ from typing import Any
 from benchmarks.changed_policy import read_change
 from service import policy
 from service.cli import main
+from service.parsing.head import Head
 from service.prediction.api_process import ApiProcess
-from service.prediction.request_metrics import RequestMetrics
 from service.prediction.response import Response
 
 QUANTILE = 0.99
@@ -114,18 +114,27 @@ class Slot:
 
 
 class Switching:
-    """Takes the part of an API process out and puts it in again, for as long as it lives."""
+    """Takes the part of an API process out and puts it in again, for as long as it lives.
+
+    It learns of each answer where traces would be made of them: compiled classes cannot be patched.
+    """
 
     def __init__(self, api: ApiProcess, part: SwitchedPart, path: Path) -> None:
         self._put, self._part, self._path = part.find(api), part, path
         self._slot = Slot()
 
-    def count(self, response: Response) -> None:
+    def note(self, response: Response, _head: Head, _image_bytes: Sequence[int]) -> None:
         """A request was answered."""
         if response.status < 400:
             self._slot.took_ns.append(response.timestamps.total_ns)
         else:
             self._slot.failed += 1
+
+    def note_cancelled(self, *_: object) -> None:
+        """A client has left."""
+
+    def close(self, _timeout_s: float) -> None:
+        """The process ends."""
 
     async def run(self) -> None:
         """Write pairs of slots."""
@@ -149,20 +158,14 @@ def serve() -> int:
     name, path = sys.argv.pop(1), Path(sys.argv.pop(1))
     part = PARTS.get(name) or constant(name)
 
-    begin, count = ApiProcess.__init__, RequestMetrics.count
+    begin = ApiProcess.__init__
 
     @wraps(begin)
     def begun(self: ApiProcess, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         begin(self, *args, **kwargs)
         switching = Switching(self, part, path)
+        self.services = replace(self.services, tracing=switching)  # type: ignore[arg-type]
         self.switching = asyncio.get_running_loop().create_task(switching.run())  # type: ignore[attr-defined]
-
-        @wraps(count)
-        def counted(self: RequestMetrics, response: Response, route: str) -> None:
-            count(self, response, route)
-            switching.count(response)
-
-        RequestMetrics.count = counted  # type: ignore[method-assign]
 
     ApiProcess.__init__ = begun  # type: ignore[method-assign]
     return main()

@@ -54,11 +54,15 @@ def test_make_serve_is_all_that_a_fresh_machine_needs(clone: Path, served: subpr
     packages = {path.name.partition("-")[0] for path in (clone / ".venv").glob("lib/*/site-packages/*.dist-info")}
     assert "onnxruntime" in packages
     assert not {"torch", "torchvision", "pytest"} & packages
+    assert list((clone / ".venv").glob("lib/*/site-packages/service/prediction/request.*.so"))
 
     served.terminate()
     until(lambda: served.poll() is not None and not _alive(served.pid), "the end of every process")
     again = subprocess.run(["make", "-n", "serve"], cwd=clone, env=_outside(), capture_output=True, text=True)
     assert again.stdout.split() == [".venv/bin/resnet-serve"]
+    (clone / "service" / "a new: one.py").write_text("")
+    again = subprocess.run(["make", "-n", "serve"], cwd=clone, env=_outside(), capture_output=True, text=True)
+    assert ".venv/bin/python -m pip install" in again.stdout
 
 
 def test_make_says_which_python_it_needs(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("workers", [1, 2])
 def test_models_of_digits_take_no_more(workers: int) -> None:
-    check(ROOT / "models" / "zoo", workers)
+    check(ROOT / "models" / "zoo", workers, "--default-model", "mnist-residual")
 
 
 def test_a_network_for_photographs_takes_no_more(photos: Path) -> None:

@@ -37,13 +37,15 @@ class KeyRing:
 
     def __init__(self, lines: str, origin: str) -> None:
         """`lines`: a key each, `NAME SCOPE[,SCOPE] SHA256`; SettingError if one is malformed or there is none."""
-        self.keys = tuple(_parse(lines, origin))
-        meant: dict[bytes, ApiKey] = {}
-        for key in self.keys:
-            if (other := meant.setdefault(key.digest, key)) != key:
+        numbered = list(_parse(lines, origin))
+        self.keys = tuple(key for _, key in numbered)
+        meant: dict[bytes, tuple[int, ApiKey]] = {}
+        for number, key in numbered:
+            first, other = meant.setdefault(key.digest, (number, key))
+            if other != key:
                 raise SettingError(
-                    f"{origin}: {other.name!r} and {key.name!r} have one and the same key, for different names or "
-                    "scopes: take one of the lines away"
+                    f"{origin}, lines {first} and {number}: they have one and the same key, for different names or "
+                    "scopes: take one of them away"
                 )
         if not self.keys:
             raise SettingError(
@@ -95,8 +97,11 @@ def read_keys(settings: Settings) -> str | None:
     return in_file if lines is None else f"{in_file}\n{lines}"
 
 
-def _parse(lines: str, origin: str) -> Iterator[ApiKey]:
-    """The keys in these lines; no error shows any of a line, in which somebody may have put the key itself."""
+def _parse(lines: str, origin: str) -> Iterator[tuple[int, ApiKey]]:
+    """The keys in these lines, with the lines' numbers.
+
+    No error shows any of a line, in which somebody may have put the key itself.
+    """
     for number, line in enumerate(lines.splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
@@ -111,7 +116,8 @@ def _parse(lines: str, origin: str) -> Iterator[ApiKey]:
             raise SettingError(
                 f"{place}: its last word is no SHA-256 in hex; `resnet-serve key NAME` prints such a line"
             )
-        yield ApiKey(_check_name(name, f"{place}: the name"), frozenset(scopes.split(",")), bytes.fromhex(digest))
+        name = _check_name(name, f"{place}: the name")
+        yield number, ApiKey(name, frozenset(scopes.split(",")), bytes.fromhex(digest))
 
 
 def _check_name(name: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """One image of a request, from its slot to its outcome."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -49,13 +49,23 @@ class ImageTask:
     retried: bool = False
 
 
-@dataclass(eq=False, slots=True)
 class CopyTask(ImageTask):
     """An image that was answered, in its slot, which the copy has taken over; a worker that dies with it is its last.
+
+    No dataclass: of a dataclass below another mypyc 2.4.1 has the garbage collector visit a callable twice.
 
     Attributes:
         answer: what was found.
 
     """
 
-    answer: Result = field(kw_only=True)
+    __slots__ = ("answer",)
+
+    def __init__(self, image: ImageTask, model: int, answer: Result) -> None:
+        """`model`: the shadow's index; nothing is called yet when it is done."""
+        super().__init__(image.slot, model, 1, image.deadline_ns, do_nothing, image.request_id)
+        self.queued_ns, self.answer = answer.done_ns, answer
+
+
+def do_nothing() -> None:
+    """For whom a call is of no interest."""

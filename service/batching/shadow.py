@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from service.batching.admission import Admission
-from service.batching.image_task import CopyTask, ImageTask, Outcome, Result
+from service.batching.image_task import CopyTask, ImageTask, Outcome, Result, do_nothing
 from service.batching.loop_time import LoopTime
 from service.batching.wait_estimate import LatencyModel
 from service.catalog.served_model import ServedModel
@@ -66,7 +66,7 @@ class Shadow:
         self._until_ns = _NEVER_NS  # when the first of those that wait can wait no longer
         self._sent = 0  # copies that a worker has
         self._resumes_s = 0.0  # on the monotonic clock: when copies are made again
-        self.wake = _do_nothing
+        self.wake = do_nothing
 
     def sample(self, tasks: Sequence[ImageTask], outcomes: Sequence[Outcome]) -> list[int]:
         """Keep the slots of some of the images of one batch; those of all others."""
@@ -111,9 +111,8 @@ class Shadow:
 
     def _copy_of(self, task: ImageTask, answer: Result) -> CopyTask:
         self._admission.pass_on(task.slot, self.number)
-        copy = CopyTask(task.slot, self.number, 1, task.deadline_ns, _do_nothing, task.request_id, answer=answer)
+        copy = CopyTask(task, self.number, answer)
         copy.on_done = partial(self._on_outcome, copy)
-        copy.queued_ns = answer.done_ns
         return copy
 
     @property
@@ -173,7 +172,7 @@ class Shadow:
         """Make no copies any more; the slots of those that wait."""
         slots = [copy.slot for copy in self._waiting]
         for copy in self._waiting:
-            copy.on_done = _do_nothing
+            copy.on_done = do_nothing
             self._count("dropped")
         self._waiting.clear()
         return slots
@@ -184,7 +183,7 @@ class Shadow:
 
     def _on_outcome(self, copy: CopyTask) -> None:
         """A copy was run, or not; it does not refer to itself any more."""
-        copy.on_done, outcome = _do_nothing, copy.outcome
+        copy.on_done, outcome = do_nothing, copy.outcome
         self._sent -= 1
         if isinstance(outcome, Result):
             self._compare(copy.answer, outcome)
@@ -210,7 +209,3 @@ class Shadow:
 def _waits_until_ns(copy: CopyTask) -> int:
     """Until when a copy waits for others: behind the deadline of its request no worker runs it."""
     return copy.queued_ns + min(COPIES_WAIT_NS, int((copy.deadline_ns - copy.queued_ns) * WAIT_SHARE))
-
-
-def _do_nothing() -> None:
-    """What is called of a copy that is over."""

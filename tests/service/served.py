@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,7 +18,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from benchmarks.compiled import python_path
+from benchmarks.compiled import NotCompiledError, python_path
 
 ROOT = Path(__file__).resolve().parents[2]
 DEADLINE_S = 120.0  # for whatever takes a busy machine seconds
@@ -39,6 +40,15 @@ def environment(**settings: str) -> dict[str, str]:
     return inherited | settings
 
 
+@cache
+def installed() -> str:
+    """PYTHONPATH of the server as an installation on this machine has it: compiled, if there is a compiler."""
+    try:
+        return python_path(ROOT)
+    except NotCompiledError:
+        return python_path(ROOT, is_compiled=False)
+
+
 def run_command(*arguments: str | Path, **variables: str) -> subprocess.CompletedProcess[str]:
     """`python -m service` with these arguments and variables, where it ends by itself."""
     command = [sys.executable, "-m", "service", *map(str, arguments)]
@@ -55,10 +65,11 @@ class Served:
     def __init__(
         self, *flags: str | Path, port: int = 0, within: Sequence[str] = (), module: str = "service", **settings: str
     ) -> None:
+        extra = [settings["PYTHONPATH"]] if "PYTHONPATH" in settings else []
         command = [*within, sys.executable, "-P", "-m", module, "--port", str(port), *map(str, flags)]
         self.process = subprocess.Popen(
             command,
-            env=environment(PYTHONPATH=python_path(ROOT), **settings),
+            env=environment(**settings | {"PYTHONPATH": os.pathsep.join([*extra, installed()])}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

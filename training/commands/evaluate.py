@@ -74,10 +74,10 @@ def evaluate(options: EvaluateOptions, stages: Stages | None = None) -> Evaluati
     images = load_split(data, options.data_root, split, model)
     counts = ReferenceCounts(model.infer, len(model.labels))
     score = score_model(counts, model.labels, model.preprocessing, images, stages or Stages())
-    if math.isnan(score.loss):
+    if not math.isfinite(score.loss):
         raise CheckpointError(
-            f"{options.model} answers with what is no number (NaN): its weights are damaged, or of a training that "
-            "diverged; give others, or an earlier checkpoint"
+            f"{options.model} answers with what is no number (NaN or infinite): its weights are damaged, or of a "
+            "training that diverged; give others, or an earlier checkpoint"
         )
     unreadable, notes = (tuple(sorted(images.unreadable)), images.notes) if isinstance(images, FileSet) else ((), ())
     if options.csv is not None:

@@ -183,8 +183,10 @@ def _refuse_training(model: ModelProto, path: Path) -> None:
 
 
 def _trains(node: NodeProto, model: ModelProto) -> bool:
-    if node.op_type == "BatchNormalization":
-        return any(each.name == "training_mode" and each.i for each in node.attribute)
+    if node.op_type == "BatchNormalization":  # before operator set 14 its other outputs tell it
+        return sum(map(bool, node.output)) > 1 or any(
+            each.name == "training_mode" and each.i for each in node.attribute
+        )
     if node.op_type == "Dropout" and len(node.input) > _TRAINING_INPUT:
         return _is_true(node.input[_TRAINING_INPUT], model)
     return False
@@ -193,7 +195,8 @@ def _trains(node: NodeProto, model: ModelProto) -> bool:
 def _is_true(name: str, model: ModelProto) -> bool:
     """Whether this is a constant that holds; what is computed is not known."""
     constants = {tensor.name: tensor for tensor in model.graph.initializer}
-    constants |= {node.output[0]: node.attribute[0].t for node in model.graph.node if node.op_type == "Constant"}
+    nodes = [node for node in model.graph.node if node.op_type == "Constant"]
+    constants |= {node.output[0]: each.t for node in nodes for each in node.attribute if each.name == "value"}
     return name in constants and bool(onnx.numpy_helper.to_array(constants[name]).any())
 
 

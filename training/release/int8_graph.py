@@ -1,5 +1,8 @@
 """An ONNX graph in 8 bits: quantised and dequantised tensors between its nodes, which ONNX Runtime fuses with them."""
 
+import errno
+import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
@@ -36,6 +39,9 @@ beyond 32,767 is lost: 2 x 255 x 64 is 32,640, 2 x 255 x 127 is 64,770. With 7 b
 
 CALIBRATION_BATCH = 4
 """Images in a batch of the calibration, whose activations, 90 MB each of a ResNet-50, are in memory at once."""
+
+_COPIES = 4
+"""Of a graph, which ONNX Runtime's tools have on disk at once at most: for CIFAR-10's ResNet-20 three are enough."""
 
 _LEAST_OPSET = 13
 """Operator set whose DequantizeLinear has a scale for each channel."""
@@ -120,6 +126,7 @@ def calibrate(
     there is no convolution.
     """
     with TemporaryDirectory() as folder:
+        _check_room(folder, len(model))
         prepared = Path(folder) / "prepared.onnx"
         _prepare(onnx.load_from_string(model), prepared)
         calibrator = create_calibrator(
@@ -134,6 +141,12 @@ def calibrate(
         with redirect_stdout(None):
             ranges = calibrator.compute_data()
         return CalibratedGraph(onnx.load(prepared), ranges)
+
+
+def _check_room(folder: str, size: int) -> None:
+    """OSError if the disk has too little room: some of ONNX Runtime's tools do not notice that a file is cut off."""
+    if shutil.disk_usage(folder).free < _COPIES * size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
 
 
 def _prepare(model: onnx.ModelProto, path: Path) -> None:

@@ -300,7 +300,7 @@ def test_answers_that_are_no_numbers_are_not_counted(digits_checkpoint: Path, tm
     torch.save(content, tmp_path / "best.pt")
     ended = resnet_train("evaluate", tmp_path / "best.pt")
     assert (ended.code, ended.output) == (1, "")
-    assert "best.pt answers with what is no number (NaN)" in ended.errors
+    assert "best.pt answers with what is no number (NaN or infinite)" in ended.errors
 
 
 def test_a_released_model_learns_its_reference(artifact_directory: Path, digits: str) -> None:

@@ -313,10 +313,12 @@ def as_sequence(model: onnx.ModelProto) -> None:
     model.graph.output[0].CopyFrom(onnx.helper.make_tensor_sequence_value_info("answers", onnx.TensorProto.FLOAT, None))
 
 
-def export_training(layer: nn.Module, path: Path) -> Path:
+def export_training(layer: nn.Module, path: Path, opset: int = 17) -> Path:
     """Export a network as it trains, with this layer in it."""
     network = nn.Sequential(nn.Conv2d(3, 8, 3), layer, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(LABELS)))
-    return export(network, path, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False)
+    return export(
+        network, path, training=torch.onnx.TrainingMode.TRAINING, do_constant_folding=False, opset_version=opset
+    )
 
 
 REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = {
@@ -368,6 +370,11 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], tuple[str | int, ...], str]] = 
         lambda path: export_training(nn.BatchNorm2d(8), path),
         NUMBERS,
         "net.onnx was exported as it trains, with a BatchNormalization in training mode",
+    ),
+    "batch norm that trains, as before operator set 14": (
+        lambda path: export_training(nn.BatchNorm2d(8), path, opset=11),
+        NUMBERS,
+        "with a BatchNormalization in training mode",
     ),
     "dropout that trains": (
         lambda path: export_training(nn.Dropout(0.1), path),

@@ -18,6 +18,7 @@ from torch import nn
 
 from models.artifact.artifact import Artifact
 from models.networks.pixel_net import PixelNet
+from tests.documents import ROOT
 from tests.training.release.int8_arithmetic import added, convolutions, sums
 from training.data.dataset import Normalization
 from training.data.preprocessing_spec import preprocessing_spec
@@ -26,6 +27,7 @@ from training.options import CalibrationChoice
 from training.release.int8_graph import FIRST, LAST, CalibratedGraph, calibrate, to_int8
 from training.release.onnx_export import to_onnx
 
+NETWORK = ROOT / "models" / "zoo" / "cifar10-resnet20" / "1" / "model.onnx"
 METHODS: tuple[CalibrationChoice, ...] = ("min-max", "percentile")
 
 
@@ -93,6 +95,22 @@ def test_a_full_disk_is_not_the_graphs_fault():
             to_int8(_layer_with_dead_channels(), np.zeros((1, 4, 4, 1), np.uint8))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+
+def test_a_disk_that_is_too_small_for_what_the_tools_write_is_told(tmp_path, require):
+    """Not all of them notice that it is full: a graph that was cut off was called unfit."""
+    namespace = [require("unshare"), "--map-root-user", "--mount"]
+    if subprocess.run([*namespace, "mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True).returncode:
+        pytest.skip("mounting a file system is not allowed here")
+    program = (
+        "import sys, numpy as np\nfrom training.release.int8_graph import to_int8\n"
+        "to_int8(open(sys.argv[1], 'rb').read(), np.zeros((1, 32, 32, 3), np.uint8))"
+    )
+    script = 'mount -t tmpfs -o size=$1 tmpfs "$2"; TMPDIR=$2 exec "$3" -c "$4" "$5"'
+    size = str(9 * NETWORK.stat().st_size // 4)
+    command = [*namespace, "sh", "-c", script, "sh", size, tmp_path, sys.executable, program, NETWORK]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert ended.stderr.splitlines()[-1].startswith("OSError: [Errno 28] No space left on device"), ended.stderr
 
 
 def test_a_graph_without_a_convolution_is_refused():
