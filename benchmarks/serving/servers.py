@@ -55,7 +55,8 @@ class ServerSpec:
 
     def describe(self) -> str:
         """The command that starts it, but for the port and the model."""
-        return " ".join([*map("=".join, self.environment), "python -m", self.module, *self.arguments])
+        command = " ".join([*map("=".join, self.environment), "python -m", self.module, *self.arguments])
+        return command if self.is_compiled else f"{command}, as it is in the sources"
 
 
 def _ours(name: str, *arguments: str) -> ServerSpec:
