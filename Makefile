@@ -115,7 +115,8 @@ lock: $(VENV)/release.stamp ## pin what the image installs, with hashes; ARGS=--
 		--output-file deploy/requirements/$$runtime.txt pyproject.toml || exit 1; done
 	$(COMPILE) $(foreach extra,$(EXTRAS),--extra $(extra)) --constraint deploy/requirements/cpu.txt \
 		--output-file deploy/requirements/extras.txt pyproject.toml
-	printf '%s\n' 'mypy==2.4.1' 'setuptools>=77' | $(COMPILE) --output-file deploy/requirements/build.txt -
+	$(BIN)/python -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' \
+		| $(COMPILE) --output-file deploy/requirements/build.txt -
 
 sbom: image $(VENV)/release.stamp ## list all that is in the image, Debian's packages too: sbom.json (CycloneDX)
 	$(BIN)/syft scan --quiet docker:$(IMAGE) --output cyclonedx-json=$(SBOM)

@@ -49,15 +49,15 @@ def check_admin(settings: Settings, guard: Guard | None) -> None:
 
 def check_root_path(settings: Settings, routes: Iterable[str]) -> None:
     """Raise SettingError if a route begins as the prefix does: taken away, it would leave what is asked for nowhere."""
-    prefix = settings.root_path.split("/")
-    for route in routes if settings.root_path else ():
-        begin = route.split("/")[: len(prefix)]
-        if len(begin) == len(prefix) and all(
-            part == given or part.startswith("{") for part, given in zip(begin, prefix, strict=True)
-        ):
-            raise SettingError(
-                f"--root-path {settings.root_path} is how the server's own {route} begins: publish it under another"
-            )
+    prefix = settings.root_path
+    if found := next((route for route in routes if prefix and _begins_as(route, prefix)), None):
+        raise SettingError(f"--root-path {prefix} is how the server's own {found} begins: publish it under another")
+
+
+def _begins_as(route: str, prefix: str) -> bool:
+    parts, given = route.split("/"), prefix.split("/")
+    pairs = zip(parts, given, strict=False)
+    return len(parts) >= len(given) and all(part == name or part.startswith("{") for part, name in pairs)
 
 
 def check_batching(settings: Settings, catalog: Catalog) -> None:

@@ -26,7 +26,7 @@ from training.data.image_files import FileSet
 from training.errors import CheckpointError, DataError, UsageError
 from training.loop.checkpoint import make_folder, read_checkpoint
 from training.loop.class_results import class_results, confusions, write_csv
-from training.loop.run import LAST
+from training.loop.pretrained import may_be_release
 from training.loop.scoring import score_model
 from training.loop.split_score import SPLITS, Evaluation, load_split
 from training.options import EvaluateOptions
@@ -92,8 +92,7 @@ def _model(path: Path) -> RunnableModel:
         raise UsageError(
             f"there is no {path}: give best.pt or last.pt of a run, or a release's <repository>/<model>/<version>"
         )
-    is_run = (path / LAST).exists()  # its folder, which is told to hold checkpoints
-    return _released(path) if path.is_dir() and not is_run else _checkpoint(path)
+    return _released(path) if may_be_release(path) else _checkpoint(path)
 
 
 def _vacant_version(directory: Path, version: int) -> None:

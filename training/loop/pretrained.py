@@ -15,8 +15,12 @@ from training.loop.trained_network import TrainedNetwork
 
 def read_pretrained(path: Path) -> TrainedNetwork:
     """Read last.pt or best.pt of a run, or the directory of a released model; TrainingError if it is neither."""
-    is_run = (path / LAST).exists()  # its folder, which is told to hold checkpoints
-    return _released(path) if path.is_dir() and not is_run else read_checkpoint(path)
+    return _released(path) if may_be_release(path) else read_checkpoint(path)
+
+
+def may_be_release(path: Path) -> bool:
+    """Whether this is a folder, but not a run's: to read that as a checkpoint tells which are in it."""
+    return path.is_dir() and not (path / LAST).exists()
 
 
 def _released(directory: Path) -> TrainedNetwork:
