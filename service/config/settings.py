@@ -200,7 +200,9 @@ class Settings(BaseSettings):
     drain_delay: SecondsOrNone = Field(
         0.0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
     )
-    grace: Seconds = Field(8.0, description="time from SIGTERM to exit at the latest, in seconds")
+    grace: Seconds = Field(
+        8.0, description=f"time from SIGTERM to exit at the latest, in seconds; its last {ENDING_S:g} s are for the end"
+    )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
     tracing: WantsTraces = Field(
@@ -283,7 +285,7 @@ def fit_together(settings: Settings) -> Settings:
         if name in given and not given & set(others):
             needs = " or ".join(map(flag, others))
             raise SettingError(f"{flag(name)} without {needs} has no effect: give that, too, or leave it out")
-    if settings.drain_delay and settings.drain_delay >= settings.grace - ENDING_S:
+    if settings.drain_delay >= settings.grace - ENDING_S:
         delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
         raise SettingError(
             f"{delay} leaves nothing of {grace} for answers: the delay is a part of it, and so are {ENDING_S:g} s for "

@@ -83,6 +83,7 @@ CONTRADICTIONS = [
     (("--drain-delay", "30"), ("--grace", "3")),
     (("--drain-delay", "3"), ("--grace", "3")),
     (("--drain-delay", "5"), ("--grace", "6")),  # requests in flight when it is over would all be refused
+    (("--grace", "1.5"), ("--drain-delay", "0")),
     (("--max-body-bytes", "67108864"), ("--max-bytes-in-flight", "33554432")),
     (("--request-timeout", "20"), ("--max-request-timeout", "10")),
     (("--max-images-per-request", "9"), ("--queue-capacity", "8")),
