@@ -9,7 +9,7 @@ import sys
 from argparse import Action, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict, SettingsError
@@ -62,9 +62,23 @@ class _Source(CliSettingsSource[Any]):
     """Takes names of files as they are, where pydantic-settings strips blanks, parts at commas and reads brackets."""
 
     def _merge_parsed_list(self, parsed_list: list[str], field_name: str) -> str:
-        if any(each.field_info.annotation == list[Path] for each in self._parser_map.get(field_name, {}).values()):
+        kinds = [each.field_info.annotation for each in self._parser_map.get(field_name, {}).values()]
+        if list[Path] in kinds:
             return json.dumps(parsed_list)
+        if any(get_origin(kind) is dict for kind in kinds):
+            return _merge_objects(parsed_list, field_name)
         return super()._merge_parsed_list(parsed_list, field_name)
+
+
+def _merge_objects(texts: list[str], name: str) -> str:
+    """The JSON of an option that is given once or several times; what is no object is left to be refused."""
+    try:
+        values = [json.loads(text) for text in texts]
+    except ValueError as error:
+        raise SettingsError(f"{flag(name)} is no JSON: {error}") from error
+    if not all(isinstance(value, dict) for value in values):
+        return texts[-1]
+    return json.dumps({key: value for each in values for key, value in each.items()})
 
 
 _NO_DEFAULT = re.compile(r" \(default: (None|\(\)|\[\]|\{\})?\)$")
@@ -152,11 +166,13 @@ def _explain(error: ValidationError, env_prefix: str, *, subcommands: bool) -> s
     lines = []
     for detail in error.errors():
         names = [part for part in detail["loc"][subcommands:] if isinstance(part, str)]  # no place in a list
-        name, reason = ".".join(names), detail["msg"].removeprefix("Value error, ")
-        if not name:
+        reason = detail["msg"].removeprefix("Value error, ")
+        if not names:
             lines.append(reason)  # it is about several values
             continue
+        name, *inside = names
         variable = f" ({env_prefix}{name.upper()})" if env_prefix else ""
+        place = f", {'.'.join(inside)}" if inside else ""
         value = "" if detail["type"] == "missing" else f" = {detail['input']!r}"
-        lines.append(f"{flag(name)}{variable}{value}: {reason}")
+        lines.append(f"{flag(name)}{variable}{place}{value}: {reason}")
     return "\n".join(lines)

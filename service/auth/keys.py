@@ -8,7 +8,7 @@ from hashlib import sha256
 from hmac import compare_digest
 from typing import Literal, get_args
 
-from service.config.settings import SettingError, Settings
+from service.config.settings import ENV_PREFIX, SettingError, Settings
 
 Scope = Literal["predict", "admin"]
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -75,8 +75,8 @@ def presented_key(headers: Mapping[bytes, bytes]) -> bytes | None:
 
 def origin_of(settings: Settings) -> str:
     """Where the settings have keys, as errors call it."""
-    file, variable = settings.api_key_file, settings.api_keys
-    places = {f"--api-key-file {file}": file, "RESNET_SERVE_API_KEYS": variable}
+    file, lines = settings.api_key_file, settings.api_keys
+    places = {f"--api-key-file {file}": file, f"--api-keys ({ENV_PREFIX}API_KEYS)": lines}
     return " with ".join([place for place, given in places.items() if given is not None])
 
 

@@ -2,12 +2,13 @@
 
 import os
 import re
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from models.images.image_type import ImageType
@@ -33,6 +34,16 @@ CacheDir = Annotated[
     Path | None, Field(description="where models from an address are copied; default: resnet-serve in ~/.cache")
 ]
 FetchTimeout = Annotated[Seconds, Field(description="time to copy models from an address, in seconds")]
+
+
+MODEL_VALUES = '{"NAME": {"max_batch_size": 8, "batch_delay": 0.002}}'
+
+
+def names_models(values: object) -> object:
+    """The values if they are objects by the names of models; else ValueError."""
+    if not isinstance(values, Mapping) or any(not isinstance(own, Mapping | BaseModel) for own in values.values()):
+        raise ValueError(f"must be an object such as {MODEL_VALUES}")
+    return values
 
 
 def _names_version(shadow: str) -> str:

@@ -1,9 +1,9 @@
 """Every setting of the server: one typed model, from which flags, environment variables, help and documents come."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from models.command_line import command_line, flag
@@ -13,6 +13,7 @@ from service.catalog.repository import ZOO
 from service.catalog.repository_place import RepositoryPlace
 from service.catalog.selection import UNDECIDED, Selection
 from service.config.setting_types import (
+    MODEL_VALUES,
     CacheDir,
     DeviceName,
     EngineName,
@@ -29,6 +30,7 @@ from service.config.setting_types import (
     SigningKey,
     SuccessShare,
     WantsTraces,
+    names_models,
 )
 from service.config.settings_file import SettingsFile
 from service.policy import ENDING_S
@@ -131,8 +133,8 @@ class Settings(BaseSettings):
     batch_delay: float = Field(
         0.0, ge=0, le=1, description="time to wait for a batch to fill, in seconds; less before a deadline"
     )
-    batching: dict[str, Batching] = Field(
-        {}, description='other values for single models: {"NAME": {"max_batch_size": 8, "batch_delay": 0.002}}'
+    batching: Annotated[dict[str, Batching], BeforeValidator(names_models)] = Field(
+        {}, description=f"other values for single models: {MODEL_VALUES}"
     )
     queue_capacity: Positive = Field(
         1024, description="most images that an API process holds; more are refused with 503"

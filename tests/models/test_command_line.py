@@ -113,6 +113,17 @@ class Mowing(BaseSettings):
     code: SecretStr | None = None
 
 
+def test_an_option_of_objects_is_json_and_may_come_more_than_once():
+    assert read_options(Mowing, ["--depths", '{"a": 1, "b": 2}', "--depths", '{"b": 3}']).depths == {"a": 1, "b": 3}
+    for text in ("x", "a=1", '{"a": ', ""):
+        with pytest.raises(SettingsError, match=r"^--depths is no JSON: "):
+            read_options(Mowing, ["--depths", text])
+    with pytest.raises(SettingsError, match=r"^--depths = \[1\]: Input should be a valid dictionary"):
+        read_options(Mowing, ["--depths", "[1]"])
+    with pytest.raises(SettingsError, match=r"^--depths, a = 'deep': Input should be a valid integer"):
+        read_options(Mowing, ["--depths", '{"a": "deep"}'])
+
+
 def test_help_speaks_of_values_and_not_of_types(capsys: pytest.CaptureFixture[str]):
     for model in (Mowing, Steering):
         with pytest.raises(SystemExit):

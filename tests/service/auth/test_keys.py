@@ -121,10 +121,10 @@ def test_keys_come_from_the_file_and_the_variable(tmp_path: Path) -> None:
 def test_errors_name_the_place_that_is_set() -> None:
     variable = SecretStr(f"bob admin {'0' * 64}")
     assert origin_of(settings(api_key_file=Path("keys"))) == "--api-key-file keys"
-    assert origin_of(settings(api_keys=variable)) == "RESNET_SERVE_API_KEYS"
-    assert origin_of(settings(api_keys=SecretStr(""))) == "RESNET_SERVE_API_KEYS"
+    assert origin_of(settings(api_keys=variable)) == "--api-keys (RESNET_SERVE_API_KEYS)"
+    assert origin_of(settings(api_keys=SecretStr(""))) == "--api-keys (RESNET_SERVE_API_KEYS)"
     both = settings(api_key_file=Path("keys"), api_keys=variable)
-    assert origin_of(both) == "--api-key-file keys with RESNET_SERVE_API_KEYS"
+    assert origin_of(both) == "--api-key-file keys with --api-keys (RESNET_SERVE_API_KEYS)"
 
 
 @pytest.mark.parametrize("variable", [None, SecretStr(f"bob admin {'0' * 64}; carol admin {'1' * 64}")])

@@ -107,6 +107,15 @@ def test_a_variable_that_is_no_json_is_named_with_what_is_wrong_in_it() -> None:
     assert "Traceback" not in answer.stderr
 
 
+@pytest.mark.parametrize("values", ["3", "[1]", '"x"', '{"digits": 3}'])
+def test_values_of_single_models_that_are_none_are_told_how_they_must_be(
+    monkeypatch: pytest.MonkeyPatch, values: str
+) -> None:
+    example = r'must be an object such as \{"NAME": \{"max_batch_size": 8, "batch_delay": 0.002\}\}'
+    with pytest.raises(ValidationError, match=example):
+        parse(monkeypatch, RESNET_SERVE_BATCHING=values)
+
+
 @pytest.mark.parametrize(
     ("bound", "name"),
     [
