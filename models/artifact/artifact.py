@@ -28,6 +28,9 @@ LARGEST_SUMS = 1 << 16  # bytes, for hundreds of files
 LARGEST_INPUT = 1 << 26  # bytes: 4,700 x 4,700 pixels in colour, far more than any network in use
 MOST_CLASSES = 100_000  # five times those of the largest public set of labelled pictures
 
+_LEAST_FREE = 1 << 16
+"""Bytes that must be free before a version is made: fewer than any model takes."""
+
 _PARTIAL = ".part"
 """End of the temporary name of a version that is being written."""
 
@@ -147,11 +150,17 @@ def highest_version(repository: Path, name: str) -> int:
 
 
 def vacant_directory(repository: Path, name: str, version: int) -> Path:
-    """Where `write_artifact` would write a version; ArtifactError if it is there already or cannot have that name."""
+    """Where `write_artifact` would write a version; ArtifactError if it is there, or can be none, or not be written."""
     _check_place(name, str(version))
     directory = repository / name / str(version)
-    if directory.exists():
-        raise ArtifactError(f"{directory} exists and is never overwritten; choose a higher version with --version")
+    try:
+        if directory.exists():
+            raise ArtifactError(f"{directory} exists and is never overwritten; choose a higher version with --version")
+        there = next(folder for folder in directory.absolute().parents if folder.exists())
+        with tempfile.TemporaryFile(dir=there, buffering=0) as file:
+            os.posix_fallocate(file.fileno(), 0, _LEAST_FREE)
+    except OSError as error:
+        raise _not_written(directory, error) from error
     return directory
 
 
@@ -175,10 +184,14 @@ def write_artifact(
                 directory.parent.rmdir()
             raise
     except OSError as error:
-        raise ArtifactError(
-            f"{directory} cannot be written: {error.strerror or error}; make room there, or give another --repository"
-        ) from error
+        raise _not_written(directory, error) from error
     return directory
+
+
+def _not_written(directory: Path, error: OSError) -> ArtifactError:
+    return ArtifactError(
+        f"{directory} cannot be written: {error.strerror or error}; make room there, or give another --repository"
+    )
 
 
 def is_model_name(name: str) -> bool:

@@ -248,6 +248,20 @@ def test_a_failed_write_leaves_the_other_versions(directory: Path, model: bytes)
     assert list(directory.parent.iterdir()) == [directory]
 
 
+@pytest.mark.parametrize("options", ["ro", "size=16k"])
+def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(tmp_path: Path, options: str):
+    namespace = ("unshare", "--user", "--map-root-user", "--mount")
+    mount = ("mount", "-t", "tmpfs", "-o", options, "tmpfs", str(tmp_path))
+    if subprocess.run([*namespace, *mount], capture_output=True, check=False).returncode:
+        pytest.skip("no file systems of its own here")
+    vacant = "import sys, pathlib, models.artifact.artifact as a; a.vacant_directory(pathlib.Path(sys.argv[1]), 'm', 1)"
+    script = f'{" ".join(mount)} && exec "$1" -c "$2" "$3"'
+    command = [*namespace, "sh", "-c", script, "sh", sys.executable, vacant, str(tmp_path / "models")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    reason = {"ro": "Read-only file system", "size=16k": "No space left on device"}[options]
+    assert f"ArtifactError: {tmp_path}/models/m/1 cannot be written: {reason}; make room there" in ended.stderr
+
+
 _WRITER = """
 import os, sys
 from pathlib import Path
