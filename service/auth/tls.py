@@ -42,16 +42,20 @@ class ServerTls:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(self.certificate, self._key, password=_no_password)
-        except (OSError, ssl.SSLError) as error:
-            files = f"--tls-certificate {self.certificate}, --tls-key {self._key}"
-            raise SettingError(f"{files}: {_reason(error)}") from error
+        show_certificate(context, self.certificate, self._key, "--tls")
         return context
 
 
-def _no_password() -> str:
-    raise SettingError("--tls-key is encrypted, and there is nobody to ask for its password: give the key itself")
+def show_certificate(context: ssl.SSLContext, certificate: Path, key: Path, of: str) -> None:
+    """Have the context show this certificate, `of` --tls or --client, as errors name its files; SettingError."""
+
+    def no_password() -> str:
+        raise SettingError(f"{of}-key is encrypted, and there is nobody to ask for its password: give the key itself")
+
+    try:
+        context.load_cert_chain(certificate, key, password=no_password)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingError(f"{of}-certificate {certificate}, {of}-key {key}: {_reason(error)}") from error
 
 
 def _reason(error: OSError) -> str:

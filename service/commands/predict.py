@@ -2,6 +2,7 @@
 
 import json
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.parse
@@ -24,6 +25,7 @@ from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
 from models.postprocess import softmax
+from service.auth.tls import show_certificate
 from service.catalog.repository import ZOO, Repository, signed_by
 from service.catalog.repository_place import RepositoryPlace
 from service.config.setting_types import CacheDir, FetchTimeout, ImageTypes, Positive, SigningKey
@@ -47,6 +49,10 @@ class Predict(BaseSettings):
         None,
         description=f"for --url, where the server wants one; better in the variable {API_KEY}, which comes after it",
     )
+    client_certificate: Path | None = Field(
+        None, description="for --url, where the server asks for one: PEM file of it and those between it and its root"
+    )
+    client_key: Path | None = Field(None, description="PEM file of its private key")
     model: str | None = Field(None, description="which model; default: the default model")
     model_repository: RepositoryPlace = Field(
         ZOO, description="folder or address of models, without --url; default: the models that ship"
@@ -117,11 +123,12 @@ def _by_server(options: Predict) -> Callable[[bytes], Classes]:
 
     key = options.api_key.get_secret_value() if options.api_key else os.environ.get(API_KEY)
     headers = {"Authorization": f"Bearer {key}"} if key else {}
+    opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=_client_tls(options)))
 
     def classify(data: bytes) -> Classes:
         try:
             request = urllib.request.Request(url, data, headers)  # noqa: S310 - the scheme is checked above
-            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:  # nosec B310 # noqa: S310 - the same
+            with opener.open(request, timeout=TIMEOUT_S) as response:
                 answer = json.load(response)
             return [(one["label"], one["probability"]) for one in answer["predictions"]]
         except urllib.error.HTTPError as error:
@@ -132,6 +139,16 @@ def _by_server(options: Predict) -> Callable[[bytes], Classes]:
             raise FileError(f"{options.url} does not answer as resnet-serve: give the URL of one") from error
 
     return classify
+
+
+def _client_tls(options: Predict) -> ssl.SSLContext:
+    """What trusts the system's roots, or SSL_CERT_FILE, and shows the certificate that is given; SettingError."""
+    context = ssl.create_default_context()
+    if options.client_certificate and options.client_key:
+        show_certificate(context, options.client_certificate, options.client_key, "--client")
+    elif options.client_certificate or options.client_key:
+        raise SettingError("a client's certificate needs both --client-certificate and --client-key")
+    return context
 
 
 def _reason(error: OSError) -> str:

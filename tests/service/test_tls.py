@@ -202,7 +202,7 @@ def test_a_drain_waits_for_no_handshake(serve: Servers, repository: Path, tmp_pa
 
 
 def test_clients_show_their_certificates_but_not_to_probes(
-    serve: Servers, repository: Path, files: Files, tmp_path: Path
+    serve: Servers, repository: Path, files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     authority = trustme.CA()
     own, strange = write_certificate(tmp_path / "own", authority, "alice"), write_certificate(tmp_path / "strange")
@@ -224,6 +224,19 @@ def test_clients_show_their_certificates_but_not_to_probes(
     for refused in (None, strange):
         with pytest.raises((httpx.TransportError, ssl.SSLError)):
             ask(refused)
+
+    (tmp_path / "1.png").write_bytes(png())
+    monkeypatch.setenv("SSL_CERT_FILE", str(files.root))
+    shell = ("predict", "--url", served.url, "1.png")
+    for shown, expected in ((own, 0), (strange, 1)):
+        named = ("--client-certificate", shown.certificate, "--client-key", shown.key)
+        assert resnet_serve(*shell, *named, cwd=tmp_path)[0] == expected
+    assert resnet_serve(*shell, cwd=tmp_path)[0] == 1
+    code, _, told = resnet_serve(*shell, "--client-certificate", own.certificate, cwd=tmp_path)
+    assert (code, "needs both --client-certificate and --client-key" in told) == (2, True)
+    code, _, told = resnet_serve(*shell, *named[:3], own.key, cwd=tmp_path)
+    assert (code, f"--client-key {own.key}: the key is not that of the certificate" in told) == (2, True)
+
     assert resnet_serve("health", *flags, cwd=tmp_path)[0] == 0
     code, _, told = resnet_serve("health", *flags[:-2], "--port", str(port), cwd=tmp_path)
     assert (code, "--metrics-port" in told) == (2, True)
