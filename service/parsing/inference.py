@@ -28,6 +28,12 @@ Shape = tuple[int, int, int]
 _Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
+def _are_sizes(shape: object) -> object:
+    if not isinstance(shape, list) or not all(isinstance(size, int) and 0 <= size < 1 << 63 for size in shape):
+        raise ValueError("must be an array of whole numbers from 0 to 2^63 - 1")
+    return shape
+
+
 class _TensorParameters(BaseModel, strict=True):
     binary_data_size: _Size | None = None
     binary_data: bool | None = None
@@ -46,7 +52,7 @@ class _Output(BaseModel, strict=True):
 
 class _Input(_Output):
     datatype: str
-    shape: list[_Size]
+    shape: Annotated[list[int], BeforeValidator(_are_sizes)]
     data: Any = None
 
 

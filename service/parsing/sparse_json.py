@@ -82,5 +82,5 @@ def _load(document: bytes) -> object:
         raise BadRequest(f"the JSON of the request has more than {_MOST_BYTES} bytes beside the data of its tensor")
     try:
         return orjson.loads(document)
-    except ValueError as error:
-        raise BadRequest("the JSON of the request is malformed") from error
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the JSON of the request is malformed: {error.msg}") from error
