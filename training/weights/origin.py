@@ -72,7 +72,8 @@ class Reference:
                 f"this is not the function of the origin: logits of {self.name} differ by {difference:.3g}, which is "
                 f"{difference / max(largest, 1e-30):.1%} of the largest, where {REFERENCE_BOUND:.1%} is allowed, and "
                 f"{differing} of {len(expected)} classes. The origin computes something else with these weights, or "
-                "ran in less than fp32 (half precision, TF32), or not in evaluation mode"
+                "ran in less than fp32 (half precision, TF32), or not in evaluation mode, or with weights of fp32 that "
+                "were rounded since, as those in a file of bf16 or fp16 are"
             )
         seen = "pixels" if self.inputs.dtype == torch.uint8 else "inputs"
         return f"{len(expected)} {seen} of {self.name} are answered as by the origin: logits differ by {difference:.1e}"

@@ -216,6 +216,15 @@ def test_without_proof_it_says_that_the_origin_was_not_seen(cifar: Path, tmp_pat
     assert read_artifact(tmp_path / "foreign" / "3").metadata.preprocessing.interpolation == "bicubic"
 
 
+def test_weights_that_were_rounded_since_their_origin_answered_are_told(tmp_path: Path):
+    origin, inputs = net("B").eval(), torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.save({"inputs": inputs, "logits": origin(inputs)}, reference := tmp_path / "reference.pt")
+    torch.save(origin.bfloat16().state_dict(), path := tmp_path / "net.pth")
+    result = run_import(path, tmp_path / "models", *CIFAR, "--reference", str(reference))
+    assert "with weights of fp32 that were rounded since, as those in a file of bf16" in error_of(result)
+
+
 def test_another_function_is_refused_by_reference_config_or_name(tmp_path: Path):
     """A network with another activation has weights of the same names and shapes."""
     torch.save(net("B").state_dict(), path := tmp_path / "net.pth")
