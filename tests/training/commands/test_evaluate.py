@@ -294,13 +294,15 @@ def test_a_runs_folder_is_told_to_have_checkpoints(digits_checkpoint: Path, tmp_
         assert f"{tmp_path} cannot be read: Is a directory; give best.pt or last.pt in a run's folder" in ended.errors
 
 
-def test_answers_that_are_no_numbers_are_not_counted(digits_checkpoint: Path, tmp_path: Path):
+@pytest.mark.parametrize("bias", [torch.nan, torch.inf])
+def test_answers_that_are_no_numbers_are_not_counted(digits_checkpoint: Path, tmp_path: Path, bias: float):
     content = torch.load(digits_checkpoint, weights_only=True)
-    content["weights"]["fc.bias"].fill_(torch.nan)
+    content["weights"]["fc.bias"].fill_(bias)
     torch.save(content, tmp_path / "best.pt")
     ended = resnet_train("evaluate", tmp_path / "best.pt")
     assert (ended.code, ended.output) == (1, "")
     assert "best.pt answers with what is no number (NaN or infinite)" in ended.errors
+    assert "Warning" not in ended.errors
 
 
 def test_a_released_model_learns_its_reference(artifact_directory: Path, digits: str) -> None:
