@@ -46,6 +46,18 @@ def names_models(values: object) -> object:
     return values
 
 
+def _can_be_looked_up(host: str) -> str:
+    try:
+        host.encode("idna")  # as `socket` does, where this would be no OSError
+    except UnicodeError as error:
+        raise ValueError("is no address and no name that a machine can have") from error
+    return host
+
+
+Host = Annotated[str, AfterValidator(_can_be_looked_up)]
+"""An address or a name, which this machine may have or not."""
+
+
 def _names_version(shadow: str) -> str:
     if not re.fullmatch(r"[^/.][^/]*/[1-9][0-9]{0,8}", shadow):
         raise ValueError("must be a model and one of its versions, such as digits/3")

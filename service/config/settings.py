@@ -18,6 +18,7 @@ from service.config.setting_types import (
     DeviceName,
     EngineName,
     FetchTimeout,
+    Host,
     ImageTypes,
     Origins,
     Positive,
@@ -65,7 +66,7 @@ class Settings(BaseSettings):
     config: Path | None = Field(
         None, description="TOML file of these settings, such as max_batch_size = 8; flags and variables come before it"
     )
-    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface, :: for IPv6 too")
+    host: Host = Field("127.0.0.1", description="address to listen on; 0.0.0.0 for every interface, :: for IPv6 too")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one and logs it")
     model_repository: RepositoryPlace = Field(
         ZOO,
@@ -171,7 +172,7 @@ class Settings(BaseSettings):
     admin_port: int | None = Field(
         None, ge=0, le=65535, description="port of what changes the server, likewise; may be --metrics-port"
     )
-    admin_host: str | None = Field(None, description="address of these two ports; default: --host")
+    admin_host: Host | None = Field(None, description="address of these two ports; default: --host")
     root_path: RootPath = Field(
         "", description="prefix under which a proxy publishes the server, such as /digits; taken away by it or not"
     )

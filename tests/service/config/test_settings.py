@@ -49,12 +49,19 @@ def test_a_flag_beats_a_variable_beats_the_default(monkeypatch: pytest.MonkeyPat
         ("--poll-repository", "inf"),
         ("--rate-limit", "inf"),
         ("--rate-limit", "1e-12"),
+        ("--host", "a..b"),
+        ("--admin-host", "a" * 64 + ".example"),
     ],
 )
 def test_a_value_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch, flag: str, value: str) -> None:
     name = flag.removeprefix("--").replace("-", "_")
     with pytest.raises(ValidationError, match=name):
         parse(monkeypatch, **{f"RESNET_SERVE_{name.upper()}": value})
+
+
+@pytest.mark.parametrize("host", ["fe80::1%eth0", "b\u00fccher.example", "127.1", "localhost."])
+def test_a_host_is_whatever_can_be_looked_up(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    assert parse(monkeypatch, "--host", host).host == host
 
 
 def test_the_least_rate_that_a_refusal_advises_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
