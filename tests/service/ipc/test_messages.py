@@ -6,7 +6,8 @@ from select import PIPE_BUF
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.ipc.messages import MAX_BATCH_SIZE, BatchMessage, Reply, unpack_replies
+from service.config.setting_types import MOST_SECONDS
+from service.ipc.messages import MAX_BATCH_SIZE, PROBE, BatchMessage, ModelCommand, Reply, unpack_replies
 from service.ipc.pipe import Pipe
 
 U16, U32, U64, I64 = (st.integers(0, (1 << bits) - 1) for bits in (16, 32, 64, 63))
@@ -18,6 +19,29 @@ def test_a_batch_survives_its_bytes(
 ) -> None:
     message = BatchMessage(api, model, epoch, batch, top_k, tuple(slots), most)
     assert BatchMessage.unpack(message.pack()) == message
+
+
+@given(st.integers(1, (1 << 32) - 1), U16, st.booleans(), U16)
+def test_a_command_survives_its_bytes_and_no_worker_takes_it_for_a_batch(
+    epoch: int, model: int, load: bool, seconds: int
+) -> None:
+    message = BatchMessage.unpack(ModelCommand(epoch, model, load, seconds).pack())
+    assert ModelCommand.of(message) == (epoch, model, load, seconds)
+    assert message.epoch == 0  # which no worker has
+    assert ModelCommand.of(message._replace(epoch=epoch)) is None
+
+
+def test_a_probe_is_no_command_of_any_worker() -> None:
+    command = ModelCommand.of(BatchMessage.unpack(PROBE))
+    assert command
+    assert command.epoch == 0
+
+
+def test_a_command_may_take_as_long_as_the_settings_allow() -> None:
+    seconds = int(MOST_SECONDS)
+    command = ModelCommand.of(BatchMessage.unpack(ModelCommand(1, 0, load=True, seconds=seconds).pack()))
+    assert command
+    assert 12 * 3600 < command.seconds <= seconds
 
 
 def test_the_largest_batch_is_written_in_one_piece() -> None:

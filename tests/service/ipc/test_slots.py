@@ -20,11 +20,12 @@ def test_fields_of_a_slot_do_not_overlap() -> None:
     pool = SlotPool(slots=2, input_bytes=30, classes=3)
     pool.put(1, np.arange(30, dtype=np.uint8), 1 << 62)
     pool.statuses[1] = -1
-    pool.probabilities[1], pool.indices[1] = 2.5, 7
+    pool.probabilities[1], pool.indices[1], pool.logits[1] = 2.5, 7, -3.5
     assert pool.deadlines.tolist() == [0, 1 << 62]
     assert pool.statuses.tolist() == [0, -1]
     assert pool.probabilities[1].tolist() == [2.5] * 3
     assert pool.indices[1].tolist() == [7] * 3
+    assert pool.logits[1].tolist() == [-3.5] * 3
     assert pool.pixels[1].tolist() == list(range(30))
     assert not pool.pixels[0].any()
 
