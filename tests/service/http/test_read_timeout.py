@@ -2,12 +2,18 @@
 
 import asyncio
 import math
+import socket
 import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from io import BytesIO
 
 import pytest
+from uvicorn.server import ServerState
 
 from models.artifact.artifact import Artifact
 from service.http.connection_state import BODY, CLOSING, IDLE
+from service.http.protocol import PredictionProtocol
 from service.http.read_timeout import ReadTimeout
 from tests.service.http.played_connection import (
     CHUNKED,
@@ -25,7 +31,7 @@ from tests.service.http.played_connection import (
 )
 from tests.service.prediction.played import BYTES
 from tests.service.served import until
-from tests.service.wire import get, post
+from tests.service.wire import get, post, read_answer
 
 INDEX = get("/v2/repository/index", "Content-Length: 2", method="POST")
 CHUNKED_INDEX = get("/v2/repository/index", "Transfer-Encoding: chunked", method="POST")
@@ -260,6 +266,84 @@ def test_nor_is_it_late_if_it_waits_turn_after_turn(artifact: Artifact, cut: int
             one.leave()
 
     serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S, keep_alive_timeout=SHORT_S)
+
+
+@asynccontextmanager
+async def reached(server: Server) -> AsyncIterator[tuple[PredictionProtocol, socket.socket]]:
+    """A connection that the loop reads from the kernel, and its client's end."""
+    ours, client = socket.socketpair()
+    client.setblocking(False)
+    _, protocol = await asyncio.get_running_loop().connect_accepted_socket(
+        lambda: PredictionProtocol(config=server.config, server_state=ServerState(), app_state={}), ours
+    )
+    with client:
+        yield protocol, client
+    while not protocol.transport.is_closing():
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+
+
+async def while_another_is_read(act: Callable[[], object]) -> None:
+    """Act in the midst of a turn, which then lasts for longer than a client has."""
+    over = asyncio.Event()
+
+    class Other(asyncio.Protocol):
+        def data_received(self, data: bytes) -> None:
+            del data
+            act()
+            end_s = time.monotonic() + 3 * SHORT_S
+            until(lambda: time.monotonic() > end_s, "the client's time to pass")
+            over.set()
+
+    ours, client = socket.socketpair()
+    with client:
+        transport, _ = await asyncio.get_running_loop().connect_accepted_socket(Other, ours)
+        client.send(b"1")
+        await over.wait()
+    transport.close()
+
+
+async def read_statuses(client: socket.socket, count: int) -> list[int]:
+    """Of so many answers, or of fewer if the connection closes."""
+    stream, read = BytesIO(), b"-"
+    while read and stream.getvalue().count(b"HTTP/1.1 ") < count:
+        stream.write(read := await asyncio.get_running_loop().sock_recv(client, 1 << 16))
+    stream.seek(0)
+    return [read_answer(stream).status for _ in range(count)]
+
+
+@pytest.mark.parametrize("cut", [30, -1], ids=["half the headers", "in the body"])
+def test_what_came_in_time_is_read_before_its_time_ends(artifact: Artifact, cut: int) -> None:
+    """The turn is so long that the time is over before the loop reads again, and it calls its timers first."""
+
+    message = post(b"no picture")
+
+    async def scene(server: Server) -> None:
+        async with reached(server) as (protocol, client):
+
+            def begin_and_end() -> None:
+                protocol.data_received(message[:cut])
+                client.send(message[cut:])
+
+            await while_another_is_read(begin_and_end)
+            assert await read_statuses(client, 1) == [415]
+
+    serve(scene, artifact, header_timeout=SHORT_S, body_timeout=SHORT_S)
+
+
+def test_an_idle_connection_is_read_before_its_time_ends(artifact: Artifact) -> None:
+    async def scene(server: Server) -> None:
+        async with reached(server) as (protocol, client):
+            protocol.data_received(UNKNOWN[:30])  # not idle until the turn
+
+            def end_and_ask() -> None:
+                protocol.data_received(UNKNOWN[30:])
+                client.send(UNKNOWN)
+
+            await while_another_is_read(end_and_ask)
+            assert await read_statuses(client, 2) == [404, 404]
+
+    serve(scene, artifact, keep_alive_timeout=SHORT_S)
 
 
 def test_a_body_has_no_longer_than_its_request(artifact: Artifact) -> None:

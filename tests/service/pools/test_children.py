@@ -5,12 +5,15 @@ import multiprocessing
 import os
 from contextlib import suppress
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 from service.ipc.channels import Channels
+from service.ipc.control import Begin
 from service.ipc.messages import PROBE
 from service.ipc.pipe import Pipe
+from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
 from service.policy import EXCUSED_S, LONG_LIFE_S, PROBE_INTERVAL_S, SILENCE_LIMIT_S, UNREAD_LIMIT_S, WATCH_INTERVAL_S
 from service.pools.children import ApiChild, Child, StillWatch, WorkerChild
@@ -38,6 +41,52 @@ def test_a_process_that_dies_again_and_again_is_started_later_and_later() -> Non
     child.up_s = now + 10 * LONG_LIFE_S
     child.plan_restart(now + 11 * LONG_LIFE_S + 1)
     assert child.restart_at_s == pytest.approx(now + 11 * LONG_LIFE_S + 1)
+
+
+def test_an_api_process_is_up_from_its_first_heartbeat_on() -> None:
+    api, begin, end = ApiChild(0), 1000.0, 1000.0 + 2 * LONG_LIFE_S
+    api.begin_life(begin)
+    assert not api.is_silent(0, begin + 1)
+    assert not api.ever_up
+    api.plan_restart(end)
+    api.plan_restart(end)
+    api.begin_life(begin)
+    for beat, now_s in enumerate((begin + 1, end), 1):
+        assert not api.is_silent(beat, now_s)
+    assert api.ever_up
+    assert api.deaths == 2
+    api.plan_restart(end)
+    assert (api.deaths, api.restart_at_s) == (1, end)  # at once, since it has lived long
+
+
+def test_a_life_begins_with_nothing_of_the_last() -> None:
+    worker, api = WorkerChild(0), ApiChild(0)
+    for child in (worker, api):
+        child.begin_life(1000.0)
+        child.up_s, child.killed_as = 1001.0, "hang"
+        child.plan_restart(1002.0)
+        child.begin_life(1003.0)
+        assert (child.born_s, child.up_s, child.restart_at_s, child.killed_as) == (1003.0, math.inf, math.inf, None)
+    worker.up, worker.unparsed, worker.reports = True, b"half a li", {0: ModelReport(0, "ready")}
+    api.taken = api.released = 7
+    for child in (worker, api):
+        child.begin_life(1004.0)
+    assert (worker.epoch, worker.up, worker.unparsed, worker.reports) == (3, False, b"", {})
+    assert (api.taken, api.released) == (-1, -1)  # no set of models has this number
+
+
+def test_the_pipe_of_a_life_is_closed_with_it() -> None:
+    api, before = ApiChild(0), set(Path("/proc/self/fd").iterdir())
+    api.close_control()
+    for _ in range(2):
+        control = api.open_control()
+        assert api.control is control
+        assert api.writer
+        api.writer.send(Begin(5))
+        assert b'"begin"' in os.read(control.reader, 1 << 16)
+        api.close_control()
+        assert (api.control, api.writer) == (None, None)
+        assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 def test_an_api_process_without_heartbeat_is_noticed_unless_nobody_looked() -> None:
