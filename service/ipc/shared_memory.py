@@ -104,9 +104,8 @@ class SharedSequence(_SharedFile, Sequence[T]):
             return [self[i] for i in range(len(self))[index]]
         with self._map() as data:
             ends = [0, *self._ends(data).tolist()]
-            if not 0 <= index < len(ends) - 1:
-                raise IndexError(index)
-            value: T = pickle.loads(data[ends[index] : ends[index + 1]])  # nosec B301 # noqa: S301 - as above
+            place = range(len(ends) - 1)[index]
+            value: T = pickle.loads(data[ends[place] : ends[place + 1]])  # nosec B301 # noqa: S301 - as above
         return value
 
 

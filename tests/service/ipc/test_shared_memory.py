@@ -4,6 +4,8 @@ import gc
 import os
 from multiprocessing.connection import Connection
 
+import pytest
+
 from service.ipc.shared_memory import SharedObject, SharedSequence, close_inherited
 from service.process.side_process import side_process
 from tests.service.served import DEADLINE_S, memory_files
@@ -33,3 +35,27 @@ def test_a_process_that_was_forked_gives_up_what_it_inherited_and_its_parent_kee
     assert (list(names), list(digits), answer.load()) == (["a", "b"], [1, 2], 42)
     for file in (names, digits, answer):
         file.close()
+
+
+@pytest.mark.parametrize("values", [[], ["a"], ["a", "", "c" * 1000]], ids=["none", "one", "three"])
+def test_a_sequence_is_read_as_a_list_is(values: list[str]) -> None:
+    shared = SharedSequence[str]()
+    shared.store(values)
+    assert len(shared) == len(values)
+    assert list(shared) == values
+    for index in range(-len(values), len(values)):
+        assert shared[index] == values[index]
+    for index in (-len(values) - 1, len(values)):
+        with pytest.raises(IndexError):
+            shared[index]
+    assert (shared[1:], shared[::-1]) == (values[1:], values[::-1])
+    shared.close()
+
+
+def test_what_was_given_up_closes_nothing_that_came_later() -> None:
+    shared = SharedObject[int]()
+    shared.store(42)
+    shared.close()
+    later = os.open(os.devnull, os.O_RDONLY)  # which has the number that is free
+    shared.close()
+    os.close(later)
