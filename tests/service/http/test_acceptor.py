@@ -2,9 +2,13 @@
 
 import asyncio
 import gc
+import os
+import resource
+import select
 import socket
 import ssl
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -15,7 +19,7 @@ from structlog.testing import capture_logs
 
 from service.auth.tls import ServerTls
 from service.http.accept_share import AcceptShare
-from service.http.acceptor import Acceptor, listen
+from service.http.acceptor import HANDSHAKE_S, Acceptor, drop_new_connections, listen
 from service.policy import ACCEPTS_PER_TURN
 from tests.service.certificates import write_certificate
 from tests.service.served import DEADLINE_S
@@ -114,7 +118,9 @@ def test_a_client_that_speaks_no_tls_loses_its_own_connection_alone(tmp_path: Pa
     async def play() -> None:
         with listen("127.0.0.1", 0) as listener:
             host, port = listener.getsockname()
-            acceptor = Acceptor(listener, make, AcceptShare((), [0], 0), no_room, lambda: tls.context(asks_client=True))
+            acceptor = Acceptor(
+                listener, make, AcceptShare((), [0], 0), no_room, lambda: tls.context(asks_client=True), patience_s=3600
+            )
             reader, writer = await asyncio.open_connection(host, port)
             writer.write(b"GET / HTTP/1.1\r\n\r\n")
             while await reader.read(1 << 10):
@@ -164,6 +170,90 @@ def test_a_connection_for_which_there_is_no_room_is_closed_and_the_next_is_serve
     assert [(line["event"], line["log_level"], line["why"]) for line in logs] == [
         ("no connection", "warning", "out of memory")
     ]
+
+
+@contextmanager
+def without_descriptors() -> Iterator[Callable[[], None]]:
+    """This process can open nothing more until it ends, or what is given is called."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, hard))
+    restore = partial(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+    try:
+        yield restore
+    finally:
+        restore()
+
+
+def test_where_descriptors_run_out_those_that_wait_are_taken_once_there_are_some() -> None:
+    """The idle ones are asked to make as much room as is waited for."""
+    asked: list[int] = []
+    taken: list[asyncio.Protocol] = []
+
+    def make_room(most: int) -> int:
+        asked.append(most)
+        asyncio.get_running_loop().call_soon(restore)
+        return 2
+
+    async def play() -> None:
+        nonlocal restore
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen("127.0.0.1", 0))
+            for _ in range(3):
+                stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+            acceptor = Acceptor(listener, partial(keep, taken), AcceptShare((), [0], 0), make_room)
+            restore = stack.enter_context(without_descriptors())
+            while len(taken) < 3:
+                await asyncio.sleep(0)
+            await acceptor.close()
+
+    restore: Callable[[], None]
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner, capture_logs() as logs:
+        runner.run(asyncio.wait_for(play(), DEADLINE_S))
+    assert asked == [3]
+    assert [(line["event"], line["closing_idle"]) for line in logs] == [("no new connections", 2)]
+
+
+def test_the_end_waits_for_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[asyncio.Protocol] = []
+
+    async def play() -> None:
+        short = asyncio.Event()
+        with ExitStack() as stack:
+            listener = stack.enter_context(listen("127.0.0.1", 0))
+            stack.enter_context(socket.create_connection(listener.getsockname(), DEADLINE_S))
+
+            def make_room(_most: int) -> int:
+                short.set()
+                return 0
+
+            acceptor = Acceptor(listener, partial(keep, taken), AcceptShare((), [0], 0), make_room)
+            restore = stack.enter_context(without_descriptors())
+            monkeypatch.setattr("service.http.acceptor.DESCRIPTOR_PAUSE_S", 3 * HANDSHAKE_S)
+            await short.wait()
+            asyncio.get_running_loop().call_later(2 * HANDSHAKE_S, restore)
+            await acceptor.close()
+            assert len(taken) == 1
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(asyncio.wait_for(play(), DEADLINE_S))
+
+
+def test_nobody_connects_any_more_once_new_connections_are_dropped() -> None:
+    with listen("127.0.0.1", 0) as listener, ExitStack() as stack:
+        clients = [stack.enter_context(socket.socket()) for _ in range(2)]
+        for client in clients:
+            client.setblocking(False)
+        before, behind = clients
+        before.connect_ex(listener.getsockname())
+        assert select.select((), [before], (), DEADLINE_S)[1]
+        drop_new_connections(listener)
+        behind.connect_ex(listener.getsockname())
+        assert not select.select((), [behind], (), 0)[1]
+        accepted, address = listener.accept()
+        accepted.close()
+        assert address == before.getsockname()
 
 
 def test_every_address_of_this_machine_can_be_listened_on() -> None:
