@@ -45,3 +45,17 @@ def test_room_is_awaited_once() -> None:
     os.write(quiet.writer, b"said")
     reactor.wait(DEADLINE_S)  # there is room still, which nobody asks for
     assert read == [b"said"]
+
+
+def test_what_is_watched_never_blocks_and_what_is_forgotten_is_not_called() -> None:
+    pipe, reactor, called = Pipe(), Reactor(), list[str]()
+    reactor.watch(pipe.reader, lambda: called.append("at first"))
+    assert not os.get_blocking(pipe.reader)
+    os.write(pipe.writer, b"said")
+    reactor.forget(pipe.reader)
+    reactor.wait(0)
+    assert called == []
+    reactor.watch(pipe.reader, lambda: called.append("later"))  # as another descriptor of this number is
+    reactor.wait(DEADLINE_S)
+    assert called == ["later"]
+    pipe.close()
