@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.documents import ROOT
-from tests.service.served import DEADLINE_S, free_port, until
+from tests.service.served import DEADLINE_S, environment, free_port, until
 
+APACHE_MODULES = (
+    *("mpm_event", "authz_core", "slotmem_shm", "proxy"),
+    *("proxy_http", "proxy_balancer", "proxy_hcheck", "lbmethod_bybusyness"),  # which the document names
+)
 AROUND = {
     "haproxy": "global\n    maxconn 500\n    stats socket {folder}/admin.sock\n\n{config}",
     "nginx": (
@@ -18,8 +22,20 @@ AROUND = {
         "access_log off;\nclient_body_temp_path {folder};\nproxy_temp_path {folder};\nfastcgi_temp_path {folder};\n"
         "uwsgi_temp_path {folder};\nscgi_temp_path {folder};\n{config}}}\n"
     ),
+    "caddy": "{{\n    admin off\n    auto_https off\n}}\n\n{config}",
+    "apache2": (
+        "ServerRoot /usr/lib/apache2\nServerName localhost\nDefaultRuntimeDir {folder}\nPidFile {folder}/apache2.pid\n"
+        "ErrorLog /dev/stderr\nUser www-data\nGroup www-data\n"
+        + "".join(f"LoadModule {name}_module modules/mod_{name}.so\n" for name in APACHE_MODULES)
+        + "\n{config}"
+    ),
 }
-OPTIONS = {"haproxy": ("-db", "-f"), "nginx": ("-c",)}
+OPTIONS = {
+    "haproxy": ("-db", "-f"),
+    "nginx": ("-c",),
+    "caddy": ("run", "--adapter", "caddyfile", "--config"),
+    "apache2": ("-DFOREGROUND", "-f"),
+}
 
 
 def documented(kind: str) -> str:
@@ -45,7 +61,8 @@ def balanced(kind: str, program: str, folder: Path, ports: list[int]) -> Iterato
         config = config.replace(f":{documented_port}", f":{port}")
     path = folder / f"{kind}.conf"
     path.write_text(AROUND[kind].format(folder=folder, config=config))
-    process = subprocess.Popen([program, *OPTIONS[kind], path])
+    homes = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # where Caddy keeps what it was told
+    process = subprocess.Popen([program, *OPTIONS[kind], path], env=environment(**homes))
     try:
         until(lambda: is_open(front), f"{kind} to listen")
         yield Balancer(("127.0.0.1", front))
