@@ -97,8 +97,8 @@ def test_what_waits_for_a_decoder_or_for_memory_and_what_is_decoded_is_known() -
         try:
             assert (decoder.waiting, decoder.busy, decoder.estimate.wait_s) == (0, 0, 0)
             first = decoded(decoder, slow, bytes(8))
-            second = decoder.decode(slow, [bytes(8)] * 3, lambda _: None)
             assert await asyncio.to_thread(slow.begins.wait, DEADLINE_S)
+            second = decoder.decode(slow, [bytes(8)] * 3, lambda _: None)
             assert (decoder.waiting, decoder.busy) == (3, 1)
             all_s = decoder.estimate.wait_s
             second.cancel()
