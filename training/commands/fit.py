@@ -61,10 +61,6 @@ def fit(options: FitOptions, console: Console, save_seconds: float = SAVE_SECOND
 def _fit(options: FitOptions, folder: Path, console: Console, save_seconds: float) -> int:
     earlier = _earlier(options)
     recipe = _recipe(options, earlier)
-    if earlier and recipe.epochs == earlier.state["progress"]["epoch"] and _is_concluded(folder):
-        if leads():
-            print_text(console, _finished(recipe.epochs))
-        return 0
     number, there = local()
     cores = max(1, usable_cores() // there)
     torch.set_num_threads(options.threads or (earlier.state["threads"] if earlier else cores))
@@ -246,22 +242,11 @@ def _conclude(run: Run) -> None:
         return
     run.write_metrics()
     title = f"{run.recipe.architecture} on {Path(run.data).name}"
-    if score is not None:
-        judged = f"{title}, {int(score.confusion.sum()):,} images held back: {score.accuracy:.2%}"
-        write_atomically(run.folder / CONFUSION, to_png(_draw_confusion(score, run.images.classes, judged)))
-        write_csv(run.folder, score.confusion, run.images.classes)
-    # last: a finished run that has them lacks nothing
     write_atomically(run.folder / CURVES, to_png(draw_curves(run.progress.history, title)))
-
-
-def _is_concluded(folder: Path) -> bool:
-    """Whether all was drawn of the last checkpoint: of a finished run nothing is left to do then."""
-    curves = folder / CURVES
-    return curves.exists() and curves.stat().st_mtime_ns >= (folder / LAST).stat().st_mtime_ns
-
-
-def _finished(epochs: int) -> str:
-    return f"the run had finished its {epochs} epochs: --resume with more --epochs goes on"
+    if score is not None:
+        title += f", {int(score.confusion.sum()):,} images held back: {score.accuracy:.2%}"
+        write_atomically(run.folder / CONFUSION, to_png(_draw_confusion(score, run.images.classes, title)))
+        write_csv(run.folder, score.confusion, run.images.classes)
 
 
 def _draw_confusion(score: Score, labels: tuple[str, ...], title: str) -> Figure:
@@ -289,7 +274,7 @@ def _conclusion(run: Run, folder: Path, interrupt: Interrupt, resumed_at: int) -
         return f"stopped by {interrupt.agreed.name} in {place}; {saved}"
     lines = [f"trained for {sum(row['seconds'] for row in progress.history):.0f} s"]
     if resumed_at == progress.epoch:
-        lines = [_finished(progress.epoch)]
+        lines = [f"the run had finished its {progress.epoch} epochs: --resume with more --epochs goes on"]
     best = progress.best(len(run.held_back)) if run.held_back else None
     if best is not None and run.held_back:
         last = progress.history[-1]

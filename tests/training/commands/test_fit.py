@@ -241,16 +241,6 @@ def test_finished_run_is_left_as_it_is(options, whole):
     assert read_checkpoint(whole / "last.pt").state["progress"] == before
 
 
-def test_of_a_finished_run_no_image_is_read_if_all_is_drawn(photos_run, tmp_path):
-    options = _resumed(photos_run, tmp_path)
-    shutil.rmtree(options.data)
-    (options.folder / "curves.png").touch()
-    assert "had finished its 2 epochs: --resume with more --epochs goes on" in _fit(options)[1]
-    (options.folder / "curves.png").unlink()
-    with pytest.raises(DataError):
-        _fit(options)
-
-
 def test_infinite_loss_keeps_the_last_good_checkpoint(recipe, options):
     recipe.write_text(RECIPE.replace("0.05", "100.0"))
     with pytest.raises(Diverged, match="in epoch 1, step"):
@@ -458,7 +448,7 @@ def test_a_start_that_was_trained_on_what_is_held_back_now_is_told(recipe, tmp_p
 
 
 def test_resumed_run_notices_other_pictures(photos_run, tmp_path):
-    options = _resumed(photos_run, tmp_path, epochs=3)
+    options = _resumed(photos_run, tmp_path)
     folder = Path(options.data)
     (folder / "train" / "red" / "9.png").write_bytes(picture("red", 9))
     (folder / "train" / "blue" / "0.png").unlink()
@@ -474,7 +464,7 @@ def test_resumed_run_notices_other_pictures(photos_run, tmp_path):
 
 
 def test_resumed_run_says_what_differs_with_both_values(photos_run, tmp_path):
-    options = _resumed(photos_run, tmp_path, seed=4, epochs=3)
+    options = _resumed(photos_run, tmp_path, seed=4)
     (tmp_path / "mine.toml").write_text(Path(options.recipe).read_text().replace("0.05", "0.1"))
     with pytest.raises(CheckpointError) as told:
         _fit(_changed(options, recipe=str(tmp_path / "mine.toml")))
