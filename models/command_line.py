@@ -76,8 +76,9 @@ def _merge_objects(texts: list[str], name: str) -> str:
         values = [json.loads(text) for text in texts]
     except ValueError as error:
         raise SettingsError(f"{flag(name)} is no JSON: {error}") from error
-    if not all(isinstance(value, dict) for value in values):
-        return texts[-1]
+    for text, value in zip(texts, values, strict=True):
+        if not isinstance(value, dict):
+            return text
     return json.dumps({key: value for each in values for key, value in each.items()})
 
 
@@ -159,7 +160,7 @@ def check_arguments(arguments: list[str]) -> None:
 
 
 def _explain(error: ValidationError, env_prefix: str, *, subcommands: bool) -> str:
-    """A line for each value that does not fit: the flag, the variable if there are variables, the value, the reason.
+    """A line for each value that does not fit: flag, variable if there are variables, place inside it, value, reason.
 
     If the options are those of `subcommands`, the name of the chosen one is not told.
     """

@@ -29,7 +29,7 @@ LARGEST_INPUT = 1 << 26  # bytes: 4,700 x 4,700 pixels in colour, far more than 
 MOST_CLASSES = 100_000  # five times those of the largest public set of labelled pictures
 
 _LEAST_FREE = 1 << 16
-"""Bytes that must be free before a version is made: fewer than any model takes."""
+"""Bytes that must be free before a version is made: fewer than nearly all models take."""
 
 _PARTIAL = ".part"
 """End of the temporary name of a version that is being written."""
@@ -150,7 +150,7 @@ def highest_version(repository: Path, name: str) -> int:
 
 
 def vacant_directory(repository: Path, name: str, version: int) -> Path:
-    """Where `write_artifact` would write a version; ArtifactError if it is there, or can be none, or not be written."""
+    """Where `write_artifact` would write a version; ArtifactError if it exists or cannot be made there."""
     _check_place(name, str(version))
     directory = repository / name / str(version)
     try:
@@ -190,7 +190,8 @@ def write_artifact(
 
 def _not_written(directory: Path, error: OSError) -> ArtifactError:
     return ArtifactError(
-        f"{directory} cannot be written: {error.strerror or error}; make room there, or give another --repository"
+        f"{directory} cannot be written: {error.strerror or error}; make it writable or make room there, or choose "
+        "another repository"
     )
 
 

@@ -144,6 +144,8 @@ def _by_server(options: Predict) -> Callable[[bytes], Classes]:
 def _client_tls(options: Predict) -> ssl.SSLContext:
     """What trusts the system's roots, or SSL_CERT_FILE, and shows the certificate that is given; SettingError."""
     context = ssl.create_default_context()
+    context.set_alpn_protocols(["http/1.1"])  # this and the next as urllib's own context has it
+    context.post_handshake_auth = True
     if options.client_certificate and options.client_key:
         show_certificate(context, options.client_certificate, options.client_key, "--client")
     elif options.client_certificate or options.client_key:

@@ -48,7 +48,7 @@ def names_models(values: object) -> object:
 
 def _can_be_looked_up(host: str) -> str:
     try:
-        host.encode("idna")  # as `socket` does, where this would be no OSError
+        host.encode("idna")  # as `socket` does, whose UnicodeError is no OSError
     except UnicodeError as error:
         raise ValueError("is no address and no name that a machine can have") from error
     return host

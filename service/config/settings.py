@@ -204,7 +204,8 @@ class Settings(BaseSettings):
         0.0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
     )
     grace: Seconds = Field(
-        8.0, description=f"time from SIGTERM to exit at the latest, in seconds; its last {ENDING_S:g} s are for the end"
+        8.0,
+        description=f"time from SIGTERM to exit at the latest, in seconds; {ENDING_S:g} s before, the rest is refused",
     )
     log_format: Literal["auto", "console", "json"] = Field("auto", description="auto: console on a terminal, else json")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level that is logged")
@@ -289,10 +290,10 @@ def fit_together(settings: Settings) -> Settings:
             needs = " or ".join(map(flag, others))
             raise SettingError(f"{flag(name)} without {needs} has no effect: give that, too, or leave it out")
     if settings.drain_delay >= settings.grace - ENDING_S:
-        delay, grace = _quote(settings, "drain_delay"), _quote(settings, "grace")
+        grace = _quote(settings, "grace")
+        begins = f"it begins with {_quote(settings, 'drain_delay')}, and " if settings.drain_delay else ""
         raise SettingError(
-            f"{delay} leaves nothing of {grace} for answers: the delay is a part of it, and so are {ENDING_S:g} s for "
-            "the end; raise --grace"
+            f"{grace} leaves nothing for answers: {begins}its last {ENDING_S:g} s are for the end; raise --grace"
         )
     if settings.tls_client_ca and settings.metrics_port and settings.metrics_port == settings.admin_port:
         raise SettingError(

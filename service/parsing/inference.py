@@ -29,7 +29,7 @@ _Size = Annotated[int, Field(ge=0, lt=1 << 63)]
 
 
 def _are_sizes(shape: object) -> object:
-    if not isinstance(shape, list) or not all(isinstance(size, int) and 0 <= size < 1 << 63 for size in shape):
+    if not isinstance(shape, list) or not all(type(size) is int and 0 <= size < 1 << 63 for size in shape):
         raise ValueError("must be an array of whole numbers from 0 to 2^63 - 1")
     return shape
 

@@ -118,8 +118,9 @@ def test_an_option_of_objects_is_json_and_may_come_more_than_once():
     for text in ("x", "a=1", '{"a": ', ""):
         with pytest.raises(SettingsError, match=r"^--depths is no JSON: "):
             read_options(Mowing, ["--depths", text])
-    with pytest.raises(SettingsError, match=r"^--depths = \[1\]: Input should be a valid dictionary"):
-        read_options(Mowing, ["--depths", "[1]"])
+    for more in ((), ("--depths", '{"a": 1}')):
+        with pytest.raises(SettingsError, match=r"^--depths = \[1\]: Input should be a valid dictionary"):
+            read_options(Mowing, ["--depths", "[1]", *more])
     with pytest.raises(SettingsError, match=r"^--depths, a = 'deep': Input should be a valid integer"):
         read_options(Mowing, ["--depths", '{"a": "deep"}'])
 

@@ -12,7 +12,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from models.artifact.artifact import highest_version, read_artifact, read_metadata, write_artifact
+from models.artifact.artifact import highest_version, read_artifact, read_metadata, vacant_directory, write_artifact
 from models.artifact.metadata import ArtifactError, Metadata
 
 LinearModel = Callable[[Metadata], onnx.ModelProto]
@@ -259,7 +259,13 @@ def test_a_place_that_cannot_be_written_is_refused_before_anything_is_made(tmp_p
     command = [*namespace, "sh", "-c", script, "sh", sys.executable, vacant, str(tmp_path / "models")]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     reason = {"ro": "Read-only file system", "size=16k": "No space left on device"}[options]
-    assert f"ArtifactError: {tmp_path}/models/m/1 cannot be written: {reason}; make room there" in ended.stderr
+    assert f"ArtifactError: {tmp_path}/models/m/1 cannot be written: {reason}; make it writable" in ended.stderr
+
+
+def test_a_file_in_place_of_the_repository_is_refused_before_anything_is_made(tmp_path: Path):
+    (tmp_path / "models").write_bytes(b"")
+    with pytest.raises(ArtifactError, match="models/m/1 cannot be written: Not a directory; make it writable"):
+        vacant_directory(tmp_path / "models", "m", 1)
 
 
 _WRITER = """

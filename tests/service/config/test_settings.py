@@ -90,7 +90,6 @@ CONTRADICTIONS = [
     (("--drain-delay", "30"), ("--grace", "3")),
     (("--drain-delay", "3"), ("--grace", "3")),
     (("--drain-delay", "5"), ("--grace", "6")),  # requests in flight when it is over would all be refused
-    (("--grace", "1.5"), ("--drain-delay", "0")),
     (("--max-body-bytes", "67108864"), ("--max-bytes-in-flight", "33554432")),
     (("--request-timeout", "20"), ("--max-request-timeout", "10")),
     (("--max-images-per-request", "9"), ("--queue-capacity", "8")),
@@ -105,6 +104,12 @@ def test_two_settings_that_contradict_each_other_are_an_error_that_names_both(
     assert (answer.returncode, answer.stdout) == (2, "")
     assert all(" ".join(pair) in answer.stderr for pair in (one, other))
     assert "Traceback" not in answer.stderr
+
+
+def test_a_grace_period_that_leaves_nothing_for_answers_is_an_error() -> None:
+    answer = run_command("--grace", "1.5", COLUMNS="200")
+    assert answer.returncode == 2
+    assert "--grace 1.5 leaves nothing for answers: its last 1.5 s are for the end" in answer.stderr
 
 
 def test_a_variable_that_is_no_json_is_named_with_what_is_wrong_in_it() -> None:

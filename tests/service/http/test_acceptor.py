@@ -175,6 +175,7 @@ def test_a_connection_for_which_there_is_no_room_is_closed_and_the_next_is_serve
 @contextmanager
 def without_descriptors() -> Iterator[Callable[[], None]]:
     """This process can open nothing more until it ends, or what is given is called."""
+    gc.collect()  # what others left open is closed before
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     lowest = os.dup(0)
     os.close(lowest)

@@ -89,7 +89,7 @@ def test_an_image_that_is_not_base64_is_named() -> None:
                 {"inputs": [tensor(shape=shape)]},
                 r"inputs\.0\.shape: must be an array of whole numbers from 0 to 2\^63 - 1",
             )
-            for shape in (["1"], [-1], [1.5], 3, [10**20], [10**4000])
+            for shape in (["1"], [-1], [1.5], [True], 3, [10**20], [10**4000])
         ),
         ({"inputs": [tensor(shape=[10**400])]}, "malformed: number is infinity"),
         ({"inputs": [tensor(name="x")]}, "the only one is 'image'"),
