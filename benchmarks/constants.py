@@ -29,7 +29,7 @@ from service import policy
 SWITCHED = ("LEAD_NS", "QUICK_IMAGE_NS", "TURN_NS")
 """Constants that are read each time that they are needed."""
 
-STARTED = ("NEWEST_WEIGHT", "DISPATCH_NS", "PAYING_NS", "TRIAL_INTERVAL", "ACCEPTED_SHARE", "TINY_BYTES")
+STARTED = ("NEWEST_WEIGHT", "DISPATCH_NS", "PAYING_IMAGES", "TRIAL_INTERVAL", "ACCEPTED_SHARE", "TINY_BYTES")
 """Constants that are read at the start, or by what counts from one time to the next."""
 
 FACTORS = (0.5, 2.0)

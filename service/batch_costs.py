@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from service.policy import COST_TOLERANCE, DISPATCH_NS, EXPRESS_RATIO, PAYING_NS, QUICK_BATCH_NS, SLOW_BATCH_SAVING
+from service.policy import COST_TOLERANCE, DISPATCH_NS, EXPRESS_RATIO, QUICK_BATCH_NS, SLOW_BATCH_SAVING
 
 
 def image_costs(latency_ns: Mapping[int, int]) -> dict[int, float]:
@@ -35,10 +35,3 @@ def best_batch_size(latency_ns: Mapping[int, int]) -> int:
             break
         best, least = size, min(least, cost)
     return best
-
-
-def paying_batch_size(latency_ns: Mapping[int, int], largest: int) -> int:
-    """The smallest size up to the largest in which an image costs hardly more than the least that it costs in any."""
-    costs = {size: cost for size, cost in image_costs(latency_ns).items() if size <= largest}
-    least = min(costs.values())
-    return min(size for size in costs if costs[size] <= least + PAYING_NS)

@@ -95,11 +95,12 @@ DISPATCH_NS = 150_000
 """What a batch costs besides its images: two wake-ups and the bookkeeping, CPU time on two cores. Less, and small
 networks run in batches too small to pay; more, and slow networks wait for larger ones without gain."""
 
-PAYING_NS = 10_000
-"""What an image may cost more than the least in a batch that is sent within a turn of the event loop, before more come.
-Less, and workers wait for larger ones: 32 digits instead of 16 lose a sixth of the requests with 32 connections, and
-with 128 the slowest wait half as long again. More, and there are more batches: with 8 a tenth is lost with 128. By
-DISPATCH_NS alone 16 are 7 us dearer than 64, and 8 are 14 us dearer than 32: at 12 us every seventh start chose 8."""
+PAYING_IMAGES = 16
+"""Images in a batch that is sent within a turn of the event loop, before more come: DISPATCH_NS are 9 us an image then.
+It is twice as many where four times as many are admitted: a twelfth more digits with 128 connections, and the slowest
+wait an eighth less. Less, and there are more batches: with 8 a twentieth to a tenth is lost. More, and workers wait: 32
+lose a fifth of the digits with 32 connections. It does not follow from what an image costs in each size at warm-up,
+where 8 and 16 differ by 9 us: starts on a machine whose speed changed meanwhile chose 4 to 32."""
 
 COST_TOLERANCE = 0.05
 """Relative difference between two measured costs that counts as one: repeated runs of one size differ by as much."""
@@ -128,7 +129,7 @@ TRIAL_INTERVAL = 32
 and a start on a busy machine is mended late (after some 300 batches a doubling)."""
 
 TRIALS = 5
-"""Intervals with a trial of a size that decide about it, by the quickest (a judgement). Fewer, and interruptions
+"""Intervals with a trial of a size that decide about it, by their median (a judgement). Fewer, and interruptions
 decide; more, and a start on a busy machine is mended later."""
 
 # Hangs and restarts (`worker/warmup.py`, `pools/`, `supervisor/`, `prediction/api_process.py`,

@@ -112,7 +112,7 @@ class Batcher:
         task.queued_ns = time.monotonic_ns()
         queue = self._queues[task.model]
         queue.add(task)
-        if len(queue.tasks) % queue.latency.sizes.paying == 0:
+        if len(queue.tasks) % queue.latency.sizes.paying(self._wait_estimate.images(task.model)) == 0:
             self._results.advance()  # within a long turn, too: the workers would have nothing to do
         else:
             self._dispatch_later()

@@ -4,12 +4,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from statistics import median
 
 from service.batch_costs import doubling_pays, image_costs
 from service.ipc.messages import MAX_BATCH_SIZE
 from service.ipc.reports import ModelReport
 from service.ipc.shared_state import SharedState
-from service.policy import DEMAND_NS, NEWEST_WEIGHT, OUTLIER_FACTOR, PAYING_NS, TRIAL_INTERVAL, TRIALS
+from service.policy import DEMAND_NS, NEWEST_WEIGHT, OUTLIER_FACTOR, PAYING_IMAGES, TRIAL_INTERVAL, TRIALS
 
 
 class BatchSizes:
@@ -17,20 +18,22 @@ class BatchSizes:
 
     Warm-up measures in one second, which may be a busy one. So in each interval of TRIAL_INTERVAL batches one is twice
     as large as the largest, if enough images wait, or smaller. Two sizes are compared within an interval, by the
-    quickest batch of each, and a few intervals decide by the best that the one that was tried has reached: others were
-    interrupted.
+    quickest batch of each, and the median of a few intervals decides: in some, one or the other was interrupted.
     """
 
     def __init__(self) -> None:
         self.limit = 1
         """Images in the next batch at most: the largest, or what is tried."""
-        self.paying = MAX_BATCH_SIZE
-        """Images; in a larger batch one is hardly cheaper."""
         self._largest, self._most, self._tried = 1, 0, 1
         self._is_open = False  # neither set by the user, nor as large as the engine allows
         self._quickest_ns: dict[int, int] = {}  # by size, in this interval
         self._batches, self._intervals = 0, 0
         self._ratios: defaultdict[int, list[float]] = defaultdict(list)  # of costs, by size that was tried
+
+    def paying(self, admitted: int) -> int:
+        """Images that are worth a batch where so many are admitted: with more the workers have enough meanwhile."""
+        most = 2 * PAYING_IMAGES if admitted >= 4 * PAYING_IMAGES else PAYING_IMAGES
+        return min(most, self._largest)
 
     def learn(self, report: ModelReport) -> None:
         """Adopt what the first worker found at warm-up; a later one knows less than the batches since then.
@@ -40,7 +43,6 @@ class BatchSizes:
         if not self._most:
             self._largest = report.max_batch_size
             self._most = MAX_BATCH_SIZE
-            self.paying = report.paying_batch_size
         self._most = min(max(report.most_images, report.max_batch_size), self._most)
         self._largest = self.limit = min(self._largest, self._most)
         self._is_open = self._largest < self._most
@@ -70,7 +72,7 @@ class BatchSizes:
         self.limit = self._tried
 
     def _compare(self, costs: Mapping[int, float]) -> None:
-        """Make what was tried the largest if it has turned out to be better a few times."""
+        """Make what was tried the largest if it has turned out to be better in most of a few intervals."""
         tried, largest = self._tried, self._largest
         if tried == largest or tried not in costs or largest not in costs:
             return
@@ -78,16 +80,15 @@ class BatchSizes:
         ratios.append(costs[tried] / costs[largest])
         if len(ratios) < TRIALS:
             return
-        ratio = min(ratios)
+        ratio = median(ratios)
         ratios.clear()
-        if tried > largest and doubling_pays(ratio, 1, self._quickest_ns[tried]):
-            self.paying = tried if (1 - ratio) * costs[largest] > PAYING_NS else self.paying
-        elif tried < largest and not doubling_pays(1, ratio, self._quickest_ns[largest]):
-            self.paying = min(tried, self.paying)
+        if tried > largest:
+            is_better = doubling_pays(ratio, 1, self._quickest_ns[tried])
         else:
-            return
-        self._largest = tried
-        self._ratios.clear()
+            is_better = not doubling_pays(1, ratio, self._quickest_ns[largest])
+        if is_better:
+            self._largest = tried
+            self._ratios.clear()
 
 
 class LatencyModel:

@@ -23,7 +23,6 @@ class ModelReport:
         model: index in the catalog.
         max_batch_size: images.
         most_images: that its engine can run at a time.
-        paying_batch_size: images; a larger batch makes an image hardly cheaper.
         memory_bytes: what the worker's own memory grew by, on a CPU; the first model brings the engine's library, too.
         batch_latency_ms: pairs of batch size and milliseconds, measured at warm-up.
         why: the reason why it is run so, where there was a choice.
@@ -41,7 +40,6 @@ class ModelReport:
     memory_bytes: int = 0
     max_batch_size: int = 1
     most_images: int = 1
-    paying_batch_size: int = 1
     batch_latency_ms: tuple[tuple[int, float], ...] = ()
     why: str = ""
     candidates: tuple[CandidateReport, ...] = ()

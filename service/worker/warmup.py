@@ -16,7 +16,7 @@ from models.engines.backend import Backend, candidates_for
 from models.engines.engine import Engine
 from models.engines.loader import load_engine
 from models.engines.selection import Choice
-from service.batch_costs import best_batch_size, image_costs, paying_batch_size
+from service.batch_costs import best_batch_size, image_costs
 from service.policy import (
     COST_TOLERANCE,
     HANG_FACTOR,
@@ -73,11 +73,6 @@ class LoadedModel:
         """What an image cost in a batch of the largest size that was measured."""
         size, ns = max(self.latency_ns.items())
         return ns / size
-
-    @cached_property
-    def paying_batch_size(self) -> int:
-        """The smallest size in which an image costs hardly more than the least that it costs in any."""
-        return paying_batch_size(self.latency_ns, self.max_batch_size)
 
     @cached_property
     def limits_ns(self) -> list[int]:

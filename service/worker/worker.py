@@ -122,7 +122,6 @@ class Worker:
             precision=engine.precision,
             max_batch_size=model.max_batch_size,
             most_images=model.most_images,
-            paying_batch_size=model.paying_batch_size,
             batch_latency_ms=tuple((size, ns / 1e6) for size, ns in model.latency_ns.items()),
             why=choice.why,
             candidates=tuple(

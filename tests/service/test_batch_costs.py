@@ -2,8 +2,8 @@
 
 import pytest
 
-from service.batch_costs import best_batch_size, paying_batch_size, quick_models
-from service.policy import DISPATCH_NS, EXPRESS_RATIO, PAYING_NS
+from service.batch_costs import best_batch_size, quick_models
+from service.policy import EXPRESS_RATIO
 
 MS = 1_000_000
 SIZES = (1, 2, 4, 8, 16, 32, 64)
@@ -36,12 +36,6 @@ SIZES = (1, 2, 4, 8, 16, 32, 64)
 )
 def test_batches_grow_as_long_as_they_are_quick_or_make_an_image_cheaper(latency_ms: list[float], best: int) -> None:
     assert best_batch_size({size: int(ms * MS) for size, ms in zip(SIZES, latency_ms, strict=False)}) == best
-
-
-@pytest.mark.parametrize(("largest", "paying"), [(8, 4), (4, 2), (2, 2), (1, 1)])
-def test_a_batch_pays_in_which_an_image_costs_hardly_more_than_the_least(largest: int, paying: int) -> None:
-    costs = {1: 4 * PAYING_NS, 2: 2.5 * PAYING_NS, 4: 1.9 * PAYING_NS, 8: PAYING_NS}
-    assert paying_batch_size({size: int(cost * size) - DISPATCH_NS for size, cost in costs.items()}, largest) == paying
 
 
 def test_models_are_quick_beside_one_whose_images_take_several_times_as_long() -> None:

@@ -106,7 +106,7 @@ class House:
         app.state.budget, app.state.hangups = ReadBudget(lambda: 0), HangupWatch()
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
         ControlWriter(control).send(Begin())
-        report = replace(WorkerReport.from_line(line).report, max_batch_size=4, paying_batch_size=4)
+        report = replace(WorkerReport.from_line(line).report, max_batch_size=4)
         ControlWriter(control).send(WorkerUp(0, 1, (report,)))
         config = uvicorn.Config(app, log_config=None)
         config.load()

@@ -44,7 +44,6 @@ class Played:
         workers: int = 1,
         models: int = 1,
         max_batch_size: int = 4,
-        paying_batch_size: int = 0,
         delay: float = 0.0,
         beside: "Played | None" = None,
     ) -> None:
@@ -60,7 +59,6 @@ class Played:
                 model,
                 "ready",
                 max_batch_size=max_batch_size,
-                paying_batch_size=paying_batch_size or max_batch_size,
                 batch_latency_ms=latency_ms,
             )
             for model in range(models)

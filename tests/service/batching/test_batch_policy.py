@@ -268,10 +268,10 @@ MS = 1_000_000
 SECOND = 1000 * MS
 
 
-def queue_of(image_ms: float, largest: int = 8, paying: int = 2) -> ModelQueue:
+def queue_of(image_ms: float, largest: int = 8) -> ModelQueue:
     latency = LatencyModel()
     latencies = tuple((size, size * image_ms) for size in (1, largest))
-    latency.learn(ModelReport(0, "ready", max_batch_size=largest, paying_batch_size=paying, batch_latency_ms=latencies))
+    latency.learn(ModelReport(0, "ready", max_batch_size=largest, batch_latency_ms=latencies))
     return ModelQueue(latency)
 
 

@@ -28,7 +28,9 @@ def test_what_arrives_together_travels_together_in_order() -> None:
     play(scene, max_batch_size=4)
 
 
-def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_larger_one() -> None:
+def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_larger_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     async def scene(played: Played) -> None:
         played.up()
         for name in range(9):
@@ -42,10 +44,11 @@ def test_a_batch_that_pays_is_sent_at_once_and_what_queues_behind_it_may_fill_a_
         await turn()
         assert played.names(played.take()) == [4, 5, 6, 7]
 
-    play(scene, max_batch_size=4, paying_batch_size=2)
+    monkeypatch.setattr("service.batching.wait_estimate.PAYING_IMAGES", 2)
+    play(scene, max_batch_size=4)
 
 
-def test_a_worker_gets_more_within_a_long_turn_of_the_loop() -> None:
+def test_a_worker_gets_more_within_a_long_turn_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     async def scene(played: Played) -> None:
         played.up()
         for name in range(6):
@@ -59,15 +62,33 @@ def test_a_worker_gets_more_within_a_long_turn_of_the_loop() -> None:
         assert played.names(played.take()) == [4, 5, 6, 7]
         assert kinds(played.outcomes[0]) == [Result]
 
-    play(scene, max_batch_size=4, paying_batch_size=2)
+    monkeypatch.setattr("service.batching.wait_estimate.PAYING_IMAGES", 2)
+    play(scene, max_batch_size=4)
 
 
-def test_a_worker_is_sent_short_batches_ahead_for_as_long_as_a_turn_of_the_loop() -> None:
+@pytest.mark.parametrize(("admitted", "batches"), [(7, [[0, 1], [2, 3]]), (8, [[0, 1, 2, 3], None])])
+def test_where_more_are_admitted_batches_of_a_turn_are_larger(
+    admitted: int, batches: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(played: Played) -> None:
+        played.up()
+        played.estimate.add(0, admitted)
+        for name in range(4):
+            played.submit(name)
+        assert [message and played.names(message) for message in (played.take(), played.take())] == batches
+
+    monkeypatch.setattr("service.batching.wait_estimate.PAYING_IMAGES", 2)
+    play(scene, max_batch_size=8)
+
+
+def test_a_worker_is_sent_short_batches_ahead_for_as_long_as_a_turn_of_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     image_ms = 0.45 * LEAD_NS / 1e6
 
     async def scene(played: Played) -> None:
         latency = ((1, image_ms), (4, 4 * image_ms))
-        played.reports = [ModelReport(0, "ready", max_batch_size=4, paying_batch_size=1, batch_latency_ms=latency)]
+        played.reports = [ModelReport(0, "ready", max_batch_size=4, batch_latency_ms=latency)]
         played.up()
         for name in range(9):
             played.submit(name)
@@ -81,6 +102,7 @@ def test_a_worker_is_sent_short_batches_ahead_for_as_long_as_a_turn_of_the_loop(
         assert played.names(played.take()) == [3, 4, 5, 6]
         assert played.take() is None
 
+    monkeypatch.setattr("service.batching.wait_estimate.PAYING_IMAGES", 1)
     play(scene)
 
 
@@ -195,7 +217,7 @@ def test_one_worker_is_enough_for_images_that_run_as_quickly_as_they_are_decoded
 ) -> None:
     async def scene(played: Played) -> None:
         latency_ms = tuple((size, size * image_ms) for size in (1, 8))
-        played.reports = [ModelReport(0, "ready", max_batch_size=8, paying_batch_size=8, batch_latency_ms=latency_ms)]
+        played.reports = [ModelReport(0, "ready", max_batch_size=8, batch_latency_ms=latency_ms)]
         played.up(0)
         played.up(1)
         for name in range(32):  # batches of 0.48 or 0.56 ms

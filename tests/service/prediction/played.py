@@ -39,7 +39,7 @@ from tests.service.served import DEADLINE_S
 PREDICT = Target("/predict")
 SLOTS, BYTES = 4, 1 << 20
 IMAGE_BYTES = 64  # of pixels
-REPORT = ModelReport(0, "ready", max_batch_size=4, paying_batch_size=4, batch_latency_ms=((1, 1.0), (4, 2.0)))
+REPORT = ModelReport(0, "ready", max_batch_size=4, batch_latency_ms=((1, 1.0), (4, 2.0)))
 
 
 class PlayedProcess:
@@ -69,7 +69,7 @@ class PlayedProcess:
         self.services = self.api.services
         self.services.admission.open = True
         self.epoch = 0
-        report = replace(REPORT, max_batch_size=batch_size, paying_batch_size=batch_size)
+        report = replace(REPORT, max_batch_size=batch_size)
         self._reports = tuple(replace(report, model=number) for number in catalog.numbers)
         self._registry = CollectorRegistry()
         self._registry.register(self.metrics)

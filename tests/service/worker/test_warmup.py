@@ -45,22 +45,6 @@ def test_a_batch_hangs_after_ten_times_what_its_size_took_and_two_seconds_at_lea
     assert len(loaded.limits_ns) == 9  # images of the largest batch, and none
 
 
-@pytest.mark.parametrize(
-    ("latency_ms", "largest", "paying"),
-    [
-        ({1: 0.05, 2: 0.09, 4: 0.16, 8: 0.32, 16: 0.64}, 16, 8),  # 9 us an image dearer than 16, dispatching counted in
-        ({1: 40, 2: 79.9, 4: 159.6}, 4, 4),  # 88 us cheaper than 2
-        ({1: 40, 2: 80, 4: 160, 8: 312}, 4, 4),  # 8 are cheaper, but more than what a batch may have
-        ({1: 1000, 2: 1000, 4: 40_000}, 4, 2),  # the largest was interrupted
-    ],
-)
-def test_a_batch_pays_once_a_larger_one_would_save_an_image_hardly_anything(
-    loaded: LoadedModel, latency_ms: dict[int, float], largest: int, paying: int
-) -> None:
-    latency_ns = {size: int(ms * MS) for size, ms in latency_ms.items()}
-    assert LoadedModel(loaded.engine, SHAPE, latency_ns, largest, largest).paying_batch_size == paying
-
-
 class Timed:
     """An engine, and the clock by which it takes `batch_ms` and `image_ms` for each image: no real time passes.
 
