@@ -97,7 +97,7 @@ networks run in batches too small to pay; more, and slow networks wait for large
 
 PAYING_IMAGES = 16
 """Images in a batch that is sent within a turn of the event loop, before more come: DISPATCH_NS are 9 us an image then.
-It is twice as many where four times as many are admitted: a twelfth more digits with 128 connections, and the slowest
+It is half of those that are admitted, up to twice as many: a twelfth more digits with 128 connections, and the slowest
 wait an eighth less. Less, and there are more batches: with 8 a twentieth to a tenth is lost. More, and workers wait: 32
 lose a fifth of the digits with 32 connections. It does not follow from what an image costs in each size at warm-up,
 where 8 and 16 differ by 9 us: starts on a machine whose speed changed meanwhile chose 4 to 32."""

@@ -31,9 +31,8 @@ class BatchSizes:
         self._ratios: defaultdict[int, list[float]] = defaultdict(list)  # of costs, by size that was tried
 
     def paying(self, admitted: int) -> int:
-        """Images that are worth a batch where so many are admitted: with more the workers have enough meanwhile."""
-        most = 2 * PAYING_IMAGES if admitted >= 4 * PAYING_IMAGES else PAYING_IMAGES
-        return min(most, self._largest)
+        """Images that are worth a batch where so many are admitted: half of them keep the workers busy meanwhile."""
+        return min(max(PAYING_IMAGES, min(2 * PAYING_IMAGES, admitted >> 1)), self._largest)
 
     def learn(self, report: ModelReport) -> None:
         """Adopt what the first worker found at warm-up; a later one knows less than the batches since then.

@@ -66,7 +66,9 @@ def test_a_worker_gets_more_within_a_long_turn_of_the_loop(monkeypatch: pytest.M
     play(scene, max_batch_size=4)
 
 
-@pytest.mark.parametrize(("admitted", "batches"), [(7, [[0, 1], [2, 3]]), (8, [[0, 1, 2, 3], None])])
+@pytest.mark.parametrize(
+    ("admitted", "batches"), [(4, [[0, 1], [2, 3]]), (8, [[0, 1, 2, 3], None]), (99, [[0, 1, 2, 3], None])]
+)
 def test_where_more_are_admitted_batches_of_a_turn_are_larger(
     admitted: int, batches: list[list[int] | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
