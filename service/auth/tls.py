@@ -50,7 +50,7 @@ def show_certificate(context: ssl.SSLContext, certificate: Path, key: Path, of: 
     """Have the context show this certificate, `of` --tls or --client, as errors name its files; SettingError."""
 
     def no_password() -> str:
-        raise SettingError(f"{of}-key is encrypted, and there is nobody to ask for its password: give the key itself")
+        raise SettingError(f"{of}-key is encrypted, which is not supported: give it without a password")
 
     try:
         context.load_cert_chain(certificate, key, password=no_password)

@@ -19,7 +19,7 @@ class ReferenceCounts:
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The logits [n, classes] of pixels [n, h, w, c]."""
         logits = self._infer(pixels)
-        with np.errstate(invalid="ignore"):  # of infinite logits: whoever counts refuses them
+        with np.errstate(invalid="ignore"):  # infinite logits give NaN, which the caller refuses
             buckets = np.searchsorted(CONFIDENCE_BOUNDS, softmax(logits).max(axis=1))
         self._classes += np.bincount(logits.argmax(axis=1), minlength=len(self._classes))
         self._confidences += np.bincount(buckets, minlength=len(self._confidences))
