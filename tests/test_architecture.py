@@ -22,7 +22,7 @@ MAP = {
         "routes": "http prediction parsing auth catalog root",
         "http": "prediction parsing auth config process root",
         "prediction": "batching parsing auth metrics ipc config catalog process root models",
-        "batching": "metrics ipc catalog root models",
+        "batching": "metrics ipc catalog process root models",
         "parsing": "root models",
         "auth": "ipc config root",
         "worker": "ipc process root models",

@@ -28,7 +28,8 @@ from service.errors import DeadlineExceeded, ServiceError, Unavailable
 from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
-from service.policy import LEAD_NS, SETTLE_LOOK_S
+from service.policy import LEAD_NS, QUICK_SLICE_NS, SETTLE_LOOK_S
+from service.process.core_slice import set_core_slice
 
 _COPIES = -1
 """In place of a model's number: the copies for a shadow."""
@@ -258,6 +259,7 @@ class Batcher:
         first.begin_life(epoch, frozenset(report.model for report in ready))
         if self._shared_state.epochs[express.worker] == epoch:
             express.begin_life(epoch, quick_models({report.model: report.image_ms for report in ready}))
+            set_core_slice(QUICK_SLICE_NS)  # quick images pass this thread, too
         self._list_up()
         self.dispatch()
 

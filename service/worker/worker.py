@@ -24,7 +24,8 @@ from service.batch_costs import quick_models
 from service.ipc.channels import Channels
 from service.ipc.messages import ModelCommand
 from service.ipc.reports import CandidateReport, ModelReport, WorkerReport
-from service.policy import USUAL_NICE
+from service.policy import QUICK_SLICE_NS, SLOW_SLICE_NS, USUAL_NICE
+from service.process.core_slice import set_core_slice
 from service.process.shortage import in_words, is_shortage
 from service.worker.batch_runner import BatchRunner
 from service.worker.warmup import LoadedModel, LoadOptions, load_model
@@ -79,11 +80,13 @@ class Worker:
             Thread(target=self._serve_express, args=(row,), name="express", daemon=True).start()
             with suppress(OSError):  # where that is forbidden, quick images wait for the scheduler
                 os.nice(USUAL_NICE)  # on Linux of this thread alone
+            set_core_slice(SLOW_SLICE_NS)
             self._shared_state.epochs[row] = self._epoch
             names = sorted({self._artifacts[number - self._first].name for number in quick})
             log.info("express thread started", worker=self.number, models=names)
 
     def _serve_express(self, row: int) -> None:
+        set_core_slice(QUICK_SLICE_NS)
         try:
             BatchRunner(row, self._epoch, self._channels, self._models, self._obey).serve()
         except Exception:

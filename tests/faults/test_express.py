@@ -13,6 +13,7 @@ from tests.artifacts import make_artifact
 from tests.faults.conftest import HANG_LOOPS, HANGS
 from tests.faults.ledger import DEAR, DEFAULT_ALONE, Ledger, Question, load
 from tests.faults.test_worker import restarted
+from tests.service.core_slices import Scheduled, needs_core_slices
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers
 
@@ -51,6 +52,16 @@ def both_loads(served: Served) -> Iterator[tuple[Ledger, Ledger]]:
         slow.wait_for(20)
         quick.wait_for(50)
     assert set(slow.summary()) == set(quick.summary()) == {(200, "")}
+
+
+@needs_core_slices
+def test_threads_that_quick_pictures_pass_have_shorter_slices_of_a_core_than_those_of_slow_ones(served: Served) -> None:
+    first, api = Scheduled.of(served.worker()), Scheduled.of(served.api_processes()[0])
+    threads = [int(path.name) for path in Path(f"/proc/{served.worker()}/task").iterdir()]
+    assert (first.slice_ns, api.slice_ns) == (100_000_000, 100_000)
+    others = [Scheduled.of(thread) for thread in threads if thread != served.worker()]
+    assert [each.niceness for each in others if each.slice_ns == api.slice_ns] == [api.niceness]
+    assert first.niceness > api.niceness
 
 
 def test_a_worker_killed_while_express_work_runs_loses_no_request(served: Served) -> None:
