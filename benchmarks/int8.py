@@ -23,7 +23,7 @@ from models.artifact.artifact import read_artifact
 from service.catalog.repository import ZOO
 from training.commands.quantize import quantize
 from training.options import QuantizeOptions
-from training.release.int8_graph import to_int8
+from training.release.int8_graph import calibrate
 from training.release.int8_report import BATCHES, compare_speeds
 from training.release.release import assemble
 
@@ -37,7 +37,8 @@ def measure_untrained(architecture: str, folder: Path) -> dict[str, Any]:
     fp32 = read_artifact(folder / architecture / "1")
     pixels = np.random.default_rng(0).integers(0, 256, (max(BATCHES), *fp32.input_shape), np.uint8)
     metadata = dataclasses.replace(fp32.metadata, precision="int8", golden=())
-    int8 = assemble(f"{architecture}-int8", 1, to_int8(fp32.model, pixels), metadata)
+    calibrated = calibrate(fp32.model, np.split(pixels, len(pixels)))
+    int8 = assemble(f"{architecture}-int8", 1, calibrated.in_8_bits(), metadata)
     return speeds(*compare_speeds(fp32, int8, pixels, ROUNDS)) | sizes(fp32.model, int8.model)
 
 

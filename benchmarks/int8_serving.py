@@ -27,7 +27,7 @@ from benchmarks.serving.workloads import Workload, raw
 from benchmarks.surroundings import cpu_kind, serving_surroundings
 from models.artifact.artifact import Artifact, read_artifact, write_artifact
 from models.engines.loader import load_engine
-from training.release.int8_graph import to_int8
+from training.release.int8_graph import calibrate
 from training.release.release import assemble, prove
 
 CONNECTIONS, WARM_UP_S = 32, 2
@@ -47,7 +47,8 @@ def release_both(architecture: str, folder: Path) -> Artifact:
     fp32 = read_artifact(folder / "fp32" / architecture / "1")
     pixels = np.random.default_rng(0).integers(0, 256, (PICTURES, *fp32.input_shape), np.uint8)
     metadata = dataclasses.replace(fp32.metadata, precision="int8", golden=())
-    draft = assemble(architecture, 1, to_int8(fp32.model, pixels), metadata)
+    calibrated = calibrate(fp32.model, np.split(pixels, PICTURES))
+    draft = assemble(architecture, 1, calibrated.in_8_bits(), metadata)
     classes = [load_engine(each).run(pixels).argmax(1) for each in (fp32, draft)]
     agreement = float((classes[0] == classes[1]).mean())
     metadata = dataclasses.replace(metadata, metrics={"agreement_with_fp32": agreement})

@@ -174,12 +174,6 @@ def _explained() -> Iterator[None]:
         raise QuantizeError(f"ONNX Runtime cannot quantise this graph ({reason}): serve it in fp32") from error
 
 
-def to_int8(model: bytes, pixels: NDArray[np.uint8]) -> bytes:
-    """Calibrate on pixels [n, h, w, c] and return the graph in 8 bits, as `in_8_bits` makes it."""
-    batches = np.split(pixels, range(CALIBRATION_BATCH, len(pixels), CALIBRATION_BATCH))
-    return calibrate(model, batches).in_8_bits()
-
-
 class _Batch(CalibrationDataReader):  # type: ignore[misc]
     """One batch: a calibrator keeps all activations of what it is given until the last is there."""
 

@@ -24,7 +24,7 @@ from training.data.dataset import Normalization
 from training.data.preprocessing_spec import preprocessing_spec
 from training.errors import QuantizeError
 from training.options import CalibrationChoice
-from training.release.int8_graph import FIRST, LAST, CalibratedGraph, calibrate, to_int8
+from training.release.int8_graph import FIRST, LAST, CalibratedGraph, calibrate
 from training.release.onnx_export import to_onnx
 
 NETWORK = ROOT / "models" / "zoo" / "cifar10-resnet20" / "1" / "model.onnx"
@@ -40,6 +40,10 @@ def pixels() -> NDArray[np.uint8]:
 @pytest.fixture(scope="module")
 def calibrated(digit_network: Artifact, pixels: NDArray[np.uint8]) -> CalibratedGraph:
     return calibrate(digit_network.model, [pixels])
+
+
+def to_int8(model: bytes, images: NDArray[np.uint8]) -> bytes:
+    return calibrate(model, [images]).in_8_bits()
 
 
 def run(model: bytes, images: NDArray[np.uint8], *, exact: bool = False) -> NDArray[np.float32]:
@@ -103,8 +107,8 @@ def test_a_disk_that_is_too_small_for_what_the_tools_write_is_told(tmp_path, req
     if subprocess.run([*namespace, "mount", "-t", "tmpfs", "tmpfs", tmp_path], capture_output=True).returncode:
         pytest.skip("mounting a file system is not allowed here")
     program = (
-        "import sys, numpy as np\nfrom training.release.int8_graph import to_int8\n"
-        "to_int8(open(sys.argv[1], 'rb').read(), np.zeros((1, 32, 32, 3), np.uint8))"
+        "import sys, numpy as np\nfrom training.release.int8_graph import calibrate\n"
+        "calibrate(open(sys.argv[1], 'rb').read(), [np.zeros((1, 32, 32, 3), np.uint8)]).in_8_bits()"
     )
     script = 'mount -t tmpfs -o size=$1 tmpfs "$2"; TMPDIR=$2 exec "$3" -c "$4" "$5"'
     size = str(9 * NETWORK.stat().st_size // 4)
