@@ -10,6 +10,7 @@ from tests.service.served import DEADLINE_S, Served, until
 PLACES = 256  # of a server that its test gives no other number
 IMAGES = 64  # in a request
 INFLIGHT = "resnet_inflight_requests"
+ANSWERED = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
 
 
 def check_capacity(served: Served) -> None:

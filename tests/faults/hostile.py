@@ -1,7 +1,6 @@
 """Bodies that are meant to hurt: files cut short, with flipped bits, lying headers, bombs, polyglots."""
 
 import random
-import struct
 import zlib
 from collections.abc import Iterator
 from io import BytesIO
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from tests.models.images.pictures import chunk, hand_made_png
 from tests.service.pictures import huge_png
 
 SIDE = 24
@@ -49,17 +49,9 @@ def files(seed: int) -> list[bytes]:
     ]
 
 
-def png_chunk(kind: bytes, data: bytes) -> bytes:
-    """A chunk with its length and checksum."""
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
 def bomb(width: int, height: int) -> bytes:
     """A sound PNG of a few kilobytes that unpacks to width x height black pixels."""
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    pixels = zlib.compress(bytes((width + 1) * height), 9)
-    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", pixels) + png_chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
+    return hand_made_png(width, height, 8, 0, bytes((width + 1) * height))
 
 
 def bodies(count: int, seed: int = 0) -> Iterator[bytes]:
@@ -77,8 +69,8 @@ def bodies(count: int, seed: int = 0) -> Iterator[bytes]:
         sound[7] + sound[0],
         b"%PDF-1.4\n" + sound[0],
         b"<svg xmlns='http://www.w3.org/2000/svg'/>",
-        sound[0][:33] + png_chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20))) + sound[0][33:],
-        sound[0][:33] + png_chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(1 << 20))) * 8 + sound[0][33:],
+        sound[0][:33] + chunk(b"iCCP", b"x\0\0" + zlib.compress(bytes(1 << 20))) + sound[0][33:],
+        sound[0][:33] + chunk(b"zTXt", b"x\0\0" + zlib.compress(bytes(1 << 20))) * 8 + sound[0][33:],
     ]
     yield from special[:count]
     for number in range(count - len(special)):

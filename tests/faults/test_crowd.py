@@ -10,13 +10,13 @@ import pytest
 
 from benchmarks.serving import wrk
 from benchmarks.serving.workloads import Upload
+from tests.faults.capacity import ANSWERED
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Servers, until
 
 CROWD = 2000
 SECONDS = 20
 UPLOAD_BYTES = 12 << 20  # in hundreds of pieces
-ANSWERED = 'resnet_requests_total{model="faulty",outcome="ok",version="1"}'
 REFUSED = 'resnet_requests_shed_total{reason="full"}'
 TARGET_S = 0.03  # in which no server even refuses the whole crowd
 

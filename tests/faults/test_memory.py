@@ -11,6 +11,7 @@ import httpx
 import pytest
 from PIL import Image
 
+from tests.models.images.pictures import chunk
 from tests.service.served import DEADLINE_S, Servers
 
 MIB = 1 << 20
@@ -20,14 +21,10 @@ PATIENT = {"X-Request-Timeout-Ms": "60000"}
 
 def transparent_png(side: int) -> bytes:
     """A few hundred kilobytes that declare side x side transparent pixels, and hold them."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
     packer = zlib.compressobj(9)
     data = b"".join(packer.compress(b"\0" + b"\x80" * (side * 4)) for _ in range(side)) + packer.flush()
     header = struct.pack(">IIBBBBB", side, side, 8, 6, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND")
 
 
 def saved(mode: str, side: int, kind: str, **options: object) -> bytes:

@@ -13,15 +13,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.faults.capacity import ANSWERED
 from tests.faults.ledger import CONNECTIONS, load
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, process_name, until
 from tests.service.wire import Wire, get, post
-
-
-def answers(served: Served) -> float:
-    """Good answers that the metrics have counted."""
-    return served.metrics()['resnet_requests_total{model="faulty",outcome="ok",version="1"}']
 
 
 @pytest.mark.parametrize("processes", [1, 2])
@@ -29,14 +25,14 @@ def test_a_killed_api_process_closes_its_connections_and_is_replaced(serve: Serv
     served = serve("--workers", "1", "--api-processes", str(processes)).ready()
     with load(served) as ledger:
         ledger.wait_for(200)
-        before = answers(served)
+        before = served.metrics()[ANSWERED]
         victim = served.api_processes()[0]
         os.kill(victim, signal.SIGKILL)
         until(
             lambda: len(served.api_processes()) == processes and victim not in served.api_processes(), "its successor"
         )
         ledger.wait_for(50)
-        assert answers(served) >= before
+        assert served.metrics()[ANSWERED] >= before
     # Its own connections are cut; while its successor waits for the workers it says that it loads.
     assert set(ledger.summary()) <= {(200, ""), (0, "cut"), (503, "unavailable")}
     assert ledger.count(0) <= CONNECTIONS, "more connections were cut than there were"

@@ -11,12 +11,9 @@ from typing import cast
 import pytest
 
 from tests.faults.balancer import balanced
+from tests.faults.capacity import ANSWERED
 from tests.faults.ledger import load
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
-
-
-def answered(served: Served) -> float:
-    return served.metrics()['resnet_requests_total{model="faulty",outcome="ok",version="1"}']
 
 
 @pytest.mark.parametrize(("kind", "delay"), [("haproxy", "0"), ("nginx", "0"), ("caddy", "5"), ("apache2", "5")])
@@ -34,7 +31,7 @@ def test_a_rolling_restart_fails_no_request(
             assert replicas[place].stop() == 0, replicas[place].log
             ledger.wait_for(20)
             replicas[place] = serve(*flags, port=port).ready()
-            until(lambda replica=replicas[place]: answered(replica) > 20, "the new one to get its share")
+            until(lambda replica=replicas[place]: replica.metrics()[ANSWERED] > 20, "the new one to get its share")
         ledger.wait_for(20)
     assert set(ledger.summary()) == {(200, "")}
 
