@@ -216,7 +216,7 @@ class WaitEstimate:
 
     def wait_s(self, model: int) -> float:
         """Seconds until the workers have done what is held of this model; models in demand take turns."""
-        wait_s = sum(self._times_ns) * self._s_per_ns
+        wait_s = self.total_s
         if self.demand < 2 or not self._held_ns:
             return wait_s
         own_ns = self._images[model] * self.latencies[model].image_ns
