@@ -24,7 +24,7 @@ from models.images.decoder import MAX_PIXELS, Preprocessor
 from models.images.errors import ImageError
 from models.images.image_type import USUAL_TYPES
 from models.machine.cores import usable_cores
-from models.postprocess import softmax
+from models.postprocess import most_probable, softmax
 from service.auth.tls import show_certificate
 from service.catalog.repository import ZOO, Repository, signed_by
 from service.catalog.repository_place import RepositoryPlace
@@ -106,10 +106,10 @@ def _in_process(options: Predict) -> Callable[[bytes], Classes]:
 
     def classify(data: bytes) -> Classes:
         try:
-            probabilities = softmax(engine.run(preprocessor(data)[np.newaxis]))[0]
+            logits = engine.run(preprocessor(data)[np.newaxis])
         except ImageError as error:
             raise FileError(str(error)) from error
-        top = np.argsort(-probabilities, kind="stable")[: options.top_k]
+        (top,), (probabilities,) = most_probable(logits, min(options.top_k, artifact.classes)), softmax(logits)
         return [(artifact.labels[index], float(probabilities[index])) for index in top]
 
     return classify

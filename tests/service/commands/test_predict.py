@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.artifacts import LABELS, expected_probabilities
+from tests.artifacts import LABELS, expected_probabilities, make_artifact
 from tests.service.commands.shell import resnet_serve, rows
-from tests.service.pictures import pixels, png
+from tests.service.pictures import encode, pixels, png
 from tests.service.served import Served, free_port
 
 NOTES = "a[/red]notes.txt"  # what rich would take for the end of a colour
@@ -35,6 +35,15 @@ def test_predict_classifies_files_in_process(pictures: Path, repository: Path) -
     code, out, _ = resnet_serve("predict", "1.png", "2.png", *options, cwd=pictures)
     assert code == 0
     assert rows(out) == expected("1.png", 1, 2) + expected("2.png", 2, 2)
+
+
+def test_classes_whose_probability_is_0_in_fp32_come_by_their_logits_as_a_server_has_them(tmp_path: Path) -> None:
+    make_artifact(tmp_path / "models", "sharp", shape=(64, 64, 3))
+    picture = pixels(shape=(64, 64, 3))
+    (tmp_path / "a.png").write_bytes(encode(picture))
+    code, out, _ = resnet_serve("predict", "a.png", "--model-repository", "models", "--top-k", "10", cwd=tmp_path)
+    order = np.argsort(-expected_probabilities(picture))
+    assert (code, [row[1] for row in rows(out)]) == (0, [LABELS[index] for index in order])
 
 
 def test_predict_asks_a_running_server(pictures: Path, server: Served) -> None:
