@@ -5,6 +5,7 @@ from typing import Literal, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
+from models.command_line import flag
 from service.config.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -34,7 +35,7 @@ def _row(name: str, field: FieldInfo) -> str:
     if get_origin(field.annotation) is Literal:
         meaning += f" (one of {', '.join(get_args(field.annotation))})"
     meaning = meaning.replace("<", "&lt;").replace("|", "\\|")
-    return f"| `--{name.replace('_', '-')}` | {_default(field.default)} | {meaning} |\n"
+    return f"| `{flag(name)}` | {_default(field.default)} | {meaning} |\n"
 
 
 def _default(value: object) -> str:

@@ -3,6 +3,7 @@
 from typing import Protocol
 
 from models.artifact.artifact import vacant_directory
+from models.command_line import flag
 from training.commands.import_onnx import SUFFIXES, import_onnx
 from training.commands.import_weights import import_weights
 from training.errors import UsageError
@@ -35,13 +36,12 @@ def import_model(options: ImportOptions, stages: Stages) -> ImportReport:
 def _refuse_what_is_not_read(options: ImportOptions, *, is_graph: bool) -> None:
     """UsageError for an option that this kind of file ignores: the model would not be what was asked for."""
     names = _OF_WEIGHTS if is_graph else _OF_GRAPHS
-    given = next((name for name in names if getattr(options, name) != ImportOptions.model_fields[name].default), None)
-    if given is None:
+    given = [flag(name) for name in names if getattr(options, name) != ImportOptions.model_fields[name].default]
+    if not given:
         return
-    flag = f"--{given.replace('_', '-')}"
     if is_graph:
-        raise UsageError(f"{flag} tells of weights, and {options.source} is an ONNX file: leave {flag} out")
+        raise UsageError(f"{given[0]} tells of weights, and {options.source} is an ONNX file: leave {given[0]} out")
     raise UsageError(
-        f"{flag} tells of an ONNX file, and {options.source} is none: leave {flag} out, or export the network to ONNX "
-        "and import that"
+        f"{given[0]} tells of an ONNX file, and {options.source} is none: leave {given[0]} out, or export the network "
+        "to ONNX and import that"
     )
