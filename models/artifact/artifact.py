@@ -19,6 +19,8 @@ from models.artifact.onnx_file import OnnxFile, Tensor, graph_sha256, read_onnx
 MODEL_FILE = "model.onnx"
 INT8_FILE = "model.int8.onnx"
 WEIGHTS_FILE = "model.safetensors"
+FILES = (MODEL_FILE, INT8_FILE, WEIGHTS_FILE)
+"""What is read of a version; only the first has to be there."""
 SUMS_FILE = "SHA256SUMS"
 SIGNATURE_FILE = "model.sig"
 MOST_SIGNATURE_BYTES = 1 << 20
@@ -259,7 +261,7 @@ def _read_files(directory: Path, within: Path | None) -> dict[str, tuple[bytes, 
             raise ArtifactError(
                 f"{file} has SHA-256 {actual}, {SUMS_FILE} says {expected}; copy the whole directory again"
             )
-        files[file] = data if file in (MODEL_FILE, INT8_FILE, WEIGHTS_FILE) else b"", actual
+        files[file] = data if file in FILES else b"", actual
     return files
 
 

@@ -5,12 +5,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from models.artifact.artifact import (
-    INT8_FILE,
+    FILES,
+    LARGEST_FILE,
+    LARGEST_SUMS,
     MODEL_FILE,
     MOST_SIGNATURE_BYTES,
     SIGNATURE_FILE,
     SUMS_FILE,
-    WEIGHTS_FILE,
     is_model_name,
     is_version,
     parse_sums,
@@ -23,9 +24,6 @@ from service.remote.store import RemoteStore
 VERSIONS = 2
 """How many versions of a model are copied: the one to serve, and the one to go back to."""
 MOST_MODELS = 1_000
-MOST_SUMS_BYTES = 64 << 10
-MOST_BYTES = {MODEL_FILE: 2 << 30, INT8_FILE: 2 << 30, WEIGHTS_FILE: 4 << 30}
-"""Largest size of each file of a model, in bytes; protobuf, and so ONNX, ends at 2 GiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +97,17 @@ def _newest(folders: list[str]) -> list[str]:
 
 def _copy_files(store: RemoteStore, path: str, cache: Cache) -> dict[str, str]:
     """Digest of each file of a version, all of which the cache has then; StoreError or ArtifactError."""
-    sums = store.read(_below(path, SUMS_FILE), MOST_SUMS_BYTES)
+    sums = store.read(_below(path, SUMS_FILE), LARGEST_SUMS)
     files = parse_sums(sums)
-    if strange := sorted(files.keys() - MOST_BYTES.keys()):
+    if strange := sorted(files.keys() - set(FILES)):
         raise ArtifactError(
-            f"{SUMS_FILE} lists {', '.join(strange)}: nothing is copied but {', '.join(MOST_BYTES)}; list these alone"
+            f"{SUMS_FILE} lists {', '.join(strange)}: nothing is copied but {', '.join(FILES)}; list these alone"
         )
     if MODEL_FILE not in files:
         raise ArtifactError(f"{SUMS_FILE} lists no {MODEL_FILE}; make it with `sha256sum * > {SUMS_FILE}`")
     for name, digest in files.items():
         if not cache.has(digest):
-            _copy_file(store, _below(path, name), MOST_BYTES[name], digest, cache)
+            _copy_file(store, _below(path, name), digest, cache)
     files[SUMS_FILE] = _keep(sums, cache)
     with suppress(NothingThere, AccessDenied):  # stores that do not let us list tell so of a file that is not there
         files[SIGNATURE_FILE] = _keep(store.read(_below(path, SIGNATURE_FILE), MOST_SIGNATURE_BYTES), cache)
@@ -122,8 +120,8 @@ def _keep(content: bytes, cache: Cache) -> str:
     return digest if cache.has(digest) else cache.add([content])
 
 
-def _copy_file(store: RemoteStore, path: str, most_bytes: int, digest: str, cache: Cache) -> None:
-    found = store.save(path, most_bytes, cache.add)
+def _copy_file(store: RemoteStore, path: str, digest: str, cache: Cache) -> None:
+    found = store.save(path, LARGEST_FILE, cache.add)
     if found != digest:
         raise ArtifactError(f"{path} has SHA-256 {found}, {SUMS_FILE} says {digest}; copy the files to the store again")
 

@@ -133,7 +133,7 @@ def test_a_version_whose_sums_are_wrong_is_left_out_and_an_older_one_is_there(
 def test_a_file_beyond_its_bound_is_left_out(
     website: RunningStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.MOST_BYTES, "model.onnx", 1000)
+    monkeypatch.setattr(module, "LARGEST_FILE", 1000)
     with pytest.raises(StoreError) as error:  # for nothing is left
         copy(f"{website.url}/digits", tmp_path)
     assert str(error.value).count("model.onnx is larger than 1000 bytes") == 2
