@@ -14,6 +14,13 @@ class EngineError(Exception):
     """An engine cannot be made as asked, or its answer is not what it must be."""
 
 
+def checked(logits: NDArray[np.float32], images: int, classes: int) -> NDArray[np.float32]:
+    """The logits, if they are of so many images and classes; else EngineError."""
+    if logits.shape != (images, classes):
+        raise EngineError(f"{images} images in, {logits.shape} out, {classes} classes expected")
+    return logits
+
+
 class Engine(Protocol):
     """One network on one device; safe to call from several threads at once."""
 

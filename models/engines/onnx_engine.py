@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from models.artifact.artifact import Artifact
 from models.engines.backend import AUTO, Backend
-from models.engines.engine import EngineError
+from models.engines.engine import EngineError, checked
 from models.engines.half_graph import to_fp16
 from models.engines.onnx_binding import BoundSession
 from models.engines.onnx_session import make_gpu_session, make_session
@@ -44,6 +44,4 @@ class OnnxEngine:
             logits = self._infer(images)
         except Exception as error:  # ONNX Runtime's errors have no common base below Exception
             raise EngineError(f"ONNX Runtime failed on a batch of {images.shape}: {error}") from error
-        if logits.shape != (len(images), self._classes):
-            raise EngineError(f"{len(images)} images in, {logits.shape} out, {self._classes} classes expected")
-        return logits
+        return checked(logits, len(images), self._classes)

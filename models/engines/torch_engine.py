@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from models.artifact.artifact import Artifact
 from models.engines.backend import Backend
-from models.engines.engine import EngineError
+from models.engines.engine import EngineError, checked
 from models.engines.padding import pad
 from models.machine.devices import too_old_driver
 from models.networks.pixel_net import PixelNet
@@ -59,9 +59,7 @@ class TorchEngine:
             raise
         except Exception as error:  # the compiler's errors have no common base below Exception
             raise EngineError(f"PyTorch failed on a batch of {images.shape}: {error}") from error
-        if logits.shape != (len(images), self._classes):
-            raise EngineError(f"{len(images)} images in, {logits.shape} out, {self._classes} classes expected")
-        return logits
+        return checked(logits, len(images), self._classes)
 
     def _infer(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         half = torch.autocast(self._device.type, self._half, enabled=self._half is not None, cache_enabled=False)
