@@ -14,6 +14,7 @@ from models.images.base_media import largest_picture
 from models.images.image_type import ImageType
 from models.images.orientation import orientation
 from models.images.picture import Demand, Picture
+from models.images.readers import as_told
 from models.images.tiff import first_page
 
 
@@ -52,8 +53,7 @@ def read_avif(data: bytes, demand: Demand) -> Picture:
     image = AvifImagePlugin.AvifImageFile(BytesIO(data))
     demand.check(image.size)
     image.load()
-    exif = [image.info["exif"]] if "exif" in image.info else []
-    return Picture(image, image.size, orientation(exif, image.info.get("xmp", b"")))
+    return as_told(image)
 
 
 def _as_still(avif: bytes) -> bytes:

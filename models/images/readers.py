@@ -66,6 +66,11 @@ def read_webp(data: bytes, demand: Demand) -> Picture:
     demand.check(webp_size(data))
     image = WebPImageFile(BytesIO(webp_with_alpha(data)))
     image.load()
+    return as_told(image)
+
+
+def as_told(image: Image.Image) -> Picture:
+    """A picture that fills its image, turned as Pillow has read in its EXIF or XMP."""
     exif = [image.info["exif"]] if "exif" in image.info else []
     return Picture(image, image.size, orientation(exif, image.info.get("xmp", b"")))
 
