@@ -3,23 +3,15 @@
 import random
 import zlib
 from collections.abc import Iterator
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from tests.models.images.pictures import chunk, hand_made_png
+from tests.models.images.pictures import chunk, encode, hand_made_png
 from tests.service.pictures import huge_png
 
 SIDE = 24
-
-
-def save(image: Image.Image, kind: str, **options: Any) -> bytes:
-    """An image as a file."""
-    stream = BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
 
 
 def files(seed: int) -> list[bytes]:
@@ -31,21 +23,21 @@ def files(seed: int) -> list[bytes]:
     turned[0x0112] = 6  # orientation
     frames: dict[str, Any] = {"save_all": True, "append_images": [rgb.rotate(90), rgb.rotate(180)], "duration": 40}
     return [
-        save(grey, "PNG"),
-        save(rgb, "PNG", exif=turned),
-        save(rgba, "PNG"),
-        save(palette, "PNG", transparency=0),
-        save(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG"),
-        save(grey.convert("1"), "PNG"),
-        save(rgb, "PNG", **frames),
-        save(rgb, "JPEG", quality=90, exif=turned),
-        save(rgb.convert("CMYK"), "JPEG"),
-        save(rgb, "JPEG", progressive=True),
-        save(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
-        save(rgba, "WEBP", lossless=True),
-        save(rgb, "WEBP", **frames),
-        save(rgb, "BMP"),
-        save(palette, "BMP"),
+        encode(grey, "PNG"),
+        encode(rgb, "PNG", exif=turned),
+        encode(rgba, "PNG"),
+        encode(palette, "PNG", transparency=0),
+        encode(Image.fromarray(noise[..., 0].astype(np.uint16) * 257), "PNG"),
+        encode(grey.convert("1"), "PNG"),
+        encode(rgb, "PNG", **frames),
+        encode(rgb, "JPEG", quality=90, exif=turned),
+        encode(rgb.convert("CMYK"), "JPEG"),
+        encode(rgb, "JPEG", progressive=True),
+        encode(palette, "GIF", save_all=True, append_images=[palette.rotate(90)]),
+        encode(rgba, "WEBP", lossless=True),
+        encode(rgb, "WEBP", **frames),
+        encode(rgb, "BMP"),
+        encode(palette, "BMP"),
     ]
 
 

@@ -1,6 +1,5 @@
 """What clients see of a drain: of one that is too short, and of connections that come in its first moment."""
 
-import io
 import json
 import os
 import signal
@@ -12,6 +11,7 @@ import httpx
 from PIL import Image
 
 from tests.faults.ledger import GOOD
+from tests.models.images.pictures import encode
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, until
 from tests.service.wire import Answer, Wire, post
@@ -22,9 +22,7 @@ PIPELINE = 200  # connections that wait to be accepted
 
 def huge() -> bytes:
     """A PNG of few bytes that takes long to decode."""
-    stream = io.BytesIO()
-    Image.new("L", (SIDE, SIDE)).save(stream, "PNG")
-    return stream.getvalue()
+    return encode(Image.new("L", (SIDE, SIDE)))
 
 
 def inflight(served: Served, n: int) -> bool:

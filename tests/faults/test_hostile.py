@@ -4,13 +4,12 @@ import os
 import socket
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
 
 from tests.faults.hostile import bodies, files
-from tests.service.served import DEADLINE_S, Served, Servers, until
+from tests.service.served import DEADLINE_S, Served, Servers, resident_bytes, until
 from tests.service.wire import Wire, get
 
 COUNT = int(os.environ.get("RESNET_TEST_HOSTILE", "1000"))  # `make soak` sends 10,000
@@ -19,9 +18,8 @@ GROWTH_BYTES = 32 << 20  # that allocators may keep after the first round
 
 
 def resident(served: Served) -> int:
-    """Bytes that the server's processes hold in memory (proc(5), statm)."""
-    pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in served.processes()]
-    return sum(pages) * os.sysconf("SC_PAGE_SIZE")
+    """Bytes that the server's processes hold in memory."""
+    return sum(map(resident_bytes, served.processes()))
 
 
 def send_all(served: Served, count: int, seed: int) -> Counter[int]:

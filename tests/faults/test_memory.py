@@ -4,14 +4,13 @@ import struct
 import threading
 import zlib
 from collections import Counter
-from io import BytesIO
 from pathlib import Path
 
 import httpx
 import pytest
 from PIL import Image
 
-from tests.models.images.pictures import chunk
+from tests.models.images.pictures import chunk, encode
 from tests.service.served import DEADLINE_S, Servers
 
 MIB = 1 << 20
@@ -28,9 +27,7 @@ def transparent_png(side: int) -> bytes:
 
 
 def saved(mode: str, side: int, kind: str, **options: object) -> bytes:
-    stream = BytesIO()
-    Image.new(mode, (side, side)).save(stream, kind, **options)
-    return stream.getvalue()
+    return encode(Image.new(mode, (side, side)), kind, **options)
 
 
 @pytest.fixture

@@ -56,6 +56,17 @@ def run_command(*arguments: str | Path, **variables: str) -> subprocess.Complete
     return subprocess.run(command, env=settings, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
+def cpu_s(pid: int) -> float:
+    """Seconds that a process has run on any core, by the scheduler's own account."""
+    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
+
+
+def resident_bytes(pid: int) -> int:
+    """What a process holds in memory (proc(5), statm)."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 class Served:
     """`python -m service`, compiled, with these flags and environment variables, from its start to its exit.
 

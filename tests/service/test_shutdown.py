@@ -15,7 +15,7 @@ import pytest
 from service.policy import API_DESCRIPTORS, LEAST_DESCRIPTORS, WORKER_DESCRIPTORS
 from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, pixels, png
-from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, until
+from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, cpu_s, until
 from tests.service.wire import Wire, get
 
 WATCHED_S = 2.0
@@ -165,11 +165,6 @@ def test_a_killed_worker_is_replaced_and_its_request_answered(serve: Servers, sm
 
 def test_a_server_without_work_rests(server: Served) -> None:
     """None of its processes spins: one that does runs all the time, or half of it beside another program."""
-
-    def cpu_s(pid: int) -> float:
-        threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-        return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e9
-
     before = {pid: cpu_s(pid) for pid in server.processes()}
     time.sleep(WATCHED_S)  # what is measured
     assert len(before) > 2

@@ -1,5 +1,4 @@
 from dataclasses import replace
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -8,12 +7,12 @@ from PIL import Image
 from benchmarks.serving.floor import measure_floor
 from benchmarks.serving.workloads import Workload
 from models.machine.cores import usable_cores
+from tests.models.images.pictures import encode
 
 
 def test_a_loop_on_each_core_uses_no_more_than_these_cores(workload: Workload, tmp_path: Path):
-    stream = BytesIO()
-    Image.new("L", (8, 8), 40).save(stream, "PNG")
-    sample = measure_floor(replace(workload, image=stream.getvalue()), 8, 1, tmp_path)
+    image = encode(Image.new("L", (8, 8), 40))
+    sample = measure_floor(replace(workload, image=image), 8, 1, tmp_path)
     assert (sample.batch, sample.loops) == (8, usable_cores())
     cores = sample.images_per_s * sample.cpu_us_per_image / 1e6
     assert 0 < cores <= 1.01 * sample.loops

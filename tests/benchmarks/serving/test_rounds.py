@@ -3,7 +3,6 @@
 import io
 import re
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -16,14 +15,13 @@ from benchmarks.serving.servers import SERVERS, ServerError, ServerSpec
 from benchmarks.serving.tables import show_results
 from benchmarks.serving.workloads import Workload, raw
 from models.artifact.artifact import Artifact
+from tests.models.images.pictures import encode
 
 NAMES = ("ours", "litserve", "mosec-8")
 
 
 def grey_png() -> bytes:
-    file = BytesIO()
-    Image.new("L", (28, 28), 40).save(file, "PNG")
-    return file.getvalue()
+    return encode(Image.new("L", (28, 28), 40))
 
 
 def digit_workload(network: Artifact, networks: Path, folder: Path) -> Workload:

@@ -1,4 +1,3 @@
-import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -7,6 +6,7 @@ from PIL import Image
 
 from benchmarks.soak.clients import Clients, bad_asks, good_asks
 from tests.benchmarks.conftest import Handler, Respond
+from tests.models.images.pictures import encode
 from tests.service.served import until
 
 Start = Callable[[Respond], int]
@@ -14,9 +14,7 @@ Start = Callable[[Respond], int]
 
 @pytest.fixture(scope="module")
 def digit() -> bytes:
-    stream = io.BytesIO()
-    Image.new("L", (28, 28), 40).save(stream, "PNG")
-    return stream.getvalue()
+    return encode(Image.new("L", (28, 28), 40))
 
 
 @contextmanager

@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from models.images.footprint import decoding_bytes
+from models.images.preprocessing import Preprocessing
+from tests.models.images.pictures import encode
 from tests.models.images.test_tiff import HEIGHT, TILES, WIDTH, by_hand
 
 SIDE = 3000
 PEAK = """
 import resource, sys
-from models.images.preprocessing import Preprocessing
 from models.images.decoder import Preprocessor
 from tests.models.images.test_footprint import preprocessing
 from models.images.image_type import TYPE_NAMES
@@ -27,34 +28,15 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - small) * 1024, prepr
 
 
 def preprocessing(mode):
-    from models.images.preprocessing import Preprocessing
-
     channels = 1 if mode == "L" else 3
-    return Preprocessing(
-        mode=mode,
-        height=28,
-        width=28,
-        resize=28,
-        mean=(0.5,) * channels,
-        std=(0.5,) * channels,
-        crop="center",
-        interpolation="bilinear",
-        antialias=True,
-        exif_transpose=True,
-        background=(255, 255, 255),
-        sixteen_bit="high_byte",
-        polarity="as_is",
-        draft=True,
-    )
+    return Preprocessing.usual((28, 28, channels), 28, (0.5,) * channels, (0.5,) * channels)
 
 
 def picture(kind, mode, **options):
     bands = len(Image.new(mode, (1, 1)).getbands())
     pixels = np.zeros((SIDE, SIDE, bands), np.uint8) + np.arange(SIDE, dtype=np.uint8)[:, None, None]
     image = Image.fromarray(pixels.squeeze(), mode if bands > 1 else None).convert(mode)
-    stream = BytesIO()
-    image.save(stream, kind, **options)
-    return stream.getvalue()
+    return encode(image, kind, **options)
 
 
 @pytest.mark.parametrize(
@@ -82,9 +64,7 @@ def test_decoding_takes_no_more_memory_than_forecast(kind, mode, options, target
 
 @pytest.mark.parametrize(("kind", "bytes_a_pixel"), [("AVIF", 20), ("TIFF", 16), ("PNG", 8)])
 def test_what_is_forecast_goes_by_the_size_in_the_header(kind, bytes_a_pixel):
-    stream = BytesIO()
-    Image.new("RGB", (70, 50)).save(stream, kind)
-    assert decoding_bytes(stream.getvalue(), None) == bytes_a_pixel * 70 * 50
+    assert decoding_bytes(encode(Image.new("RGB", (70, 50)), kind), None) == bytes_a_pixel * 70 * 50
 
 
 def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
@@ -96,12 +76,11 @@ def test_a_photograph_that_is_shrunk_while_it_is_decoded_takes_a_small_part():
 @pytest.mark.parametrize("size", [(3000, 500), (500, 3000)])
 def test_a_panorama_is_shrunk_by_its_shorter_side(size):
     """As libjpeg, asked for that, shrinks it."""
-    stream = BytesIO()
-    Image.new("RGB", size).save(stream, "JPEG")
-    image = Image.open(stream)
+    data = encode(Image.new("RGB", size), "JPEG")
+    image = Image.open(BytesIO(data))
     image.draft("RGB", (224, 224))
     assert image.size == (size[0] // 2, size[1] // 2)
-    assert decoding_bytes(stream.getvalue(), 224) == 8 * image.width * image.height
+    assert decoding_bytes(data, 224) == 8 * image.width * image.height
 
 
 @pytest.mark.parametrize(

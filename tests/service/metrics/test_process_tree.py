@@ -16,7 +16,7 @@ import pytest
 
 from service.metrics.process_tree import ProcessTree
 from tests.service.pictures import png
-from tests.service.served import Servers, until
+from tests.service.served import Servers, resident_bytes, until
 
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 NAMES = {
@@ -77,14 +77,10 @@ def test_memory_that_is_shared_counts_once() -> None:
     code += " sys.stdin.read()\n os._exit(0)\n"
     with child(code + "os.read(reader, 1)") as process:
         resident = samples(ProcessTree(process.pid))["process_resident_memory_bytes"]
-        of_each = [_resident_bytes(pid) for pid in ProcessTree(process.pid)._pids()]
+        of_each = [resident_bytes(pid) for pid in ProcessTree(process.pid)._pids()]
     assert len(of_each) == 2
     assert min(of_each) > size
     assert max(of_each) <= resident < sum(of_each) - size + (1 << 20)
-
-
-def _resident_bytes(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_the_time_of_a_process_that_has_ended_is_kept() -> None:

@@ -5,7 +5,6 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.machine.cores import usable_cores
 from tests.service.pictures import encode, png
-from tests.service.served import Served, until
+from tests.service.served import Served, cpu_s, until
 from tests.service.stock import SLOW
 from tests.service.wire import Answer, Wire, post
 
@@ -48,21 +47,15 @@ def hold(since: float) -> None:
 # Known time in one stage
 
 
-def cpu_ms(pid: int) -> float:
-    """Milliseconds that a process has run on any core, by the scheduler's own account."""
-    threads = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(thread.read_text().split()[0]) for thread in threads) / 1e6
-
-
 def test_a_slow_graph_shows_in_inference(server: Served) -> None:
     """At least the CPU time that the worker spent on it, all but a tenth, on as many cores as there are."""
-    before_ms = cpu_ms(server.worker())
+    before_s = cpu_s(server.worker())
     began = time.perf_counter()
     with Wire(server.address) as wire:
         wire.send(post(png(first=SLOW), "/models/faulty/predict"))
         timings = timings_of(wire.answer())
     waited_ms = (time.perf_counter() - began) * 1e3
-    spent_ms = cpu_ms(server.worker()) - before_ms
+    spent_ms = (cpu_s(server.worker()) - before_s) * 1e3
     assert 0.9 * spent_ms <= timings["inference"] * usable_cores() <= waited_ms * usable_cores()
     assert timings["total"] <= waited_ms
 

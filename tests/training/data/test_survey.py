@@ -4,16 +4,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.models.images.pictures import chunk
+from tests.models.images.pictures import chunk, encode
 from tests.training.folders import KINDS, below, pack, picture, pictures
 from training.data.layout import read_layout
 from training.data.survey import survey
 
 
 def _file(mode, size, kind):
-    stream = io.BytesIO()
-    Image.new(mode, size, 7).save(stream, kind)
-    return stream.getvalue()
+    return encode(Image.new(mode, size, 7), kind)
 
 
 @pytest.mark.parametrize("kind", KINDS)
