@@ -25,7 +25,7 @@ class RepositoryReader:
         return self._reader.busy
 
     def read(self, find: Callable[[], Found], deliver: Callable[[ModelSet | str], None]) -> None:
-        """Call `find` there; `deliver` gets the models that it found, or its RepositoryError."""
+        """Call `find` there; `deliver` gets the models that it found, or why there are none."""
         try:
             files = SharedSequence[Artifact]()
         except OSError as error:
