@@ -84,6 +84,11 @@ class ModelChanges:
         """Whether the repository is read, or is to be as soon as that is possible."""
         return self._reader.busy or bool(self._waiting)
 
+    @property
+    def under_way(self) -> bool:
+        """Whether a change is made, or waits to be."""
+        return self._running is not None or bool(self._waiting)
+
     def ask(self, change: ModelChange, answer: Answer | None = None, *, again: bool = True) -> None:
         """Make this change as soon as those before it are made; `answer` is called once.
 

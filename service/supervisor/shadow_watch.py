@@ -43,16 +43,16 @@ class ShadowWatch:
         self._judge: _ShadowJudge | _LiveJudge | None = None
         self._looks_from_s = 0.0
 
-    def look(self, models: ModelSet, deaths: int, now_s: float) -> ModelChange | None:
-        """What is to be changed about the models that are served now; it is told once, unless that is refused.
-
-        `deaths`: how many workers that served have died so far.
-        """
+    def follow(self, models: ModelSet, deaths: int) -> None:
+        """These models are served; `deaths`: how many workers that served have died so far."""
         if models is not self._models:
             before, self._models = self._models, models
             judge = self._find_judge(before.catalog if before else None, models.catalog, deaths)
             if judge is not self._judge:
                 self._judge, self._looks_from_s = judge, 0.0
+
+    def look(self, deaths: int, now_s: float) -> ModelChange | None:
+        """What is to be changed about the models that are served now; it is told once, unless that is refused."""
         if self._judge is None or now_s < self._looks_from_s:
             return None
         change = self._judge.look(deaths, now_s)
@@ -60,9 +60,9 @@ class ShadowWatch:
             self._looks_from_s = math.inf
         return change
 
-    def on_ended(self, refused: str, changed: bool) -> None:
+    def on_ended(self, refused: str, _changed: bool) -> None:
         """What it told is done, or was refused: then its cause may pass, and it looks again later."""
-        if refused and not changed:
+        if refused:
             self._looks_from_s = time.monotonic() + JUDGED_AGAIN_S
 
     def _find_judge(self, before: Catalog | None, now: Catalog, deaths: int) -> "_ShadowJudge | _LiveJudge | None":

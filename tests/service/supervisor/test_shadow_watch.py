@@ -45,7 +45,8 @@ class Scene:
 
     def look(self, models: ModelSet | None = None) -> ModelChange | None:
         """At these models, or at both versions."""
-        return self.watch.look(models or self.both, self.deaths, self.now_s)
+        self.watch.follow(models or self.both, self.deaths)
+        return self.watch.look(self.deaths, self.now_s)
 
     def promote(self) -> Callable[[], ModelChange | None]:
         """Version 2 is served; how to look from then on."""
@@ -82,7 +83,19 @@ def test_what_decided_nothing_is_not_counted_again(scene: Callable[[int], Scene]
     it.count("agreed", 85)
     it.count("differed", 15)
     assert it.look() is None
-    it.count("agreed", 100)
+    it.count("agreed", 90)
+    it.count("differed", 10)
+    assert it.look() == PROMOTE
+
+
+def test_images_that_failed_or_were_lost_count_as_images_that_it_had(scene: Callable[[int], Scene]) -> None:
+    it = scene(100)
+    it.look()
+    it.count("agreed", 90)
+    it.count("failed", FAILED_LEAST - 1)
+    it.count("lost", 10 - FAILED_LEAST)
+    assert it.look() is None
+    it.count("lost", 1)
     assert it.look() == PROMOTE
 
 
@@ -139,6 +152,11 @@ def test_few_failures_among_many_images_do_not_count(scene: Callable[[int], Scen
     it.count("agreed", 500)
     it.count("failed", FAILED_LEAST)
     assert it.look() is None
+    promoted = scene(0)
+    look = promoted.promote()
+    promoted.metrics.requests.inc("plain", "2", "ok", by=20 * FAILED_LEAST - FAILED_LEAST)
+    promoted.metrics.requests.inc("plain", "2", "server_error", by=FAILED_LEAST)
+    assert look() is None
 
 
 def test_a_promoted_version_that_fails_is_replaced_by_the_former_one(scene: Callable[[int], Scene]) -> None:
