@@ -182,8 +182,11 @@ class Waiting:
 
 def play(scene: Callable[[Waiting], Awaitable[None]]) -> None:
     async def run() -> None:
+        failures = list[dict[str, object]]()
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context))
         async with connected(2) as transports:
             await scene(Waiting(transports))
+        assert failures == []
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(asyncio.wait_for(run(), DEADLINE_S))
@@ -236,6 +239,25 @@ def test_what_is_put_back_comes_before_all_that_waits_and_before_all_that_arrive
         budget.put_back(transport, waiting.take, b"first")
         await waiting.until_taken(3)
         assert waiting.taken == [b"first", b"held back", b"new"]
+
+    play(scene)
+
+
+def test_what_is_put_back_has_arrived_then_and_does_not_prolong_the_turn() -> None:
+    async def scene(waiting: Waiting) -> None:
+        budget, (transport, _) = waiting.budget, waiting.transports
+        assert budget.note_arrival()
+        arrived_ns = budget.arrived_ns
+        waiting.pass_time()
+        budget.put_back(transport, waiting.take, b"rest")
+        assert (budget.has_time, budget.arrived_ns) == (False, arrived_ns)
+        await waiting.until_taken(1)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        budget.put_back(transport, waiting.take, b"held back")
+        assert budget.has_time
+        assert budget.arrived_ns > arrived_ns
+        await waiting.until_taken(2)
 
     play(scene)
 
