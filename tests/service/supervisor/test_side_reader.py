@@ -159,3 +159,16 @@ def test_without_memory_for_what_was_read_it_says_so() -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
     assert reading.delivered == [Failure("the file cannot be read now: [Errno 12] Cannot allocate memory")]
+
+
+def test_without_a_descriptor_left_it_says_so_and_reads_later() -> None:
+    reading, limits = Reading(), resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, limits[1]))
+    try:
+        reading.begin(lambda: 1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert reading.delivered == [Failure("the file cannot be read now: [Errno 24] Too many open files")]
+    reading.begin(lambda: 2)
+    reading.end()
+    assert reading.delivered[1:] == [2]
