@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 from torch import Tensor
@@ -30,6 +32,28 @@ _LONGEST_NAME, _LONGEST_TITLE = 32, 120
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which every kind of colour vision tells apart (https://jfly.uni-koeln.de/color/)."""
+
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK JP",
+    "Noto Sans CJK SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Droid Sans Fallback",
+    "IPAexGothic",
+    "IPAGothic",
+    "NanumGothic",
+    "Hiragino Sans",
+    "Hiragino Sans GB",
+    "PingFang SC",
+    "Apple SD Gothic Neo",
+    "Arial Unicode MS",
+    "Microsoft YaHei",
+    "Yu Gothic",
+    "Malgun Gothic",
+)
+"""Fonts of Chinese, Japanese and Korean, of Linux, macOS and Windows, in the order in which they are asked for a glyph
+that matplotlib's own lacks."""
 
 _MARKERS = (".", "s", "^", "x", "D", "v")
 """Of points, so that a line is known without its colour; 42 lines differ in one or the other."""
@@ -219,8 +243,12 @@ def draw_bars(title: str, label: str, bars: Mapping[str, float]) -> Figure:
 
 def to_png(figure: Figure) -> bytes:
     """Return the picture as a PNG file."""
+    there = set(fontManager.get_font_names())  # matplotlib warns of each that is not
+    families = ["sans-serif", *(name for name in _OTHER_SCRIPTS if name in there)]
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # of a script that the font lacks: the picture has boxes there
+        warnings.filterwarnings("ignore", "Glyph")  # of a script that no font has: the picture has boxes there
         figure.savefig(buffer, format="png", dpi=_DPI)
     return buffer.getvalue()

@@ -1,11 +1,13 @@
 """What the pictures show, read from the axes before they become pixels."""
 
+from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.font_manager import fontManager
 from PIL import Image
 
 from training.plots import (
@@ -209,3 +211,15 @@ def test_the_png_holds_the_picture():
     pixels = np.asarray(Image.open(BytesIO(png)).convert("RGB"), np.int16)
     dark = (np.abs(pixels - (8, 48, 107)).sum(-1) < 30).mean()  # the darkest of Blues
     assert 0.05 < dark < 1 / 7
+
+
+def test_what_the_usual_font_lacks_is_drawn_by_one_for_other_scripts(monkeypatch):
+    """By a font that comes with matplotlib, under the name of one that would have to be installed."""
+    lacking = ["\u2312", "\u2315"]
+    boxes = {to_png(draw_bars(character, "%", {character: 1.0})) for character in lacking}
+    assert len(boxes) == 1
+    there = fontManager.ttflist
+    other = next(replace(font, name="Noto Sans CJK JP") for font in there if font.name == "STIXGeneral")
+    monkeypatch.setattr(fontManager, "ttflist", [*there, other])
+    drawn = {to_png(draw_bars(character, "%", {character: 1.0})) for character in lacking}
+    assert len(drawn | boxes) == 3
