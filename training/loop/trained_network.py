@@ -14,6 +14,9 @@ from training.errors import WeightsError
 HEAD = "fc"
 """Name of the last layer in every network of the registry: it alone depends on the classes."""
 
+_VARIANCE = ".running_var"
+"""How the names of batch norm's variances end."""
+
 
 def in_head(name: str) -> bool:
     """Whether the parameter or buffer of this name belongs to the last layer."""
@@ -31,12 +34,23 @@ def build_network(
 
     WeightsError if there is no such network, or the weights are not those of one.
     """
+    _check_variances(weights)
     try:
         initial = registry.build(architecture, classes=classes, **arguments).state_dict()
         new = {name: value for name, value in initial.items() if is_new(name)}
         return registry.build_with_weights(architecture, {**weights, **new}, classes=classes, **arguments)
     except (registry.ArchitectureError, registry.MisfitError) as error:
         raise WeightsError(f"the weights are not a {architecture}'s: {error}") from error
+
+
+def _check_variances(weights: Mapping[str, Tensor]) -> None:
+    """Infinite ones would make constants of channels, and negative ones near zero answers that nobody wanted."""
+    for name, value in weights.items():
+        if name.endswith(_VARIANCE) and not (value.isfinite() & (value >= 0)).all():
+            raise WeightsError(
+                f"{name} has variances that are negative or not finite: the file is damaged, or the training that made "
+                "it diverged; give an earlier checkpoint"
+            )
 
 
 @dataclass(frozen=True, slots=True)

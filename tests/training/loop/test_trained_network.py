@@ -44,3 +44,12 @@ def test_pixels_go_in_and_normalisation_comes_first(trained):
 def test_weights_of_another_network_are_told(trained, architecture):
     with pytest.raises(WeightsError, match=f"the weights are not a {architecture}'s"):
         build_network(architecture, trained.arguments, 7, trained.weights)
+
+
+@pytest.mark.parametrize("value", [-1e-3, float("nan"), float("inf")])
+def test_variances_that_cannot_be_are_named(trained, value):
+    """An infinite one makes a constant of its channel, without a number that would show it in the answers."""
+    name = "layer1.0.bn2.running_var"
+    weights = {**trained.weights, name: trained.weights[name].index_fill(0, torch.tensor([2]), value)}
+    with pytest.raises(WeightsError, match=rf"{name} has variances that are negative or not finite"):
+        build_network(trained.architecture, trained.arguments, 7, weights)
