@@ -1,7 +1,11 @@
 """The command `resnet-train`; what a command needs is imported when it is chosen, so that help comes at once."""
 
 import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 from pydantic import Field
 from pydantic_settings import (
@@ -30,7 +34,11 @@ from training.options import (
 )
 from training.stages import Stages
 
-SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED = 0, 1, 2, 130
+SUCCESS, FAILURE, USAGE_ERROR, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
+
+
+class Terminated(BaseException):
+    """SIGTERM came while there were temporary files to remove."""
 
 
 class ResnetTrain(BaseSettings):
@@ -85,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _fail(_explained(error), FAILURE)
     except KeyboardInterrupt:
         return _fail("stopped by SIGINT", INTERRUPTED)
+    except Terminated:
+        return _fail("stopped by SIGTERM", TERMINATED)
 
 
 def _run(options: object) -> int:
@@ -121,8 +131,8 @@ def _run(options: object) -> int:
 
 
 def _make_model(options: ExportOptions | ImportOptions | QuantizeOptions) -> str:
-    """Run a command that makes a released model, and return its report."""
-    with Stages(Console(stderr=True)) as stages:
+    """Run a command that makes a released model, and return its report; Terminated."""
+    with _heeding_sigterm(), Stages(Console(stderr=True)) as stages:
         match options:
             case ExportOptions():
                 from training.commands.export import export_checkpoint
@@ -136,6 +146,20 @@ def _make_model(options: ExportOptions | ImportOptions | QuantizeOptions) -> str
                 from training.commands.quantize import quantize
 
                 return quantize(options, stages).report()
+
+
+@contextmanager
+def _heeding_sigterm() -> Iterator[None]:
+    """End by an exception within this context, so that what was begun is removed, as after Ctrl-C."""
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(_number: int, _frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def _is_out_of_memory(error: MemoryError | RuntimeError) -> bool:

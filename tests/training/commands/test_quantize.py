@@ -2,7 +2,11 @@
 
 import dataclasses
 import hashlib
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -252,3 +256,22 @@ def test_percentile_calibration_is_told_in_the_recipe(released: Path, tmp_path: 
     assert "calibrating on 100 images" in result.errors
     made = read_artifact(tmp_path / "digits-int8" / "1")
     assert made.metadata.recipe["quantization"]["calibration"] == "percentile"
+
+
+_ENDED_AT_WORK = """
+import signal, sys
+from training.cli import main
+from training.release import int8_graph
+
+int8_graph.quant_pre_process = lambda *_: signal.raise_signal(int(sys.argv[1]))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_nothing_behind(released: Path, tmp_path: Path, number: signal.Signals, code: int):
+    command = [sys.executable, "-c", _ENDED_AT_WORK, str(int(number)), "quantize", released, "--version", "9"]
+    variables = os.environ | {"TMPDIR": str(tmp_path)}
+    ended = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=300)
+    assert (ended.returncode, ended.stderr.splitlines()[-1]) == (code, f"error: stopped by {number.name}")
+    assert list(tmp_path.iterdir()) == []
