@@ -71,7 +71,7 @@ def serve(settings: Settings) -> int:
     if tls:
         note_dates(tls, metrics)
     server = LitServeLauncher(settings, channels, metrics, placement, guard, tls)
-    _log_urls(server.urls, models=len(catalog.artifacts))
+    _log_urls(server.urls, models=len(catalog.artifacts), when_ready=settings.listen_when_ready)
     models = ModelSet.of(catalog, selector.choices(catalog.artifacts))
     del catalog  # and so the copies of the files
     source = ModelSource(settings, channels, metrics, placement)
@@ -138,8 +138,9 @@ def is_compiled() -> bool:
     return spec is not None and not str(spec.origin).endswith(".py")
 
 
-def _log_urls(urls: Mapping[str, str], *, models: int) -> None:
-    """Tell where the server listens, and which areas have ports of their own."""
+def _log_urls(urls: Mapping[str, str], *, models: int, when_ready: bool) -> None:
+    """Tell where the server listens, perhaps only once it is ready, and which areas have ports of their own."""
     main = urls[MAIN]
     inside = {area: url for area, url in urls.items() if url != main}
-    log.info("listening", url=main, models=models, compiled=is_compiled(), **inside)
+    waits = {"when_ready": True} if when_ready else {}
+    log.info("listening", url=main, models=models, compiled=is_compiled(), **waits, **inside)

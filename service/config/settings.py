@@ -200,6 +200,9 @@ class Settings(BaseSettings):
         0, ge=0, le=1_000_000, description="how many of these may come at once; 0: as many as in a second"
     )
     start_timeout: Seconds = Field(120.0, description="time for a worker to load its models, in seconds")
+    listen_when_ready: bool = Field(
+        False, description="refuse connections to --port until the models are loaded; --metrics-port answers before"
+    )
     drain_delay: SecondsOrNone = Field(
         0.0, description="time to serve on after SIGTERM, not ready any more, in seconds; a part of --grace"
     )

@@ -32,8 +32,10 @@ def allow_descriptors() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
+def listen(host: str, port: int, setting: str = "--port", *, later: bool = False) -> socket.socket:
     """The listening socket; OSError that says what to do, with which setting, when the address is taken or not ours.
+
+    `later`: it has its address, and refuses connections until `listen` is called on it.
 
     It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
@@ -42,6 +44,10 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
     try:
         *_, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]  # %eth0 is a number in it
         listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        if later:  # that told whether the address is taken; what listens does not stop
+            address = listener.getsockname()
+            listener.close()
+            listener = _bind(address, family, dualstack=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
@@ -49,6 +55,16 @@ def listen(host: str, port: int, setting: str = "--port") -> socket.socket:
         raise OSError(f"cannot listen on {host}:{port}: {reason}; {advice}") from error
     listener.setblocking(False)
     return listener
+
+
+def _bind(address: tuple[object, ...], family: socket.AddressFamily, *, dualstack: bool) -> socket.socket:
+    """A socket as `create_server` makes it, which does not listen yet."""
+    bound = socket.socket(family)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family is socket.AF_INET6:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
+    bound.bind(address)
+    return bound
 
 
 class Acceptor:

@@ -21,8 +21,9 @@ class Ports:
             )
         self.sockets: list[socket.socket] = []
         self._areas: dict[int, set[str]] = {}
+        self._waits = settings.listen_when_ready
         try:
-            main = self._listen(settings.host, settings.port, "--port")
+            main = self._listen(settings.host, settings.port, "--port", later=self._waits)
             for area, port in inside.items():
                 if port is not None and (port == 0 or port not in self._areas):
                     port = self._listen(settings.admin_host or settings.host, port, "--metrics-port or --admin-port")
@@ -33,9 +34,9 @@ class Ports:
             raise
         self._areas[main] = {MAIN, PROBES, ADMIN}.difference(*self._areas.values())
 
-    def _listen(self, host: str, port: int, setting: str) -> int:
+    def _listen(self, host: str, port: int, setting: str, *, later: bool = False) -> int:
         """Open another port; its number."""
-        self.sockets.append(listen(host, port, setting))
+        self.sockets.append(listen(host, port, setting, later=later))
         number = _port(self.sockets[-1])
         self._areas[number] = set()
         return number
@@ -47,6 +48,10 @@ class Ports:
     def predicts(self, listener: socket.socket) -> bool:
         """Whether it answers predictions."""
         return self.answers(_port(listener), MAIN)
+
+    def waits(self, listener: socket.socket) -> bool:
+        """Whether it does not listen before predictions can be answered."""
+        return self._waits and self.predicts(listener)
 
     def asks_client(self, listener: socket.socket) -> bool:
         """Whether clients show their certificates here: what Prometheus and probes ask for alone needs none."""

@@ -4,18 +4,22 @@ import asyncio
 import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
+import structlog
 import uvicorn
 
 from service.auth.tls import ServerTls
 from service.errors import ServiceError
 from service.http.accept_share import AcceptShare
-from service.http.acceptor import Acceptor
+from service.http.acceptor import BACKLOG, Acceptor
 from service.http.idle_connections import make_room
 from service.http.ports import Ports
 from service.http.protocol import InsideProtocol, PredictionProtocol
+from service.process.shortage import in_words
+
+log = structlog.get_logger()
 
 DATE_S = 1.0  # time between two updates of the Date header
 
@@ -37,6 +41,7 @@ class ApiServer(uvicorn.Server):
         self._share = AcceptShare(self.server_state.connections, counts, index)
         self._ports, self._tls, self._patience_s = ports, tls, patience_s
         self._stopping = asyncio.Event()
+        self._acceptors: list[Acceptor] = []
 
     def stop(self) -> None:
         """Accept no more connections, answer what has come, end."""
@@ -64,11 +69,26 @@ class ApiServer(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Accept connections; uvloop's own server accepts one of each socket in a turn, however many wait."""
         await super().startup([])
+        self._accept(one for one in sockets or [] if not self._ports.waits(one))
+
+    def listen(self) -> None:
+        """Listen also where that waited until predictions can be answered; stop if somebody else does by now."""
+        waiting = [one for one in self._ports.sockets if self._ports.waits(one)]
+        try:
+            for one in waiting:  # each API process does, which changes nothing from the second on
+                one.listen(BACKLOG)
+        except OSError as error:
+            log.error("cannot listen", why=in_words(error))
+            self.stop()
+        else:
+            self._accept(waiting)
+
+    def _accept(self, listeners: Iterable[socket.socket]) -> None:
         times_s = self._patience_s, self.config.timeout_keep_alive
         close_idle = partial(make_room, self.server_state.connections)
-        self._acceptors = [
+        self._acceptors += [
             Acceptor(one, self._make_protocol(one), self._share, close_idle, self._get_tls(one), *times_s)
-            for one in sockets or []
+            for one in listeners
         ]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:

@@ -219,6 +219,7 @@ class LitServeLauncher(LitServer):  # type: ignore[misc]
             catalog,
             self._metrics,
             self._settings,
+            server.listen,
             server.stop,
             server.refuse_all,
             self._guard,

@@ -69,7 +69,7 @@ TRACES_SHARE = 0.8  # of the time that is left for draining, which traces may ta
 class ApiProcess:
     """Makes the services that requests need, and follows the supervisor's messages.
 
-    `stop` and `refuse_all` are what `Shutdown` calls.
+    `listen` is called once predictions can be answered; `stop` and `refuse_all` are what `Shutdown` calls.
     """
 
     def __init__(
@@ -80,6 +80,7 @@ class ApiProcess:
         catalog: Catalog,
         metrics: Metrics,
         settings: Settings,
+        listen: Callable[[], None],
         stop: Callable[[], None],
         refuse_all: Callable[[ServiceError], None],
         guard: Guard | None = None,
@@ -91,7 +92,7 @@ class ApiProcess:
         self.metrics, self._catalog, self._control, self._tls = metrics, catalog, control, tls
         self._tls_retry: asyncio.TimerHandle | None = None
         self._index, self._worker_of, self._shared_state = index, channels.worker_of, channels.shared_state
-        self._loop = asyncio.get_running_loop()
+        self._listen, self._loop = listen, asyncio.get_running_loop()
         models = ModelLookup(catalog, settings.max_pixels, settings.image_types)
         self.status = ModelStatus(catalog, models.by_index, on_demand=settings.memory_budget > 0)
         self._wait_estimate = WaitEstimate(index, channels.shared_state, catalog.numbers.stop)
@@ -282,6 +283,7 @@ class ApiProcess:
         """Admit requests once they can be answered; from then on a restarting worker does not close it again."""
         if self._settled and self.status.ready and not self.services.admission.open:
             self.services.admission.open = True
+            self._listen()
             log.info("ready", api_process=self._index)
 
     def _log_lost(self, worker: int, reason: str, tasks: Sequence[ImageTask]) -> None:

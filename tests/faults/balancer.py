@@ -29,12 +29,17 @@ AROUND = {
         + "".join(f"LoadModule {name}_module modules/mod_{name}.so\n" for name in APACHE_MODULES)
         + "\n{config}"
     ),
+    "squid": (
+        "pid_filename {folder}/squid.pid\ncache_log /dev/null\naccess_log none\nnetdb_filename none\n"
+        "pinger_enable off\nshutdown_lifetime 0 seconds\nvisible_hostname localhost\n{config}"
+    ),
 }
 OPTIONS = {
     "haproxy": ("-db", "-f"),
     "nginx": ("-c",),
     "caddy": ("run", "--adapter", "caddyfile", "--config"),
     "apache2": ("-DFOREGROUND", "-f"),
+    "squid": ("-N", "-f"),
 }
 
 
@@ -55,10 +60,9 @@ class Balancer:
 def balanced(kind: str, program: str, folder: Path, ports: list[int]) -> Iterator[Balancer]:
     """The documented load balancer in front of servers at these ports."""
     front = free_port()
-    config = documented(kind).replace(":8080", f":{front}")
-    for documented_port, port in zip((8001, 8002), ports, strict=True):
-        assert f":{documented_port}" in config
-        config = config.replace(f":{documented_port}", f":{port}")
+    taken = dict(zip(("8080", "8001", "8002"), map(str, (front, *ports)), strict=True))
+    config, replaced = re.subn(rf"\b({'|'.join(taken)})\b", lambda found: taken[found[0]], documented(kind))
+    assert replaced == len(taken)
     path = folder / f"{kind}.conf"
     path.write_text(AROUND[kind].format(folder=folder, config=config))
     homes = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # where Caddy keeps what it was told

@@ -15,13 +15,22 @@ from tests.faults.capacity import ANSWERED
 from tests.faults.ledger import load
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
 
+SEEN_IN_TIME = ("--drain-delay", "5")
+KINDS = {
+    "haproxy": (),
+    "nginx": (),
+    "caddy": SEEN_IN_TIME,
+    "apache2": SEEN_IN_TIME,
+    "squid": ("--listen-when-ready",),
+}
 
-@pytest.mark.parametrize(("kind", "delay"), [("haproxy", "0"), ("nginx", "0"), ("caddy", "5"), ("apache2", "5")])
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_rolling_restart_fails_no_request(
-    kind: str, delay: str, require: Callable[[str], str], serve: Servers, tmp_path: Path
+    kind: str, require: Callable[[str], str], serve: Servers, tmp_path: Path
 ) -> None:
-    """Caddy and Apache do not send again what a replica refused, so they need to see in time that it goes."""
-    flags = ("--workers", "1", "--api-processes", "1", "--drain-delay", delay)
+    """Caddy, Apache and Squid do not send again what a replica refused: they have to see in time that it would."""
+    flags = ("--workers", "1", "--api-processes", "1", *KINDS[kind])
     path, ports = require(kind), [free_port(), free_port()]
     replicas = [serve(*flags, port=port) for port in ports]
     for replica in replicas:

@@ -102,7 +102,7 @@ class House:
         settings = Settings(_cli_parse_args=False, decode_threads=1, decode_memory=1 << 26)  # type: ignore[call-arg]
         metrics = Metrics([MeteredModel.of(artifact, 1000)], ROUTES, workers=1, api_processes=1)
         control, app = Pipe(), FastAPI()
-        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, lambda: None, print)
+        app.state.api = ApiProcess(0, channels, control, catalog, metrics, settings, print, lambda: None, print)
         app.state.budget, app.state.hangups = ReadBudget(lambda: 0), HangupWatch()
         app.state.ports = SimpleNamespace(answers=lambda *_: True)
         ControlWriter(control).send(Begin())

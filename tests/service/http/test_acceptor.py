@@ -257,7 +257,8 @@ def test_nobody_connects_any_more_once_new_connections_are_dropped() -> None:
         assert address == before.getsockname()
 
 
-def test_every_address_of_this_machine_can_be_listened_on() -> None:
+@pytest.mark.parametrize("later", [False, True])
+def test_every_address_of_this_machine_can_be_listened_on(later: bool) -> None:
     """An IPv4 address that is written as IPv6, and one of a link, which needs the name of its interface."""
     known = Path("/proc/net/if_inet6")
     hosts = ["127.0.0.1", "localhost", *(["::ffff:127.0.0.1"] if known.exists() else [])]
@@ -266,5 +267,10 @@ def test_every_address_of_this_machine_can_be_listened_on() -> None:
         if not int(flags, 16) & TENTATIVE:
             hosts.append(f"{IPv6Address(bytes.fromhex(digits))}{'%' + interface if scope == OF_A_LINK else ''}")
     for host in hosts:
-        with listen(host, 0) as listener, socket.create_connection((host, listener.getsockname()[1]), DEADLINE_S):
-            pass
+        with listen(host, 0, later=later) as listener:
+            address = host, listener.getsockname()[1]
+            if later:
+                with pytest.raises(ConnectionRefusedError):
+                    socket.create_connection(address, DEADLINE_S)
+                listener.listen()
+            socket.create_connection(address, DEADLINE_S).close()

@@ -2,7 +2,7 @@
 
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -10,6 +10,7 @@ import pytest
 
 from service.config.settings import SettingError, Settings
 from service.http.ports import ADMIN, MAIN, PROBES, Ports
+from tests.artifacts import make_slow_starter
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import png
 from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
@@ -93,3 +94,47 @@ def test_health_finds_the_port_of_probes(apart: Served, tmp_path: Path) -> None:
     assert resnet_serve("health", "--of-process", str(apart.process.pid), cwd=tmp_path)[0] == 0
     code, _, told = resnet_serve("health", "--metrics-port", "0", cwd=tmp_path)
     assert (code, "--metrics-port 0 is whichever is free" in told) == (2, True)
+
+
+@pytest.fixture
+def late(serve: Servers, tmp_path: Path) -> Served:
+    """A server whose main port waits for a model that takes its time."""
+    make_slow_starter(tmp_path, "slow")
+    models = ("--model-repository", tmp_path, "--workers", "1", "--max-batch-size", "1")
+    served = serve(*models, "--api-processes", "2", "--metrics-port", "0", "--listen-when-ready")
+    served.wait_for_event("listening", when_ready=True)
+    served.wait_for_event("worker started")
+    return served
+
+
+def test_connections_are_refused_until_predictions_can_be_answered(late: Served) -> None:
+    probes = late.wait_for_event("listening")["probes"]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(late.address, timeout=DEADLINE_S)
+    states = [httpx.get(probes + path, timeout=DEADLINE_S).status_code for path in ("/livez", "/readyz")]
+    assert states == [200, 503]
+    late.wait_for_event("ready", api_process=0)
+    late.wait_for_event("ready", api_process=1)
+    assert httpx.get(probes + "/readyz", timeout=DEADLINE_S).status_code == 200
+    with ExitStack() as stack:
+        for wire in [stack.enter_context(Wire(late.address)) for _ in range(8)]:
+            wire.send(post(png()))
+            assert wire.answer().status == 200
+    assert late.events("request refused") == []
+
+
+def test_a_port_that_another_took_meanwhile_is_told_and_tried_again(late: Served) -> None:
+    with socket.create_server(late.address):
+        assert "in use" in late.wait_for_event("cannot listen")["why"]
+    until(lambda: can_connect(late.address), "the port to be the server's")
+    with Wire(late.address) as wire:
+        wire.send(post(png()))
+        assert wire.answer().status == 200
+
+
+def can_connect(address: tuple[str, int]) -> bool:
+    try:
+        socket.create_connection(address, timeout=DEADLINE_S).close()
+    except ConnectionRefusedError:
+        return False
+    return True

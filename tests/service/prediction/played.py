@@ -64,7 +64,7 @@ class PlayedProcess:
         catalog = Catalog(artifacts, {}, 0, shadow=len(others) + 1 if shadow else None)
         self.metrics = Metrics([*metered_models(catalog, 1000).values()], ROUTES, workers=1, api_processes=1)
         self.api = ApiProcess(
-            0, self.channels, self.control, catalog, self.metrics, self.settings, self._stop, self._refuse
+            0, self.channels, self.control, catalog, self.metrics, self.settings, print, self._stop, self._refuse
         )
         self.services = self.api.services
         self.services.admission.open = True
