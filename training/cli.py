@@ -151,7 +151,9 @@ def _make_model(options: ExportOptions | ImportOptions | QuantizeOptions) -> str
 @contextmanager
 def _heeding_sigterm() -> Iterator[None]:
     """End by an exception within this context, so that what was begun is removed, as after Ctrl-C."""
-    before = signal.signal(signal.SIGTERM, _terminate)
+    before = signal.getsignal(signal.SIGTERM)
+    if before == signal.SIG_DFL:  # whoever started us may have had it ignored
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:

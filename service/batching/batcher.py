@@ -29,7 +29,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage
 from service.ipc.reports import ModelReport
 from service.policy import LEAD_NS, QUICK_SLICE_NS, SETTLE_LOOK_S
-from service.process.core_slice import set_core_slice
+from service.process.core_slice import USUAL_SLICE_NS, set_core_slice
 
 _COPIES = -1
 """In place of a model's number: the copies for a shadow."""
@@ -259,7 +259,6 @@ class Batcher:
         first.begin_life(epoch, frozenset(report.model for report in ready))
         if self._shared_state.epochs[express.worker] == epoch:
             express.begin_life(epoch, quick_models({report.model: report.image_ms for report in ready}))
-            set_core_slice(QUICK_SLICE_NS)  # quick images pass this thread, too
         self._list_up()
         self.dispatch()
 
@@ -269,7 +268,9 @@ class Batcher:
 
     def _list_up(self) -> None:
         self._up = [worker for worker in self._workers if worker.up and worker.beside is None]
-        self._express = [thread for thread in self._workers if thread.up and thread.beside is not None]
+        before, self._express = self._express, [one for one in self._workers if one.up and one.beside is not None]
+        if bool(before) != bool(self._express):  # quick images pass this thread, too
+            set_core_slice(QUICK_SLICE_NS if self._express else USUAL_SLICE_NS)
 
     def worker_down(self, index: int) -> list[ImageTask]:
         """The worker is dead: retry alone, once, what it had begun, which is returned; queue again what it had not."""

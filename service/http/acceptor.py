@@ -43,11 +43,10 @@ def listen(host: str, port: int, setting: str = "--port", *, later: bool = False
     both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()  # :: takes IPv4 too, as everywhere on Linux
     try:
         *_, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]  # %eth0 is a number in it
-        listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
-        if later:  # that told whether the address is taken; what listens does not stop
-            address = listener.getsockname()
-            listener.close()
+        if later:
             listener = _bind(address, family, dualstack=both)
+        else:
+            listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
     except OSError as error:
         reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
@@ -60,10 +59,14 @@ def listen(host: str, port: int, setting: str = "--port", *, later: bool = False
 def _bind(address: tuple[object, ...], family: socket.AddressFamily, *, dualstack: bool) -> socket.socket:
     """A socket as `create_server` makes it, which does not listen yet."""
     bound = socket.socket(family)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family is socket.AF_INET6:
-        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
-    bound.bind(address)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # which what listens does not share either
+        if family is socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
+        bound.bind(address)
+    except OSError:
+        bound.close()
+        raise
     return bound
 
 

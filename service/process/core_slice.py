@@ -5,12 +5,15 @@ import os
 import platform
 import struct
 
+USUAL_SLICE_NS = 0
+"""In place of a slice: what threads have that asked for none, some milliseconds."""
+
 _SCHED_SETATTR = {"x86_64": 314, "aarch64": 274}  # system calls that no C library had before glibc 2.41
 _ATTRIBUTES = struct.Struct("=IIQiIQQQ")  # size, policy, flags, niceness, priority, slice, deadline, period
 
 
 def set_core_slice(slice_ns: int) -> None:
-    """Give this thread slices of so many ns, 0.1 to 100 ms; threads that it begins inherit it (sched_setattr(2)).
+    """Give this thread slices of so many ns, 0.1 to 100 ms; threads that it begins inherit that (sched_setattr(2)).
 
     Nothing changes before Linux 6.12, where it is forbidden, or where somebody chose another scheduler for the process.
     """

@@ -3,10 +3,12 @@
 from dataclasses import replace
 from io import BytesIO
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from matplotlib import get_data_path
 from matplotlib.font_manager import fontManager
 from PIL import Image
 
@@ -215,10 +217,11 @@ def test_the_png_holds_the_picture():
 
 def test_what_the_usual_font_lacks_is_drawn_by_one_for_other_scripts(monkeypatch):
     """By a font that comes with matplotlib, under the name of one that would have to be installed."""
+    there = [font for font in fontManager.ttflist if Path(font.fname).is_relative_to(get_data_path())]
+    monkeypatch.setattr(fontManager, "ttflist", there)
     lacking = ["\u2312", "\u2315"]
     boxes = {to_png(draw_bars(character, "%", {character: 1.0})) for character in lacking}
     assert len(boxes) == 1
-    there = fontManager.ttflist
     other = next(replace(font, name="Noto Sans CJK JP") for font in there if font.name == "STIXGeneral")
     monkeypatch.setattr(fontManager, "ttflist", [*there, other])
     drawn = {to_png(draw_bars(character, "%", {character: 1.0})) for character in lacking}

@@ -18,6 +18,7 @@ from service.ipc.channels import Channels
 from service.ipc.messages import BatchMessage, Reply
 from service.ipc.reports import ModelReport
 from service.ipc.slots import EXPIRED, OK
+from service.process.core_slice import USUAL_SLICE_NS, set_core_slice
 from tests.service.event_loop import turn
 
 SLOTS, CLASSES, PIXELS = 32, 4, 6
@@ -150,6 +151,7 @@ def play(scene: Callable[[Played], Awaitable[None]], **options: float) -> Played
             await scene(played)
         finally:
             played.close()
+            set_core_slice(USUAL_SLICE_NS)  # that of this thread, in which other tests run
         return played
 
     return asyncio.run(run())

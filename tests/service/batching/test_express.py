@@ -19,9 +19,11 @@ from service.policy import (
     EXPRESS_RATIO,
     EXPRESS_SHARE,
     LEAD_NS,
+    QUICK_SLICE_NS,
     SUSPECT_NS,
 )
 from tests.service.batching.played_batcher import Played, play
+from tests.service.core_slices import Scheduled, needs_core_slices
 from tests.service.event_loop import turn
 
 MS, SECOND = 1_000_000, 1_000_000_000
@@ -183,6 +185,18 @@ def test_a_quick_image_is_answered_while_a_slow_one_runs() -> None:
         await turn()
         assert [len(played.outcomes[name]) for name in (1, 2, 50)] == [1, 1, 0]
         assert not played.batcher.holds_none_but(range(SLOW))  # the slow one is still there
+
+    play(scene, models=2)
+
+
+@needs_core_slices
+def test_the_event_loop_has_short_slices_of_a_core_while_there_is_an_express_thread() -> None:
+    async def scene(played: Played) -> None:
+        before = Scheduled.of(0)
+        await busy(played, [1])
+        assert Scheduled.of(0) == before._replace(slice_ns=QUICK_SLICE_NS)
+        played.batcher.worker_down(0)
+        assert Scheduled.of(0) == before
 
     play(scene, models=2)
 

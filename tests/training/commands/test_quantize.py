@@ -263,6 +263,8 @@ import signal, sys
 from training.cli import main
 from training.release import int8_graph
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # it is ignored in what a shell runs behind it
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 int8_graph.quant_pre_process = lambda *_: signal.raise_signal(int(sys.argv[1]))
 sys.exit(main(sys.argv[2:]))
 """
