@@ -70,8 +70,9 @@ both want. Less, and quick images wait for the scheduler (2: p50 four times as l
 
 QUICK_SLICE_NS, SLOW_SLICE_NS = 100_000, 100_000_000
 """Slices of a core, the least and the most that Linux grants: of the threads that quick images pass, and of a worker's
-first one where there is an express thread. The same for all, and the p99 of a digit was 9.0 ms instead of 6.6; short
-ones alone, 7.8. Where all images are quick, they change nothing (an Intel Xeon of two cores, Linux 6.18)."""
+first one where there is an express thread. The same for all, and the p99 of a digit was 9.1, 9.2 and 10.4 ms instead of
+6.6, 6.6 and 7.4 (medians of three or four starts; others of the second kind were at 6.8 to 9.8); short ones alone, 7.8.
+Where all images are quick, they change nothing (an Intel Xeon of two cores, Linux 6.18)."""
 
 # What an image costs (`batching/wait_estimate.py`, `batching/decode_estimate.py`) and who is admitted
 # (`batching/admission.py`).
