@@ -52,10 +52,9 @@ class ModelControl:
     def look(self, now_s: float) -> None:
         """Ask for what the repository and the shadow call for, and go on with what was asked for."""
         self._watch.look(now_s)
-        deaths = self._workers.deaths
-        self._shadow_watch.follow(self._workers.models, deaths)
+        self._shadow_watch.follow(self._workers.models, self._workers.deaths, now_s)
         # What is counted speaks of the models that are served now: behind another change it would undo that.
-        if not self._changes.under_way and (change := self._shadow_watch.look(deaths, now_s)):
+        if not self._changes.under_way and (change := self._shadow_watch.look(now_s)):
             self._changes.ask(change, self._shadow_watch.on_ended)
         self._changes.look(now_s)
 

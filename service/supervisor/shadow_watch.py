@@ -43,19 +43,21 @@ class ShadowWatch:
         self._judge: _ShadowJudge | _LiveJudge | None = None
         self._looks_from_s = 0.0
 
-    def follow(self, models: ModelSet, deaths: int) -> None:
-        """These models are served; `deaths`: how many workers that served have died so far."""
+    def follow(self, models: ModelSet, deaths: int, now_s: float) -> None:
+        """Count what becomes of the models that are served; `deaths`: how many workers that served have died so far."""
         if models is not self._models:
             before, self._models = self._models, models
             judge = self._find_judge(before.catalog if before else None, models.catalog, deaths)
             if judge is not self._judge:
                 self._judge, self._looks_from_s = judge, 0.0
+        if self._judge:
+            self._judge.count(deaths, now_s)
 
-    def look(self, deaths: int, now_s: float) -> ModelChange | None:
+    def look(self, now_s: float) -> ModelChange | None:
         """What is to be changed about the models that are served now; it is told once, unless that is refused."""
         if self._judge is None or now_s < self._looks_from_s:
             return None
-        change = self._judge.look(deaths, now_s)
+        change = self._judge.judge()
         if change:
             self._looks_from_s = math.inf
         return change
@@ -137,13 +139,18 @@ class _ShadowJudge:
         self._counts, self._name, self._version, self._after, self._agreement = counts, name, version, after, agreement
         self._lost, self._losses = 0, _Recent()
 
-    def look(self, deaths_now: int, now_s: float) -> ModelChange | None:
+    def count(self, deaths: int, now_s: float) -> None:
+        """Read the counts; images that were lost since the last time were lost at once, however large a batch is."""
+        self._counted = self._counts.read(deaths, now_s)
+        lost = self._counted[-2]
+        self._recent_losses, self._lost = self._losses.add(int(lost > self._lost), now_s), lost
+
+    def judge(self) -> ModelChange | None:
         """Promote it, take it back, or neither."""
-        agreed, differed, failed, lost, deaths = self._counts.read(deaths_now, now_s)
+        (agreed, differed, failed, lost, deaths), losses = self._counted, self._recent_losses
         images = agreed + differed + failed + lost
         agreement = agreed / max(1, images)
         about = f"{agreed} of {images} images got the same class"
-        losses, self._lost = self._losses.add(int(lost > self._lost), now_s), lost  # once, however large a batch is
         if min(losses, deaths) >= DEATHS:
             return self._take_back(f"{deaths} workers died, and {losses} times with images of it")
         if _fails(failed, images):
@@ -170,9 +177,13 @@ class _LiveJudge:
     def __init__(self, counts: _Counts, name: str, version: int, former: int) -> None:
         self._counts, self.name, self.version, self._former = counts, name, version, former
 
-    def look(self, deaths_now: int, now_s: float) -> ModelChange | None:
+    def count(self, deaths: int, now_s: float) -> None:
+        """Read the counts."""
+        self._counted = self._counts.read(deaths, now_s)
+
+    def judge(self) -> ModelChange | None:
         """Restore the former version if this one fails."""
-        ok, failed, deaths = self._counts.read(deaths_now, now_s)
+        ok, failed, deaths = self._counted
         if deaths >= DEATHS:
             return self._take_back(f"{deaths} workers died")
         if _fails(failed, ok + failed):

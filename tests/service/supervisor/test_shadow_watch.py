@@ -45,8 +45,8 @@ class Scene:
 
     def look(self, models: ModelSet | None = None) -> ModelChange | None:
         """At these models, or at both versions."""
-        self.watch.follow(models or self.both, self.deaths)
-        return self.watch.look(self.deaths, self.now_s)
+        self.watch.follow(models or self.both, self.deaths, self.now_s)
+        return self.watch.look(self.now_s)
 
     def promote(self) -> Callable[[], ModelChange | None]:
         """Version 2 is served; how to look from then on."""
@@ -128,6 +128,14 @@ def test_a_shadow_that_fails_or_whose_images_workers_die_with_is_taken_back(
         assert dying.look() is None
     dying.count("lost", 1)
     assert dying.look() == TAKE_BACK
+
+
+def test_each_loss_counts_while_nothing_is_judged(scene: Callable[[int], Scene]) -> None:
+    it = scene(0)
+    for _ in range(DEATHS):
+        it.watch.follow(it.both, it.deaths, it.now_s)  # another change is under way
+        it.lose_worker()
+    assert it.look() == TAKE_BACK
 
 
 def test_what_was_refused_is_told_again_later(scene: Callable[[int], Scene]) -> None:
