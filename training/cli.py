@@ -152,7 +152,7 @@ def _make_model(options: ExportOptions | ImportOptions | QuantizeOptions) -> str
 def _heeding_sigterm() -> Iterator[None]:
     """End by an exception within this context, so that what was begun is removed, as after Ctrl-C."""
     before = signal.getsignal(signal.SIGTERM)
-    if before == signal.SIG_DFL:  # whoever started us may have had it ignored
+    if before == signal.SIG_DFL:  # SIG_IGN, inherited from the parent process, stays
         signal.signal(signal.SIGTERM, _terminate)
     try:
         yield

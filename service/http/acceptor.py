@@ -36,38 +36,26 @@ def listen(host: str, port: int, setting: str = "--port", *, later: bool = False
     """The listening socket; OSError that says what to do, with which setting, when the address is taken or not ours.
 
     `later`: it has its address, and refuses connections until `listen` is called on it.
-
     It never blocks: the API processes share it, and another one may have accepted the connection that was there.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    both = family is socket.AF_INET6 and socket.has_dualstack_ipv6()  # :: takes IPv4 too, as everywhere on Linux
     try:
         *_, address = socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0]  # %eth0 is a number in it
-        if later:
-            listener = _bind(address, family, dualstack=both)
-        else:
-            listener = socket.create_server(address, family=family, backlog=BACKLOG, dualstack_ipv6=both)
+        with contextlib.ExitStack() as failure:
+            listener = failure.enter_context(socket.socket(family))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family is socket.AF_INET6:  # :: takes IPv4 too, as everywhere on Linux
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not socket.has_dualstack_ipv6())
+            listener.bind(address)
+            if not later:
+                listener.listen(BACKLOG)
+            failure.pop_all()
     except OSError as error:
-        reason = str(error.strerror).partition(" (while")[0]  # Python adds the address, as a tuple
         taken = error.errno in (errno.EADDRINUSE, errno.EACCES)
         advice = f"choose another with {setting}" if taken else "give an address of this machine"
-        raise OSError(f"cannot listen on {host}:{port}: {reason}; {advice}") from error
+        raise OSError(f"cannot listen on {host}:{port}: {error.strerror}; {advice}") from error
     listener.setblocking(False)
     return listener
-
-
-def _bind(address: tuple[object, ...], family: socket.AddressFamily, *, dualstack: bool) -> socket.socket:
-    """A socket as `create_server` makes it, which does not listen yet."""
-    bound = socket.socket(family)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # which what listens does not share either
-        if family is socket.AF_INET6:
-            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dualstack)
-        bound.bind(address)
-    except OSError:
-        bound.close()
-        raise
-    return bound
 
 
 class Acceptor:

@@ -1,7 +1,6 @@
 """Load balancers as docs/operations.md configures them."""
 
 import re
-import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.documents import ROOT
-from tests.service.served import DEADLINE_S, environment, free_port, until
+from tests.service.served import DEADLINE_S, environment, free_port, is_listening, until
 
 APACHE_MODULES = (
     *("mpm_event", "authz_core", "slotmem_shm", "proxy"),
@@ -68,14 +67,9 @@ def balanced(kind: str, program: str, folder: Path, ports: list[int]) -> Iterato
     homes = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)}  # where Caddy keeps what it was told
     process = subprocess.Popen([program, *OPTIONS[kind], path], env=environment(**homes))
     try:
-        until(lambda: is_open(front), f"{kind} to listen")
+        until(lambda: is_listening(("127.0.0.1", front)), f"{kind} to listen")
         yield Balancer(("127.0.0.1", front))
         assert process.poll() is None
     finally:
         process.terminate()
         process.wait(DEADLINE_S)
-
-
-def is_open(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

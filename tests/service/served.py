@@ -307,6 +307,12 @@ def process_name(pid: int) -> str:
         return ""
 
 
+def is_listening(address: tuple[str, int]) -> bool:
+    """Whether a process accepts connections there."""
+    with socket.socket() as probe:
+        return probe.connect_ex(address) == 0
+
+
 def free_port() -> int:
     """A port on which no process listens now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, free_port, until
+from tests.service.served import DEADLINE_S, Served, free_port, is_listening, until
 from tests.service.wire import Wire, get, post
 
 Address = tuple[str, int]
@@ -142,18 +142,13 @@ def others(require: Callable[[str], str], tmp_path_factory: pytest.TempPathFacto
     addresses = [("127.0.0.1", port) for port in ports]
     try:
         for address in addresses:
-            until(lambda address=address: _listens(address), "the other servers")
+            until(lambda address=address: is_listening(address), "the other servers")
         yield addresses
     finally:
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait(DEADLINE_S)
-
-
-def _listens(address: Address) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(address) == 0
 
 
 def rows() -> dict[str, list[str]]:

@@ -15,7 +15,7 @@ import pytest
 from service.policy import API_DESCRIPTORS, LEAST_DESCRIPTORS, WORKER_DESCRIPTORS
 from tests.artifacts import make_artifact, make_slow_starter
 from tests.service.pictures import check, pixels, png
-from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, cpu_s, until
+from tests.service.served import DEADLINE_S, POLL_S, Served, Servers, cpu_s, is_listening, until
 from tests.service.wire import Wire, get
 
 WATCHED_S = 2.0
@@ -35,12 +35,6 @@ def start(serve: Servers, repository: Path, *flags: str, port: int = 0) -> Serve
 
 def predict(served: Served, seed: int = 0) -> httpx.Response:
     return httpx.post(served.url + "/predict", content=png(seed), timeout=DEADLINE_S)
-
-
-def is_free(address: tuple[str, int]) -> bool:
-    """Whether no process accepts connections there."""
-    with socket.socket() as probe:
-        return probe.connect_ex(address) != 0
 
 
 def shared_memory() -> set[str]:
@@ -66,7 +60,7 @@ def test_a_stop_answers_what_was_accepted_and_leaves_nothing(serve: Servers, sma
     assert served.wait() == 0, served.log
     assert len(processes) > 2
     until(lambda: not served.processes(), "its last process to go")
-    assert is_free(served.address)
+    assert not is_listening(served.address)
     until(lambda: shared_memory() <= before, "its shared memory to go, and what tests beside this one have")
     assert not served.events(level="error"), served.log
 
@@ -145,7 +139,7 @@ def test_no_process_outlives_a_killed_supervisor(serve: Servers, small: Path) ->
     served.signal(signal.SIGKILL)
     assert served.wait() == -signal.SIGKILL
     until(lambda: not served.processes(), "its children to end")
-    assert is_free(served.address)
+    assert not is_listening(served.address)
 
 
 def test_a_killed_worker_is_replaced_and_its_request_answered(serve: Servers, small: Path) -> None:

@@ -36,12 +36,13 @@ def import_model(options: ImportOptions, stages: Stages) -> ImportReport:
 def _refuse_what_is_not_read(options: ImportOptions, *, is_graph: bool) -> None:
     """UsageError for an option that this kind of file ignores: the model would not be what was asked for."""
     names = _OF_WEIGHTS if is_graph else _OF_GRAPHS
-    given = [flag(name) for name in names if getattr(options, name) != ImportOptions.model_fields[name].default]
-    if not given:
+    changed = (name for name in names if getattr(options, name) != ImportOptions.model_fields[name].default)
+    given = next(map(flag, changed), None)
+    if given is None:
         return
     if is_graph:
-        raise UsageError(f"{given[0]} tells of weights, and {options.source} is an ONNX file: leave {given[0]} out")
+        raise UsageError(f"{given} tells of weights, and {options.source} is an ONNX file: leave {given} out")
     raise UsageError(
-        f"{given[0]} tells of an ONNX file, and {options.source} is none: leave {given[0]} out, or export the network "
-        "to ONNX and import that"
+        f"{given} tells of an ONNX file, and {options.source} is none: leave {given} out, or export the network to "
+        "ONNX and import that"
     )

@@ -44,7 +44,7 @@ def build_network(
 
 
 def _check_variances(weights: Mapping[str, Tensor]) -> None:
-    """Infinite ones would make constants of channels, and negative ones near zero answers that nobody wanted."""
+    """WeightsError for a variance that is negative or not finite: the outputs may be finite, and wrong."""
     for name, value in weights.items():
         if name.endswith(_VARIANCE) and not (value.isfinite() & (value >= 0)).all():
             raise WeightsError(

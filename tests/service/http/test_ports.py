@@ -13,7 +13,7 @@ from service.http.ports import ADMIN, MAIN, PROBES, Ports
 from tests.artifacts import make_slow_starter
 from tests.service.commands.shell import resnet_serve
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
+from tests.service.served import DEADLINE_S, Served, Servers, free_port, is_listening, until
 from tests.service.wire import Wire, post
 
 AREAS = (MAIN, PROBES, ADMIN)
@@ -126,15 +126,7 @@ def test_connections_are_refused_until_predictions_can_be_answered(late: Served)
 def test_a_port_that_another_took_meanwhile_is_told_and_tried_again(late: Served) -> None:
     with socket.create_server(late.address):
         assert "in use" in late.wait_for_event("cannot listen")["why"]
-    until(lambda: can_connect(late.address), "the port to be the server's")
+    until(lambda: is_listening(late.address), "the port to be the server's")
     with Wire(late.address) as wire:
         wire.send(post(png()))
         assert wire.answer().status == 200
-
-
-def can_connect(address: tuple[str, int]) -> bool:
-    try:
-        socket.create_connection(address, timeout=DEADLINE_S).close()
-    except ConnectionRefusedError:
-        return False
-    return True

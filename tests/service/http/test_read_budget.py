@@ -11,6 +11,7 @@ import uvloop
 
 from service.http.read_budget import ReadBudget
 from service.policy import NEWEST_PER_LATE, TURN_NS
+from tests.service.event_loop import turn
 from tests.service.served import DEADLINE_S, until
 
 LONG, FAILING, SHORT, LAST, LATE = b"0", b"1", b"2", b"3", b"4"
@@ -252,8 +253,7 @@ def test_what_is_put_back_has_arrived_then_and_does_not_prolong_the_turn() -> No
         budget.put_back(transport, waiting.take, b"rest")
         assert (budget.has_time, budget.arrived_ns) == (False, arrived_ns)
         await waiting.until_taken(1)
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        await turn()
         budget.put_back(transport, waiting.take, b"held back")
         assert budget.has_time
         assert budget.arrived_ns > arrived_ns

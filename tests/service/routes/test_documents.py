@@ -9,9 +9,9 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from tests.faults.balancer import AROUND, is_open
+from tests.faults.balancer import AROUND
 from tests.service.pictures import png
-from tests.service.served import DEADLINE_S, Served, Servers, free_port, until
+from tests.service.served import DEADLINE_S, Served, Servers, free_port, is_listening, until
 
 
 def test_docs_shows_the_openapi_document_from_files_of_its_own(client: httpx.Client) -> None:
@@ -68,7 +68,7 @@ def test_behind_nginx_with_a_prefix_everything_is_where_the_page_looks(
     (tmp_path / "nginx.conf").write_text(config)
     process = subprocess.Popen([require("nginx"), "-c", tmp_path / "nginx.conf"])
     try:
-        until(lambda: is_open(port), "nginx to listen")
+        until(lambda: is_listening(("127.0.0.1", port)), "nginx to listen")
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S) as client:
             page = client.get("/api/digits/docs")
             links = re.findall(r"(?:src|href|url)[=:] ?[\"']([^\"',]+)", page.text)
